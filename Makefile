@@ -1,0 +1,47 @@
+# servestorm: `make run` answers the question, `make test` proves the tool. Both make .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Wheels of torch for a machine without a GPU come from PyTorch's own CPU index: set TORCH_INDEX to its address,
+# as PyTorch's install page gives it. Empty means whatever pip is configured for (on Linux that brings several GB of CUDA).
+TORCH_INDEX ?=
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: run test venv lint types contracts check wheel-check lock clean
+
+run: venv
+	$(BIN)/servestorm run studies/quickstart.yaml
+
+test: venv
+	$(BIN)/python -m pytest
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "servestorm needs $(PYTHON); on Debian: apt-get install python3.11 python3.11-venv"; exit 3; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv failed; on Debian: apt-get install python3.11-venv"; exit 3; }
+	@echo "Installing the pinned packages into $(VENV) (about 4 GB; a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv
+	$(BIN)/mypy
+
+contracts: venv
+	$(BIN)/lint-imports
+
+wheel-check: venv
+	PYTHON=$(BIN)/python sh tests/wheel_check.sh
+
+check: lint types contracts wheel-check test
+
+lock: venv
+	{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==$(TORCH_VERSION)/'; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

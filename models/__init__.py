@@ -1,0 +1,1 @@
+"""What is served: data sets, the networks in Keras and in torch, training, parity and export."""

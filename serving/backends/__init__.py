@@ -1,0 +1,1 @@
+"""Where an engine runs. One module a backend; see `serving.backends.BACKENDS`."""

@@ -1,0 +1,167 @@
+"""What the study and every backend agree on: budgets, endpoints, events, use, and the two protocols.
+
+Engines say *how* a server is started and spoken to; backends say *where* it runs. Neither knows its siblings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from models.manifest import ModelDir
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one deployment may use. The same budget goes to every engine of a study."""
+
+    cpus: tuple[int, ...]
+    """CPU set shared by all replicas."""
+    threads: int = 1
+    """Intra-op threads of one replica; inter-op is always 1."""
+    memory_bytes: int | None = None
+    """Limit per replica where the backend can enforce one."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Server-side batching, the same for every engine; max_batch_size 1 means off."""
+
+    max_batch_size: int = 1
+    timeout_us: int = 1000
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one replica listens; addresses are reachable from the load generator."""
+
+    replica: int
+    rest_url: str
+    """http://host:port, without a trailing slash."""
+    grpc_target: str
+    """host:port of the inference service."""
+    metrics_url: str
+    """Prometheus text."""
+    management_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a deployment; t_ns is time.monotonic_ns()."""
+
+    name: str
+    t_ns: int
+    replica: int | None = None
+    detail: str = ""
+
+
+@dataclass
+class EventLog:
+    """Collects events in order; `listener` sees each one as it comes."""
+
+    listener: Callable[[Event], None] | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def add(self, name: str, replica: int | None = None, detail: str = "", t_ns: int | None = None) -> Event:
+        """Record an event now, or at the monotonic time given."""
+        event = Event(name, time.monotonic_ns() if t_ns is None else t_ns, replica, detail)
+        self.events.append(event)
+        if self.listener:
+            self.listener(event)
+        return event
+
+
+@dataclass(frozen=True)
+class Use:
+    """What the replicas have used since they started; None where it cannot be told."""
+
+    cpu_s: float | None
+    rss_bytes: int | None
+    """Now, all processes of all replicas."""
+    rss_peak_bytes: int | None
+    """Sum over processes of the kernel's high-water marks."""
+    disk_bytes: int | None
+    """Artifacts plus the work directories."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How one replica is started by the process backend."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    """Added to the inherited environment."""
+    endpoint: Endpoint
+    workdir: Path
+    ports: tuple[int, ...]
+    """Every port it will bind, to be checked free."""
+
+
+class Engine(Protocol):
+    """What serves an artifact. Implementations live in `serving.engines`, one module each."""
+
+    name: str
+    artifact: str
+    """'savedmodel' or 'mar': which artifact of a model directory it needs."""
+
+    def check(self) -> str:
+        """Version of the engine; raises EngineUnavailable with the remedy where it cannot run here."""
+
+    def launch(
+        self, model: ModelDir, replica: int, budget: Budget, batching: Batching, workdir: Path, port: int | None
+    ) -> Launch:
+        """Write the configuration into `workdir` and tell the command; `port` fixes the REST port, others are free."""
+
+    def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
+        """True once the model answers; never raises for a server that is not up yet."""
+
+
+class Deployment(Protocol):
+    """A started deployment. Stopping twice is harmless; `with` stops it."""
+
+    endpoints: list[Endpoint]
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return when every replica is ready; raises DeploymentError with the last log lines otherwise."""
+
+    def alive(self) -> bool:
+        """True while every replica's process or container runs."""
+
+    def scale(self, replicas: int) -> None:
+        """Start or stop replicas, without waiting for readiness."""
+
+    def use(self) -> Use:
+        """CPU, memory and disk used so far."""
+
+    def logs(self, lines: int = 20) -> str:
+        """The last lines that the replicas wrote."""
+
+    def stop(self) -> None:
+        """Terminate everything that was started, and wait for it to be gone."""
+
+    def __enter__(self) -> Deployment: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Backend(Protocol):
+    """Where an engine runs."""
+
+    name: str
+
+    def start(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        *,
+        replicas: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        events: EventLog,
+        ports: Sequence[int] | None = None,
+    ) -> Deployment:
+        """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica)."""
