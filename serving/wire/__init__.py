@@ -1,7 +1,7 @@
 """What requests and replies look like for each engine, over REST and gRPC, as plain bytes.
 
-The load generator imports this package, so it stays light: numpy, orjson and protobuf, never tensorflow, torch or ts.
-Requests are built once and sent many times; how they travel is not this package's concern.
+The load generator imports this package, so it stays light: numpy, orjson, protobuf; never tensorflow, torch
+or ts. Requests are built once and sent many times; how they travel is not this package's concern.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.errors import ModelError
 from models.manifest import InputSpec, Manifest
 from serving.errors import WireError
 
@@ -20,7 +19,7 @@ PAYLOADS = ("image", "b64", "tensor")
 """How images travel: encoded bytes, base64 in JSON, or the network's own float32 input."""
 
 ANSWER_TOLERANCE = 1e-3
-"""Largest absolute difference of a probability from the golden one; kernels differ between CPUs by far less."""
+"""Largest absolute difference of a probability from the golden one; CPUs' kernels differ by far less."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Wire(Protocol):
     def rest_predict(
         self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
     ) -> RestRequest:
-        """Request for the encoded `images`; `payload` is one of PAYLOADS. Raises WireError where it cannot be made."""
+        """Request for the encoded `images`; `payload` is one of PAYLOADS, or WireError is raised."""
 
     def rest_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
         """Probabilities of a reply's body; `output` chooses where the model has several. Raises WireError."""
@@ -76,16 +75,15 @@ class Wire(Protocol):
         """As `rest_predict`, for gRPC."""
 
     def grpc_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
-        """Probabilities of a serialised reply; `output` chooses where the model has several. Raises WireError."""
+        """As `rest_answer`, of a serialised reply."""
 
 
 def payload_spec(manifest: Manifest | None) -> PayloadSpec:
-    """Spec of a model; without a manifest, that of models which servestorm exports (no tensor payload then)."""
-    if manifest is None:
-        fields = Manifest.model_fields
-        names = [str(fields[name].default) for name in _NAMES]
-        return PayloadSpec(*names, input=None)
-    return PayloadSpec(*(getattr(manifest, name) for name in _NAMES), input=manifest.input)
+    """Spec of a model; without a manifest, that of models we export, and no tensor payload."""
+    if manifest is not None:
+        names = {name: getattr(manifest, name) for name in _NAMES}
+        return PayloadSpec(**names, input=manifest.input)
+    return PayloadSpec(**{name: Manifest.model_fields[name].default for name in _NAMES}, input=None)
 
 
 _NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input", "output")
@@ -94,7 +92,7 @@ _NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input", 
 def is_right(
     answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float = ANSWER_TOLERANCE
 ) -> bool:
-    """True where `answer` (images, classes) has the shape of `expected` and every probability is within tolerance."""
+    """True where `answer` has the shape of `expected`, (images, classes), and is within `tolerance` of it."""
     return answer.shape == expected.shape and bool((np.abs(answer - expected) <= tolerance).all())
 
 
@@ -113,13 +111,13 @@ def b64(image: bytes) -> dict[str, str]:
 
 def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32]:
     """Images as the network's own input, float32 of (images, height, width, channels). Raises WireError."""
-    from models.preprocessing import preprocess
+    from models.preprocessing import ImageError, preprocess
 
     if spec.input is None:
         raise WireError("the model's manifest has no input spec, which a tensor payload needs: send images.")
     try:
         return np.stack([preprocess(image, spec.input) for image in images]).astype(np.float32, copy=False)
-    except ModelError as error:
+    except ImageError as error:
         raise WireError(f"an image cannot be made a tensor: {error}") from error
 
 
@@ -171,9 +169,8 @@ def probabilities(rows: object) -> NDArray[np.float64]:
     except ValueError as error:
         raise WireError("the reply's predictions differ in length.") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.size == 0:
-        raise WireError(
-            f"the reply's predictions are not rows of numbers (shape {array.shape}, {array.dtype})."
-        )
+        found = f"shape {array.shape}, {array.dtype}"
+        raise WireError(f"the reply's predictions are not rows of numbers ({found}).")
     if not math.isfinite(float(array.sum())):
         raise WireError("the reply's predictions are not finite.")
     return array.astype(np.float64, copy=False)

@@ -32,7 +32,7 @@ _FLOATS = {pb.DT_FLOAT: ("<f4", "float_val"), pb.DT_DOUBLE: ("<f8", "double_val"
 
 
 class TfServingWire:
-    """TensorFlow Serving's wire format; "image" and "b64" are the same over REST, which knows no raw bytes."""
+    """TensorFlow Serving's wire format; over REST, "image" is "b64", for its JSON knows no raw bytes."""
 
     default_rest_port = 8501
     default_grpc_port = 8500
@@ -79,14 +79,11 @@ class TfServingWire:
 
 def _names(payload: str, spec: PayloadSpec) -> tuple[str, str]:
     """Signature and input name that the payload goes to."""
-    kind = "tensor" if payload == "tensor" else "image"
-    signature, name = (
-        (spec.tensor_signature, spec.tensor_input)
-        if kind == "tensor"
-        else (spec.image_signature, spec.image_input)
-    )
+    if payload == "tensor":
+        signature, name, other = spec.tensor_signature, spec.tensor_input, "image"
+    else:
+        signature, name, other = spec.image_signature, spec.image_input, "tensor"
     if signature is None or name is None:
-        other = "image" if kind == "tensor" else "tensor"
         raise WireError(f"the model has no signature for payload {payload!r}: choose payload {other!r}.")
     return signature, name
 
