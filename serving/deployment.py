@@ -5,6 +5,7 @@ Engines say *how* a server is started and spoken to; backends say *where* it run
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Batching:
 
     max_batch_size: int = 1
     timeout_us: int = 1000
+    queue_size: int = 1000
+    """Requests that may wait for a batch before the server refuses more."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,19 @@ class Event:
 
 @dataclass
 class EventLog:
-    """Collects events in order; `listener` sees each one as it comes."""
+    """Collects events in order; `listener` sees each as it comes, one at a time, from any thread."""
 
     listener: Callable[[Event], None] | None = None
     events: list[Event] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, name: str, replica: int | None = None, detail: str = "", t_ns: int | None = None) -> Event:
         """Record an event now, or at the monotonic time given."""
         event = Event(name, time.monotonic_ns() if t_ns is None else t_ns, replica, detail)
-        self.events.append(event)
-        if self.listener:
-            self.listener(event)
+        with self._lock:
+            self.events.append(event)
+            if self.listener:
+                self.listener(event)
         return event
 
 
@@ -98,6 +103,8 @@ class Launch:
     workdir: Path
     ports: tuple[int, ...]
     """Every port it will bind, to be checked free."""
+    scratch: tuple[Path, ...] = ()
+    """Folders outside `workdir` that go with the replica."""
 
 
 class Engine(Protocol):
@@ -111,9 +118,15 @@ class Engine(Protocol):
         """Version of the engine; raises EngineUnavailable with the remedy where it cannot run here."""
 
     def launch(
-        self, model: ModelDir, replica: int, budget: Budget, batching: Batching, workdir: Path, port: int | None
+        self,
+        model: ModelDir,
+        replica: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        port: int | None,
     ) -> Launch:
-        """Write the configuration into `workdir` and tell the command; `port` fixes the REST port, others are free."""
+        """Write the configuration into `workdir`, tell the command; `port` fixes REST's, others are free."""
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model answers; never raises for a server that is not up yet."""

@@ -1,0 +1,237 @@
+"""Runs replicas as processes on this machine, on a CPU set, and always tears them down."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from models.errors import ModelError
+from models.manifest import ModelDir, size_of
+from serving.backends.replica import Replica
+from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Launch, Use
+from serving.errors import DeploymentError, ServingError
+from serving.ports import require_free
+
+STOP_GRACE_S = 5.0
+"""How long a server may take to end after SIGTERM before it is killed."""
+_ERROR_LINES = 15
+
+
+class ProcessBackend:
+    """Server processes on this machine. It cannot limit memory: `Budget.memory_bytes` is not enforced."""
+
+    name = "process"
+
+    def start(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        *,
+        replicas: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        events: EventLog,
+        ports: Sequence[int] | None = None,
+    ) -> ProcessDeployment:
+        """Start replicas and return at once; see Backend.
+
+        Raises ModelError for a missing or corrupt artifact, EngineUnavailable, ServingError where the budget or
+        the ports do not fit, and DeploymentError where a port is taken or a process cannot be started; nothing
+        runs then.
+        """
+        if replicas < 1:
+            raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
+        _verify(engine, model)
+        engine.check()
+
+        def launch(index: int) -> Launch:
+            port = _port(ports, index)
+            folder = _made(workdir / f"replica-{index}")
+            try:
+                return engine.launch(model, index, budget, batching, folder, port)
+            except OSError as error:
+                raise _unwritable(folder, error) from error
+
+        deployment = ProcessDeployment(engine, model, budget, events, launch)
+        try:
+            deployment.scale(replicas)
+        except BaseException:
+            deployment.stop()
+            raise
+        return deployment
+
+
+class ProcessDeployment:
+    """Replicas that run as processes; see Deployment."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        budget: Budget,
+        events: EventLog,
+        launch: Callable[[int], Launch],
+    ) -> None:
+        self.endpoints: list[Endpoint] = []
+        self._engine, self._model, self._budget, self._events = engine, model, budget, events
+        self._launch = launch
+        self._id = uuid.uuid4().hex
+        self._started = 0
+        self._replicas: list[Replica] = []
+        self._retired: list[Replica] = []
+        self._changed = threading.Condition()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return when every replica is ready; see Deployment."""
+        with self._changed:
+            self._changed.wait_for(self._settled, timeout_s)
+        for replica in self._replicas:
+            who = f"{self._engine.name} replica {replica.index}"
+            if (code := replica.exit_code()) is not None:
+                raise DeploymentError(f"{who} ended with {_told(code)}.{self._last_lines(replica)}")
+            if not replica.ready:
+                raise DeploymentError(
+                    f"{who} was not ready within {timeout_s:g} s: raise the timeout or see its log."
+                    f"{self._last_lines(replica)}"
+                )
+
+    def _settled(self) -> bool:
+        ended = any(replica.exit_code() is not None for replica in self._replicas)
+        return ended or all(replica.ready for replica in self._replicas)
+
+    def _last_lines(self, replica: Replica) -> str:
+        tail = replica.tail(_ERROR_LINES)
+        return f" Its log {replica.launch.workdir / 'server.log'} ends with:\n{tail}" if tail else ""
+
+    def alive(self) -> bool:
+        """True while every replica's process runs; False when none was started or left."""
+        return bool(self._replicas) and all(replica.exit_code() is None for replica in self._replicas)
+
+    def scale(self, replicas: int) -> None:
+        """Start or stop replicas, without waiting for readiness; see Deployment."""
+        if replicas < 0:
+            raise ServingError(f"{replicas} replicas were asked for: at least 0 are possible.")
+        surplus = self._replicas[replicas:]
+        self._end(surplus)
+        while len(self._replicas) < replicas:
+            self._add()
+
+    def _add(self) -> None:
+        launch = self._launch(len(self._replicas))
+        require_free(launch.ports)
+        tag = f"{self._id}/{self._started}"
+        replica = Replica(
+            launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed
+        )
+        self._started += 1
+        self._replicas.append(replica)  # before it runs, so that an interrupt in between is cleaned up too
+        self.endpoints.append(launch.endpoint)
+        replica.spawn(self._budget.cpus)
+
+    def use(self) -> Use:
+        """CPU of all replicas that ever ran, memory of those that run, disk of artifact and work folders."""
+        usages = [replica.usage() for replica in self._replicas]
+        past = [replica.usage() for replica in self._retired]
+        return Use(
+            cpu_s=sum(usage.cpu_s for usage in usages + past),
+            rss_bytes=sum(usage.rss_bytes for usage in usages) if self.alive() else None,
+            rss_peak_bytes=sum(usage.rss_peak_bytes for usage in usages or past),
+            disk_bytes=self._disk_bytes(),
+        )
+
+    def _disk_bytes(self) -> int | None:
+        try:
+            artifact = getattr(self._model.manifest, self._engine.artifact)
+            folders = [folder for replica in self._replicas for folder in replica.folders()]
+            return size_of(self._model.path / artifact.path) + sum(map(size_of, folders))
+        except OSError:  # a file went while it was measured
+            return None
+
+    def logs(self, lines: int = 20) -> str:
+        """The last lines that each replica wrote."""
+        return "\n".join(
+            f"[replica {replica.index}] {line}"
+            for replica in self._replicas or self._retired
+            for line in replica.tail(lines).splitlines()
+        )
+
+    def stop(self) -> None:
+        """Terminate what was started and wait for it to be gone, also through Ctrl-C; see Deployment."""
+        self._end(list(self._replicas))
+
+    def _end(self, replicas: list[Replica]) -> None:
+        asked = interrupted = done = False
+        while not done:
+            try:
+                if not asked:
+                    asked = True
+                    _ask_to_end(replicas)
+                for replica in self._left(replicas):
+                    self._destroy(replica)
+                done = True
+            except KeyboardInterrupt:  # an impatient second Ctrl-C must not leave a server behind
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def _left(self, replicas: list[Replica]) -> list[Replica]:
+        return [replica for replica in replicas if replica in self._replicas]
+
+    def _destroy(self, replica: Replica) -> None:
+        replica.destroy()
+        self._events.add("stopped", replica.index)
+        if replica.launch.endpoint in self.endpoints:
+            self.endpoints.remove(replica.launch.endpoint)
+        self._retired.append(replica)
+        self._replicas.remove(replica)
+
+    def __enter__(self) -> ProcessDeployment:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def _ask_to_end(replicas: list[Replica]) -> None:
+    """SIGTERM to all of them together, then one grace period for all."""
+    for replica in replicas:
+        replica.terminate()
+    deadline = time.monotonic() + STOP_GRACE_S
+    for replica in replicas:
+        replica.wait(deadline - time.monotonic())
+
+
+def _verify(engine: Engine, model: ModelDir) -> None:
+    if engine.artifact not in ("savedmodel", "mar"):
+        raise ModelError(f"engine {engine.name} needs an artifact {engine.artifact!r} that no model has.")
+    model.verify("savedmodel" if engine.artifact == "savedmodel" else "mar")
+
+
+def _port(ports: Sequence[int] | None, index: int) -> int | None:
+    if ports is None:
+        return None
+    if index >= len(ports):
+        raise ServingError(f"{len(ports)} ports were given for {index + 1} replicas: give one port each.")
+    return ports[index]
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> DeploymentError:
+    return DeploymentError(
+        f"{folder} cannot be written ({error.strerror}): free space or choose another folder."
+    )
+
+
+def _told(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

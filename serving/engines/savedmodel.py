@@ -1,0 +1,47 @@
+"""The `savedmodel` engine: our embedded server, which speaks TensorFlow Serving's API."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+from models.manifest import ModelDir
+from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.engines import tf_server
+from serving.errors import EngineUnavailable
+
+
+class SavedModelEngine:
+    """Runs `savedmodel-server` in this very Python."""
+
+    name = "savedmodel"
+    artifact = "savedmodel"
+
+    def check(self) -> str:
+        """TensorFlow's version, which does the work; see Engine."""
+        for library in ("tensorflow", "tensorflow-cpu"):
+            try:
+                return f"TensorFlow {importlib.metadata.version(library)}"
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        raise EngineUnavailable("engine savedmodel needs TensorFlow: pip install tensorflow.")
+
+    def launch(
+        self,
+        model: ModelDir,
+        replica: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        port: int | None,
+    ) -> Launch:
+        """Command of one replica; see Engine."""
+        # -P: a folder named like one of our packages in the working directory must not be imported.
+        program = [sys.executable, "-P", "-m", "serving.savedmodel_server"]
+        env = {"PYTHONUNBUFFERED": "1"}  # what it says before it crashes must reach the log
+        return tf_server.launch(program, env, model, replica, budget, batching, workdir, port)
+
+    def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
+        """True once the model is AVAILABLE; see Engine."""
+        return tf_server.ready(endpoint, model)

@@ -1,0 +1,65 @@
+"""The `tfserving` engine: the real `tensorflow_model_server` where it is installed.
+
+It listens on every interface, over both protocols: TensorFlow Serving has no flag for an address.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from models.manifest import ModelDir
+from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.engines import tf_server
+from serving.errors import EngineUnavailable
+
+PROGRAM = "tensorflow_model_server"
+_VERSION_TIMEOUT_S = 20.0
+
+
+class TfServingEngine:
+    """Runs the `tensorflow_model_server` that is on the PATH."""
+
+    name = "tfserving"
+    artifact = "savedmodel"
+
+    def check(self) -> str:
+        """Version of the program; see Engine."""
+        program = _program()
+        try:
+            told = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True
+            ).stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EngineUnavailable(
+                f"{program} does not run ({error}): reinstall TensorFlow Serving."
+            ) from error
+        match = re.search(r"TensorFlow ModelServer: *(\S+)", told)
+        return f"TensorFlow Serving {match[1] if match else 'of an unknown version'}"
+
+    def launch(
+        self,
+        model: ModelDir,
+        replica: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        port: int | None,
+    ) -> Launch:
+        """Command of one replica; see Engine."""
+        return tf_server.launch([_program()], {}, model, replica, budget, batching, workdir, port)
+
+    def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
+        """True once the model is AVAILABLE; see Engine."""
+        return tf_server.ready(endpoint, model)
+
+
+def _program() -> str:
+    if found := shutil.which(PROGRAM):
+        return found
+    raise EngineUnavailable(
+        f"{PROGRAM} is not on the PATH: install TensorFlow Serving, or choose engine savedmodel, "
+        "which speaks the same API."
+    )

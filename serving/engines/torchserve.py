@@ -1,0 +1,273 @@
+"""The `torchserve` engine: TorchServe's Java front end and its Python worker.
+
+The front end is started directly, not through the `torchserve` script: the script daemonises, keeps one pid file
+a temporary folder (a second server refuses to start), and would stand between us and the signals.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from models.manifest import ModelDir
+from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.engines.java import find_java
+from serving.errors import EngineUnavailable, ServingError
+from serving.orphans import scratch_folder
+from serving.ports import HOST, free_ports, is_bound
+from serving.probe import http_get
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Largest request and reply; TorchServe's own 6.5 MB are less than 32 images of 224x224 as JSON numbers."""
+
+_LONGEST_TMP = 85
+"""Characters; the worker's socket lies in the temporary folder, and a socket's path ends at 107."""
+
+_MAIN_CLASS = "org.pytorch.serve.ModelServer"
+
+
+@dataclass(frozen=True)
+class _Ports:
+    inference: int
+    management: int
+    metrics: int
+    grpc_inference: int
+    grpc_management: int
+
+    def all(self) -> tuple[int, ...]:
+        return (self.inference, self.management, self.metrics, self.grpc_inference, self.grpc_management)
+
+
+class TorchServeEngine:
+    """Runs the installed TorchServe with one worker a replica."""
+
+    name = "torchserve"
+    artifact = "mar"
+
+    def check(self) -> str:
+        """Versions of TorchServe and Java; see Engine."""
+        _home()
+        java = find_java()
+        return f"TorchServe {importlib.metadata.version('torchserve')} (Java {java.version})"
+
+    def launch(
+        self,
+        model: ModelDir,
+        replica: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        port: int | None,
+    ) -> Launch:
+        """Write config.properties and log4j2.xml, tell the command; see Engine."""
+        first, *others = free_ports(5)
+        ports = _Ports(port or first, *others)
+        tmp, scratch = _temporary(workdir)
+        config, logging = workdir / "config.properties", workdir / "log4j2.xml"
+        config.write_text(properties(_settings(model, budget, batching, workdir, ports)), encoding="latin-1")
+        logging.write_text(_LOG4J2)
+        return Launch(
+            command=_command(budget, tmp, config, logging),
+            env=_environment(budget, workdir, tmp, config),
+            endpoint=_endpoint(replica, ports),
+            workdir=workdir,
+            ports=ports.all(),
+            scratch=scratch,
+        )
+
+    def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
+        """True once every worker is READY and the gRPC port, bound last, is there; see Engine."""
+        reply = http_get(f"{endpoint.management_url}/models/{quote(model.name, safe='')}")
+        if reply is None or reply[0] != 200:
+            return False
+        return _workers_ready(reply[1]) and is_bound(urlsplit(f"//{endpoint.grpc_target}").port or 0)
+
+
+def _workers_ready(body: bytes) -> bool:
+    try:
+        workers = orjson.loads(body)[0]["workers"]
+        return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return False
+
+
+def _home() -> Path:
+    """The folder that holds the `ts` package, found without importing it."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None or not (Path(spec.origin).parent / "frontend").is_dir():
+        raise EngineUnavailable("engine torchserve is not installed: pip install torchserve==0.12.0.")
+    if importlib.util.find_spec("torch") is None:
+        raise EngineUnavailable("engine torchserve needs PyTorch: pip install torch.")
+    return Path(spec.origin).resolve().parent.parent
+
+
+def _temporary(workdir: Path) -> tuple[Path, tuple[Path, ...]]:
+    """A temporary folder of the replica's own, and what of it lies outside `workdir`."""
+    tmp = workdir / "tmp"
+    if len(str(tmp)) > _LONGEST_TMP:
+        tmp = scratch_folder()
+        return tmp, (tmp,)
+    tmp.mkdir(exist_ok=True)
+    return tmp, ()
+
+
+def _command(budget: Budget, tmp: Path, config: Path, logging: Path) -> list[str]:
+    home = _home()
+    return [
+        find_java().path,
+        f"-XX:ActiveProcessorCount={max(1, len(budget.cpus))}",
+        "-XX:+ExitOnOutOfMemoryError",
+        f"-Dmodel_server_home={home}",
+        f"-Djava.io.tmpdir={tmp}",
+        f"-Dlog4j.configurationFile={logging.as_uri()}",
+        "-cp",
+        str(home / "ts" / "frontend" / "*"),
+        _MAIN_CLASS,
+        *("--python", sys.executable),
+        *("-f", str(config)),
+        "-ncs",  # no snapshot of the configuration: it would be preferred at the next start
+    ]
+
+
+def _environment(budget: Budget, workdir: Path, tmp: Path, config: Path) -> dict[str, str]:
+    """Sets all that TorchServe prefers to its own configuration, so that the caller's does not leak in."""
+    threads = str(budget.threads)
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "CUDA_VISIBLE_DEVICES": "",  # a budget holds CPUs: no engine may use a GPU that the other cannot
+        "TS_CONFIG_FILE": str(config),
+        "TS_MODEL_SERVER_HOME": str(_home()),
+        "LOG_LOCATION": str(workdir / "logs"),
+        "METRICS_LOCATION": str(workdir / "logs"),
+        "TMPDIR": str(tmp),
+        "TEMP": str(tmp),
+    }
+
+
+def _endpoint(replica: int, ports: _Ports) -> Endpoint:
+    return Endpoint(
+        replica=replica,
+        rest_url=f"http://{HOST}:{ports.inference}",
+        grpc_target=f"{HOST}:{ports.grpc_inference}",
+        metrics_url=f"http://{HOST}:{ports.metrics}/metrics",
+        management_url=f"http://{HOST}:{ports.management}",
+    )
+
+
+def _settings(
+    model: ModelDir, budget: Budget, batching: Batching, workdir: Path, ports: _Ports
+) -> dict[str, str | int]:
+    """config.properties. Threads that only shuffle bytes follow the CPU set; one worker computes."""
+    archive = _archive(model)
+    threads = max(1, len(budget.cpus))
+    return {
+        "inference_address": f"http://{HOST}:{ports.inference}",
+        "management_address": f"http://{HOST}:{ports.management}",
+        "metrics_address": f"http://{HOST}:{ports.metrics}",
+        "grpc_inference_address": HOST,
+        "grpc_management_address": HOST,
+        "grpc_inference_port": ports.grpc_inference,
+        "grpc_management_port": ports.grpc_management,
+        # Everything listens on the loopback interface only, where a token would guard nothing.
+        "disable_token_authorization": "true",
+        "enable_envvars_config": "false",
+        "install_py_dep_per_model": "false",
+        "allowed_urls": "file://.*",
+        "model_store": str(archive.parent),
+        "workflow_store": str(_made(workdir / "workflows")),
+        "load_models": f"{model.name}={archive.name}",
+        "models": _models(model, archive, batching),
+        "default_workers_per_model": 1,
+        "number_of_gpu": 0,
+        "number_of_netty_threads": threads,
+        "netty_client_threads": threads,
+        "job_queue_size": batching.queue_size,
+        "max_request_size": MAX_MESSAGE_BYTES,
+        "max_response_size": MAX_MESSAGE_BYTES,
+        "metrics_mode": "prometheus",
+        # They start a Python process a minute inside the CPU budget, to tell what the backend measures.
+        "disable_system_metrics": "true",
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _archive(model: ModelDir) -> Path:
+    if model.mar_path is None:
+        raise EngineUnavailable(f"{model.path} holds no .mar archive: export or import the model with one.")
+    return model.mar_path
+
+
+def _models(model: ModelDir, archive: Path, batching: Batching) -> str:
+    """Settings of the one model, by name and the archive's version. Delays are whole ms, rounded up."""
+    settings = {
+        "defaultVersion": True,
+        "marName": archive.name,
+        "minWorkers": 1,
+        "maxWorkers": 1,
+        "batchSize": max(1, batching.max_batch_size),
+        "maxBatchDelay": max(1, math.ceil(batching.timeout_us / 1000)),
+    }
+    return orjson.dumps({model.name: {archive_version(archive): settings}}).decode()
+
+
+def archive_version(archive: Path) -> str:
+    """Model version in the archive's own manifest. Raises ServingError where it is not a model archive."""
+    try:
+        with zipfile.ZipFile(archive) as contents:
+            return str(orjson.loads(contents.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
+    except (OSError, zipfile.BadZipFile, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ServingError(
+            f"{archive} is not a model archive ({error}): make it with torch-model-archiver."
+        ) from error
+
+
+def properties(settings: dict[str, str | int]) -> str:
+    """A Java properties file, which is Latin-1 and takes a backslash as an escape."""
+    return "".join(f"{key}={_escaped(str(value))}\n" for key, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2))
+    return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)
+
+
+_LOG4J2 = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<!-- One log, on standard output. Lines that TorchServe would write for each request are left out: the other
+     engines write none, and at a thousand requests a second they are a load of their own. -->
+<Configuration>
+  <Appenders>
+    <Console name="STDOUT" target="SYSTEM_OUT">
+      <PatternLayout pattern="%d{ISO8601} [%-5p] %t %c - %m%n"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Logger name="TS_METRICS" level="off"/>
+    <Logger name="MODEL_METRICS" level="off"/>
+    <Logger name="MODEL_LOG" level="info">
+      <RegexFilter regex="Backend received inference at.*" onMatch="DENY" onMismatch="NEUTRAL"/>
+    </Logger>
+    <Logger name="io.netty" level="error"/>
+    <Logger name="org.apache" level="off"/>
+    <Logger name="org.pytorch.serve.wlm" level="warn"/>
+    <Root level="info">
+      <AppenderRef ref="STDOUT"/>
+    </Root>
+  </Loggers>
+</Configuration>
+"""

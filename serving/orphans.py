@@ -1,0 +1,60 @@
+"""Ends what a killed study left behind.
+
+Every process that we start inherits an environment variable naming its owner: pid and start time. A process whose
+owner no longer lives is an orphan. `kill -9` of a study thus leaves servers running only until the next command.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from serving import processes
+
+OWNER_VARIABLE = "SERVESTORM_OWNER"
+_SCRATCH_PREFIX = "servestorm-"
+
+
+def owner_tag() -> str:
+    """Tag of this process, "<pid>:<start>"; start is in ticks since boot, which no clock change shifts."""
+    return f"{os.getpid()}:{processes.start_ticks(os.getpid())}"
+
+
+def reap_orphans() -> int:
+    """Kill this user's processes whose owner is dead, remove their scratch folders; tells how many.
+
+    Never touches this process, its ancestors, or anything in another process namespace.
+    """
+    spared = set(processes.ancestors(os.getpid()))
+    orphans = [
+        process
+        for pid, tag in processes.tagged(OWNER_VARIABLE)
+        if pid not in spared and not _lives(tag) and (process := processes.identify(pid, OWNER_VARIABLE, tag))
+    ]
+    processes.kill(orphans)
+    for folder in _abandoned_scratch():
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(orphans)
+
+
+def scratch_folder() -> Path:
+    """A new empty folder with a short path, named after its owner so that `reap_orphans` finds it."""
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{owner_tag().replace(':', '-')}-"))
+
+
+def _abandoned_scratch() -> Iterator[Path]:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}*-*-*"):
+        pid, start, *_ = folder.name.removeprefix(_SCRATCH_PREFIX).split("-")
+        if folder.is_dir() and folder.stat().st_uid == os.getuid() and not _lives(f"{pid}:{start}"):
+            yield folder
+
+
+def _lives(tag: str) -> bool:
+    """True where the owner lives, and where the tag is not one of ours."""
+    pid, _, start = tag.partition(":")
+    if not (pid.isdecimal() and start.isdecimal()):
+        return True
+    return processes.start_ticks(int(pid)) == int(start)

@@ -1,0 +1,96 @@
+"""Ports on 127.0.0.1: finding free ones, and naming who holds a taken one."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from serving.errors import DeploymentError
+
+HOST = "127.0.0.1"
+_LOWEST = 10240
+_HIGHEST = 65535
+_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_random = random.SystemRandom()
+_given: set[int] = set()
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports that nothing listens on and that this process was not given before.
+
+    They lie outside the range that the kernel gives to outgoing connections: one of a load generator's own
+    could otherwise take the port before the server binds it. Raises DeploymentError where none is left.
+    """
+    candidates = [port for port in _candidates() if port not in _given]
+    _random.shuffle(candidates)
+    found: list[int] = []
+    for port in candidates:
+        if len(found) == count:
+            break
+        if _bindable(port):
+            found.append(port)
+    if len(found) < count:
+        raise DeploymentError(f"{HOST} has no {count} free ports left: stop some servers.")
+    _given.update(found)
+    return found
+
+
+def _candidates() -> range:
+    low, high = _ephemeral_range()
+    return range(_LOWEST, low) if low - _LOWEST > 1000 else range(min(high + 1, _HIGHEST - 1000), _HIGHEST)
+
+
+def _ephemeral_range() -> tuple[int, int]:
+    try:
+        low, high = _EPHEMERAL_RANGE.read_text().split()
+    except (OSError, ValueError):
+        return 32768, 60999
+    return int(low), int(high)
+
+
+def require_free(ports: Iterable[int]) -> None:
+    """Raise DeploymentError naming the first port of `ports` that is taken, and its holder where known."""
+    for port in ports:
+        if not _bindable(port):
+            raise DeploymentError(
+                f"port {port} on {HOST} is in use by {holder(port) or 'another process'}: "
+                "stop that process or choose another port."
+            )
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT can be bound
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str | None:
+    """Name and pid of the process that listens on `port`; None where that is not ours to see."""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            address = connection.laddr
+            listens = connection.status == psutil.CONN_LISTEN and address and address.port == port
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return None
+
+
+def is_bound(port: int, timeout_s: float = 0.2) -> bool:
+    """True where something accepts connections on `port`."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout_s)
+        try:
+            probe.connect((HOST, port))
+            # Connecting to a free port can meet itself where the kernel picks that very port as the source.
+            return bool(probe.getsockname() != probe.getpeername())
+        except OSError:
+            return False

@@ -1,0 +1,89 @@
+"""Cheap questions to a server on this machine: does it answer HTTP, and does it answer rightly yet."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from models.manifest import ModelDir
+from serving.deployment import Endpoint
+from serving.errors import DeploymentError, WireError
+from serving.wire import RestRequest, Wire, is_right, payload_spec
+
+POLL_S = 0.005
+
+
+def http_get(url: str, timeout_s: float = 1.0) -> tuple[int, bytes] | None:
+    """Status and body of a GET, or None where nothing answers (in time)."""
+    parts = urlsplit(url)
+    return _exchange(parts.netloc, RestRequest("GET", parts.path or "/", "", b""), timeout_s)
+
+
+def http_send(base_url: str, request: RestRequest, timeout_s: float = 10.0) -> tuple[int, bytes] | None:
+    """Status and body of `request`, on a connection of its own, or None where nothing answers (in time)."""
+    return _exchange(urlsplit(base_url).netloc, request, timeout_s)
+
+
+def _exchange(netloc: str, request: RestRequest, timeout_s: float) -> tuple[int, bytes] | None:
+    connection = http.client.HTTPConnection(netloc, timeout=timeout_s)
+    headers = {"Content-Type": request.content_type} if request.body else {}
+    try:
+        connection.request(request.method, request.path, request.body or None, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def first_answer(
+    endpoint: Endpoint,
+    wire: Wire,
+    model: ModelDir,
+    *,
+    timeout_s: float,
+    alive: Callable[[], bool] = lambda: True,
+) -> int:
+    """Ask for the first golden image every 5 ms until the answer is right; monotonic ns of that answer.
+
+    Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` says that nobody is
+    left to give one, and ModelError where the model directory cannot be read.
+    """
+    spec = payload_spec(model.manifest)
+    payload = "image" if spec.image_signature is not None else "tensor"
+    golden = model.manifest.golden[:1]
+    if not golden:
+        raise DeploymentError(
+            f"{model.path} has no golden images to ask for: export or import it with images."
+        )
+    request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
+    expected = np.array([golden[0].probabilities])
+    deadline, last = time.monotonic() + timeout_s, "no answer"
+    while (left_s := deadline - time.monotonic()) > 0:
+        reply = http_send(endpoint.rest_url, request, left_s)
+        now_ns = time.monotonic_ns()
+        if reply is not None:
+            last = _verdict(wire, reply, expected, spec.output)
+            if last == "right":
+                return now_ns
+        if not alive():
+            raise DeploymentError(f"the server at {endpoint.rest_url} ended before its first right answer.")
+        time.sleep(POLL_S)
+    raise DeploymentError(
+        f"{endpoint.rest_url} gave no right answer within {timeout_s:g} s (last: {last}): see its log."
+    )
+
+
+def _verdict(wire: Wire, reply: tuple[int, bytes], expected: np.ndarray, output: str | None) -> str:
+    status, body = reply
+    if status != http.client.OK:
+        return f"HTTP {status}"
+    with suppress(WireError):
+        return "right" if is_right(wire.rest_answer(body, output), expected) else "a wrong answer"
+    return "an unreadable answer"
