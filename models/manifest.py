@@ -44,7 +44,9 @@ class InputSpec(_Strict):
 class Artifact(_Strict):
     """One exported artifact."""
 
-    path: str = Field(description="relative to the manifest's folder: a directory (SavedModel) or a file (.mar)")
+    path: str = Field(
+        description="relative to the manifest's folder: a directory (SavedModel) or a file (.mar)"
+    )
     sha256: str = Field(description="of the file, or of a directory's sorted relative names and contents")
     size_bytes: int = Field(ge=0)
 
@@ -55,7 +57,9 @@ class Parity(_Strict):
     status: Literal["proved", "NOT PROVED EQUAL"] = Field(description="what later results are labelled with")
     tolerance: float = Field(description="largest absolute difference allowed")
     images: int = Field(ge=0, description="real images compared")
-    max_abs_difference: float | None = Field(default=None, description="of any probability; None where unchecked")
+    max_abs_difference: float | None = Field(
+        default=None, description="of any probability; None where unchecked"
+    )
     reason: str | None = Field(default=None, description="why parity is not proved, in one sentence")
 
 
@@ -147,7 +151,9 @@ class ModelDir:
         """Path of the artifact, after its SHA-256 was compared with the manifest's."""
         entry: Artifact | None = getattr(self.manifest, artifact)
         if entry is None:
-            raise ModelError(f"{self.path} holds no {artifact} artifact: export or import the model with one.")
+            raise ModelError(
+                f"{self.path} holds no {artifact} artifact: export or import the model with one."
+            )
         path = self.path / entry.path
         if not path.exists():
             raise ModelError(f"{path} is missing: run `servestorm export` (or `import`) again.")
