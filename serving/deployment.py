@@ -105,6 +105,8 @@ class Launch:
     """Every port it will bind, to be checked free."""
     scratch: tuple[Path, ...] = ()
     """Folders outside `workdir` that go with the replica."""
+    precursor: Path | None = None
+    """What appears shortly before the server is ready: asking any earlier only takes CPU from its start."""
 
 
 class Engine(Protocol):

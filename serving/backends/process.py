@@ -39,9 +39,9 @@ class ProcessBackend:
     ) -> ProcessDeployment:
         """Start replicas and return at once; see Backend.
 
-        Raises ModelError for a missing or corrupt artifact, EngineUnavailable, ServingError where the budget or
-        the ports do not fit, and DeploymentError where a port is taken or a process cannot be started; nothing
-        runs then.
+        Nothing runs after an error: ModelError for a missing or corrupt artifact, EngineUnavailable,
+        ServingError where budget or ports do not fit, DeploymentError where a port is taken or a process
+        cannot start.
         """
         if replicas < 1:
             raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")

@@ -130,6 +130,9 @@ class Replica:
         return processes.family(self._handle, REPLICA_VARIABLE, self._tag)
 
     def _answers(self) -> bool:
+        precursor = self.launch.precursor
+        if precursor and not precursor.exists():
+            return False
         return self._engine.ready(self.launch.endpoint, self._model) and not self._stopping.is_set()
 
     def _watch(self) -> None:

@@ -1,7 +1,7 @@
 """The `torchserve` engine: TorchServe's Java front end and its Python worker.
 
-The front end is started directly, not through the `torchserve` script: the script daemonises, keeps one pid file
-a temporary folder (a second server refuses to start), and would stand between us and the signals.
+The front end is started directly, not through the `torchserve` script: that daemonises, keeps one pid file a
+temporary folder (a second server refuses to start), and would stand between us and the signals.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 _LONGEST_TMP = 85
 """Characters; the worker's socket lies in the temporary folder, and a socket's path ends at 107."""
+
+_WORKER_PORT = 9000
+"""Names the worker's socket; no such port is bound."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 
@@ -81,6 +84,7 @@ class TorchServeEngine:
             workdir=workdir,
             ports=ports.all(),
             scratch=scratch,
+            precursor=tmp / f".ts.sock.{_WORKER_PORT}",
         )
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
@@ -187,9 +191,11 @@ def _settings(
         "load_models": f"{model.name}={archive.name}",
         "models": _models(model, archive, batching),
         "default_workers_per_model": 1,
+        "initial_worker_port": _WORKER_PORT,
         "number_of_gpu": 0,
         "number_of_netty_threads": threads,
         "netty_client_threads": threads,
+        "use_native_io": "true",
         "job_queue_size": batching.queue_size,
         "max_request_size": MAX_MESSAGE_BYTES,
         "max_response_size": MAX_MESSAGE_BYTES,
