@@ -1,0 +1,22 @@
+"""Bursty load: a base rate with bursts at a peak rate (or any process of --arrivals), open loop.
+
+locust -f loadtests/bursty.py --headless --host http://127.0.0.1:8501 --rate 50 --duration 30
+"""
+
+import sys
+from pathlib import Path
+
+# Locust puts the working directory first on the path, where another project may have a `models/` of its own.
+_ROOT = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, _ROOT)
+try:
+    from loadtests.users import LoadUser, bind_to_loopback, install
+finally:
+    sys.path.remove(_ROOT)
+
+bind_to_loopback()
+install("on-off")
+
+
+class Bursty(LoadUser):
+    """Drives this process's share of the load."""

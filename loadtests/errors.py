@@ -1,0 +1,9 @@
+"""Errors of the `loadtests` package: each message is one sentence that names the thing and the remedy."""
+
+
+class LoadTestError(Exception):
+    """A load was asked for that cannot be made (usage, exit code 2)."""
+
+
+class LoadEnvironmentError(LoadTestError):
+    """Something the load needs is not there: a host, a file, disk space (environment, exit code 3)."""

@@ -1,0 +1,235 @@
+"""The options of both locustfiles: declared once, explained with their units, checked in one place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loadtests import arrivals
+from loadtests.arrivals import Schedule
+from loadtests.errors import LoadTestError
+from loadtests.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
+from loadtests.traces import read_trace
+from serving.wire import PAYLOADS
+
+PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
+_DEFAULT_GRPC_CONNECTIONS: Final = 4
+
+
+@dataclass(frozen=True)
+class Option:
+    """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
+
+    flag: str
+    kind: Any
+    default: Any
+    help: str
+    hidden: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Attribute of the parsed namespace; prefixed, so that no option of Locust's is ever shadowed."""
+        return "ss_" + self.flag.lstrip("-").replace("-", "_")
+
+
+def options_for(arrivals_default: str) -> list[Option]:
+    """All options; the locustfiles differ only in which arrival process is the default."""
+    return [
+        Option("--engine", ("auto", *ENGINES), "auto", "what serves at --host; http is any URL (see --http-path)"),
+        Option("--protocol", ("rest", "grpc"), "rest", "how to speak to it"),
+        Option("--grpc-target", str, "", "host:port[,host:port] of gRPC; default: --host with the engine's port"),
+        Option("--model", str, "cnn", "model name in URLs"),
+        Option("--payload", PAYLOADS, "image", "encoded image bytes, base64 in JSON, or the float32 tensor"),
+        Option("--images-per-request", int, 1, "images in one request"),
+        Option(
+            "--manifest",
+            str,
+            "",
+            "manifest.json of the model: its images are sent, its answers checked",
+            True,
+        ),
+        Option("--http-method", str, "GET", "engine http: method"),
+        Option("--http-path", str, "/", "engine http: path and query"),
+        Option("--http-body-file", str, "", "engine http: file sent as the body", True),
+        Option("--arrivals", PROCESSES, arrivals_default, "arrival process of the open loop"),
+        Option("--rate", float, 50.0, "requests/s; for on-off, spike and ramp the base or first rate"),
+        Option("--duration", float, 30.0, "seconds measured, after the warm-up"),
+        Option("--warmup", float, 5.0, "seconds of constant load before, left out of every figure"),
+        Option("--cv", float, 3.0, "gamma: coefficient of variation of the gaps"),
+        Option("--peak-rate", float, 0.0, "on-off, spike and ramp: peak or last rate, requests/s (0: 4 x --rate)"),
+        Option("--on", float, 2.0, "on-off: seconds at the peak rate"),
+        Option("--off", float, 4.0, "on-off: seconds at the base rate"),
+        Option("--mmpp-rates", str, "", "mmpp: rate of each state, requests/s, comma-separated"),
+        Option("--mmpp-dwells", str, "", "mmpp: mean stay in each state, s, comma-separated"),
+        Option("--spike-at", float, 10.0, "spike: seconds after the warm-up"),
+        Option("--spike-width", float, 2.0, "spike: seconds at the peak rate"),
+        Option("--amplitude", float, 0.8, "diurnal: swing around --rate, 0..1"),
+        Option("--period", float, 60.0, "diurnal: seconds of one wave"),
+        Option("--trace", str, "", "trace: CSV or Parquet of timestamps, or of counts per bin", True),
+        Option(
+            "--trace-column",
+            str,
+            "",
+            "trace: column with timestamps (s) or counts; default: the first numeric",
+        ),
+        Option("--trace-bin", float, 0.0, "trace: seconds a bin where the column holds counts (0: timestamps)"),
+        Option("--trace-time-scale", float, 1.0, "trace: stretch time by this factor"),
+        Option("--trace-rate-scale", float, 1.0, "trace: thin (under 1) or multiply the arrivals by this factor"),
+        Option(
+            "--max-in-flight",
+            int,
+            1000,
+            "requests under way at once; arrivals over it are dropped and counted",
+        ),
+        Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
+        Option("--closed-loop", int, 0, "keep this many requests under way instead of a schedule (0: open loop)"),
+        Option("--timeout", float, 10.0, "seconds before a request is given up"),
+        Option("--seed", int, 0, "of the arrival process"),
+        Option("--out", str, "", "folder for samples.parquet and summary.json", True),
+        Option("--metrics-port", int, 0, "Prometheus port of the generator on 127.0.0.1 (0: none)"),
+    ]
+
+
+def add_options(parser: Any, arrivals_default: str) -> None:
+    """Declare the options on Locust's parser."""
+    group = parser.add_argument_group("servestorm", "What is sent, when, and to whom")
+    for option in options_for(arrivals_default):
+        kind: dict[str, Any] = {"choices": option.kind} if isinstance(option.kind, tuple) else {"type": option.kind}
+        shown = "" if option.default in ("", 0, 0.0) else f" (default: {option.default})"
+        action = group.add_argument(
+            option.flag, dest=option.dest, default=option.default, help=option.help + shown, **kind
+        )
+        action.include_in_web_ui = not option.hidden
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The options, checked."""
+
+    hosts: list[str]
+    namespace: argparse.Namespace
+
+    def __getattr__(self, name: str) -> Any:
+        """An option's value by its name: `options.peak_rate`."""
+        return getattr(self.namespace, "ss_" + name)
+
+    @property
+    def grpc(self) -> bool:
+        """True where gRPC is spoken."""
+        return bool(self.protocol == "grpc")
+
+    @property
+    def connection_limit(self) -> int:
+        """Connections an endpoint."""
+        return int(self.connections or (_DEFAULT_GRPC_CONNECTIONS if self.grpc else self.max_in_flight))
+
+    @property
+    def out_dir(self) -> Path | None:
+        """Folder for samples and summary."""
+        return Path(self.out) if self.out else None
+
+    def capped(self, run_time_s: float | None) -> float:
+        """Measured seconds: --duration, or what Locust's -t leaves of it after the warm-up."""
+        if run_time_s is None:
+            return float(self.duration)
+        left = run_time_s - self.warmup
+        if left <= 0:
+            raise LoadTestError(f"-t {run_time_s:g} s leaves nothing after a warm-up of {self.warmup:g} s: raise it.")
+        return float(min(self.duration, left))
+
+
+def read_options(namespace: argparse.Namespace) -> LoadOptions:
+    """Check what a person typed. Raises LoadTestError naming the option and the remedy."""
+    host = getattr(namespace, "host", None)
+    if not host:
+        raise LoadTestError("no target: give --host http://HOST:PORT (several are separated by commas).")
+    options = LoadOptions([part.strip() for part in host.split(",") if part.strip()], namespace)
+    for name in ("rate", "duration", "timeout", "images_per_request", "max_in_flight"):
+        if getattr(options, name) <= 0:
+            flag = "--" + name.replace("_", "-")
+            raise LoadTestError(f"{flag} must be over 0, not {getattr(options, name):g}.")
+    for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate"):
+        if getattr(options, name) < 0:
+            flag = "--" + name.replace("_", "-")
+            raise LoadTestError(f"{flag} must be 0 or more, not {getattr(options, name):g}.")
+    if options.arrivals == "trace" and not options.trace:
+        raise LoadTestError("--arrivals trace needs --trace FILE.")
+    return options
+
+
+def target_options(options: LoadOptions) -> TargetOptions:
+    """What the target builder needs; asks the server for its engine where none is named."""
+    engine = options.engine
+    if engine == "auto":
+        engine = detect_engine(options.hosts[0], options.model)
+    plain = None
+    if engine == "http":
+        body, content_type = read_body(Path(options.http_body_file)) if options.http_body_file else (b"", None)
+        plain = PlainRequest(options.http_method, options.http_path, body, content_type)
+    return TargetOptions(
+        hosts=options.hosts,
+        grpc_targets=[part.strip() for part in options.grpc_target.split(",") if part.strip()],
+        engine=engine,
+        protocol=options.protocol,
+        model=options.model,
+        payload=options.payload,
+        images_per_request=options.images_per_request,
+        manifest=Path(options.manifest) if options.manifest else None,
+        timeout_s=options.timeout,
+        plain=plain,
+    )
+
+
+def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, dict[str, Any]]:
+    """Arrivals of the measured time (int64 ns from its start), and the process with its parameters for the record."""
+    o = options
+    peak = o.peak_rate or 4 * o.rate
+    parameters: dict[str, dict[str, Any]] = {
+        "constant": {},
+        "poisson": {},
+        "gamma": {"cv": o.cv},
+        "on-off": {"peak_rate": peak, "on_s": o.on, "off_s": o.off},
+        "mmpp": {
+            "rates": _numbers("--mmpp-rates", o.mmpp_rates),
+            "dwells_s": _numbers("--mmpp-dwells", o.mmpp_dwells),
+        },
+        "spike": {"peak_rate": peak, "at_s": o.spike_at, "width_s": o.spike_width},
+        "ramp": {"end_rate": peak},
+        "diurnal": {"amplitude": o.amplitude, "period_s": o.period},
+        "trace": {"file": o.trace, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale},
+    }
+    make: dict[str, Callable[[], Schedule]] = {
+        "constant": lambda: arrivals.constant(o.rate, duration_s),
+        "poisson": lambda: arrivals.poisson(o.rate, duration_s, o.seed),
+        "gamma": lambda: arrivals.gamma(o.rate, o.cv, duration_s, o.seed),
+        "on-off": lambda: arrivals.on_off(o.rate, peak, o.on, o.off, duration_s, o.seed),
+        "mmpp": lambda: arrivals.mmpp(parameters["mmpp"]["rates"], parameters["mmpp"]["dwells_s"], duration_s, o.seed),
+        "spike": lambda: arrivals.spike(o.rate, peak, o.spike_at, o.spike_width, duration_s, o.seed),
+        "ramp": lambda: arrivals.ramp(o.rate, peak, duration_s, o.seed),
+        "diurnal": lambda: arrivals.diurnal(o.rate, o.amplitude, o.period, duration_s, o.seed),
+        "trace": lambda: read_trace(
+            Path(o.trace),
+            o.trace_column,
+            o.trace_bin,
+            o.trace_time_scale,
+            o.trace_rate_scale,
+            duration_s,
+            o.seed,
+        ),
+    }
+    schedule = make[o.arrivals]()
+    if not len(schedule):
+        raise LoadTestError(
+            f"the {o.arrivals} schedule has no arrival in {duration_s:g} s: raise --rate or --duration."
+        )
+    return schedule, {"process": o.arrivals, **parameters[o.arrivals]}
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise LoadTestError(f"{flag} must be numbers separated by commas, not {text!r}.") from error

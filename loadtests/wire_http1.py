@@ -1,0 +1,182 @@
+"""HTTP/1.1 as a client must read it: a parser without I/O, for replies of any framing (RFC 9112)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MAX_HEAD_BYTES: Final = 65_536
+MAX_BODY_BYTES: Final = 256 * 1024 * 1024
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+_NO_BODY: Final = frozenset({204, 304})
+_CACHE_LIMIT: Final = 1024
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+
+
+class MalformedReply(Exception):
+    """The bytes are no HTTP/1.1 reply; the text says why."""
+
+
+class Head(NamedTuple):
+    """What the status line and the headers say."""
+
+    status: int
+    length: int
+    """Body bytes, or CHUNKED, or UNTIL_CLOSE."""
+    keep_alive: bool
+
+
+_heads: dict[bytes, Head] = {}
+
+
+def read_head(head: bytes) -> Head:
+    """Parse a status line and headers (without the blank line); equal bytes are parsed once.
+
+    A server repeats the same head for a second at least (its Date header), so the cache answers nearly always.
+    """
+    known = _heads.get(head)
+    if known is None:
+        known = _parse_head(head)
+        if len(_heads) >= _CACHE_LIMIT:
+            _heads.clear()
+        _heads[head] = known
+    return known
+
+
+def _parse_head(head: bytes) -> Head:
+    lines = head.split(b"\r\n")
+    version, _, rest = lines[0].partition(b" ")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or not rest[:3].isdigit() or rest[3:4] not in (b" ", b""):
+        raise MalformedReply(f"no HTTP status line: {lines[0][:60]!r}")
+    status = int(rest[:3])
+    fields = _fields(lines[1:])
+    connection = fields.get(b"connection", b"").lower()
+    keep_alive = b"close" not in connection and (version == b"HTTP/1.1" or b"keep-alive" in connection)
+    if status in _NO_BODY or 100 <= status < 200:
+        return Head(status, 0, keep_alive)
+    if b"transfer-encoding" in fields:
+        if fields[b"transfer-encoding"].lower() != b"chunked":
+            raise MalformedReply(f"unknown transfer encoding {fields[b'transfer-encoding'][:60]!r}")
+        return Head(status, CHUNKED, keep_alive)
+    length = fields.get(b"content-length")
+    if length is None:
+        return Head(status, UNTIL_CLOSE, False)
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise MalformedReply(f"unusable Content-Length {length[:60]!r}")
+    return Head(status, int(length), keep_alive)
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise MalformedReply(f"no header: {line[:60]!r}")
+        key, value = name.lower(), value.strip()
+        if key == b"content-length" and fields.get(key, value) != value:
+            raise MalformedReply("two Content-Length headers that differ")
+        fields[key] = value
+    return fields
+
+
+class ReplyParser:
+    """One reply, fed as its bytes arrive. Raises MalformedReply; `head` and `body` are valid once feed() is True."""
+
+    def __init__(self) -> None:
+        self.head = Head(0, 0, False)
+        self.body = b""
+        self._buffer = bytearray()
+        self._in_body = False
+        self._chunks = bytearray()
+        self._chunk_left = -1
+
+    def feed(self, data: bytes) -> bool:
+        """Take more bytes; True when the reply is whole. Bytes after it are an error: nothing was pipelined."""
+        self._buffer += data
+        while not self._in_body:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._buffer) > MAX_HEAD_BYTES:
+                    raise MalformedReply("headers over 64 KiB")
+                return False
+            self.head = read_head(bytes(self._buffer[:end]))
+            del self._buffer[: end + 4]
+            self._in_body = not 100 <= self.head.status < 200
+        return self._feed_body()
+
+    def eof(self) -> bool:
+        """The peer closed; True where that ends the reply."""
+        if self._in_body and self.head.length == UNTIL_CLOSE:
+            self.body = bytes(self._buffer)
+            return True
+        return False
+
+    @property
+    def started(self) -> bool:
+        """True once any byte of a reply has arrived."""
+        return self._in_body or bool(self._buffer)
+
+    def _feed_body(self) -> bool:
+        length = self.head.length
+        if length == CHUNKED:
+            return self._feed_chunks()
+        if length == UNTIL_CLOSE:
+            if len(self._buffer) > MAX_BODY_BYTES:
+                raise MalformedReply("a body over 256 MiB")
+            return False
+        if len(self._buffer) < length:
+            return False
+        if len(self._buffer) > length:
+            raise MalformedReply("bytes after the reply's end")
+        self.body = bytes(self._buffer)
+        return True
+
+    def _feed_chunks(self) -> bool:
+        while True:
+            if self._chunk_left < 0 and not self._next_chunk():
+                return False
+            if self._chunk_left == 0:
+                return self._feed_trailer()
+            if len(self._buffer) < self._chunk_left + 2:
+                return False
+            if self._buffer[self._chunk_left : self._chunk_left + 2] != b"\r\n":
+                raise MalformedReply("a chunk longer than it says")
+            self._chunks += self._buffer[: self._chunk_left]
+            del self._buffer[: self._chunk_left + 2]
+            self._chunk_left = -1
+
+    def _next_chunk(self) -> bool:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            if len(self._buffer) > 1024:
+                raise MalformedReply("a chunk size line over 1 KiB")
+            return False
+        size = bytes(self._buffer[:end]).partition(b";")[0].strip()
+        if not size or size.strip(_HEX_DIGITS) or len(self._chunks) + int(size, 16) > MAX_BODY_BYTES:
+            raise MalformedReply(f"unusable chunk size {size[:20]!r}")
+        self._chunk_left = int(size, 16)
+        del self._buffer[: end + 2]
+        return True
+
+    def _feed_trailer(self) -> bool:
+        # The last chunk is followed by trailer fields, usually none, and a blank line.
+        if self._buffer[:2] == b"\r\n":
+            end = -2
+        else:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+        if len(self._buffer) > end + 4:
+            raise MalformedReply("bytes after the reply's end")
+        self.body = bytes(self._chunks)
+        return True
+
+
+def request_bytes(method: str, path: str, host: str, content_type: str | None, body: bytes) -> bytes:
+    """A whole HTTP/1.1 request on a connection to be kept alive."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: servestorm", "Accept: */*"]
+    if content_type:
+        lines.append(f"Content-Type: {content_type}")
+    if body or method in ("POST", "PUT", "PATCH"):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
