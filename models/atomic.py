@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from models.errors import ModelEnvironmentError, ModelError
 
 TEMPORARY_PREFIX = ".servestorm-"
+NEARLY_NOTHING_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -26,37 +26,47 @@ def replacing(targets: Sequence[Path]) -> Iterator[list[Path]]:
     with staging(folder) as stage:
         yield [stage / target.name for target in targets]
         for target in targets:
-            os.replace(stage / target.name, target)
+            (stage / target.name).replace(target)
 
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """An empty directory inside `folder` (so that renames out of it are atomic), removed afterwards."""
-    with translated(folder):
+    """An empty directory inside `folder`, so that renames out of it are atomic; removed afterwards.
+
+    What stands in the way of writing, full disks first of all, is raised as one sentence.
+    """
+    stage: Path | None = None
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))
-        try:
-            yield stage
-        finally:
+        yield stage
+    except Exception as error:
+        _raise_plainly(error, folder)
+        raise
+    finally:
+        if stage:
             shutil.rmtree(stage, ignore_errors=True)
 
 
-@contextmanager
-def translated(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write below `folder` into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise ModelEnvironmentError(
-                f"There is no space left for {folder}: free some, then run the command again."
-            ) from error
-        if isinstance(error, PermissionError):
-            raise ModelEnvironmentError(
-                f"{error.filename or folder} cannot be written: change its permissions or choose another folder."
-            ) from error
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            raise ModelError(
-                f"{error.filename or folder} is in the way of a folder: choose another output folder."
-            ) from error
-        raise
+def _raise_plainly(error: Exception, folder: Path) -> None:
+    """Raise one sentence for what the operating system refused; return for anything else."""
+    if _is_full(error, folder):
+        raise ModelEnvironmentError(
+            f"There is no space left for {folder}: free some, then run the command again."
+        ) from error
+    if isinstance(error, PermissionError):
+        raise ModelEnvironmentError(
+            f"{error.filename or folder} cannot be written: change its permissions or choose another folder."
+        ) from error
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        raise ModelError(f"{error.filename or folder} is in the way: choose another output folder.") from error
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Libraries that write for themselves wrap ENOSPC in words or in errors of their own, so look at the disk too."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    if "no space left" in str(error).lower() or "disk quota exceeded" in str(error).lower():
+        return True
+    own_words = isinstance(error, ModelError) and type(error) is not ModelError
+    return not own_words and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_NOTHING_BYTES

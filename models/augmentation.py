@@ -10,13 +10,13 @@ Pixels = NDArray[np.float32]
 
 def augment(images: Pixels, rng: np.random.Generator, padding: int, flip: bool) -> Pixels:
     """Shift each of (n, h, w, c) by up to `padding` pixels either way, edges repeated, and mirror half of them."""
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode="edge")
-    tops, lefts = rng.integers(0, 2 * padding + 1, (2, len(images)))
-    cropped = np.empty_like(images)
-    for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        cropped[i] = padded[i, top : top + height, left : left + width]
-    if flip:
-        mirrored = rng.random(len(images)) < 0.5
-        cropped[mirrored] = cropped[mirrored, :, ::-1]
-    return cropped
+    count, height, width = images.shape[:3]
+    shifts = rng.integers(-padding, padding + 1, (count, 2))
+    mirrored = rng.random(count) < 0.5 if flip else np.zeros(count, dtype=bool)
+    rows = np.clip(np.arange(height) + shifts[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) + shifts[:, 1:], 0, width - 1)
+    columns[mirrored] = columns[mirrored, ::-1]
+    shifted = np.empty_like(images)
+    for i in range(count):
+        shifted[i] = images[i][rows[i]][:, columns[i]]
+    return shifted

@@ -83,9 +83,7 @@ def load_dataset(
         from models.image_folder import load_folder
 
         if data_dir is None:
-            raise ModelError(
-                "The data set folder needs --data-dir: a directory with one directory per class."
-            )
+            raise ModelError("The data set folder needs --data-dir: a directory with one directory per class.")
         return load_folder(data_dir, seed, size, progress)
     raise ModelError(f"There is no data set {name!r}: choose one of {', '.join(DATASETS)}.")
 

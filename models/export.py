@@ -56,9 +56,7 @@ def export_model(
 
 def _record(weights_dir: Path, weights_from: str, dataset: Dataset) -> TrainingRecord:
     if weights_from not in FRAMEWORKS:
-        raise ModelError(
-            f"There are no weights from {weights_from!r}: choose one of {', '.join(FRAMEWORKS)}."
-        )
+        raise ModelError(f"There are no weights from {weights_from!r}: choose one of {', '.join(FRAMEWORKS)}.")
     record = load_record(weights_dir, weights_from)
     if record.dataset_sha256 != dataset.sha256:
         raise ModelError(
@@ -78,6 +76,7 @@ def _write_artifacts(
 ) -> NDArray[np.float64]:
     """Write both artifacts; returns what the SavedModel on disk answers for `images`."""
     from models.archive import write_mar
+    from models.carried import check_networks
     from models.savedmodel import predict_images, write_savedmodel
 
     name = folder.name
@@ -85,8 +84,10 @@ def _write_artifacts(
     write_savedmodel(weights, record.input, folder / str(version), images[0], name)
     tell("writing the .mar", 0.2)
     write_mar(weights, record.input, len(record.labels), folder / f"{name}.mar", images[0], version)
-    tell("asking the SavedModel", 0.5)
-    return predict_images(folder / str(version), images)
+    tell("comparing with the networks in memory", 0.45)
+    outputs = predict_images(folder / str(version), images)
+    check_networks(weights, record, images, outputs)
+    return outputs
 
 
 def _manifest(

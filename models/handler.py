@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from preprocessing import ImageError, preprocess
+from preprocessing import ImageError, preprocess  # type: ignore[import-not-found]  # packed beside it
 
 THREADS = os.environ.get("TORCH_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
 if THREADS:
@@ -36,9 +36,7 @@ class CnnHandler:
         folder = Path(context.system_properties["model_dir"])
         self.spec = SimpleNamespace(**json.loads((folder / "input.json").read_text()))
         self.shape = (self.spec.height, self.spec.width, self.spec.channels)
-        self.network = torch.jit.load(
-            str(folder / context.manifest["model"]["serializedFile"]), map_location="cpu"
-        )
+        self.network = torch.jit.load(str(folder / context.manifest["model"]["serializedFile"]), map_location="cpu")
         self.network.eval()
         sample = preprocess((folder / "warmup.png").read_bytes(), self.spec)
         for _ in range(2):  # TorchScript specialises on the second run
@@ -80,7 +78,7 @@ class CnnHandler:
         body = row.get("body", row.get("data"))
         if body is None:
             body = next(iter(row.values()), b"")
-        if isinstance(body, (bytes, bytearray)) and not body.lstrip()[:1] == b"{":
+        if isinstance(body, (bytes, bytearray)) and body.lstrip()[:1] != b"{":
             return [preprocess(bytes(body), self.spec)]
         if not isinstance(body, dict):
             body = self.parsed(body)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,7 @@ class HandlerFailed(ModelError):
     """The archive's handler cannot be run here, or does not answer with probabilities."""
 
 
-def run_handler(
-    mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] = (1,)
-) -> list[dict[str, Any]]:
+def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] = (1,)) -> list[dict[str, Any]]:
     """Replies of the handler in `mar` to encoded images, one {"status": int, "value": parsed JSON} each.
 
     `batch_sizes` are taken in turn, the last one repeats. Raises HandlerFailed where the archive is not a zip
@@ -36,7 +35,8 @@ def run_handler(
     """
     with tempfile.TemporaryDirectory(prefix="servestorm-handler-") as name:
         folder = Path(name)
-        unpack(mar, folder / "model")
+        archive_manifest(mar)
+        _unzip(mar, folder / "model")
         (folder / "images").mkdir()
         for index, image in enumerate(images):
             (folder / "images" / f"{index:06d}").write_bytes(image)
@@ -76,19 +76,30 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
-def unpack(mar: Path, folder: Path) -> dict[str, Any]:
-    """Unzip an archive into `folder`; returns its MANIFEST.json."""
+def _unzip(mar: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(mar) as archive:
             archive.extractall(folder)
-        manifest: dict[str, Any] = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
-        manifest["model"]["handler"]
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{mar} is damaged ({error}): make or copy it again.") from error
+
+
+def archive_manifest(mar: Path) -> dict[str, Any]:
+    """MANIFEST.json of an archive. Raises ModelError where `mar` is missing or none."""
+    try:
+        with zipfile.ZipFile(mar) as archive:
+            manifest: dict[str, Any] = json.loads(archive.read("MAR-INF/MANIFEST.json"))
+        named = [manifest["model"][key] for key in ("modelName", "handler")]
     except FileNotFoundError as error:
-        raise HandlerFailed(f"{mar} is missing or holds no MAR-INF/MANIFEST.json.") from error
+        raise ModelError(f"{mar} does not exist: name a .mar made by torch-model-archiver.") from error
     except (zipfile.BadZipFile, OSError) as error:
-        raise HandlerFailed(f"{mar} is not a .mar in zip format: {error}") from error
+        raise ModelError(f"{mar} is not a .mar in zip format ({error}): make it with torch-model-archiver.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise HandlerFailed(f"{mar} has a MAR-INF/MANIFEST.json without a model and its handler.") from error
+        raise ModelError(
+            f"{mar} has no MAR-INF/MANIFEST.json that names a model and its handler: make it with torch-model-archiver."
+        ) from error
+    if not all(isinstance(name, str) for name in named):
+        raise ModelError(f"{mar} names no handler in its MAR-INF/MANIFEST.json: make it with torch-model-archiver.")
     return manifest
 
 
@@ -101,9 +112,7 @@ def probabilities(replies: Sequence[dict[str, Any]], labels: Sequence[str] = ())
     rows = []
     for reply in replies:
         if reply["status"] != 200:
-            raise HandlerFailed(
-                f"The handler answered an image with status {reply['status']}: {reply['value']}"
-            )
+            raise HandlerFailed(f"The handler answered an image with status {reply['status']}: {reply['value']}")
         rows.append(_row(reply["value"], labels))
     if len({len(row) for row in rows}) != 1:
         raise HandlerFailed("The handler's replies differ in length.")
@@ -118,17 +127,13 @@ def _row(value: Any, labels: Sequence[str]) -> list[float]:
     if isinstance(value, dict):
         value = _in_label_order(value, labels)
     if not isinstance(value, list) or not value or not all(isinstance(p, (int, float)) for p in value):
-        raise HandlerFailed(
-            f"The handler's reply is not a list of probabilities: {_one_line(str(value))[:80]}"
-        )
+        raise HandlerFailed(f"The handler's reply is not a list of probabilities: {_one_line(str(value))[:80]}")
     return [float(p) for p in value]
 
 
 def _in_label_order(value: dict[str, Any], labels: Sequence[str]) -> list[Any]:
     missing = [label for label in labels if label not in value]
     if not labels or missing:
-        known = (
-            f"leaves out {missing[0]!r}" if missing else "names labels, and the model's labels are not known"
-        )
+        known = f"leaves out {missing[0]!r}" if missing else "names labels, and the model's labels are not known"
         raise HandlerFailed(f"The handler's reply {known}, so its probabilities cannot be put in order.")
     return [value[label] for label in labels]

@@ -24,8 +24,8 @@ class KerasLearner:
 
     def __init__(self, spec: InputSpec, classes: int, seed: int, batch_size: int) -> None:
         keras.utils.set_random_seed(seed)
-        self.model = keras_cnn.build(spec.height, spec.width, spec.channels, classes)
-        self.model.compile(optimizer=keras.optimizers.Adam(), loss="sparse_categorical_crossentropy")
+        self.network = keras_cnn.build(spec.height, spec.width, spec.channels, classes)
+        self.network.compile(optimizer=keras.optimizers.Adam(), loss="sparse_categorical_crossentropy")
         self.batch_size = batch_size
 
     def epoch(
@@ -37,26 +37,22 @@ class KerasLearner:
     ) -> float:
         """Learn from each image once, shuffled; returns the mean loss."""
         batches = -(-len(images) // self.batch_size)
-        told = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: tick((batch + 1) / batches)
-        )
-        self.model.optimizer.learning_rate = learning_rate
-        done = self.model.fit(
+        told = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: tick((batch + 1) / batches))
+        self.network.optimizer.learning_rate = learning_rate
+        done = self.network.fit(
             images, labels, batch_size=self.batch_size, epochs=1, shuffle=True, verbose=0, callbacks=[told]
         )
         return float(done.history["loss"][0])
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax (n, classes), with the running statistics."""
-        probabilities: NDArray[np.float32] = self.model.predict(
-            images, batch_size=EVALUATION_BATCH, verbose=0
-        )
+        probabilities: NDArray[np.float32] = self.network.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
         return probabilities
 
     def parameters(self) -> int:
         """How many values the network holds."""
-        return int(self.model.count_params())
+        return int(self.network.count_params())
 
     def save(self, path: Path) -> None:
         """Write the weights in Keras's HDF5 format."""
-        self.model.save_weights(path)
+        self.network.save_weights(path)

@@ -16,15 +16,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import ModelError
 
 MANIFEST_NAME = "manifest.json"
-PROVED = "proved"
-NOT_PROVED = "NOT PROVED EQUAL"
+PROVED: Final = "proved"
+NOT_PROVED: Final = "NOT PROVED EQUAL"
 
 
 class _Strict(BaseModel):
@@ -44,9 +44,7 @@ class InputSpec(_Strict):
 class Artifact(_Strict):
     """One exported artifact."""
 
-    path: str = Field(
-        description="relative to the manifest's folder: a directory (SavedModel) or a file (.mar)"
-    )
+    path: str = Field(description="relative to the manifest's folder: a directory (SavedModel) or a file (.mar)")
     sha256: str = Field(description="of the file, or of a directory's sorted relative names and contents")
     size_bytes: int = Field(ge=0)
 
@@ -57,9 +55,7 @@ class Parity(_Strict):
     status: Literal["proved", "NOT PROVED EQUAL"] = Field(description="what later results are labelled with")
     tolerance: float = Field(description="largest absolute difference allowed")
     images: int = Field(ge=0, description="real images compared")
-    max_abs_difference: float | None = Field(
-        default=None, description="of any probability; None where unchecked"
-    )
+    max_abs_difference: float | None = Field(default=None, description="of any probability; None where unchecked")
     reason: str | None = Field(default=None, description="why parity is not proved, in one sentence")
 
 
@@ -68,7 +64,7 @@ class Golden(_Strict):
 
     path: str = Field(description="relative to the manifest's folder")
     sha256: str = Field(description="of the encoded bytes")
-    probabilities: list[float] = Field(description="softmax output, one per label")
+    probabilities: list[float] = Field(description="softmax output, one per label; empty where unknown")
 
 
 class Manifest(_Strict):
@@ -90,6 +86,9 @@ class Manifest(_Strict):
     mar: Artifact | None = None
     parity: Parity
     golden: list[Golden] = Field(default_factory=list)
+    golden_from: Literal["both", "savedmodel", "mar"] | None = Field(
+        default="both", description="whose answers the golden probabilities are; None where they are unknown"
+    )
     weights_from: str | None = Field(default=None, description="framework that trained the weights")
     frameworks: dict[str, str] = Field(default_factory=dict, description="library name to version")
     seed: int | None = None
@@ -151,9 +150,7 @@ class ModelDir:
         """Path of the artifact, after its SHA-256 was compared with the manifest's."""
         entry: Artifact | None = getattr(self.manifest, artifact)
         if entry is None:
-            raise ModelError(
-                f"{self.path} holds no {artifact} artifact: export or import the model with one."
-            )
+            raise ModelError(f"{self.path} holds no {artifact} artifact: export or import the model with one.")
         path = self.path / entry.path
         if not path.exists():
             raise ModelError(f"{path} is missing: run `servestorm export` (or `import`) again.")

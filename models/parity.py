@@ -36,9 +36,7 @@ def parity_images(test: Sequence[bytes], train: Sequence[bytes]) -> list[bytes]:
 def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Largest absolute difference of two (n, classes) arrays; raises ParityError where shapes or finiteness differ."""
     if first.shape != second.shape:
-        raise ParityError(
-            f"The outputs have different shapes, {first.shape} and {second.shape}: not one model."
-        )
+        raise ParityError(f"The outputs have different shapes, {first.shape} and {second.shape}: not one model.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ParityError("The outputs are not all finite numbers: train the network again.")
     return float(np.abs(first - second).max())

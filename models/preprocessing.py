@@ -62,15 +62,11 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"the image has {image.width}x{image.height} pixels, over {MAX_PIXELS} in all."
-                )
+                raise ImageError(f"the image has {image.width}x{image.height} pixels, over {MAX_PIXELS} in all.")
             return _to_rgb(image)
     except ImageError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... on broken files
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... on broken files
         raise ImageError(f"the image cannot be decoded: {error}.") from error
 
 

@@ -27,9 +27,7 @@ def checked_target(name: str, out_dir: Path, version: int) -> Path:
     the one that is there (TensorFlow Serving would go on serving the newer one).
     """
     if not _NAME.fullmatch(name):
-        raise ModelError(
-            f"{name!r} is no model name: use letters, digits, '-', '_' and '.', a letter or digit first."
-        )
+        raise ModelError(f"{name!r} is no model name: use letters, digits, '-', '_' and '.', a letter or digit first.")
     if version < 1:
         raise ModelError(f"Version {version} is no version: TensorFlow Serving takes 1 and up.")
     target = Path(out_dir).resolve() / name
@@ -51,9 +49,7 @@ def _versions(folder: Path) -> list[Path]:
 
 def artifact(folder: Path, path: Path) -> Artifact:
     """What the manifest says of an artifact inside the model directory `folder`."""
-    return Artifact(
-        path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size_bytes=size_of(path)
-    )
+    return Artifact(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size_bytes=size_of(path))
 
 
 def write_golden(folder: Path, images: Sequence[bytes], outputs: NDArray[np.float64]) -> list[Golden]:

@@ -38,9 +38,7 @@ class Servable(tf.Module):  # type: ignore[misc]
         self.image = tf.function(
             self.of_image_bytes, input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_INPUT)]
         )
-        self.tensor = tf.function(
-            self.of_tensor, input_signature=[tf.TensorSpec(shape, tf.float32, name=TENSOR_INPUT)]
-        )
+        self.tensor = tf.function(self.of_tensor, input_signature=[tf.TensorSpec(shape, tf.float32, name=TENSOR_INPUT)])
 
     def of_image_bytes(self, image_bytes: Any) -> dict[str, Any]:
         """Encoded JPEG or PNG (batch,) to softmax (batch, classes)."""
@@ -96,9 +94,7 @@ def _only_supported(image_bytes: Any) -> Any:
     return tf.debugging.Assert(tf.reduce_all(supported), [f"{REFUSED}."])
 
 
-def write_savedmodel(
-    weights: CnnWeights, spec: InputSpec, path: Path, warmup_image: bytes, name: str
-) -> None:
+def write_savedmodel(weights: CnnWeights, spec: InputSpec, path: Path, warmup_image: bytes, name: str) -> None:
     """Write the SavedModel to `path`, with one warm-up request of the image signature in it."""
     servable = Servable(weights, spec)
     tf.saved_model.save(
@@ -121,9 +117,7 @@ def _write_warmup(path: Path, name: str, image: bytes) -> None:
         writer.write(log.SerializeToString())
 
 
-def predictor(
-    path: Path, signature: str, input_name: str, output: str
-) -> Callable[[Any], NDArray[np.float64]]:
+def predictor(path: Path, signature: str, input_name: str, output: str) -> Callable[[Any], NDArray[np.float64]]:
     """A function from a batch (array of bytes or float32) to the output of a SavedModel on disk, as float64."""
     loaded = tf.saved_model.load(str(path))
     function = loaded.signatures[signature]

@@ -16,7 +16,7 @@ from models.architecture import (
 )
 
 
-class Cnn(nn.Module):
+class Cnn(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """Normalised float32 (batch, channels, height, width) to logits (batch, classes)."""
 
     def __init__(self, height: int, width: int, channels: int, classes: int) -> None:
@@ -30,7 +30,7 @@ class Cnn(nn.Module):
         return logits
 
 
-class Probabilities(nn.Module):
+class Probabilities(nn.Module):  # type: ignore[misc]
     """A network with its softmax: what is exported."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -39,7 +39,8 @@ class Probabilities(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Softmax (batch, classes) of normalised float32 (batch, channels, height, width)."""
-        return self.network(images).softmax(dim=1)  # type: ignore[no-any-return]
+        probabilities: Tensor = self.network(images).softmax(dim=1)
+        return probabilities
 
 
 def _blocks(channels: int) -> list[nn.Module]:

@@ -54,11 +54,11 @@ class TorchLearner:
             tick((number + 1) / len(batches))
         return total / len(inputs)
 
-    @torch.inference_mode()
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax (n, classes), with the running statistics."""
         network = Probabilities(self.network).eval()
-        parts = [network(batch) for batch in _channels_first(images).split(EVALUATION_BATCH)]
+        with torch.inference_mode():
+            parts = [network(batch) for batch in _channels_first(images).split(EVALUATION_BATCH)]
         probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
         return probabilities
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +80,9 @@ class Learner(Protocol):
 
     framework: Framework
     weights_name: str
+    network: Any
 
-    def epoch(
-        self, images: Pixels, labels: Labels, learning_rate: float, tick: Callable[[float], None]
-    ) -> float:
+    def epoch(self, images: Pixels, labels: Labels, learning_rate: float, tick: Callable[[float], None]) -> float:
         """Learn from each image once, shuffled; returns the mean loss. `tick` hears the fraction done."""
 
     def predict(self, images: Pixels) -> Pixels:
@@ -159,9 +158,7 @@ def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
     if epochs < 1:
         raise ModelError(f"{epochs} epochs train nothing: ask for at least 1.")
     if batch_size < 2:
-        raise ModelError(
-            f"A batch size of {batch_size} leaves batch norm without statistics: ask for at least 2."
-        )
+        raise ModelError(f"A batch size of {batch_size} leaves batch norm without statistics: ask for at least 2.")
     if not 0 < learning_rate < 1:
         raise ModelError(f"A learning rate of {learning_rate} cannot work: choose one between 0 and 1.")
 
@@ -190,9 +187,7 @@ def _learn(
     return history
 
 
-def _evaluate(
-    learner: Learner, test_set: tuple[Pixels, Labels], training_loss: float, seconds: float
-) -> Epoch:
+def _evaluate(learner: Learner, test_set: tuple[Pixels, Labels], training_loss: float, seconds: float) -> Epoch:
     images, labels = test_set
     probabilities = learner.predict(images)
     top1, top5 = (top_k(probabilities, labels, k) for k in (1, 5))
@@ -271,6 +266,4 @@ def load_record(weights_dir: Path, framework: str) -> TrainingRecord:
             f"{path} does not exist: train the network with `servestorm train --framework {framework}` first."
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{path} is not a training record of this version: train the network again."
-        ) from error
+        raise ModelError(f"{path} is not a training record of this version: train the network again.") from error

@@ -54,9 +54,7 @@ class CnnWeights:
 def from_keras(model: Any) -> CnnWeights:
     """Read the weights of a network built by `models.keras_cnn.build`."""
     convs, norms, denses = _keras_layers(model)
-    blocks = [
-        ConvBlock(conv.get_weights()[0], *norm.get_weights()) for conv, norm in zip(convs, norms, strict=True)
-    ]
+    blocks = [ConvBlock(conv.get_weights()[0], *norm.get_weights()) for conv, norm in zip(convs, norms, strict=True)]
     return CnnWeights(blocks, [Dense(*layer.get_weights()) for layer in denses])
 
 
