@@ -1,7 +1,7 @@
 """Ends what a killed study left behind.
 
-Every process that we start inherits an environment variable naming its owner: pid and start time. A process whose
-owner no longer lives is an orphan. `kill -9` of a study thus leaves servers running only until the next command.
+Every process that we start inherits an environment variable naming its owner: pid and start time. A process
+whose owner no longer lives is an orphan. `kill -9` of a study leaves servers only until the next command.
 """
 
 from __future__ import annotations

@@ -1,0 +1,40 @@
+"""Deployments of the stand-in server on the process backend."""
+
+from __future__ import annotations
+
+import pytest
+from fake_engine import FakeEngine, write_model
+
+from models.manifest import ModelDir
+from serving.backends import BACKENDS
+from serving.deployment import Batching, Budget, EventLog
+
+
+@pytest.fixture
+def toy_model(tmp_path) -> ModelDir:
+    return write_model(tmp_path / "toy")
+
+
+@pytest.fixture
+def begin(toy_model, tmp_path):
+    """Starts a deployment of the stand-in on the process backend; whatever it started is stopped afterwards."""
+    started = []
+
+    def start(*modes, replicas=1, ports=None, cpus=(0,)):
+        events = EventLog()
+        deployment = BACKENDS["process"].start(
+            FakeEngine(*modes),
+            toy_model,
+            replicas=replicas,
+            budget=Budget(cpus=cpus),
+            batching=Batching(),
+            workdir=tmp_path / "work",
+            events=events,
+            ports=ports,
+        )
+        started.append(deployment)
+        return deployment, events
+
+    yield start
+    for deployment in started:
+        deployment.stop()
