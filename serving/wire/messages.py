@@ -61,17 +61,13 @@ class Wire(Protocol):
     default_rest_port: int
     default_grpc_port: int
 
-    def rest_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> RestRequest:
+    def rest_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> RestRequest:
         """Request for the encoded `images`; `payload` is one of PAYLOADS, or WireError is raised."""
 
     def rest_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
         """Probabilities of a reply's body; `output` chooses where the model has several. Raises WireError."""
 
-    def grpc_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> GrpcRequest:
+    def grpc_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> GrpcRequest:
         """As `rest_predict`, for gRPC."""
 
     def grpc_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
@@ -89,9 +85,7 @@ def payload_spec(manifest: Manifest | None) -> PayloadSpec:
 _NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input", "output")
 
 
-def is_right(
-    answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float = ANSWER_TOLERANCE
-) -> bool:
+def is_right(answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float = ANSWER_TOLERANCE) -> bool:
     """True where `answer` has the shape of `expected`, (images, classes), and is within `tolerance` of it."""
     return answer.shape == expected.shape and bool((np.abs(answer - expected) <= tolerance).all())
 
@@ -116,7 +110,7 @@ def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32]:
     if spec.input is None:
         raise WireError("the model's manifest has no input spec, which a tensor payload needs: send images.")
     try:
-        return np.stack([preprocess(image, spec.input) for image in images]).astype(np.float32, copy=False)
+        return np.ascontiguousarray([preprocess(image, spec.input) for image in images], np.float32)
     except ImageError as error:
         raise WireError(f"an image cannot be made a tensor: {error}") from error
 

@@ -30,6 +30,9 @@ GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 _FLOATS = {pb.DT_FLOAT: ("<f4", "float_val"), pb.DT_DOUBLE: ("<f8", "double_val")}
 
+_MOST_VALUES = 1 << 26
+"""A reply may state any shape: one with more values than this is not filled up."""
+
 
 class TfServingWire:
     """TensorFlow Serving's wire format; over REST, "image" is "b64", for its JSON knows no raw bytes."""
@@ -37,9 +40,7 @@ class TfServingWire:
     default_rest_port = 8501
     default_grpc_port = 8500
 
-    def rest_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> RestRequest:
+    def rest_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> RestRequest:
         """POST of {"signature_name", "instances"}; see Wire."""
         check_payload(images, payload)
         signature, _ = _names(payload, spec)
@@ -51,9 +52,7 @@ class TfServingWire:
         """Probabilities of {"predictions": ...}; see Wire."""
         return predictions(body, output)
 
-    def grpc_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> GrpcRequest:
+    def grpc_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> GrpcRequest:
         """PredictRequest with one DT_STRING or DT_FLOAT tensor; see Wire."""
         check_payload(images, payload)
         signature, name = _names(payload, spec)
@@ -71,9 +70,7 @@ class TfServingWire:
         if output is None and len(outputs) == 1:
             output = next(iter(outputs))
         if output is None or output not in outputs:
-            raise WireError(
-                f"the reply has outputs {', '.join(sorted(outputs)) or 'none'}, but not {output!r}."
-            )
+            raise WireError(f"the reply has outputs {', '.join(sorted(outputs)) or 'none'}, but not {output!r}.")
         return probabilities(_array(outputs[output]))
 
 
@@ -106,13 +103,14 @@ def _array(value: pb.Tensor) -> NDArray[np.floating]:
     dtype, field = _FLOATS[value.dtype]
     shape = [dim.size for dim in value.tensor_shape.dim]
     count = math.prod(shape)
+    if min(shape, default=0) < 1 or count > _MOST_VALUES:
+        raise WireError(f"the reply's output has shape {shape}.")
     if value.tensor_content:
         if len(value.tensor_content) != count * np.dtype(dtype).itemsize:
             raise WireError(f"the reply's output holds {len(value.tensor_content)} bytes for shape {shape}.")
         return np.frombuffer(value.tensor_content, dtype).reshape(shape)
     flat = np.array(getattr(value, field), dtype)
-    if len(flat) == 1 and count > 1:
-        flat = np.repeat(flat, count)  # a TensorProto may write equal values once
-    if len(flat) != count:
+    if not 0 < len(flat) <= count:
         raise WireError(f"the reply's output holds {len(flat)} values for shape {shape}.")
-    return flat.reshape(shape)
+    # A TensorProto may leave out values at the end that equal the last one it holds.
+    return np.pad(flat, (0, count - len(flat)), mode="edge").reshape(shape)

@@ -33,9 +33,7 @@ class TorchServeWire:
     default_rest_port = 8080
     default_grpc_port = 7070
 
-    def rest_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> RestRequest:
+    def rest_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> RestRequest:
         """POST of raw image bytes, or of {"instances": ...}; see Wire."""
         raw, body = _body(images, payload, spec)
         kind = "application/octet-stream" if raw else "application/json"
@@ -45,9 +43,7 @@ class TorchServeWire:
         """Probabilities of {"predictions": [[...], ...]}; see Wire."""
         return predictions(body, output)
 
-    def grpc_predict(
-        self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec
-    ) -> GrpcRequest:
+    def grpc_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> GrpcRequest:
         """PredictionsRequest with the REST body as its input "data"; see Wire."""
         _, body = _body(images, payload, spec)
         request = pb.PredictionsRequest(model_name=model, input={"data": body})
