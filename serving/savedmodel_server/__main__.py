@@ -1,0 +1,50 @@
+"""`savedmodel-server`: exit codes are 0 fine, 2 usage, 3 environment, 70 a bug of ours, 130 interrupted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from serving.savedmodel_server.errors import FlagError, RequestError, StartError
+from serving.savedmodel_server.flags import parse_flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the server; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        if "--version" in arguments:
+            return _print_versions()
+        flags = parse_flags(arguments)
+        _quieten_tensorflow()
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        from serving.savedmodel_server.lifecycle import Server
+
+        return Server(flags).run()
+    except FlagError as error:
+        print(f"savedmodel-server: {error}", file=sys.stderr)
+        return 2
+    except (StartError, RequestError) as error:
+        print(f"savedmodel-server: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+
+
+def _quieten_tensorflow() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def _print_versions() -> int:
+    from importlib.metadata import version
+
+    print(f"savedmodel-server {version('servestorm')}, TensorFlow {version('tensorflow')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Hands calls from the event loop to threads that enter TensorFlow, and their outputs back.
+
+Calls of one signature that the loop reads in one turn enter the batching kernel together, as one task of several rows:
+the kernel still decides what runs with what, yet a thread is woken once for them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+import numpy as np
+
+from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.metrics import Metrics
+from serving.savedmodel_server.repository import Lease
+from serving.savedmodel_server.signatures import Array, Signature
+
+
+class _Call:
+    __slots__ = ("arrays", "error", "future", "lease", "outputs", "rows", "signature")
+
+    def __init__(
+        self,
+        lease: Lease,
+        signature: Signature,
+        arrays: tuple[Array, ...],
+        future: asyncio.Future[Sequence[Array]],
+    ) -> None:
+        self.lease = lease
+        self.signature = signature
+        self.arrays = arrays
+        self.future = future
+        self.rows = len(arrays[0]) if arrays and arrays[0].ndim else 1
+        self.outputs: Sequence[Array] | None = None
+        self.error: RequestError | None = None
+
+
+class Dispatcher:
+    """Runs calls on `threads` threads for one event loop; `call` belongs to the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, metrics: Metrics) -> None:
+        self._loop = loop
+        self._metrics = metrics
+        self._queue: SimpleQueue[list[_Call] | None] = SimpleQueue()
+        self._groups: dict[object, list[_Call]] = {}
+        self._done: deque[list[_Call]] = deque()
+        self._lock = Lock()
+        self._waking = False
+        self._threads = [Thread(target=self._work, name=f"rest-{i}", daemon=True) for i in range(max(1, threads))]
+        for thread in self._threads:
+            thread.start()
+
+    def call(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...]) -> asyncio.Future[Sequence[Array]]:
+        """All outputs of the signature, in its order; the lease is released when the call is done.
+
+        Raises RequestError, and releases the lease, where rows that are to be batched differ in number.
+        """
+        future: asyncio.Future[Sequence[Array]] = self._loop.create_future()
+        call = _Call(lease, signature, arrays, future)
+        if not call.rows or not lease.servable.batches(signature):
+            self._queue.put([call])
+            return future
+        key = (lease.servable, signature.name, *(array.shape[1:] for array in arrays))
+        group = self._groups.get(key)
+        if group is not None:
+            group.append(call)
+            return future
+        if not self._groups:
+            self._loop.call_soon(self._flush)
+        self._groups[key] = [call]
+        return future
+
+    def _flush(self) -> None:
+        groups, self._groups = self._groups, {}
+        for group in groups.values():
+            for task in _tasks(group, group[0].lease.servable.max_batch_rows):
+                self._queue.put(task)
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            self._run(task)
+            for call in task:
+                call.lease.release()
+            self._done.append(task)
+            with self._lock:
+                wake, self._waking = not self._waking, True
+            if wake:
+                try:
+                    self._loop.call_soon_threadsafe(self._deliver)
+                except RuntimeError:  # the loop is closed: nobody waits
+                    return
+
+    def _run(self, task: list[_Call]) -> None:
+        begin = time.perf_counter_ns()
+        if len(task) == 1:
+            _run_alone(task[0])
+        else:
+            _run_together(task)
+        micros = (time.perf_counter_ns() - begin) / 1000
+        for call in task:
+            if call.error is None:
+                self._metrics.runtime_latency.observe((call.lease.servable.name, "Predict", "TF1"), micros)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            self._waking = False
+        while self._done:
+            for call in self._done.popleft():
+                if call.future.done():
+                    continue
+                if call.error is not None:
+                    call.future.set_exception(call.error)
+                else:
+                    call.future.set_result(call.outputs or ())
+
+    def close(self) -> None:
+        """End the threads once they have done what they were given."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+
+def _tasks(group: list[_Call], most_rows: int) -> list[list[_Call]]:
+    """The calls in order, dealt so that a task of several calls has at most `most_rows` rows."""
+    tasks: list[list[_Call]] = []
+    rows = 0
+    for call in group:
+        if tasks and rows + call.rows <= most_rows:
+            tasks[-1].append(call)
+            rows += call.rows
+        else:
+            tasks.append([call])
+            rows = call.rows
+    return tasks
+
+
+def _run_alone(call: _Call, *, batched: bool = True) -> None:
+    servable, signature = call.lease.servable, call.signature
+    try:
+        call.outputs = servable.run(
+            signature, call.arrays, tuple(signature.outputs), batched=batched and servable.batches(signature)
+        )
+    except RequestError as error:
+        call.error = error
+
+
+def _run_together(task: list[_Call]) -> None:
+    """One run for all; where that fails, each by itself, so that one client's bad rows fail no other's."""
+    servable, signature = task[0].lease.servable, task[0].signature
+    arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in task), strict=True)]
+    try:
+        outputs = servable.run(signature, arrays, tuple(signature.outputs), batched=True)
+    except RequestError as error:
+        for call in task:
+            if error.code is Code.UNAVAILABLE:
+                call.error = error
+            else:
+                _run_alone(call, batched=False)
+        return
+    begin = 0
+    for call in task:
+        end = begin + call.rows
+        call.outputs = [output[begin:end] for output in outputs]
+        begin = end

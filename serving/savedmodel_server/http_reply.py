@@ -1,0 +1,37 @@
+"""What a REST handler answers, whichever server carries it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from serving.savedmodel_server.errors import Code, RequestError
+
+
+class Reply(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+def error_reply(error: RequestError) -> Reply:
+    """The JSON that TensorFlow Serving answers for a status that is not OK."""
+    return Reply(error.http_status, _error_json(error.message))
+
+
+def too_large(limit: int) -> Reply:
+    """A body over the limit: HTTP 413, for which there is no canonical code."""
+    return Reply(413, _error_json(f"The request body is larger than {limit} bytes (--max_request_bytes)."))
+
+
+def internal_error() -> Reply:
+    """A bug of ours; the log has the trace."""
+    return error_reply(RequestError(Code.INTERNAL, "Internal error; the server's log says more."))
+
+
+def _error_json(message: str) -> bytes:
+    text = message.encode("utf-8", "replace").decode()
+    return orjson.dumps({"error": text}, option=orjson.OPT_INDENT_2)

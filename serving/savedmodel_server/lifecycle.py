@@ -1,0 +1,255 @@
+"""From flags to a serving process and back: bind, load, listen, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import uvloop
+
+from serving.savedmodel_server.asgi import App, Front
+from serving.savedmodel_server.batching import read_batching_parameters
+from serving.savedmodel_server.dispatch import Dispatcher
+from serving.savedmodel_server.errors import StartError
+from serving.savedmodel_server.flags import Flags
+from serving.savedmodel_server.metrics import Metrics
+from serving.savedmodel_server.model_config import flag_configs, read_model_config_file, tls_credentials
+from serving.savedmodel_server.repository import Repository, RepositoryOptions
+from serving.savedmodel_server.servable import LoadOptions, Servable
+
+if TYPE_CHECKING:
+    from serving.savedmodel_server.grpc_service import GrpcServer
+
+LOG = logging.getLogger("savedmodel_server")
+INTERRUPTED = 130
+_SWITCH_INTERVAL_S = 0.0005
+"""Python's 5 ms would let the loop wait for a thread that prepares a call of a few hundred microseconds."""
+
+
+class Server:
+    """One process's server. `run` returns the exit code."""
+
+    def __init__(self, flags: Flags) -> None:
+        """Check the files that flags name and that the ports are free; raises FlagError or StartError."""
+        self._flags = flags
+        self._metrics = Metrics()
+        self._monitoring_path = monitoring_path(flags)
+        self._batching = None
+        if flags.enable_batching:
+            path = Path(flags.batching_parameters_file) if flags.batching_parameters_file else None
+            self._batching = read_batching_parameters(path, flags.rest_threads)
+        self._credentials = tls_credentials(flags.ssl_config_file)
+        self._configs = read_model_config_file(flags) if flags.model_config_file else flag_configs(flags)
+        self._rest_socket = _bound(flags.bind_address, flags.rest_api_port, "rest_api_port")
+        with contextlib.closing(_bound(flags.bind_address, flags.port, "port") or socket.socket()):
+            pass
+        self._interrupted = False
+
+    def run(self) -> int:
+        """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
+        begin = time.monotonic()
+        _import_tensorflow()
+        LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
+        self._repository = Repository(
+            self._load,
+            RepositoryOptions(
+                poll_s=max(0, self._flags.file_system_poll_wait_seconds),
+                load_retries=self._flags.max_num_load_retries,
+                retry_interval_s=max(0.0, self._flags.load_retry_interval_micros / 1e6),
+                labels_for_unavailable=self._flags.allow_version_labels_for_unavailable_models,
+            ),
+        )
+        self._repository.configure(self._configs)
+        self._repository.start()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        uvloop.run(self._serve())
+        return INTERRUPTED if self._interrupted else 0
+
+    def _load(self, name: str, version: int, path: Path) -> Servable:
+        begin = time.perf_counter_ns()
+        status = "fail"
+        try:
+            servable = Servable(name, version, path, self._load_options())
+            status = "success"
+            return servable
+        finally:
+            self._metrics.load_attempts.add((str(path), status))
+            self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
+
+    def _load_options(self) -> LoadOptions:
+        flags = self._flags
+        return LoadOptions(
+            tags=tuple(flags.saved_model_tags.split(",")),
+            intra_op_threads=flags.intra_op_threads,
+            inter_op_threads=flags.inter_op_threads,
+            batching=self._batching,
+        )
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number, stop)
+        await asyncio.to_thread(self._repository.settled.wait)
+        from serving.savedmodel_server.grpc_service import GrpcApi
+        from serving.savedmodel_server.inference import Inference
+
+        inference = Inference(
+            self._metrics,
+            as_content=self._flags.enable_serialization_as_tensor_content,
+            check_method_names=self._flags.enable_signature_method_name_check,
+        )
+        grpc_server = self._grpc(GrpcApi(self._repository, inference, self._metrics, self._reload))
+        dispatcher = Dispatcher(loop, self._flags.rest_threads, self._metrics)
+        rest = self._rest(dispatcher, inference)
+        gc.collect()
+        gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
+        tasks = [asyncio.create_task(self._watch_health(grpc_server))] if grpc_server else []
+        serving = asyncio.create_task(rest.serve(sockets=[self._rest_socket])) if rest and self._rest_socket else None
+        if grpc_server:
+            grpc_server.start()
+        LOG.info(
+            "event=listening address=%s rest_api_port=%d port=%d",
+            self._flags.bind_address, self._flags.rest_api_port, self._flags.port,
+        )  # fmt: skip
+        await stop.wait()
+        await self._drain(rest, serving, grpc_server)
+        for task in tasks:
+            task.cancel()
+        dispatcher.close()
+
+    def _on_signal(self, number: int, stop: asyncio.Event) -> None:
+        self._interrupted = number == signal.SIGINT
+        LOG.info("event=stopping signal=%s drain_seconds=%d", signal.Signals(number).name, self._flags.drain_seconds)
+        stop.set()
+
+    def _reload(self, config: Any) -> None:
+        from serving.savedmodel_server.model_config import configs_of_request
+
+        self._repository.configure(configs_of_request(config))
+
+    def _grpc(self, api: Any) -> GrpcServer | None:
+        from serving.savedmodel_server.grpc_service import GrpcServer
+
+        if not self._flags.port:
+            return None
+        return GrpcServer(
+            api,
+            f"{self._flags.bind_address}:{self._flags.port}",
+            threads=self._flags.grpc_threads,
+            max_bytes=self._flags.max_request_bytes,
+            arguments=channel_arguments(self._flags.grpc_channel_arguments),
+            credentials=self._credentials,
+            health=self._flags.enable_grpc_healthcheck_service,
+        )
+
+    def _rest(self, dispatcher: Dispatcher, inference: Any) -> _Uvicorn | None:
+        from serving.savedmodel_server.rest import RestApi
+
+        if self._rest_socket is None:
+            return None
+        api = RestApi(self._repository, dispatcher, inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000)
+
+        def make_app() -> App:
+            from serving.savedmodel_server.app import make_app
+
+            return make_app(api, self._metrics, self._monitoring_path)
+
+        front = Front(
+            api,
+            make_app,
+            max_bytes=self._flags.max_request_bytes,
+            cors=self._flags.rest_api_enable_cors_support,
+        )
+        return _Uvicorn(
+            uvicorn.Config(
+                front,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=self._flags.drain_seconds,
+            )
+        )
+
+    async def _watch_health(self, grpc_server: GrpcServer) -> None:
+        while True:
+            grpc_server.set_health(self._repository.serving())
+            await asyncio.sleep(0.2)
+
+    async def _drain(
+        self, rest: _Uvicorn | None, serving: asyncio.Task[None] | None, grpc_server: GrpcServer | None
+    ) -> None:
+        """Refuse what is new, finish what is under way, within --drain_seconds."""
+        grace = self._flags.drain_seconds
+        ends: list[Awaitable[None]] = []
+        if grpc_server:
+            ends.append(asyncio.to_thread(grpc_server.stop, grace))
+        if rest and serving:
+            rest.should_exit = True
+            ends.append(serving)
+        await asyncio.gather(*ends)
+        await asyncio.to_thread(self._repository.stop, grace)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again after its end, and so change the exit code."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _import_tensorflow() -> None:
+    import tensorflow  # noqa: F401
+
+
+def _bound(address: str, port: int, flag: str) -> socket.socket | None:
+    """A socket that holds the port, so that a port in use is told before the slow imports; it does not listen yet."""
+    if not port:
+        return None
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        reason = error.strerror or str(error)
+        raise StartError(f"{address}:{port} cannot be bound ({reason}): choose another --{flag}.") from error
+    return bound
+
+
+def channel_arguments(text: str) -> tuple[tuple[str, str | int], ...]:
+    """--grpc_channel_arguments: key=value pairs, whole numbers as numbers."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    return tuple((key, int(value) if value.lstrip("-").isdigit() else value) for key, _, value in pairs)
+
+
+def monitoring_path(flags: Flags) -> str | None:
+    """Where the metrics page lies, by default on (in TensorFlow Serving off); None where the file turns it off."""
+    from serving.savedmodel_server.textproto import message_class, read_text_proto
+
+    default = "/monitoring/prometheus/metrics"
+    if not flags.monitoring_config_file:
+        return default
+    proto = read_text_proto(
+        Path(flags.monitoring_config_file), message_class("MonitoringConfig")(), "monitoring_config_file"
+    )
+    if not proto.prometheus_config.enable:
+        return None
+    return str(proto.prometheus_config.path) or default

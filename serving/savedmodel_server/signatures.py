@@ -1,0 +1,120 @@
+"""What a SavedModel's signatures take and give, free of tensorflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from serving.savedmodel_server.errors import invalid
+
+DEFAULT_SIGNATURE = "serving_default"
+
+# tensorflow.DataType numbers that a request or a reply may carry
+DT_FLOAT, DT_DOUBLE, DT_INT32, DT_UINT8, DT_INT16, DT_INT8, DT_STRING = 1, 2, 3, 4, 5, 6, 7
+DT_COMPLEX64, DT_INT64, DT_BOOL, DT_BFLOAT16, DT_UINT16, DT_COMPLEX128 = 8, 9, 10, 14, 17, 18
+DT_HALF, DT_UINT32, DT_UINT64 = 19, 22, 23
+
+NUMPY: dict[int, np.dtype[Any]] = {
+    DT_FLOAT: np.dtype(np.float32),
+    DT_DOUBLE: np.dtype(np.float64),
+    DT_INT32: np.dtype(np.int32),
+    DT_UINT8: np.dtype(np.uint8),
+    DT_INT16: np.dtype(np.int16),
+    DT_INT8: np.dtype(np.int8),
+    DT_STRING: np.dtype(object),
+    DT_COMPLEX64: np.dtype(np.complex64),
+    DT_INT64: np.dtype(np.int64),
+    DT_BOOL: np.dtype(np.bool_),
+    DT_BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+    DT_UINT16: np.dtype(np.uint16),
+    DT_COMPLEX128: np.dtype(np.complex128),
+    DT_HALF: np.dtype(np.float16),
+    DT_UINT32: np.dtype(np.uint32),
+    DT_UINT64: np.dtype(np.uint64),
+}
+SHORT_NAMES = {
+    DT_FLOAT: "float",
+    DT_DOUBLE: "double",
+    DT_INT32: "int32",
+    DT_UINT8: "uint8",
+    DT_INT16: "int16",
+    DT_INT8: "int8",
+    DT_STRING: "string",
+    DT_COMPLEX64: "complex64",
+    DT_INT64: "int64",
+    DT_BOOL: "bool",
+    DT_BFLOAT16: "bfloat16",
+    DT_UINT16: "uint16",
+    DT_COMPLEX128: "complex128",
+    DT_HALF: "half",
+    DT_UINT32: "uint32",
+    DT_UINT64: "uint64",
+}
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input or output."""
+
+    name: str
+    tensor: str
+    """Name in the graph, such as `serving_default_x:0`."""
+    dtype: int
+    """tensorflow.DataType number."""
+    shape: tuple[int, ...] | None
+    """-1 where a dimension is open; None where the rank is."""
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any] | None:
+        """None for a type that neither JSON nor numpy can carry."""
+        return NUMPY.get(self.dtype)
+
+    def accept(self, array: Array) -> Array:
+        """The array, after its shape was held against the signature's; raises RequestError."""
+        shape = self.shape
+        if shape is None:
+            return array
+        given = array.shape
+        if len(given) == len(shape):
+            for have, want in zip(given, shape, strict=True):
+                if want not in (-1, have):
+                    break
+            else:
+                return array
+        wanted = "[" + ",".join("?" if d < 0 else str(d) for d in shape) + "]"
+        raise invalid(f'Tensor "{self.name}" has shape {list(given)}, the signature takes {wanted}.')
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One entry of SavedModel's signature_def; inputs and outputs are in name order."""
+
+    name: str
+    method_name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    defaults: Mapping[str, Array] = field(default_factory=dict)
+
+    def arrange(self, given: Mapping[str, Array]) -> tuple[Array, ...]:
+        """Arrays in the order of `inputs`, defaults filled in; raises RequestError where names differ."""
+        inputs = self.inputs
+        if len(given) != len(inputs) or given.keys() != inputs.keys():
+            given = self._with_defaults(given)
+        return tuple(spec.accept(given[name]) for name, spec in inputs.items())
+
+    def _with_defaults(self, given: Mapping[str, Array]) -> Mapping[str, Array]:
+        filled = {**self.defaults, **given}
+        extra, missing = sorted(given.keys() - self.inputs.keys()), sorted(self.inputs.keys() - filled.keys())
+        if extra or missing:
+            raise invalid(
+                f"input size does not match signature: {len(given)}!={len(self.inputs)} "
+                f"len({{{','.join(sorted(given))}}}) != len({{{','.join(self.inputs)}}}). "
+                f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+            )
+        return filled
