@@ -1,0 +1,140 @@
+"""One cell: a fresh deployment under one scenario, with everything it leaves written into the cell's folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.cells import Cell
+from servestorm.cores import Cores
+from servestorm.generator import Generator, GeneratorError, drive, length_s
+from servestorm.plan import Plan
+from servestorm.scrape import Scraper, table_bytes
+from servestorm.store import now, write_bytes, write_json, write_text
+from serving.deployment import Backend, Batching, Budget, Deployment, Engine, EventLog, Use
+from serving.errors import DeploymentError
+from serving.orphans import scratch_folder
+from serving.probe import first_answer
+from serving.wire import WIRES
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every cell of a study shares."""
+
+    plan: Plan
+    model: ModelDir
+    engines: Mapping[str, Engine]
+    backend: Backend
+    cores: Cores
+    scraper: Scraper
+    generator: Generator
+
+    @property
+    def budget(self) -> Budget:
+        """The same for every engine."""
+        return Budget(cpus=self.cores.engine, threads=self.plan.threads)
+
+    @property
+    def batching(self) -> Batching:
+        """The same for every engine."""
+        return Batching(self.plan.batching.max_batch_size, self.plan.batching.timeout_us)
+
+
+def run_cell(bench: Bench, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Run the cell and write its folder; returns outcome.json's content.
+
+    A fault of the engine or of the generator makes the outcome `failed` with the reason, and the study may go on; an
+    interruption, a full disk and our own bugs are written too, and raised on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "cell.json", cell.as_dict())
+    outcome: dict[str, Any] = {"state": "complete", "reason": None, "started_at": now()}
+    try:
+        _measure(bench, cell, folder)
+    except (DeploymentError, GeneratorError) as error:
+        outcome.update(state="failed", reason=str(error))
+    except BaseException as error:
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        outcome.update(state=state, reason=str(error) or state)
+        raise
+    finally:
+        outcome.update(ended_at=now(), scraper=bench.scraper.name)
+        write_json(folder / "outcome.json", outcome)
+    return outcome
+
+
+def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
+    events = EventLog()
+    workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
+    try:
+        with _deployment(bench, cell, workdir, events, folder) as deployment:
+            deployment.wait_ready(bench.plan.timeouts.ready_s)
+            _first_answer(bench, cell, deployment, events)
+            if cell.scenario == "coldstart":
+                write_json(folder / "use.json", {"start": _use(deployment.use())})
+            else:
+                _load(bench, cell, deployment, events, folder)
+    finally:
+        write_json(folder / "events.json", [asdict(event) for event in events.events])
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+@contextmanager
+def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folder: Path) -> Iterator[Deployment]:
+    """A started deployment whose last log lines are kept whatever happens."""
+    engine = bench.engines[cell.engine]
+    events.add("start", detail=cell.engine)
+    deployment = bench.backend.start(
+        engine,
+        bench.model,
+        replicas=cell.replicas,
+        budget=bench.budget,
+        batching=bench.batching,
+        workdir=workdir,
+        events=events,
+    )
+    with deployment:
+        try:
+            yield deployment
+        finally:
+            write_text(folder / "server.log", deployment.logs(200) + "\n")
+
+
+def _first_answer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> None:
+    """Every replica must give a right answer before anything is measured on it."""
+    for endpoint in deployment.endpoints:
+        t_ns = first_answer(
+            endpoint,
+            WIRES[cell.engine],
+            bench.model,
+            timeout_s=bench.plan.timeouts.answer_s,
+            alive=deployment.alive,
+        )
+        events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
+
+
+def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
+    command = bench.generator.command(bench.plan, cell, deployment.endpoints, bench.model.path / MANIFEST_NAME, folder)
+    write_json(folder / "generator.json", command)
+    used = {"ready": _use(deployment.use())}
+    bench.scraper.watch(cell.id, deployment.endpoints)
+    events.add("load_started")
+    try:
+        limit_s = length_s(bench.plan, cell) + bench.plan.timeouts.generator_s
+        drive(command, out=folder, cores=bench.cores.generator, limit_s=limit_s, deployment=deployment)
+    finally:
+        events.add("load_ended")
+        used["end"] = _use(deployment.use())
+        write_json(folder / "use.json", used)
+        write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+
+
+def _use(use: Use) -> dict[str, Any]:
+    return {"t_ns": time.monotonic_ns(), **asdict(use)}

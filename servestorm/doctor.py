@@ -1,0 +1,125 @@
+"""What of Java, Docker, kubectl, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from servestorm.environment import output_of
+
+GIB = 1024**3
+MEMORY_NEEDED_BYTES = 3 * GIB
+"""Training plus export hold TensorFlow and torch at once; two TorchServe replicas come near it."""
+DISK_NEEDED_BYTES = 2 * GIB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for."""
+
+    name: str
+    found: bool
+    text: str
+    """Its version, or what to do."""
+    required: bool = False
+    """Whether the default study needs it."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program on the PATH that some study may use."""
+
+    name: str
+    command: tuple[str, ...]
+    pattern: str
+    remedy: str
+
+
+PROGRAMS = (
+    Program(
+        "Docker",
+        ("docker", "--version"),
+        r"version ([\w.+~-]+)",
+        "for studies on containers; on Debian: apt-get install docker.io",
+    ),
+    Program(
+        "kubectl",
+        ("kubectl", "version", "--client"),
+        r"v(\d[\w.+-]*)",
+        "for studies on a cluster; see kubernetes.io/docs/tasks/tools",
+    ),
+    Program(
+        "helm",
+        ("helm", "version", "--short"),
+        r"v(\d[\w.+-]*)",
+        "for studies on a cluster; see helm.sh/docs",
+    ),
+    Program(
+        "Prometheus",
+        ("prometheus", "--version"),
+        r"version ([\w.+~-]+)",
+        "a built-in scraper stands in; on Debian: apt-get install prometheus",
+    ),
+    Program(
+        "tensorflow_model_server",
+        ("tensorflow_model_server", "--version"),
+        r"(\d+\.\d+\.[\w.-]+)",
+        "only for the engine tfserving; TensorFlow's apt repository or its container has it",
+    ),
+)
+LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fastapi", "grpc")
+
+
+def examine() -> list[Finding]:
+    """Everything looked for, what the default study needs first."""
+    return [_java(), *_libraries(), *_machine(), *(_program(program) for program in PROGRAMS)]
+
+
+def _java() -> Finding:
+    from serving.engines.java import find_java
+    from serving.errors import EngineUnavailable
+
+    try:
+        java = find_java()
+    except EngineUnavailable as error:
+        return Finding("Java", False, str(error), required=True)
+    return Finding("Java", True, f"{java.version} ({java.path})", required=True)
+
+
+def _libraries() -> Iterator[Finding]:
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    text = f"lacks {', '.join(missing)}: run `make venv`" if missing else "all importable"
+    yield Finding("Python packages", not missing, text, required=True)
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    text = f"{cores} usable" if cores > 1 else "1 usable: engine and generator share it, so latencies are pessimistic"
+    yield Finding("Cores", cores > 0, text, required=True)
+    memory = psutil.virtual_memory().available
+    yield _amount("Free memory", memory, MEMORY_NEEDED_BYTES, "close other programs")
+    disk = shutil.disk_usage(Path.cwd()).free
+    yield _amount(f"Free disk in {Path.cwd()}", disk, DISK_NEEDED_BYTES, "free some space")
+
+
+def _amount(name: str, here_bytes: int, needed_bytes: int, remedy: str) -> Finding:
+    enough = here_bytes >= needed_bytes
+    text = f"{here_bytes / GIB:.1f} GiB" + ("" if enough else f", {needed_bytes / GIB:.0f} GiB are needed: {remedy}")
+    return Finding(name, enough, text, required=True)
+
+
+def _program(program: Program) -> Finding:
+    if shutil.which(program.command[0]) is None:
+        return Finding(program.name, False, program.remedy)
+    told = output_of(*program.command)
+    if told is None:
+        return Finding(program.name, False, f"`{' '.join(program.command)}` fails: {program.remedy}")
+    match = re.search(program.pattern, told)
+    return Finding(program.name, True, match.group(1) if match else told.splitlines()[0] if told else "here")

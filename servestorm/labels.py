@@ -1,0 +1,54 @@
+"""What things are called in tables, figures and sentences: the same everywhere."""
+
+from __future__ import annotations
+
+# `savedmodel` speaks TensorFlow Serving's API and is not it: its numbers must never pass for TensorFlow Serving's
+ENGINE_LABELS = {
+    "savedmodel": "savedmodel (embedded, not TensorFlow Serving)",
+    "torchserve": "TorchServe",
+    "tfserving": "TensorFlow Serving",
+}
+ENGINE_SHORT = {"savedmodel": "savedmodel", "torchserve": "TorchServe", "tfserving": "TensorFlow Serving"}
+SCENARIO_LABELS = {
+    "coldstart": "Cold start",
+    "steady": "Steady load",
+    "bursty": "Bursty load",
+    "scaling": "Scaling",
+}
+PHASES = {
+    "port_bound": "start to port bound",
+    "ready": "port bound to ready",
+    "first_right_answer": "ready to first right answer",
+}
+"""Cold-start phase by the event that ends it, in order."""
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three significant digits, thousands with commas; '–' where there is no value."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
+    text = f"{value:,.{decimals}f}"
+    return f"{text} {unit}" if unit else text
+
+
+def spread(value: float | None, sd: float | None) -> tuple[str, str]:
+    """('12.3', '0.4'): both with the value's decimals; the second is '' where runs are too few for a deviation."""
+    text = number(value)
+    if value is None or sd is None:
+        return text, ""
+    decimals = len(text.partition(".")[2])
+    return text, f"{sd:,.{decimals}f}"
+
+
+def spread_text(value: float | None, sd: float | None) -> str:
+    """'12.3 ± 0.4', or '12.3' alone."""
+    return " ± ".join(filter(None, spread(value, sd)))
+
+
+def p_text(p: float | None) -> str:
+    """'0.012', '< 0.001', or '–'."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

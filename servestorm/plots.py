@@ -1,0 +1,325 @@
+"""The report's figures as inline SVG: drawn by matplotlib, coloured by the page.
+
+Colours are written as placeholders and replaced by CSS variables, so that one drawing serves light, dark and print.
+Each figure is drawn twice, wide and narrow, and the page shows the one that fits: shrunken text is not readable text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from servestorm.labels import ENGINE_SHORT, PHASES, number
+from servestorm.results import Results
+
+INK, MUTED, RULE = "#010101", "#020202", "#030303"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {f"#0a000{i}": f"--engine-{i}" for i in range(3)}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "servestorm",
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+}
+PHASE_OPACITY = (1.0, 0.62, 0.3)
+_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.5)))
+_MARKS = ("o", "s", "^")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure in both widths, as SVG text without an XML header."""
+
+    wide: str
+    narrow: str
+
+
+def engine_colour(index: int) -> str:
+    """Placeholder of the index-th engine's colour."""
+    return f"#0a000{index % 3}"
+
+
+def draw(name: str, painter: Callable[[Figure, bool], None], height_in: float = 3.2) -> Drawing:
+    """Paint the figure in both widths; `name` makes the ids of each drawing its own."""
+    return Drawing(
+        *(_render(f"{name}-{'n' if narrow else 'w'}", painter, narrow, height_in) for narrow in (False, True))
+    )
+
+
+def _render(name: str, painter: Callable[[Figure, bool], None], narrow: bool, height_in: float) -> str:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.5 if narrow else 9.4, height_in * (1.05 if narrow else 1)), layout="constrained")
+        painter(figure, narrow)
+        sink = io.StringIO()
+        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(sink.getvalue(), name)
+
+
+def _inline(text: str, name: str) -> str:
+    """The bare <svg>, with ids of its own, colours from CSS and the page's font."""
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg.replace("<svg ", '<svg focusable="false" aria-hidden="true" ', 1)
+
+
+def _plain(value: float, _position: object = None) -> str:
+    return f"{value:g}"
+
+
+def _log_ticks(axes: Axes) -> None:
+    """1, 2, 5, 10, ... written as numbers, few enough to read."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    steps = (1.0, 2.0, 5.0) if high / max(low, 1e-9) < 300 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool) -> None:
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=1 if narrow and len(labels) > 2 else len(labels),
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.6,
+        borderaxespad=0.2,
+    )
+
+
+def cold_start(results: Results) -> Drawing:
+    """Stacked bars by phase, one an engine; a dot for each start's total."""
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        for row, engine in enumerate(results.engines):
+            left = _phase_bars(axes, results, engine, row)
+            total = results.metric("coldstart.total_s")
+            runs = [run for run in (total.values[engine].runs if total else []) if run is not None]
+            axes.plot(runs, [row + 0.36] * len(runs), "|", color=INK, markersize=7, markeredgewidth=1.2)
+            if left:
+                edge = max([left, *runs])
+                axes.annotate(
+                    number(left, "s"), (edge, row), xytext=(7, 0), textcoords="offset points", va="center", color=INK
+                )
+        axes.set_yticks(range(len(results.engines)), [ENGINE_SHORT[e] for e in results.engines], color=INK)
+        axes.set_ylim(len(results.engines) - 0.45, -0.5)
+        axes.set_xlim(0, axes.get_xlim()[1] * (1.16 if narrow else 1.08))
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("seconds from the process start")
+        from matplotlib.patches import Patch
+
+        swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for opacity in PHASE_OPACITY]
+        _legend(figure, swatches, list(PHASES.values()), narrow)
+
+    return draw("coldstart", paint, 1.35 + 0.62 * len(results.engines))
+
+
+def _phase_bars(axes: Axes, results: Results, engine: str, row: int) -> float:
+    """Draws the bar of mean phases; returns its end in seconds."""
+    left = 0.0
+    for phase, opacity in zip(PHASES, PHASE_OPACITY, strict=True):
+        metric = results.metric(f"coldstart.{phase}_s")
+        mean = metric.values[engine].value if metric else None
+        if mean is not None:
+            colour = engine_colour(results.engines.index(engine))
+            axes.barh(row, mean, 0.46, left=left, color=colour, alpha=opacity, linewidth=0)
+            left += mean
+    return left
+
+
+def over_time(results: Results, scenario: str) -> Drawing | None:
+    """Median and slowest answer of each bin, with the offered load beneath."""
+    data = results.figures["over_time"].get(scenario)
+    if not data:
+        return None
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        latency, load = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        handles = []
+        times = [t + data["bin_s"] / 2 for t in data["t_s"]]
+        for index, engine in enumerate(results.engines):
+            handles.append(_over_time_line(latency, times, data["engines"][engine], index))
+        _log_ticks(latency)
+        latency.set_ylabel("ms per image")
+        edges = [*data["t_s"], data["t_s"][-1] + data["bin_s"]]
+        load.stairs(data["offered_per_s"], edges, fill=True, color=MUTED, alpha=0.28, linewidth=0)
+        load.stairs(data["offered_per_s"], edges, color=MUTED, linewidth=1.2)
+        load.set_ylim(0, None)
+        load.yaxis.set_major_locator(MaxNLocator(2))
+        load.set_ylabel("requests/s")
+        load.set_xlabel("seconds of measured load")
+        load.set_xlim(edges[0], edges[-1])
+        labels = [f"{ENGINE_SHORT[engine]}, median" for engine in results.engines]
+        _legend(figure, handles, labels, narrow)
+
+    return draw(f"time-{scenario}", paint, 3.9)
+
+
+def _over_time_line(axes: Axes, times: Sequence[float], data: dict[str, list[float | None]], index: int) -> Any:
+    colour = engine_colour(index)
+    median = [float("nan") if v is None else v for v in data["median_ms"]]
+    slowest = [float("nan") if v is None else v for v in data["slowest_ms"]]
+    axes.fill_between(times, median, slowest, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(times, slowest, color=colour, linewidth=0.7, alpha=0.6)
+    (line,) = axes.plot(times, median, color=colour, linestyle=_LINES[index % 3])
+    return line
+
+
+def spectrum(results: Results, scenario: str) -> Drawing | None:
+    """Latency at every share of answers that the samples suffice for."""
+    data = results.figures["spectrum"].get(scenario)
+    if not data or not any(data.values()):
+        return None
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        handles, labels = [], []
+        for index, engine in enumerate(results.engines):
+            if not data[engine]:
+                continue
+            shares, values = zip(*data[engine], strict=True)
+            (line,) = axes.plot(
+                [1 / (1 - share) for share in shares],
+                values,
+                color=engine_colour(index),
+                linestyle=_LINES[index % 3],
+            )
+            axes.plot(1 / (1 - shares[-1]), values[-1], _MARKS[index % 3], color=engine_colour(index), markersize=5)
+            handles.append(line)
+            labels.append(ENGINE_SHORT[engine])
+        axes.set_xscale("log")
+        end = max(1 / (1 - points[-1][0]) for points in data.values() if points)
+        ticks = [share for share in (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999) if 1 / (1 - share) <= end * 1.3]
+        axes.set_xticks([1 / (1 - share) for share in ticks], [f"p{100 * share:g}" for share in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        _log_ticks(axes)
+        axes.set_ylabel("ms per image")
+        axes.set_xlabel("share of answers that were faster")
+        _legend(figure, handles, labels, narrow)
+
+    return draw(f"spectrum-{scenario}", paint)
+
+
+def scaling(results: Results) -> Drawing | None:
+    """Throughput by replicas, beside what the first count would give if replicas simply added up."""
+    rows = [m for m in results.metrics if m.key.startswith("scaling.images_per_s_x")]
+    counts = [int(metric.key.rpartition("x")[2]) for metric in rows]
+    if not any(value.value is not None for metric in rows for value in metric.values.values()):
+        return None
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        width = 0.8 / len(results.engines)
+        for index, engine in enumerate(results.engines):
+            values = [metric.values[engine] for metric in rows]
+            places = [place - 0.4 + width * (index + 0.5) for place in range(len(counts))]
+            heights = [value.value or 0 for value in values]
+            axes.bar(places, heights, width * 0.86, color=engine_colour(index), linewidth=0, label=ENGINE_SHORT[engine])
+            for place, value in zip(places, values, strict=True):
+                if value.value is not None:
+                    axes.annotate(
+                        number(value.value),
+                        (place, value.value),
+                        xytext=(0, 4),
+                        textcoords="offset points",
+                        ha="center",
+                        color=INK,
+                    )
+            _ideal(axes, places, heights, counts, width)
+        axes.set_xticks(range(len(counts)), [f"{c} replica{'s' if c > 1 else ''}" for c in counts], color=INK)
+        axes.grid(visible=False, axis="x")
+        axes.margins(y=0.14)
+        axes.set_ylabel("images/s")
+        handles, labels = axes.get_legend_handles_labels()
+        from matplotlib.lines import Line2D
+
+        if len(counts) > 1:
+            handles.append(Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (2, 2))))
+            labels.append("if replicas added up")
+        _legend(figure, handles, labels, narrow)
+
+    return draw("scaling", paint)
+
+
+def _ideal(axes: Axes, places: Sequence[float], heights: Sequence[float], counts: Sequence[int], width: float) -> None:
+    for place, count in list(zip(places, counts, strict=True))[1:]:
+        level = heights[0] * count / counts[0]
+        if level:
+            axes.plot(
+                [place - width * 0.43, place + width * 0.43],
+                [level, level],
+                color=MUTED,
+                linewidth=1.4,
+                linestyle=(0, (2, 2)),
+            )
+
+
+USE_ROWS = (
+    ("cpu_ms_per_image", "CPU per image, ms"),
+    ("rss_peak_mib", "peak memory, MiB"),
+)
+
+
+def use(results: Results) -> Drawing | None:
+    """CPU time an image and peak memory under steady load (bursty where there is no steady)."""
+    scenario = next((s for s in ("steady", "bursty") if results.metric(f"{s}.cpu_ms_per_image")), None)
+    rows = [(results.metric(f"{scenario}.{name}"), title) for name, title in USE_ROWS]
+    if not any(m and any(v.value is not None for v in m.values.values()) for m, _ in rows):
+        return None
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        panels: Any = figure.subplots(2 if narrow else 1, 1 if narrow else 2)
+        for axes, (metric, title) in zip(panels, rows, strict=True):
+            for row, engine in enumerate(results.engines):
+                value = metric.values[engine].value if metric else None
+                axes.barh(row, value or 0, 0.5, color=engine_colour(row), linewidth=0)
+                axes.annotate(
+                    number(value), (value or 0, row), xytext=(6, 0), textcoords="offset points", va="center", color=INK
+                )
+            axes.set_yticks(range(len(results.engines)), [ENGINE_SHORT[e] for e in results.engines], color=INK)
+            axes.set_ylim(len(results.engines) - 0.5, -0.5)
+            axes.margins(x=0.18)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.grid(visible=False, axis="y")
+            axes.set_title(title, loc="left", fontsize=9.5, color=MUTED)
+
+    return draw("use", paint, 1.15 + 0.5 * len(results.engines))

@@ -1,0 +1,205 @@
+"""report.html and results.json from a run directory: a pure function of what lies there."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from servestorm import __version__, words
+from servestorm.labels import ENGINE_LABELS, ENGINE_SHORT, SCENARIO_LABELS, number, p_text, spread
+from servestorm.measures import Run
+from servestorm.report_figures import figures
+from servestorm.results import Metric, Results, compute
+from servestorm.store import read_run, write_json, write_text
+
+_HERE = Path(__file__).parent
+
+
+def write_report(run: Path) -> tuple[Results, Path]:
+    """Compute the results of a run directory, write results.json and report.html into it; gives both.
+
+    Raises StudyError where the directory is not a run, or is broken.
+    """
+    results = compute(read_run(run))
+    write_json(run / "results.json", results.as_json())
+    path = run / "report.html"
+    write_text(path, render(results))
+    return results, path
+
+
+def render(results: Results) -> str:
+    """The self-contained page: no scripts, nothing from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [figure for figure in figures(results) if figure["parts"]]
+    fixed = [("validity", "Validity"), ("environment", "Environment"), ("method", "How to read this")]
+    return environment.get_template("report.html.j2").render(
+        version=__version__,
+        css=(_HERE / "report.css").read_text(),
+        id=results.id,
+        headline=words.headline(results),
+        meta=_meta(results),
+        badges=_badges(results),
+        sections=[
+            ("summary", "In short"),
+            ("results", "Results"),
+            *((f["id"], f["title"]) for f in shown),
+            *fixed,
+        ],
+        cards=_cards(results),
+        summary=words.summary(results),
+        doubts=words.doubts(results),
+        engines=[{"label": ENGINE_LABELS[engine]} for engine in results.engines],
+        pairs=_pairs(results),
+        groups=_groups(results),
+        figures=shown,
+        validity=words.validity(results),
+        runs=_runs(results),
+        environment=_environment(results),
+    )
+
+
+def _meta(results: Results) -> list[str]:
+    plan, model = results.study["plan"], results.model
+    images = plan["images_per_request"]
+    return [
+        results.study["started_at"].replace("T", " ").replace("+00:00", " UTC"),
+        f"{model.get('name', '?')}, trained on {model['dataset']}" if model.get("dataset") else str(model.get("name")),
+        f"{plan['protocol'].upper() if plan['protocol'] == 'rest' else 'gRPC'}, payload {plan['payload']}",
+        f"{images} image{'s' if images > 1 else ''} a request",
+    ]
+
+
+def _badges(results: Results) -> list[dict[str, str]]:
+    badges = []
+    if results.state != "complete":
+        badges.append({"kind": "bad", "text": results.state})
+    invalid = sum(run.valid is False for run in results.runs)
+    judged = sum(run.valid is not None for run in results.runs)
+    if invalid:
+        badges.append({"kind": "bad", "text": f"{invalid} of {judged} load runs INVALID"})
+    elif judged:
+        badges.append({"kind": "good", "text": f"all {judged} load runs VALID"})
+    if parity := results.model.get("parity"):
+        proved = parity["status"] == "proved"
+        badges.append(
+            {"kind": "good" if proved else "bad", "text": "artifacts proved equal" if proved else parity["status"]}
+        )
+    return badges
+
+
+_CARD_ROWS = (
+    ("steady.p50", "median, steady load", "ms"),
+    ("steady.p99", "p99, steady load", "ms"),
+    ("bursty.p99", "p99, bursty load", "ms"),
+    ("coldstart.total_s", "cold start", "s"),
+)
+
+
+def _cards(results: Results) -> list[dict[str, Any]]:
+    """The few numbers that a person asks for first."""
+    rows = [(metric, term, unit) for key, term, unit in _CARD_ROWS if (metric := results.metric(key))]
+    top = [m for m in results.metrics if m.key.startswith("scaling.images_per_s_x")][:1]
+    rows += [(metric, "throughput, 1 replica", "images/s") for metric in top]
+    if not rows:
+        return []
+    return [
+        {
+            "index": index % 3,
+            "name": ENGINE_SHORT[engine],
+            "aside": ENGINE_LABELS[engine].partition("(")[2].rstrip(")"),
+            "figures": [(term, number(metric.values[engine].value), unit) for metric, term, unit in rows],
+        }
+        for index, engine in enumerate(results.engines)
+    ]
+
+
+def _pairs(results: Results) -> list[dict[str, str]]:
+    pairs = list(itertools.combinations(results.engines, 2))
+    return [
+        {"key": f"{a}|{b}", "label": f"{ENGINE_SHORT[a]} / {ENGINE_SHORT[b]}" if len(pairs) > 1 else ""}
+        for a, b in pairs
+    ]
+
+
+def _groups(results: Results) -> list[dict[str, Any]]:
+    plan = results.study["plan"]
+    groups = []
+    for scenario, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.scenario):
+        rows = [_row(results, metric) for metric in metrics]
+        groups.append({"title": SCENARIO_LABELS[scenario], "detail": words.load_text(plan, scenario), "rows": rows})
+    return groups
+
+
+def _row(results: Results, metric: Metric) -> dict[str, Any]:
+    best = words.better(metric)
+    return {
+        "label": metric.label,
+        "unit": metric.unit,
+        "cells": [
+            dict(zip(("text", "sd"), spread(metric.values[engine].value, metric.values[engine].sd), strict=True))
+            | {"better": engine == best}
+            for engine in results.engines
+        ],
+        "ps": [p_text(metric.welch_p[pair["key"]]) for pair in _pairs(results)],
+    }
+
+
+def _runs(results: Results) -> dict[str, Any]:
+    head = ["Run", "State", "Requests", "p50", "p95", "p99", "mean", "images/s", "cold start, s"]
+    return {"head": head, "rows": [_run(run) for run in results.runs]}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    names = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
+    if run.state != "complete":
+        kind, state = "bad", run.state
+    elif run.valid is None:
+        kind, state = "quiet", "complete"
+    else:
+        kind, state = ("good", "VALID") if run.valid else ("bad", "INVALID")
+    requests = f"{run.requests:,}" if run.requests else "–"
+    return {
+        "id": run.id,
+        "kind": kind,
+        "state": state,
+        "cells": [requests, *(number(run.numbers.get(name)) for name in names)],
+        "reasons": run.reasons,
+    }
+
+
+def _environment(results: Results) -> list[dict[str, Any]]:
+    here, plan, cores = results.environment, results.study["plan"], results.study["cores"]
+    memory = f"{here['memory_bytes'] / 2**30:.1f} GiB" if here.get("memory_bytes") else None
+    machine = [
+        ("Processor", here.get("cpu_model")),
+        ("Cores", f"{here.get('cores_usable')} of {here.get('cores')} usable"),
+        ("Memory", memory),
+        ("System", here.get("system")),
+        ("Kernel", here.get("kernel")),
+        ("Engine's cores", ", ".join(map(str, cores["engine"]))),
+        ("Generator's cores", ", ".join(map(str, cores["generator"]))),
+    ]
+    study = [
+        ("Model", f"{results.model.get('name')} {results.model.get('version', '')}"),
+        ("Artifacts", words.parity_text(results)),
+        ("Threads a replica", plan["threads"]),
+        ("Batching", words.batching_text(plan)),
+        ("Seed", plan["seed"]),
+        ("Git commit", (here.get("git_commit") or "")[:12] or None),
+        *((ENGINE_SHORT[name], version) for name, version in results.study["engines"].items()),
+    ]
+    software = [("Python", here.get("python")), ("Java", here.get("java")), *here.get("packages", {}).items()]
+    blocks = (("Machine", machine), ("Study", study), ("Software", software))
+    return [
+        {"title": title, "facts": [(term, "unknown" if value is None else value) for term, value in facts]}
+        for title, facts in blocks
+    ]

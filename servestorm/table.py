@@ -1,0 +1,50 @@
+"""The results as a table on stdout: lines and colour on a terminal, Markdown in a pipe."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from servestorm import words
+from servestorm.labels import ENGINE_LABELS, SCENARIO_LABELS, p_text, spread_text
+from servestorm.results import Results
+
+PIPE_WIDTH = 200
+
+
+def print_results(results: Results) -> None:
+    """Table, then what a reader must know before believing it."""
+    terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
+    # in a pipe it is a Markdown table: plain, and ready for a pull request
+    console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
+    for sentence in words.doubts(results):
+        console.print(Text(f"note: {sentence}"), soft_wrap=not terminal)
+
+
+def _table(results: Results, style: box.Box) -> Table:
+    pairs = list(itertools.combinations(results.engines, 2))
+    table = Table(box=style, title=f"{words.headline(results)} ({results.id})", title_justify="left")
+    table.add_column("", no_wrap=not sys.stdout.isatty())
+    for engine in results.engines:
+        table.add_column(ENGINE_LABELS[engine], justify="right")
+    for a, b in pairs:
+        table.add_column("Welch p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
+    for scenario, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.scenario):
+        table.add_section()
+        load = words.load_text(results.study["plan"], scenario)
+        table.add_row(Text(f"{SCENARIO_LABELS[scenario]}: {load}", style="bold"))
+        for metric in metrics:
+            best = words.better(metric)
+            cells = [
+                Text(spread_text(metric.values[e].value, metric.values[e].sd), style="bold" if e == best else "")
+                for e in results.engines
+            ]
+            ps = [p_text(metric.welch_p[f"{a}|{b}"]) for a, b in pairs]
+            table.add_row(f"  {metric.label}, {metric.unit}", *cells, *ps)
+    return table

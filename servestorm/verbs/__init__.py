@@ -1,0 +1,1 @@
+"""One module a verb: `run(arguments) -> exit code`. Imported only when its verb runs."""

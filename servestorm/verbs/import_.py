@@ -1,0 +1,34 @@
+"""`servestorm import`: a person's own artifacts as a model directory."""
+
+from __future__ import annotations
+
+import argparse
+
+from servestorm.errors import StudyError
+from servestorm.progress import Display, Step
+from servestorm.verbs.cleaning import clean_up_after_the_killed
+from servestorm.verbs.export import describe
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import, and print what lies where and whether parity is proved."""
+    if arguments.savedmodel is None and arguments.mar is None:
+        raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
+    clean_up_after_the_killed()
+    from models.foreign import import_model
+
+    with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
+        model = import_model(
+            arguments.name,
+            savedmodel=arguments.savedmodel,
+            mar=arguments.mar,
+            images=arguments.images,
+            out_dir=arguments.out,
+            version=arguments.version,
+            mean=arguments.mean,
+            std=arguments.std,
+            size=arguments.size,
+            progress=display.fraction,
+        )
+    print(describe(model))
+    return 0

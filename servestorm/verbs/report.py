@@ -1,0 +1,25 @@
+"""`servestorm report`: table, report.html and results.json again, from a run directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from servestorm.results import Results
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, print the table and the report's path."""
+    show(arguments.run)
+    return 0
+
+
+def show(path: Path) -> Results:
+    """Write the report of a run directory and print the table and where the report lies."""
+    from servestorm.report import write_report
+    from servestorm.table import print_results
+
+    results, report = write_report(path)
+    print_results(results)
+    print(f"report: {report}")
+    return results
