@@ -14,6 +14,9 @@ from serving.errors import EngineUnavailable
 from serving.ports import HOST, free_ports, is_bound
 from serving.probe import http_get
 
+_MOST_IMAGES = 1024
+"""Images that one request may hold where batching is on."""
+
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
 
@@ -75,10 +78,15 @@ def _flags(
 
 
 def _batching_parameters(batching: Batching) -> str:
-    """BatchingParameters as text; one batch at a time, as TorchServe's one worker has it."""
+    """BatchingParameters as text; one batch at a time, as TorchServe's one worker has it.
+
+    A request with more images than a batch is split: without that it would be refused.
+    """
     batches = max(1, batching.queue_size // batching.max_batch_size)
     return (
-        f"max_batch_size {{ value: {batching.max_batch_size} }}\n"
+        f"max_batch_size {{ value: {max(batching.max_batch_size, _MOST_IMAGES)} }}\n"
+        "enable_large_batch_splitting { value: true }\n"
+        f"max_execution_batch_size {{ value: {batching.max_batch_size} }}\n"
         f"batch_timeout_micros {{ value: {batching.timeout_us} }}\n"
         f"max_enqueued_batches {{ value: {batches} }}\n"
         "num_batch_threads { value: 1 }\n"
