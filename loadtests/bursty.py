@@ -1,6 +1,7 @@
 """Bursty load: a base rate with bursts at a peak rate (or any process of --arrivals), open loop.
 
 locust -f loadtests/bursty.py --headless --host http://127.0.0.1:8501 --rate 50 --duration 30
+    python loadtests/bursty.py --help
 """
 
 import sys
@@ -10,13 +11,18 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parents[1])
 sys.path.insert(0, _ROOT)
 try:
-    from loadtests.users import LoadUser, bind_to_loopback, install
+    from loadtests.users import LoadUser, bind_to_loopback, install, start_locust
 finally:
     sys.path.remove(_ROOT)
 
 bind_to_loopback()
-install("on-off")
+if __name__ != "__main__":
+    install("on-off")
 
 
 class Bursty(LoadUser):
     """Drives this process's share of the load."""
+
+
+if __name__ == "__main__":
+    start_locust(__file__, "on-off")

@@ -171,9 +171,9 @@ class Generator:
     def available(self, connection: Connection) -> None:
         """Give a free connection the oldest waiting job, or the next of a closed loop, or keep it."""
         if self._load.closed_loop:
-            if self.in_flight + len(self._restarts) < self._load.closed_loop and not self._over(now := monotonic_ns()):
-                self._assign(connection, self._new_job(now, now))
-                return
+            while self._wants_more() and connection.has_room():
+                now_ns = monotonic_ns()
+                self._assign(connection, self._new_job(now_ns, now_ns))
         elif self._pending:
             while self._pending and connection.has_room():
                 self._assign(connection, self._pending.popleft(), counted=True)
@@ -348,6 +348,10 @@ class Generator:
             self.in_flight += 1
         self._endpoints[connection.endpoint].in_flight += 1
         connection.assign(job)
+
+    def _wants_more(self) -> bool:
+        """True while a closed loop is short of requests."""
+        return self.in_flight + len(self._restarts) < self._load.closed_loop and not self._over(monotonic_ns())
 
     def _over(self, now_ns: int) -> bool:
         return self._stopping or not self._running or now_ns >= self.start_ns + self._load.duration_ns

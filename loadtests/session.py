@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests import arrivals
+from loadtests.exposition import GeneratorMetrics, expose
 from loadtests.generator import Generator, Load, Target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.recorder import SampleWriter, rows_of
@@ -93,16 +94,15 @@ class Session:
         self._flushed_ns = 0
         self._cpu_at_warm: tuple[float, int] | None = None
         self._stopped_early = False
+        self._close_metrics: Callable[[], None] | None = None
+        self._metrics = GeneratorMetrics(lambda: self._generator.fired, lambda: self._generator.in_flight)
 
     def start(self) -> None:
         """Begin on the generator's thread."""
+        if self._prepared.options.metrics_port:
+            self._close_metrics = expose(self._metrics, self._prepared.options.metrics_port)
         self._started_at = datetime.now(UTC)
         self._generator.start()
-
-    @property
-    def in_flight(self) -> int:
-        """Requests under way."""
-        return self._generator.in_flight
 
     @property
     def _warm_ns(self) -> int:
@@ -130,6 +130,8 @@ class Session:
         """Write samples.parquet and summary.json. Raises what the generator's thread died of."""
         cpu_s, now_ns = _cpu_s(), time.monotonic_ns()
         self._drain()
+        if self._close_metrics:
+            self._close_metrics()
         samples = self._writer.close(self._warm_ns)
         if self._generator.crash is not None:
             raise self._generator.crash
@@ -155,6 +157,7 @@ class Session:
         while chunks:
             rows = rows_of(chunks.popleft())
             self._writer.add(rows)
+            self._metrics.feed(rows)
             if self._watch:
                 self._watch(rows)
 

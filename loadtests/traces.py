@@ -53,7 +53,7 @@ def _column(path: Path, column: str) -> NDArray[np.float64]:
         raise LoadTestError(f"trace {path} has gaps: {chosen.null_count} empty cells in column {names[0]!r}.")
     if not _is_numeric(chosen.type):
         raise LoadTestError(f"trace {path}: column {names[0]!r} holds {chosen.type}, not numbers.")
-    values: NDArray[np.float64] = np.asarray(chosen.to_numpy(), np.float64)
+    values: NDArray[np.float64] = np.array(chosen.to_pylist(), np.float64)
     if not len(values):
         raise LoadTestError(f"trace {path} is empty.")
     if not np.isfinite(values).all():

@@ -15,6 +15,7 @@ import gevent
 from locust import User, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.locust_stats import LocustStatistics
@@ -49,8 +50,7 @@ class LoadUser(User):  # type: ignore[misc] # locust ships no types
             _refuse(environment, error)
             raise StopUser from error
         statistics = LocustStatistics(environment, prepared.settings["protocol"].upper(), prepared.settings["model"])
-        session = Session(prepared, statistics.feed)
-        session.start()
+        session = _started(environment, prepared, statistics)
         try:
             while session.poll():
                 gevent.sleep(_POLL_S)
@@ -60,6 +60,16 @@ class LoadUser(User):  # type: ignore[misc] # locust ships no types
             _drain(session)
             _conclude(environment, session)
         raise StopUser  # the task would be started again
+
+
+def _started(environment: Any, prepared: Prepared, statistics: LocustStatistics) -> Session:
+    try:
+        session = Session(prepared, statistics.feed)
+        session.start()
+    except LoadTestError as error:
+        _refuse(environment, error)
+        raise StopUser from error
+    return session
 
 
 def _drain(session: Session) -> None:
@@ -77,11 +87,10 @@ def _conclude(environment: Any, session: Session) -> None:
     environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
     for line in told(summary):
         logger.info(line)
+    # Locust writes its CSV files once a second and not at the end.
+    last_table_s = CSV_STATS_INTERVAL_SEC + 0.2 if environment.parsed_options.csv_prefix else 0
     runner = environment.runner
-    if environment.web_ui is None:
-        gevent.spawn_later(0, runner.quit)
-    else:
-        gevent.spawn_later(0, runner.stop)
+    gevent.spawn_later(last_table_s, runner.stop if environment.web_ui else runner.quit)
 
 
 def told(summary: Summary) -> list[str]:
@@ -93,8 +102,8 @@ def told(summary: Summary) -> list[str]:
     )
     rate = f"{summary.offered_rate:.1f}/s offered, " if summary.offered_rate is not None else ""
     lines = [
-        f"{summary.loop} loop, {rate}{summary.achieved_rate or 0:.1f}/s sent, {summary.ok} of {summary.scheduled} right"
-        f" (answers: {summary.answers}), {figures}"
+        f"{summary.loop} loop, {rate}{summary.achieved_rate or 0:.1f}/s sent, {summary.ok} of {summary.scheduled} "
+        f"{'right' if summary.answers == 'checked' else 'answered (answers: unchecked)'}, {figures}"
     ]
     if summary.errors:
         details = ", ".join(f"{n} x {name}" for name, n in summary.error_details.items())
@@ -151,6 +160,21 @@ def _refuse(environment: Any, error: LoadTestError) -> None:
     environment.process_exit_code = EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE
     runner = environment.runner
     gevent.spawn_later(0, runner.stop if environment.web_ui else runner.quit)
+
+
+def start_locust(locustfile: str, arrivals_default: str) -> None:
+    """`python LOCUSTFILE ...` is `locust -f LOCUSTFILE ...`, and its --help explains our options too.
+
+    Locust's own --help answers before it has read the locustfile.
+    """
+    from locust.argument_parser import get_parser
+    from locust.main import main
+
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        install(arrivals_default)
+        get_parser().parse_args(["--help"])
+    sys.argv[1:1] = ["-f", locustfile]
+    main()
 
 
 def bind_to_loopback() -> None:

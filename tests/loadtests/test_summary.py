@@ -1,0 +1,138 @@
+"""The summary counts what happened, quotes only what the samples carry, and says when not to believe it."""
+
+import numpy as np
+import pytest
+
+from loadtests import jobs
+from loadtests.exposition import BOUNDS_S, GeneratorMetrics
+from loadtests.generator import ROW
+from loadtests.recorder import SampleWriter
+from loadtests.summary import RunFacts, distribution, samples_needed, summarise
+
+SETTINGS = {
+    "loop": "open",
+    "engine": "http",
+    "protocol": "rest",
+    "model": "m",
+    "payload": "image",
+    "images_per_request": 2,
+    "arrivals": {},
+    "rate": 100.0,
+    "duration_s": 10.0,
+    "warmup_s": 1.0,
+    "timeout_s": 1.0,
+    "max_in_flight": 10,
+    "connections": 10,
+    "closed_loop": 0,
+    "seed": 0,
+    "endpoints": ["http://h"],
+    "started_at": "2026-01-01T00:00:00+00:00",
+}
+START, WARM = 5_000_000_000, 6_000_000_000
+
+
+def rows(count=1000, *, latency_ms=10.0, lag_ms=0.1, outcome=jobs.OK, begin=WARM):
+    table = np.zeros((count, len(ROW)), np.int64)
+    table[:, 0] = begin + np.arange(count) * 10_000_000
+    table[:, 1] = table[:, 0] + int(lag_ms * 1e6)
+    table[:, 2] = table[:, 3] = table[:, 0] + int(latency_ms * 1e6)
+    table[:, 4] = outcome
+    table[:, 10] = jobs.UNCHECKED
+    if outcome == jobs.DROPPED:
+        table[:, 1:4] = jobs.NEVER
+    return table
+
+
+def summary_of(tmp_path, *tables, **facts):
+    writer = SampleWriter(tmp_path, 2)
+    for table in tables:
+        writer.add(table)
+        writer.flush(WARM)
+    known = {"cpu_s": 1.0, "wall_s": 10.0, "error_details": {}, "answers": "unchecked", **facts}
+    settings = {**SETTINGS, **known.pop("settings", {})}
+    return summarise(writer.close(WARM), RunFacts(settings, WARM, WARM + 10_000_000_000, **known))
+
+
+def test_warm_up_counts_nowhere(tmp_path):
+    summary = summary_of(tmp_path, rows(100, latency_ms=900, begin=START), rows(1000))
+    assert (summary.scheduled, summary.ok) == (1000, 1000)
+    assert summary.latency_ms.max == pytest.approx(10)
+    assert summary.valid, summary.reasons
+
+
+def test_rates_and_images_are_told_of_the_measured_time(tmp_path):
+    summary = summary_of(tmp_path, rows())
+    assert summary.offered_rate == pytest.approx(100)
+    assert summary.achieved_rate == pytest.approx(100)
+    assert summary.requests_per_s == pytest.approx(100, rel=0.01)
+    assert summary.images_per_s == pytest.approx(200, rel=0.01)
+    assert summary.cpu_share == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("tables", "facts", "reason"),
+    [
+        ([rows(990), rows(10, outcome=jobs.DROPPED)], {}, "10 arrivals were dropped"),
+        ([rows(lag_ms=3)], {}, "the generator sent late"),
+        ([rows()], {"cpu_s": 9.0}, "the generator was busy: 90% of a core"),
+        ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, "20 of 1000 requests failed"),
+        ([rows(999), rows(1, outcome=jobs.WRONG_ANSWER)], {}, "1 answers were wrong"),
+        ([rows(outcome=jobs.TIMEOUT)], {}, "no right answer came"),
+        ([rows()], {"faults": ["the load was stopped before its end"]}, "stopped before its end"),
+    ],
+)
+def test_a_load_not_to_be_believed_is_invalid_and_says_why(tables, facts, reason, tmp_path):
+    summary = summary_of(tmp_path, *tables, **facts)
+    assert not summary.valid
+    assert any(reason in text for text in summary.reasons)
+
+
+def test_a_lag_that_is_small_against_the_latency_is_allowed(tmp_path):
+    assert summary_of(tmp_path, rows(latency_ms=100, lag_ms=4)).valid
+
+
+def test_sends_that_take_longer_than_the_schedule_are_an_achieved_rate_too_low(tmp_path):
+    late = rows(1000, latency_ms=5000)
+    late[:, 1] = late[:, 0] + np.linspace(0, 2e9, 1000).astype(np.int64)
+    assert any("off the offered" in reason for reason in summary_of(tmp_path, late).reasons)
+
+
+def test_percentiles_are_exact_by_nearest_rank():
+    found = distribution(np.arange(1, 10_001, dtype=np.int64) * 1_000_000)
+    assert (found.p50, found.p90, found.p99, found.p999, found.max) == (5000, 9000, 9900, 9990, 10_000)
+    assert found.mean == pytest.approx(5000.5)
+
+
+def test_a_percentile_is_left_out_until_two_samples_would_lie_above_it():
+    assert [samples_needed(q) for q in (0.5, 0.9, 0.99)] == [11, 64, 662]
+    few, enough = (distribution(np.arange(n, dtype=np.int64)) for n in (661, 662))
+    assert few.p99 is None
+    assert enough.p99 is not None
+    assert distribution(np.empty(0, np.int64)).mean is None
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    from loadtests.errors import LoadEnvironmentError
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    writer = SampleWriter(tmp_path, 1)
+    monkeypatch.setattr("loadtests.recorder.pq.write_table", full)
+    writer.add(rows(1))
+    with pytest.raises(LoadEnvironmentError, match=r"No space left on device; free space"):
+        writer.flush(WARM)
+
+
+def test_histogram_percentiles_are_within_two_percent():
+    metrics = GeneratorMetrics(lambda: 0, lambda: 0)
+    table = rows(20_000)
+    latencies = np.random.default_rng(1).lognormal(np.log(0.01), 0.8, 20_000)
+    table[:, 3] = table[:, 0] + (latencies * 1e9).astype(np.int64)
+    metrics.feed(table)
+    family = next(f for f in metrics.collect() if f.name == "servestorm_latency_seconds")
+    totals = np.array([s.value for s in family.samples if s.name.endswith("_bucket")])
+    above = int(np.searchsorted(totals, 0.99 * 20_000))
+    share = (0.99 * 20_000 - totals[above - 1]) / (totals[above] - totals[above - 1])
+    found = BOUNDS_S[above - 1] + share * (BOUNDS_S[above] - BOUNDS_S[above - 1])
+    assert found == pytest.approx(np.quantile(latencies, 0.99), rel=0.02)
