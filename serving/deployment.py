@@ -107,6 +107,8 @@ class Launch:
     """Folders outside `workdir` that go with the replica."""
     precursor: Path | None = None
     """What appears shortly before the server is ready: asking any earlier only takes CPU from its start."""
+    fatal: str | None = None
+    """Regular expression: a log line in which it is found says that the model will never be ready."""
 
 
 class Engine(Protocol):

@@ -59,9 +59,7 @@ def first_answer(
     payload = "image" if spec.image_signature is not None else "tensor"
     golden = model.manifest.golden[:1]
     if not golden:
-        raise DeploymentError(
-            f"{model.path} has no golden images to ask for: export or import it with images."
-        )
+        raise DeploymentError(f"{model.path} has no golden images to ask for: export or import it with images.")
     request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
     expected = np.array([golden[0].probabilities])
     deadline, last = time.monotonic() + timeout_s, "no answer"

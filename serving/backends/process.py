@@ -93,6 +93,11 @@ class ProcessDeployment:
             who = f"{self._engine.name} replica {replica.index}"
             if (code := replica.exit_code()) is not None:
                 raise DeploymentError(f"{who} ended with {_told(code)}.{self._last_lines(replica)}")
+            if replica.failure:
+                raise DeploymentError(
+                    f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
+                    f"{self._last_lines(replica)}"
+                )
             if not replica.ready:
                 raise DeploymentError(
                     f"{who} was not ready within {timeout_s:g} s: raise the timeout or see its log."
@@ -100,7 +105,7 @@ class ProcessDeployment:
                 )
 
     def _settled(self) -> bool:
-        ended = any(replica.exit_code() is not None for replica in self._replicas)
+        ended = any(replica.exit_code() is not None or replica.failure for replica in self._replicas)
         return ended or all(replica.ready for replica in self._replicas)
 
     def _last_lines(self, replica: Replica) -> str:
@@ -124,9 +129,7 @@ class ProcessDeployment:
         launch = self._launch(len(self._replicas))
         require_free(launch.ports)
         tag = f"{self._id}/{self._started}"
-        replica = Replica(
-            launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed
-        )
+        replica = Replica(launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed)
         self._started += 1
         self._replicas.append(replica)  # before it runs, so that an interrupt in between is cleaned up too
         self.endpoints.append(launch.endpoint)
@@ -228,9 +231,7 @@ def _made(folder: Path) -> Path:
 
 
 def _unwritable(folder: Path, error: OSError) -> DeploymentError:
-    return DeploymentError(
-        f"{folder} cannot be written ({error.strerror}): free space or choose another folder."
-    )
+    return DeploymentError(f"{folder} cannot be written ({error.strerror}): free space or choose another folder.")
 
 
 def _told(code: int) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +26,15 @@ REPLICA_VARIABLE = "SERVESTORM_REPLICA"
 _BOUND_POLL_S = 0.003
 _READY_POLL_S = 0.01
 _LOG_TAIL_BYTES = 64 * 1024
+_ALL_LINES = 1000
+_LOG_POLL_S = 0.25
 
 
 class Replica:
-    """A started server. `changed` is notified when it becomes ready or ends."""
+    """A started server. `changed` is notified when it becomes ready, ends, or says that it never will be.
+
+    `failure` is the log line that says so.
+    """
 
     def __init__(
         self,
@@ -40,6 +47,7 @@ class Replica:
         changed: threading.Condition,
     ) -> None:
         self.index, self.launch, self.ready = index, launch, False
+        self.failure: str | None = None
         self._engine, self._model, self._tag = engine, model, tag
         self._events, self._changed = events, changed
         self._log = launch.workdir / "server.log"
@@ -129,6 +137,11 @@ class Replica:
     def _family(self) -> list[psutil.Process]:
         return processes.family(self._handle, REPLICA_VARIABLE, self._tag)
 
+    def _fatal_line(self) -> str | None:
+        pattern = self.launch.fatal
+        lines = self.tail(_ALL_LINES).splitlines() if pattern else []
+        return next((line for line in lines if re.search(pattern or "", line)), None)
+
     def _answers(self) -> bool:
         precursor = self.launch.precursor
         if precursor and not precursor.exists():
@@ -139,7 +152,12 @@ class Replica:
         """Record when the port is bound and when the model is ready; ends then, or with the process."""
         port, pause_s = self.launch.ports[0], _BOUND_POLL_S
         bound: Event | None = None
+        log_read_s = time.monotonic()
         while not self._stopping.wait(pause_s) and self.exit_code() is None and not self.ready:
+            if time.monotonic() - log_read_s > _LOG_POLL_S:
+                log_read_s, self.failure = time.monotonic(), self._fatal_line()
+                if self.failure:
+                    break
             if bound is None and is_bound(port):
                 bound, pause_s = self._events.add("port_bound", self.index, str(port)), _READY_POLL_S
             if bound and self._answers():

@@ -46,6 +46,7 @@ def launch(
         ),
         workdir=workdir,
         ports=(rest, grpc),
+        fatal="event=load_failed|Failed to start server|did not become available",
     )
 
 
@@ -54,9 +55,7 @@ def _ports(port: int | None) -> tuple[int, int]:
     return (port or rest), grpc
 
 
-def _flags(
-    model: ModelDir, budget: Budget, batching: Batching, workdir: Path, rest: int, grpc: int
-) -> list[str]:
+def _flags(model: ModelDir, budget: Budget, batching: Batching, workdir: Path, rest: int, grpc: int) -> list[str]:
     if model.savedmodel_base_path is None:
         raise EngineUnavailable(f"{model.path} holds no SavedModel: export or import the model with one.")
     monitoring = workdir / "monitoring.config"
@@ -69,6 +68,8 @@ def _flags(
         f"--tensorflow_intra_op_parallelism={budget.threads}",
         "--tensorflow_inter_op_parallelism=1",
         f"--monitoring_config_file={monitoring}",
+        "--max_num_load_retries=0",  # a model that does not load is told at once, not after minutes
+        "--file_system_poll_wait_seconds=0",  # a study is of this version: nothing to look for later
     ]
     if batching.max_batch_size > 1:
         parameters = workdir / "batching.config"

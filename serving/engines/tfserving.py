@@ -33,9 +33,7 @@ class TfServingEngine:
                 [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True
             ).stdout
         except (OSError, subprocess.SubprocessError) as error:
-            raise EngineUnavailable(
-                f"{program} does not run ({error}): reinstall TensorFlow Serving."
-            ) from error
+            raise EngineUnavailable(f"{program} does not run ({error}): reinstall TensorFlow Serving.") from error
         match = re.search(r"TensorFlow ModelServer: *(\S+)", told)
         return f"TensorFlow Serving {match[1] if match else 'of an unknown version'}"
 

@@ -84,6 +84,7 @@ class TorchServeEngine:
             workdir=workdir,
             ports=ports.all(),
             scratch=scratch,
+            fatal="Failed to load model",
             precursor=tmp / f".ts.sock.{_WORKER_PORT}",
         )
 
@@ -235,9 +236,7 @@ def archive_version(archive: Path) -> str:
         with zipfile.ZipFile(archive) as contents:
             return str(orjson.loads(contents.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
     except (OSError, zipfile.BadZipFile, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ServingError(
-            f"{archive} is not a model archive ({error}): make it with torch-model-archiver."
-        ) from error
+        raise ServingError(f"{archive} is not a model archive ({error}): make it with torch-model-archiver.") from error
 
 
 def properties(settings: dict[str, str | int]) -> str:

@@ -24,6 +24,7 @@ from serving.wire.protos import tfserving_pb2, torchserve_pb2
 
 pytestmark = pytest.mark.system
 TIMEOUT_S = 60
+READY_S = 120
 TF_ENGINES = ("tfserving", "savedmodel")
 
 
@@ -214,7 +215,7 @@ def test_a_deployment_answers_first_after_it_is_ready_and_stops_without_a_trace(
         workdir=tmp_path / ("long" * 30),  # a worker's socket would not fit into such a path
         events=events,
     ) as deployment:
-        deployment.wait_ready(TIMEOUT_S * 2)
+        deployment.wait_ready(READY_S)
         endpoint = deployment.endpoints[0]
         answered_ns = first_answer(
             endpoint, WIRES[engine_name], served_model, timeout_s=TIMEOUT_S, alive=deployment.alive
@@ -238,8 +239,8 @@ def test_an_artifact_that_the_server_cannot_load_is_told_with_its_log(engine_nam
         workdir=tmp_path / "work",
         events=EventLog(),
     ) as deployment:
-        with pytest.raises(DeploymentError, match=f"{engine_name} replica 0") as told:
-            deployment.wait_ready(30)
+        with pytest.raises(DeploymentError, match=f"{engine_name} replica 0 cannot load the model") as told:
+            deployment.wait_ready(READY_S)
         assert "ends with:" in str(told.value)
 
 

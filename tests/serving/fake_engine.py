@@ -36,6 +36,7 @@ class FakeEngine:
             endpoint=Endpoint(replica, url, f"{HOST}:{port}", f"{url}/metrics"),
             workdir=workdir,
             ports=(port,),
+            fatal="FATAL",
         )
 
     def ready(self, endpoint, model):

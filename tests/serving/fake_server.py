@@ -41,6 +41,9 @@ def main():
     if mode == "crash":
         print("the weights are missing", flush=True)
         sys.exit(7)
+    if mode == "broken":
+        print("loading\nFATAL: the weights are missing\nstill here", flush=True)
+        time.sleep(600)
     if mode == "hang":
         print("thinking", flush=True)
         time.sleep(600)

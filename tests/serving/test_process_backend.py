@@ -62,6 +62,13 @@ def test_a_crash_at_the_start_is_told_with_the_exit_code_and_the_last_log_lines(
     assert not deployment.alive()
 
 
+def test_a_server_that_says_it_cannot_load_the_model_ends_the_wait_though_it_lives(begin):
+    deployment, _ = begin("broken")
+    with pytest.raises(DeploymentError, match=r"cannot load the model \(FATAL: the weights are missing\)"):
+        deployment.wait_ready(TIMEOUT_S)
+    assert deployment.alive()
+
+
 def test_one_crashed_replica_of_two_ends_the_wait_for_both(begin):
     deployment, _ = begin("hang", "crash", replicas=2)
     with pytest.raises(DeploymentError, match="replica"):
