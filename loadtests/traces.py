@@ -53,7 +53,7 @@ def _column(path: Path, column: str) -> NDArray[np.float64]:
         raise LoadTestError(f"trace {path} has gaps: {chosen.null_count} empty cells in column {names[0]!r}.")
     if not _is_numeric(chosen.type):
         raise LoadTestError(f"trace {path}: column {names[0]!r} holds {chosen.type}, not numbers.")
-    values: NDArray[np.float64] = np.array(chosen.to_pylist(), np.float64)
+    values: NDArray[np.float64] = chosen.to_numpy().astype(np.float64)
     if not len(values):
         raise LoadTestError(f"trace {path} is empty.")
     if not np.isfinite(values).all():
@@ -79,7 +79,8 @@ def _from_timestamps(path: Path, values: NDArray[np.float64]) -> NDArray[np.floa
     backwards = np.flatnonzero(np.diff(values) < 0)
     if len(backwards):
         raise LoadTestError(f"trace {path} is out of order at row {backwards[0] + 2}: sort it by time.")
-    return values - values[0]
+    since_first: NDArray[np.float64] = values - values[0]
+    return since_first
 
 
 def _from_counts(
