@@ -37,6 +37,7 @@ class FakeEngine:
             workdir=workdir,
             ports=(port,),
             fatal="FATAL",
+            precursor=workdir / "precursor" if mode == "announced" else None,
         )
 
     def ready(self, endpoint, model):

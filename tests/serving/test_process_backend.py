@@ -69,6 +69,15 @@ def test_a_server_that_says_it_cannot_load_the_model_ends_the_wait_though_it_liv
     assert deployment.alive()
 
 
+def test_a_server_is_not_asked_before_its_precursor_appears(begin, tmp_path):
+    deployment, events = begin("announced")
+    with pytest.raises(DeploymentError, match="not ready within"):
+        deployment.wait_ready(1)
+    (tmp_path / "work" / "replica-0" / "precursor").touch()
+    deployment.wait_ready(TIMEOUT_S)
+    assert names(events)[-1] == "ready"
+
+
 def test_one_crashed_replica_of_two_ends_the_wait_for_both(begin):
     deployment, _ = begin("hang", "crash", replicas=2)
     with pytest.raises(DeploymentError, match="replica"):
