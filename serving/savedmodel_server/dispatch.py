@@ -1,7 +1,7 @@
 """Hands calls from the event loop to threads that enter TensorFlow, and their outputs back.
 
 Calls of one signature that the loop reads in one turn enter the batching kernel together, as one task of several rows:
-the kernel still decides what runs with what, yet a thread is woken once for them all.
+the kernel still decides what runs with what, yet one thread is woken for them all.
 """
 
 from __future__ import annotations
@@ -9,71 +9,77 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
 
-from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.repository import Lease
 from serving.savedmodel_server.signatures import Array, Signature
 
+Done = Callable[[Sequence[Array] | None, RequestError | None], None]
+
+
+def row_count(arrays: Sequence[Array]) -> int:
+    """Examples in a request: the length of the first input, 1 for a scalar."""
+    return len(arrays[0]) if arrays and arrays[0].ndim else 1
+
 
 class _Call:
-    __slots__ = ("arrays", "error", "future", "lease", "outputs", "rows", "signature")
+    __slots__ = ("arrays", "done", "error", "lease", "outputs", "rows", "signature")
 
-    def __init__(
-        self,
-        lease: Lease,
-        signature: Signature,
-        arrays: tuple[Array, ...],
-        future: asyncio.Future[Sequence[Array]],
-    ) -> None:
+    def __init__(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
         self.lease = lease
         self.signature = signature
         self.arrays = arrays
-        self.future = future
-        self.rows = len(arrays[0]) if arrays and arrays[0].ndim else 1
+        self.done = done
+        self.rows = row_count(arrays)
         self.outputs: Sequence[Array] | None = None
         self.error: RequestError | None = None
 
 
 class Dispatcher:
-    """Runs calls on `threads` threads for one event loop; `call` belongs to the loop's thread."""
+    """Runs calls on `threads` threads for one event loop; `start` belongs to the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, metrics: Metrics) -> None:
-        self._loop = loop
+        self.loop = loop
         self._metrics = metrics
         self._queue: SimpleQueue[list[_Call] | None] = SimpleQueue()
         self._groups: dict[object, list[_Call]] = {}
-        self._done: deque[list[_Call]] = deque()
+        self._finished: deque[list[_Call]] = deque()
         self._lock = Lock()
         self._waking = False
-        self._threads = [Thread(target=self._work, name=f"rest-{i}", daemon=True) for i in range(max(1, threads))]
+        self._threads = [Thread(target=self._work, name=f"rest-{i}", daemon=True) for i in range(threads)]
         for thread in self._threads:
             thread.start()
 
-    def call(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...]) -> asyncio.Future[Sequence[Array]]:
-        """All outputs of the signature, in its order; the lease is released when the call is done.
+    def start(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
+        """Run the signature: `done` gets all its outputs in order, or the error, on the loop's thread.
 
-        Raises RequestError, and releases the lease, where rows that are to be batched differ in number.
+        The lease is released when the run is over.
         """
-        future: asyncio.Future[Sequence[Array]] = self._loop.create_future()
-        call = _Call(lease, signature, arrays, future)
+        call = _Call(lease, signature, arrays, done)
         if not call.rows or not lease.servable.batches(signature):
             self._queue.put([call])
-            return future
-        key = (lease.servable, signature.name, *(array.shape[1:] for array in arrays))
+            return
+        if len(arrays) > 1 and any(len(array) != call.rows for array in arrays):
+            self._refuse(call, "Batching session Run() input tensors must have equal 0th-dimension size")
+            return
+        key = (lease.servable, signature.name, *[array.shape[1:] for array in arrays])
         group = self._groups.get(key)
         if group is not None:
             group.append(call)
-            return future
+            return
         if not self._groups:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._groups[key] = [call]
-        return future
+
+    def _refuse(self, call: _Call, message: str) -> None:
+        call.lease.release()
+        self.loop.call_soon(call.done, None, invalid(message))
 
     def _flush(self) -> None:
         groups, self._groups = self._groups, {}
@@ -86,12 +92,12 @@ class Dispatcher:
             self._run(task)
             for call in task:
                 call.lease.release()
-            self._done.append(task)
+            self._finished.append(task)
             with self._lock:
                 wake, self._waking = not self._waking, True
             if wake:
                 try:
-                    self._loop.call_soon_threadsafe(self._deliver)
+                    self.loop.call_soon_threadsafe(self._deliver)
                 except RuntimeError:  # the loop is closed: nobody waits
                     return
 
@@ -109,14 +115,9 @@ class Dispatcher:
     def _deliver(self) -> None:
         with self._lock:
             self._waking = False
-        while self._done:
-            for call in self._done.popleft():
-                if call.future.done():
-                    continue
-                if call.error is not None:
-                    call.future.set_exception(call.error)
-                else:
-                    call.future.set_result(call.outputs or ())
+        while self._finished:
+            for call in self._finished.popleft():
+                call.done(call.outputs, call.error)
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
-from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.errors import RequestError
 
 
 class Reply(NamedTuple):
@@ -19,19 +19,15 @@ class Reply(NamedTuple):
 
 def error_reply(error: RequestError) -> Reply:
     """The JSON that TensorFlow Serving answers for a status that is not OK."""
-    return Reply(error.http_status, _error_json(error.message))
+    return Reply(error.http_status, json_error(error.message))
 
 
 def too_large(limit: int) -> Reply:
     """A body over the limit: HTTP 413, for which there is no canonical code."""
-    return Reply(413, _error_json(f"The request body is larger than {limit} bytes (--max_request_bytes)."))
+    return Reply(413, json_error(f"The request body is larger than {limit} bytes (--max_request_bytes)."))
 
 
-def internal_error() -> Reply:
-    """A bug of ours; the log has the trace."""
-    return error_reply(RequestError(Code.INTERNAL, "Internal error; the server's log says more."))
-
-
-def _error_json(message: str) -> bytes:
+def json_error(message: str) -> bytes:
+    """The JSON object that TensorFlow Serving answers with an error."""
     text = message.encode("utf-8", "replace").decode()
     return orjson.dumps({"error": text}, option=orjson.OPT_INDENT_2)

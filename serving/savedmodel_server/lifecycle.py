@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 import uvloop
 
-from serving.savedmodel_server.asgi import App, Front
+from serving.savedmodel_server.asgi import CORS, App, Front
 from serving.savedmodel_server.batching import read_batching_parameters
 from serving.savedmodel_server.dispatch import Dispatcher
 from serving.savedmodel_server.errors import StartError
@@ -115,6 +115,8 @@ class Server:
         gc.collect()
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
         tasks = [asyncio.create_task(self._watch_health(grpc_server))] if grpc_server else []
+        if rest:
+            tasks.append(asyncio.create_task(rest.watch_clients()))
         serving = asyncio.create_task(rest.serve(sockets=[self._rest_socket])) if rest and self._rest_socket else None
         if grpc_server:
             grpc_server.start()
@@ -154,6 +156,7 @@ class Server:
         )
 
     def _rest(self, dispatcher: Dispatcher, inference: Any) -> _Uvicorn | None:
+        from serving.savedmodel_server.http_protocol import protocol_class
         from serving.savedmodel_server.rest import RestApi
 
         if self._rest_socket is None:
@@ -171,10 +174,16 @@ class Server:
             max_bytes=self._flags.max_request_bytes,
             cors=self._flags.rest_api_enable_cors_support,
         )
+        protocol = protocol_class(
+            api,
+            max_bytes=self._flags.max_request_bytes,
+            read_timeout_s=self._flags.rest_api_timeout_in_ms / 1000,
+            extra_headers=CORS if self._flags.rest_api_enable_cors_support else (),
+        )
         return _Uvicorn(
             uvicorn.Config(
                 front,
-                http="httptools",
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -208,6 +217,15 @@ class Server:
 
 class _Uvicorn(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again after its end, and so change the exit code."""
+
+    async def watch_clients(self) -> None:
+        """Close connections whose client is too slow, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                connection.check_time(now)  # type: ignore[union-attr]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
