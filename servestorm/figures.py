@@ -14,7 +14,8 @@ from servestorm.measures import Run
 from servestorm.samples import Samples
 from servestorm.statistics import percentile
 
-MOST_BINS = 60
+MOST_BINS, FEWEST_BINS = 60, 6
+BINS_WITH_MEDIAN = 0.9
 BIN_WIDTHS_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)
 # shares 1 - 10^-x: evenly spaced on the spectrum's axis, from the median to 99.99 %
 SPECTRUM = tuple(1 - 10 ** -(math.log10(2) + step * 0.05) for step in range(75))
@@ -42,7 +43,7 @@ def _over_time(groups: dict[str, list[Samples]]) -> dict[str, Any]:
     """Bins of one width: the offered rate, and each engine's median and slowest answer of all its runs together."""
     everything = [sample for group in groups.values() for sample in group]
     end_s = max((float(sample.scheduled_s.max()) for sample in everything if sample.ok.size), default=0.0)
-    width_s = next((width for width in BIN_WIDTHS_S if end_s / width <= MOST_BINS), BIN_WIDTHS_S[-1])
+    width_s = _bin_width_s(groups, end_s)
     bins = max(1, math.ceil(end_s / width_s + 1e-9))
     edges = np.arange(bins + 1, dtype=np.float64) * float(width_s)
     offered = [np.histogram(sample.scheduled_s, edges)[0] for sample in everything]
@@ -54,6 +55,20 @@ def _over_time(groups: dict[str, list[Samples]]) -> dict[str, Any]:
         "offered_per_s": [float(rate) for rate in np.mean(offered, axis=0) / np.maximum(lengths, 1e-3)],
         "engines": {engine: _binned(group, edges) for engine, group in groups.items()},
     }
+
+
+def _bin_width_s(groups: dict[str, list[Samples]], end_s: float) -> float:
+    """The narrowest width with few enough bins of which nearly all have a median, as long as some bins remain."""
+    widths = [width for width in BIN_WIDTHS_S if end_s / width <= MOST_BINS] or [BIN_WIDTHS_S[-1]]
+    for width in widths:
+        edges = np.arange(math.ceil(end_s / width + 1e-9) + 1) * width
+        counts = [sum(np.histogram(s.scheduled_s[s.ok], edges)[0] for s in group) for group in groups.values() if group]
+        if (
+            np.mean(np.concatenate(counts) >= samples_needed(0.5)) >= BINS_WITH_MEDIAN
+            or end_s / width < 2 * FEWEST_BINS
+        ):
+            return width
+    return widths[-1]
 
 
 def _binned(group: list[Samples], edges: NDArray[np.floating[Any]]) -> dict[str, list[float | None]]:

@@ -48,7 +48,8 @@ def spread_text(value: float | None, sd: float | None) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """'0.012', '< 0.001', or '–'."""
+    r"""'0.012', '<\u00a00.001', or '–'."""
     if p is None:
         return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    # a no-break space, so that the sign never stands alone at a line's end
+    return "<\u00a00.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

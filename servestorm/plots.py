@@ -65,16 +65,19 @@ def engine_colour(index: int) -> str:
     return f"#0a000{index % 3}"
 
 
-def draw(name: str, painter: Callable[[Figure, bool], None], height_in: float = 3.2) -> Drawing:
-    """Paint the figure in both widths; `name` makes the ids of each drawing its own."""
+def draw(
+    name: str, painter: Callable[[Figure, bool], None], height_in: float = 3.2, narrow_in: float | None = None
+) -> Drawing:
+    """Paint the figure in both widths, heights in inches; `name` makes the ids of each drawing its own."""
     return Drawing(
-        *(_render(f"{name}-{'n' if narrow else 'w'}", painter, narrow, height_in) for narrow in (False, True))
+        _render(f"{name}-w", painter, False, (9.4, height_in)),
+        _render(f"{name}-n", painter, True, (4.5, narrow_in or height_in * 1.05)),
     )
 
 
-def _render(name: str, painter: Callable[[Figure, bool], None], narrow: bool, height_in: float) -> str:
+def _render(name: str, painter: Callable[[Figure, bool], None], narrow: bool, size_in: tuple[float, float]) -> str:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.5 if narrow else 9.4, height_in * (1.05 if narrow else 1)), layout="constrained")
+        figure = Figure(figsize=size_in, layout="constrained")
         painter(figure, narrow)
         sink = io.StringIO()
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -105,7 +108,8 @@ def _log_ticks(axes: Axes) -> None:
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    steps = (1.0, 2.0, 5.0) if high / max(low, 1e-9) < 300 else (1.0,)
+    span = high / max(low, 1e-9)
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if span < 8 else (1.0, 2.0, 5.0) if span < 300 else (1.0,)
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -322,4 +326,4 @@ def use(results: Results) -> Drawing | None:
             axes.grid(visible=False, axis="y")
             axes.set_title(title, loc="left", fontsize=9.5, color=MUTED)
 
-    return draw("use", paint, 1.15 + 0.5 * len(results.engines))
+    return draw("use", paint, 1.15 + 0.5 * len(results.engines), 1.7 + 0.9 * len(results.engines))

@@ -20,6 +20,7 @@ from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.children import tagged
 from servestorm.plan import ModelPlan
+from servestorm.quiet import hush_tensorflow
 
 Progress = Callable[[str, float], None]
 MODELS = Path("build/models")
@@ -124,6 +125,7 @@ def _child(connection: Connection, plan: ModelPlan) -> None:
     # Ctrl-C goes to the whole terminal group: the parent alone decides and ends us
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    hush_tensorflow()
     try:
         with redirect_stdout(sys.stderr):  # stdout is the study's result
             make(plan, lambda what, share: connection.send(("progress", what, share)))

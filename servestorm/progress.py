@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
+PLAIN_EVERY_S = 10.0
+"""Seconds between plain lines of a step that tells how far it is."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -93,6 +96,7 @@ class Display:
     def __init__(self, steps: Sequence[Step], stream: TextIO | None = None) -> None:
         self.outlook = Outlook(steps)
         self.stream = stream or sys.stderr
+        self._last_line_s = 0.0
         self._bar = _Bar(self.outlook, self.stream) if self.stream.isatty() else None
 
     def __enter__(self) -> Display:
@@ -119,9 +123,7 @@ class Display:
         if self._bar:
             self._bar.title(step.title)
         else:
-            now_s = time.monotonic()
-            left = clock_text(self.outlook.left_s(now_s))
-            self.tell(f"[{self.outlook.done(now_s):4.0%}, {left} left] {step.title}")
+            self._line(step.title)
         try:
             yield step
         finally:
@@ -132,6 +134,13 @@ class Display:
         self.outlook.told(fraction)
         if self._bar and what:
             self._bar.title(what)
+        elif not self._bar and time.monotonic() - self._last_line_s >= PLAIN_EVERY_S:
+            self._line(what)
+
+    def _line(self, what: str) -> None:
+        now_s = self._last_line_s = time.monotonic()
+        left = clock_text(self.outlook.left_s(now_s))
+        self.tell(f"[{self.outlook.done(now_s):4.0%}, {left} left] {what}")
 
 
 class _Bar:

@@ -57,7 +57,7 @@ def render(results: Results) -> str:
         cards=_cards(results),
         summary=words.summary(results),
         doubts=words.doubts(results),
-        engines=[{"label": ENGINE_LABELS[engine]} for engine in results.engines],
+        engines=[{"name": ENGINE_SHORT[engine], "aside": _aside(engine)} for engine in results.engines],
         pairs=_pairs(results),
         groups=_groups(results),
         figures=shown,
@@ -107,19 +107,24 @@ _CARD_ROWS = (
 def _cards(results: Results) -> list[dict[str, Any]]:
     """The few numbers that a person asks for first."""
     rows = [(metric, term, unit) for key, term, unit in _CARD_ROWS if (metric := results.metric(key))]
-    top = [m for m in results.metrics if m.key.startswith("scaling.images_per_s_x")][:1]
-    rows += [(metric, "throughput, 1 replica", "images/s") for metric in top]
+    for start in ("scaling.images_per_s_x", "scaling.factor_x"):
+        rows += [(m, m.label, m.unit) for m in results.metrics if m.key.startswith(start)][:1]
     if not rows:
         return []
     return [
         {
             "index": index % 3,
             "name": ENGINE_SHORT[engine],
-            "aside": ENGINE_LABELS[engine].partition("(")[2].rstrip(")"),
+            "aside": _aside(engine),
             "figures": [(term, number(metric.values[engine].value), unit) for metric, term, unit in rows],
         }
         for index, engine in enumerate(results.engines)
     ]
+
+
+def _aside(engine: str) -> str:
+    """What must stand beside an engine's short name: '(embedded, not TensorFlow Serving)'."""
+    return ENGINE_LABELS[engine].removeprefix(ENGINE_SHORT[engine]).strip()
 
 
 def _pairs(results: Results) -> list[dict[str, str]]:

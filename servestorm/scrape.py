@@ -194,6 +194,8 @@ def _target(cell: str, endpoint: Endpoint) -> dict[str, object]:
 def _points(series: Mapping[str, object]) -> Iterator[Point]:
     labels = dict(series["metric"])  # type: ignore[call-overload]
     metric, replica = labels.pop("__name__"), int(labels.pop("replica", 0))
+    if metric == "up" or metric.startswith("scrape_"):
+        return  # Prometheus's own, which the built-in scraper does not have
     for ours in ("cell", "instance", "job"):
         labels.pop(ours, None)
     text = _labels(labels)

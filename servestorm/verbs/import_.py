@@ -6,6 +6,7 @@ import argparse
 
 from servestorm.errors import StudyError
 from servestorm.progress import Display, Step
+from servestorm.quiet import hush_tensorflow
 from servestorm.verbs.cleaning import clean_up_after_the_killed
 from servestorm.verbs.export import describe
 
@@ -15,6 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
     clean_up_after_the_killed()
+    hush_tensorflow()
     from models.foreign import import_model
 
     with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
