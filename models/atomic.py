@@ -59,7 +59,7 @@ def _raise_plainly(error: Exception, folder: Path) -> None:
             f"{error.filename or folder} cannot be written: change its permissions or choose another folder."
         ) from error
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        raise ModelError(f"{error.filename or folder} is in the way: choose another output folder.") from error
+        raise ModelError(f"{folder} cannot be made, a file is in the way: choose another output folder.") from error
 
 
 def _is_full(error: Exception, folder: Path) -> bool:

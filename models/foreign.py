@@ -20,7 +20,7 @@ from models.export import DEFAULT_OUT_DIR
 from models.handler_run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.image_folder import image_files, read_image
 from models.manifest import NOT_PROVED, PROVED, InputSpec, Manifest, ModelDir, Parity
-from models.parity import MAX_IMAGES, MIN_IMAGES, TOLERANCE, judge
+from models.parity import MAX_IMAGES, TOLERANCE, judge
 from models.preprocessing import preprocess
 from models.provenance import git_commit, utc_now
 from models.publish import artifact, checked_target, publish, write_golden
@@ -164,7 +164,7 @@ def _compare(job: _Import, tell: Progress) -> tuple[Parity, Literal["both", "sav
     tell("asking the handler", 0.6)
     second, why_second = _ask(job, "mar")
     if first is not None and second is not None:
-        parity = _judged(job, first, second)
+        parity = judge(first, second, job.tolerance)
         return parity, "both" if parity.status == PROVED else "savedmodel", first
     parity = _unproved(job, why_first or why_second)
     if first is not None:
@@ -180,14 +180,6 @@ def _ask(job: _Import, which: Literal["savedmodel", "mar"]) -> tuple[Outputs | N
         return (_savedmodel_outputs(job) if which == "savedmodel" else _handler_outputs(job)), ""
     except (Unanswered, HandlerFailed) as error:
         return None, str(error)
-
-
-def _judged(job: _Import, first: Outputs, second: Outputs) -> Parity:
-    parity = judge(first, second, job.tolerance)
-    if parity.status == PROVED and len(first) < MIN_IMAGES:
-        reason = f"{len(first)} images were compared and agree, but a proof needs {MIN_IMAGES}."
-        return parity.model_copy(update={"status": NOT_PROVED, "reason": reason})
-    return parity
 
 
 def _unproved(job: _Import, reason: str) -> Parity:

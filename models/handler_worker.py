@@ -24,10 +24,17 @@ def main(folder: Path, batch_sizes: list[int]) -> None:
         stage = "handle"
         replies = [reply for batch in _batches(images, batch_sizes) for reply in _handle(service, batch)]
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a foreign handler raises is the answer
-        result: dict[str, Any] = {"failed": stage, "error": f"{type(error).__name__}: {error}"}
+        cause = _cause(error)
+        result: dict[str, Any] = {"failed": stage, "error": f"{type(cause).__name__}: {cause}"}
     else:
         result = {"replies": replies}
     (folder / "replies.json").write_text(json.dumps(result))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The loader tries its own handlers after a failed import, and fails anew: the first failure is what matters."""
+    masked = isinstance(error, ImportError) and (error.name or "").startswith("ts.torch_handler.")
+    return error.__context__ if masked and error.__context__ else error
 
 
 def _load(model_dir: Path, batch_size: int) -> Any:

@@ -43,21 +43,24 @@ def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) 
 
 
 def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
-    """What the manifest says of two artifacts' outputs for the same images."""
+    """What the manifest says of two artifacts' (n, classes) outputs for the same n images."""
+    difference: float | None = None
+    reason: str | None = None
     try:
         difference = largest_difference(first, second)
     except ParityError as error:
-        return Parity(status=NOT_PROVED, tolerance=tolerance, images=len(first), reason=str(error))
-    if difference > tolerance:
+        reason = str(error)
+    if difference is not None and difference > tolerance:
         reason = f"Outputs differ by up to {difference:.2e} on {len(first)} images, over {tolerance:.0e}."
-        return Parity(
-            status=NOT_PROVED,
-            tolerance=tolerance,
-            images=len(first),
-            max_abs_difference=difference,
-            reason=reason,
-        )
-    return Parity(status=PROVED, tolerance=tolerance, images=len(first), max_abs_difference=difference)
+    elif difference is not None and len(first) < MIN_IMAGES:
+        reason = f"Outputs agree on {len(first)} images, but a proof needs {MIN_IMAGES}."
+    return Parity(
+        status=NOT_PROVED if reason else PROVED,
+        tolerance=tolerance,
+        images=len(first),
+        max_abs_difference=difference,
+        reason=reason,
+    )
 
 
 def prove(savedmodel_outputs: NDArray[np.float64], mar: Path, images: Sequence[bytes]) -> Parity:

@@ -1,0 +1,43 @@
+import os
+from dataclasses import replace
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from models.datasets import load_dataset
+
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits):
+    """Enough images for parity, too few to take long."""
+    from models.datasets import Split
+
+    train = Split(digits.train.images[:192], digits.train.labels[:192])
+    test = Split(digits.test.images[:80], digits.test.labels[:80])
+    return replace(digits, train=train, test=test)
+
+
+@pytest.fixture(scope="session")
+def weights_dir(few_digits, tmp_path_factory):
+    """Both frameworks' weights after one epoch."""
+    from models.training import train
+
+    folder = tmp_path_factory.mktemp("weights")
+    for framework in ("keras", "torch"):
+        train(framework, few_digits, folder, epochs=1, seed=3, batch_size=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(few_digits, weights_dir, tmp_path_factory):
+    """A model directory with both artifacts."""
+    from models.export import export_model
+
+    return export_model("tiny", weights_dir, few_digits, tmp_path_factory.mktemp("models"))
