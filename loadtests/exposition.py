@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import ROW
-from loadtests.jobs import DROPPED, OUTCOMES
+from loadtests.jobs import OUTCOMES
 
 _COLUMN: Final = {name: index for index, name in enumerate(ROW)}
 # A ratio of 1.03 between bounds keeps a percentile interpolated within its bucket inside 2 % of the exact one.
@@ -36,7 +36,7 @@ class GeneratorMetrics:
         sent = rows[rows[:, _COLUMN["sent_ns"]] >= 0]
         self._sent += len(sent)
         self._lag.add((sent[:, _COLUMN["sent_ns"]] - sent[:, _COLUMN["scheduled_ns"]]) / 1e9)
-        done = outcome != DROPPED
+        done = rows[:, _COLUMN["done_ns"]] >= 0
         self._latency.add((rows[done, _COLUMN["done_ns"]] - scheduled[done]) / 1e9)
 
     def collect(self) -> Iterator[Any]:

@@ -85,7 +85,7 @@ class _Endpoint:
 class Generator:
     """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True."""
 
-    def __init__(self, target: Target, load: Load) -> None:
+    def __init__(self, target: Target, load: Load, start_at_ns: int = 0) -> None:
         self.chunks: deque[array[int]] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
         self.reasons: Counter[str] = Counter()
@@ -99,6 +99,7 @@ class Generator:
         self.fired = 0
         self._target = target
         self._load = load
+        self._start_at_ns = start_at_ns
         self._endpoints = [_Endpoint(i) for i in range(len(target.addresses))]
         self._rows = array("q")
         self._pending: deque[Job] = deque()
@@ -208,7 +209,8 @@ class Generator:
         self._epoll.register(self._timer.fd, 1)
         self._handlers[self._timer.fd] = self._ignore
         self._preconnect()
-        self.start_ns = monotonic_ns() + _LEAD_NS
+        # A moment that has passed is kept: workers share it, and a late one must show its lag.
+        self.start_ns = self._start_at_ns or monotonic_ns() + _LEAD_NS
         self._running = True
         self._next_block()
         if self._load.closed_loop:

@@ -13,10 +13,21 @@ OUTCOMES: Final = (
     "timeout",
     "connection_error",
     "dropped",
+    "lost_worker",
 )
 """Names of the outcomes; a sample stores the position in this tuple."""
 
-OK, WRONG_ANSWER, BAD_REPLY, HTTP_ERROR, GRPC_ERROR, TIMEOUT, CONNECTION_ERROR, DROPPED = range(len(OUTCOMES))
+(
+    OK,
+    WRONG_ANSWER,
+    BAD_REPLY,
+    HTTP_ERROR,
+    GRPC_ERROR,
+    TIMEOUT,
+    CONNECTION_ERROR,
+    DROPPED,
+    LOST_WORKER,
+) = range(len(OUTCOMES))
 
 UNCHECKED, RIGHT, WRONG = -1, 1, 0
 """Values of a sample's `correct`."""

@@ -16,7 +16,7 @@ from locust.stats import RequestStats, StatsEntry, StatsError
 from numpy.typing import NDArray
 
 from loadtests.generator import ROW
-from loadtests.jobs import DROPPED, OK, OUTCOMES
+from loadtests.jobs import OK, OUTCOMES
 
 _SCHEDULED, _DONE, _OUTCOME, _RECEIVED = (
     ROW.index(name) for name in ("scheduled_ns", "done_ns", "outcome", "received_bytes")
@@ -76,7 +76,7 @@ class LocustStatistics:
 def _entry(stats: RequestStats, name: str, method: str, rows: NDArray[np.int64]) -> StatsEntry:
     entry = StatsEntry(stats, name, method)
     second = int(time.time())
-    done = rows[rows[:, _OUTCOME] != DROPPED]
+    done = rows[rows[:, _DONE] >= 0]
     times_ms = (done[:, _DONE] - done[:, _SCHEDULED]) / 1e6
     entry.num_requests = len(rows)
     entry.num_none_requests = len(rows) - len(done)

@@ -1,11 +1,16 @@
-"""One load from options to summary: the generator on its thread, the samples on their way to disk."""
+"""One load from options to summary: who prepares it, who runs it, who collects its samples.
+
+In one process a `Session` feeds a `Collector` directly. With several workers each runs a `Session` over its share of
+the schedule and sends what it recorded to the master, whose `Collector` accounts for every scheduled arrival.
+"""
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests import arrivals
-from loadtests.exposition import GeneratorMetrics, expose
-from loadtests.generator import Generator, Load, Target
+from loadtests import arrivals, jobs
+from loadtests.generator import ROW, Generator, Load, Target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.recorder import SampleWriter, rows_of
 from loadtests.summary import SUMMARY, RunFacts, Summary, summarise
 from loadtests.targets import build_target
 
+Rows = NDArray[np.int64]
 _NS = 1_000_000_000
-_FLUSH_NS = _NS
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,23 @@ class Prepared:
     load: Load
     settings: dict[str, Any]
     checked: bool
+
+    @property
+    def warmup_ns(self) -> int:
+        """Length of the warm-up."""
+        return int(self.options.warmup * _NS)
+
+    def share(self, worker: int, workers: int) -> Prepared:
+        """What one of several workers does: its arrivals, its part of the closed loop, of the cap on requests."""
+        load = self.load
+        closed = load.closed_loop // workers + (worker < load.closed_loop % workers) if load.closed_loop else 0
+        dealt = replace(
+            load,
+            schedule=arrivals.deal(load.schedule, worker, workers),
+            closed_loop=closed,
+            max_in_flight=-(-load.max_in_flight // workers),
+        )
+        return replace(self, load=dealt)
 
 
 def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
@@ -81,85 +102,120 @@ def _schedule(options: LoadOptions, duration_s: float) -> tuple[arrivals.Schedul
     return np.concatenate([arrivals.constant(options.rate, options.warmup), measured + warmup_ns]), process
 
 
-class Session:
-    """A prepared load running. `watch` is called with each batch of samples; poll() several times a second."""
+@dataclass(frozen=True)
+class Ending:
+    """What a session knows at its end besides its samples."""
 
-    def __init__(self, prepared: Prepared, watch: Callable[[NDArray[np.int64]], None] | None = None) -> None:
-        self._prepared = prepared
-        self._watch = watch
-        self._generator = Generator(prepared.target, prepared.load)
-        self._temporary = None if prepared.options.out_dir else TemporaryDirectory(prefix="servestorm-")
-        folder = prepared.options.out_dir or Path(self._temporary.name if self._temporary else ".")
-        self._writer = SampleWriter(folder, prepared.options.images_per_request)
-        self._flushed_ns = 0
+    error_details: Mapping[str, int]
+    cpu_share: float | None
+    """CPU seconds a second of the process, warm-up left out."""
+    stopped_early: bool
+
+
+class Session:
+    """A load running in this process; poll() several times a second hands samples to `sink`."""
+
+    def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
+        self._warmup_ns = prepared.warmup_ns
+        self._sink = sink
+        self.generator = Generator(prepared.target, prepared.load, start_at_ns)
         self._cpu_at_warm: tuple[float, int] | None = None
         self._stopped_early = False
-        self._close_metrics: Callable[[], None] | None = None
-        self._metrics = GeneratorMetrics(lambda: self._generator.fired, lambda: self._generator.in_flight)
 
     def start(self) -> None:
         """Begin on the generator's thread."""
-        if self._prepared.options.metrics_port:
-            self._close_metrics = expose(self._metrics, self._prepared.options.metrics_port)
-        self._started_at = datetime.now(UTC)
-        self._generator.start()
-
-    @property
-    def _warm_ns(self) -> int:
-        return self._generator.start_ns + int(self._prepared.options.warmup * _NS)
+        self.generator.start()
 
     def poll(self) -> bool:
-        """Fetch samples, write them once a second; False when the load has ended."""
-        ended = self._generator.finished
-        self._drain()
-        now_ns = time.monotonic_ns()
-        if self._generator.start_ns and self._cpu_at_warm is None and now_ns >= self._warm_ns:
+        """Hand over samples; False when the load has ended. Raises what the generator's thread died of."""
+        ended = self.generator.finished
+        chunks = self.generator.chunks
+        while chunks:
+            self._sink(rows_of(chunks.popleft()))
+        start_ns, now_ns = self.generator.start_ns, time.monotonic_ns()
+        if start_ns and self._cpu_at_warm is None and now_ns >= start_ns + self._warmup_ns:
             self._cpu_at_warm = (_cpu_s(), now_ns)
-        if now_ns - self._flushed_ns >= _FLUSH_NS:
-            self._flushed_ns = now_ns
-            self._writer.flush(self._warm_ns)
+        if ended and self.generator.crash is not None:
+            raise self.generator.crash
         return not ended
 
     def stop(self) -> None:
-        """End before the schedule does; the summary says so."""
-        if not self._generator.finished:
+        """End before the schedule does; the ending says so."""
+        if not self.generator.finished:
             self._stopped_early = True
-            self._generator.stop()
+            self.generator.stop()
 
-    def finish(self) -> Summary:
-        """Write samples.parquet and summary.json. Raises what the generator's thread died of."""
-        cpu_s, now_ns = _cpu_s(), time.monotonic_ns()
-        self._drain()
-        if self._close_metrics:
-            self._close_metrics()
+    def ending(self) -> Ending:
+        """To be asked once poll() was False, or when no more is waited for."""
+        share = None
+        if self._cpu_at_warm is not None:
+            cpu_s, at_ns = self._cpu_at_warm
+            share = (_cpu_s() - cpu_s) / max((time.monotonic_ns() - at_ns) / 1e9, 1e-9)
+        return Ending(dict(self.generator.reasons), share, self._stopped_early)
+
+
+class Collector:
+    """Samples of all workers on their way to disk and into a summary."""
+
+    def __init__(self, prepared: Prepared, start_ns: Callable[[], int], workers: int = 1) -> None:
+        self._prepared = prepared
+        self._start_ns = start_ns
+        """Of the load, on this machine's monotonic clock; 0 while it has not begun."""
+        self._workers = workers
+        self._temporary = None if prepared.options.out_dir else TemporaryDirectory(prefix="servestorm-")
+        folder = prepared.options.out_dir or Path(self._temporary.name if self._temporary else ".")
+        self._writer = SampleWriter(folder, prepared.options.images_per_request)
+        self._started_at = datetime.now(UTC)
+        self._flushed_ns = 0
+
+    @property
+    def _warm_ns(self) -> int:
+        return self._start_ns() + self._prepared.warmup_ns
+
+    def add(self, rows: Rows) -> None:
+        """Take samples, (n, len(ROW)) int64; they lie on disk within a second."""
+        self._writer.add(rows)
+        now_ns = time.monotonic_ns()
+        if now_ns - self._flushed_ns >= _NS:
+            self._flushed_ns = now_ns
+            self._writer.flush(self._warm_ns)
+
+    def add_lost(self, schedule: arrivals.Schedule) -> None:
+        """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for."""
+        rows = np.full((len(schedule), len(ROW)), -1, np.int64)
+        rows[:, ROW.index("scheduled_ns")] = schedule + self._start_ns()
+        rows[:, ROW.index("outcome")] = jobs.LOST_WORKER
+        for name in ("sent_bytes", "received_bytes", "endpoint", "image"):
+            rows[:, ROW.index(name)] = 0
+        self._writer.add(rows)
+
+    def finish(self, endings: list[Ending], faults: list[str]) -> Summary:
+        """Write samples.parquet and summary.json."""
+        details: Counter[str] = Counter()
+        for ending in endings:
+            details.update(ending.error_details)
+        if any(ending.stopped_early for ending in endings):
+            faults = [*faults, "the load was stopped before its end"]
+        shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
         samples = self._writer.close(self._warm_ns)
-        if self._generator.crash is not None:
-            raise self._generator.crash
-        warm_cpu_s, warm_ns = self._cpu_at_warm or (cpu_s, now_ns)
         facts = RunFacts(
-            settings={**self._prepared.settings, "started_at": self._started_at.isoformat()},
+            settings={
+                **self._prepared.settings,
+                "workers": self._workers,
+                "started_at": self._started_at.isoformat(),
+            },
             measured_from_ns=self._warm_ns,
-            measured_until_ns=self._generator.start_ns + self._prepared.load.duration_ns,
-            cpu_s=cpu_s - warm_cpu_s,
-            wall_s=(now_ns - warm_ns) / 1e9,
-            error_details=self._generator.reasons,
+            measured_until_ns=self._start_ns() + self._prepared.load.duration_ns,
+            cpu_share=max(shares, default=None),
+            error_details=details,
             answers="checked" if self._prepared.checked else "unchecked",
-            faults=["the load was stopped before its end"] if self._stopped_early else [],
+            faults=faults,
         )
         summary = summarise(samples, facts)
         (samples.parent / SUMMARY).write_text(summary.model_dump_json(indent=2) + "\n")
         if self._temporary:
             self._temporary.cleanup()
         return summary
-
-    def _drain(self) -> None:
-        chunks = self._generator.chunks
-        while chunks:
-            rows = rows_of(chunks.popleft())
-            self._writer.add(rows)
-            self._metrics.feed(rows)
-            if self._watch:
-                self._watch(rows)
 
 
 def _cpu_s() -> float:

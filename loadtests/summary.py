@@ -79,7 +79,7 @@ class Summary(BaseModel):
     latency_ms: Distribution = Field(description="of right answers, from the scheduled time")
     service_ms: Distribution = Field(description="of right answers, from the send")
     lag_ms: Distribution = Field(description="send minus scheduled time")
-    cpu_share: float | None = Field(description="of one core, the generator's process")
+    cpu_share: float | None = Field(description="of one core, the busiest generator process")
     valid: bool
     reasons: list[str] = Field(description="why not VALID, empty otherwise")
     notes: list[str] = Field(default_factory=list)
@@ -93,8 +93,8 @@ class RunFacts:
     """The fields of Summary that were asked for."""
     measured_from_ns: int
     measured_until_ns: int
-    cpu_s: float | None
-    wall_s: float
+    cpu_share: float | None
+    """Of one core, the busiest generator process."""
     error_details: Mapping[str, int]
     answers: str
     faults: list[str] = field(default_factory=list)
@@ -173,7 +173,7 @@ def summarise(samples: Path, facts: RunFacts) -> Summary:
         "latency_ms": latency,
         "service_ms": service,
         "lag_ms": lag,
-        "cpu_share": facts.cpu_s / facts.wall_s if facts.cpu_s is not None and facts.wall_s else None,
+        "cpu_share": facts.cpu_share,
         "notes": facts.notes,
     }
     draft = Summary(valid=True, reasons=[], **fields)
@@ -203,7 +203,7 @@ def doubts(summary: Summary) -> list[str]:
                 f"the achieved rate {summary.achieved_rate:.1f}/s is {deviation:.1%} off the offered "
                 f"{summary.offered_rate:.1f}/s"
             )
-    failed = sum(n for name, n in summary.errors.items() if name not in ("dropped", "wrong_answer"))
+    failed = sum(n for name, n in summary.errors.items() if name not in ("dropped", "wrong_answer", "lost_worker"))
     if failed > MAX_RATE_DEVIATION * max(summary.scheduled, 1):
         reasons.append(f"{failed} of {summary.scheduled} requests failed")
     return reasons

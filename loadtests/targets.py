@@ -162,6 +162,8 @@ def authority(host: str, port: int) -> str:
 def _model(path: Path | None) -> ModelDir | None:
     if path is None:
         return None
+    if not path.exists():
+        raise LoadTestError(f"--manifest {path} does not exist: give the manifest.json of a model directory.")
     try:
         return ModelDir(path if path.is_dir() else path.parent)
     except ModelError as error:

@@ -1,6 +1,7 @@
-"""The Locust users: one that drives a whole load by itself, open loop or closed, and what surrounds it.
+"""What a locustfile of ours declares: a user class for Locust, and the listeners that run the load.
 
-`import locust` patches the process (gevent), so only this module and the locustfiles import it.
+`import locust` patches the process (gevent), so only this module, its neighbours `drives` and `locust_stats`, and the
+locustfiles import it.
 """
 
 from __future__ import annotations
@@ -13,153 +14,116 @@ from typing import Any
 
 import gevent
 from locust import User, events, task
-from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
-from locust.stats import CSV_STATS_INTERVAL_SEC
 
+from loadtests.drives import (
+    DEAL,
+    ENDED,
+    EXIT_ENVIRONMENT,
+    EXIT_USAGE,
+    REFUSED,
+    ROWS,
+    Drive,
+    LocalDrive,
+    MasterDrive,
+    WorkerDrive,
+    prepare_from,
+)
 from loadtests.errors import LoadEnvironmentError, LoadTestError
-from loadtests.locust_stats import LocustStatistics
-from loadtests.options import add_options, read_options
-from loadtests.session import Prepared, Session, prepare
-from loadtests.summary import Summary
-
-_POLL_S = 0.1
-_DRAIN_S = 2.0
-EXIT_VALID, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
+from loadtests.options import add_options
 
 logger = logging.getLogger("servestorm")
 
 
 class LoadUser(User):  # type: ignore[misc] # locust ships no types
-    """Drives the whole load of this process by itself: `-u` and `-r` do not matter.
+    """Stands for the load among Locust's users; the requests are sent by one generator a process.
 
-    Open loop by default (`--arrivals`), closed loop with `--closed-loop N`. Requests are not sent by Locust users but
-    by one generator thread a process, so that a reply that is late never delays the next request.
+    A Locust user waits for each reply before it sends again. The load here must not: it starts with Locust's test_start
+    in every worker, whatever `-u` says, and this user only keeps Locust's test running meanwhile.
     """
 
     abstract = True
     fixed_count = 1
 
     @task  # type: ignore[untyped-decorator]
-    def drive(self) -> None:
-        """Run the load from its first arrival to its summary."""
-        environment = self.environment
-        try:
-            prepared = _prepared(environment)
-        except LoadTestError as error:
-            _refuse(environment, error)
-            raise StopUser from error
-        statistics = LocustStatistics(environment, prepared.settings["protocol"].upper(), prepared.settings["model"])
-        session = _started(environment, prepared, statistics)
-        try:
-            while session.poll():
-                gevent.sleep(_POLL_S)
-        finally:
-            # Reached with GreenletExit too: Ctrl-C, the web UI's stop button, Locust's own quit.
-            session.stop()
-            _drain(session)
-            _conclude(environment, session)
-        raise StopUser  # the task would be started again
+    def wait_for_the_end(self) -> None:
+        """Nothing to do until Locust stops the test."""
+        gevent.sleep(3600)
 
 
-def _started(environment: Any, prepared: Prepared, statistics: LocustStatistics) -> Session:
-    try:
-        session = Session(prepared, statistics.feed)
-        session.start()
-    except LoadTestError as error:
-        _refuse(environment, error)
-        raise StopUser from error
-    return session
+class _Current:
+    """The drive of the test that runs, if any."""
 
-
-def _drain(session: Session) -> None:
-    with gevent.Timeout(_DRAIN_S, False):
-        while session.poll():
-            gevent.sleep(_POLL_S)
-
-
-def _conclude(environment: Any, session: Session) -> None:
-    try:
-        summary = session.finish()
-    except LoadTestError as error:
-        _refuse(environment, error)
-        return
-    environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
-    for line in told(summary):
-        logger.info(line)
-    # Locust writes its CSV files once a second and not at the end.
-    last_table_s = CSV_STATS_INTERVAL_SEC + 0.2 if environment.parsed_options.csv_prefix else 0
-    runner = environment.runner
-    gevent.spawn_later(last_table_s, runner.stop if environment.web_ui else runner.quit)
-
-
-def told(summary: Summary) -> list[str]:
-    """The summary in a few lines for the log."""
-    latency = summary.latency_ms
-    figures = ", ".join(
-        f"{name} {value:.2f} ms" if value is not None else f"{name} too few samples"
-        for name, value in (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
-    )
-    rate = f"{summary.offered_rate:.1f}/s offered, " if summary.offered_rate is not None else ""
-    lines = [
-        f"{summary.loop} loop, {rate}{summary.achieved_rate or 0:.1f}/s sent, {summary.ok} of {summary.scheduled} "
-        f"{'right' if summary.answers == 'checked' else 'answered (answers: unchecked)'}, {figures}"
-    ]
-    if summary.errors:
-        details = ", ".join(f"{n} x {name}" for name, n in summary.error_details.items())
-        lines.append(f"failures (warm-up included): {details}")
-    lines.append("VALID" if summary.valid else f"INVALID: {'; '.join(summary.reasons)}")
-    return lines
+    drive: Drive | None = None
+    deal: dict[str, Any] | None = None
 
 
 def install(arrivals_default: str) -> None:
-    """Declare the options and the checks on Locust's events; called once by a locustfile."""
+    """Declare the options and the listeners on Locust's events; called once by a locustfile."""
+    current = _Current()
 
-    @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
-    def _declare(parser: Any, **_: object) -> None:
+    def declare(parser: Any, **_: object) -> None:
         add_options(parser, arrivals_default)
 
-    @events.init.add_listener  # type: ignore[untyped-decorator]
-    def _check(environment: Any, **_: object) -> None:
+    def check(environment: Any, **_: object) -> None:
         _take_over(environment)
+        _listen_to_messages(environment, current)
+
+    def begin(environment: Any, **_: object) -> None:
+        current.drive = _drive_for(environment, current)
+        current.drive.begin()
+
+    def conclude(**_: object) -> None:
+        if current.drive is not None:
+            current.drive.conclude()
+
+    events.init_command_line_parser.add_listener(declare)
+    events.init.add_listener(check)
+    events.test_start.add_listener(begin)
+    events.test_stopping.add_listener(conclude)
+    # Ctrl-C computes the exit code before it stops the test.
+    events.quitting.add_listener(conclude)
+
+
+def _drive_for(environment: Any, current: _Current) -> Drive:
+    if isinstance(environment.runner, WorkerRunner):
+        deal, current.deal = current.deal, None
+        environment.servestorm_run_time_s = deal["run_time_s"] if deal else None
+        return WorkerDrive(environment, deal)
+    prepared = getattr(environment, "servestorm_prepared", None)
+    environment.servestorm_prepared = None
+    if isinstance(environment.runner, MasterRunner):
+        return MasterDrive(environment, prepared)
+    return LocalDrive(environment, prepared)
+
+
+def _listen_to_messages(environment: Any, current: _Current) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(DEAL, lambda environment, msg: setattr(current, "deal", msg.data))
+    elif isinstance(runner, MasterRunner):
+        for kind, method in ((ROWS, "take_rows"), (ENDED, "take_ending"), (REFUSED, "take_refusal")):
+            runner.register_message(
+                kind, lambda environment, msg, method=method: getattr(current.drive, method)(msg.data)
+            )
 
 
 def _take_over(environment: Any) -> None:
     """Before the load: warn of what is ignored, take -t over, and in a headless run refuse what cannot work."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
     options: Namespace = environment.parsed_options
     if options.num_users not in (None, 1) or options.spawn_rate not in (None, 1):
         logger.warning("-u and -r are ignored: one open-loop user a worker drives the whole load.")
-    # Locust would kill the user at -t, in the middle of what is under way; the schedule is cut instead.
+    # Locust would stop the test at -t, in the middle of what is under way; the schedule is cut instead.
     environment.servestorm_run_time_s = options.run_time
     options.run_time = None
-    if isinstance(environment.runner, MasterRunner | WorkerRunner):
-        return
     if options.headless:
         try:
-            environment.servestorm_prepared = _prepare(environment)
+            environment.servestorm_prepared = prepare_from(environment)
         except LoadTestError as error:
             print(f"servestorm: {error}", file=sys.stderr)
             sys.exit(EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE)
-
-
-def _prepared(environment: Any) -> Prepared:
-    """What the headless check prepared, or, from the web UI, what the form says now."""
-    ready = getattr(environment, "servestorm_prepared", None)
-    environment.servestorm_prepared = None
-    return ready or _prepare(environment)
-
-
-def _prepare(environment: Any) -> Prepared:
-    namespace = environment.parsed_options
-    namespace.host = environment.host or namespace.host
-    return prepare(read_options(namespace), environment.servestorm_run_time_s)
-
-
-def _refuse(environment: Any, error: LoadTestError) -> None:
-    logger.error(str(error))
-    environment.process_exit_code = EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE
-    runner = environment.runner
-    gevent.spawn_later(0, runner.stop if environment.web_ui else runner.quit)
 
 
 def start_locust(locustfile: str, arrivals_default: str) -> None:

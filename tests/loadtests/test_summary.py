@@ -48,7 +48,7 @@ def summary_of(tmp_path, *tables, **facts):
     for table in tables:
         writer.add(table)
         writer.flush(WARM)
-    known = {"cpu_s": 1.0, "wall_s": 10.0, "error_details": {}, "answers": "unchecked", **facts}
+    known = {"cpu_share": 0.1, "error_details": {}, "answers": "unchecked", **facts}
     settings = {**SETTINGS, **known.pop("settings", {})}
     return summarise(writer.close(WARM), RunFacts(settings, WARM, WARM + 10_000_000_000, **known))
 
@@ -74,7 +74,7 @@ def test_rates_and_images_are_told_of_the_measured_time(tmp_path):
     [
         ([rows(990), rows(10, outcome=jobs.DROPPED)], {}, "10 arrivals were dropped"),
         ([rows(lag_ms=3)], {}, "the generator sent late"),
-        ([rows()], {"cpu_s": 9.0}, "the generator was busy: 90% of a core"),
+        ([rows()], {"cpu_share": 0.9}, "the generator was busy: 90% of a core"),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, "20 of 1000 requests failed"),
         ([rows(999), rows(1, outcome=jobs.WRONG_ANSWER)], {}, "1 answers were wrong"),
         ([rows(outcome=jobs.TIMEOUT)], {}, "no right answer came"),

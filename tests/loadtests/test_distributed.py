@@ -1,0 +1,138 @@
+"""A master and its workers share one schedule, and account for every arrival whatever becomes of a worker."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from loads import known_server
+
+STEADY = Path(__file__).resolve().parents[2] / "loadtests" / "steady.py"
+
+
+@contextmanager
+def cluster(workers, *arguments, cwd, worker_cwd=None):
+    """Master and workers as processes; gone when the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    base = [sys.executable, "-m", "locust", "-f", str(STEADY), "--headless", "--only-summary"]
+    master_command = [*base, "--master", "--expect-workers", str(workers), "--master-bind-port", port]
+    with ExitStack() as stack:
+
+        def launch(command, cwd=cwd):
+            process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        master = launch([*master_command, *map(str, arguments)])
+        yield master, [launch([*base, "--worker", "--master-port", port], worker_cwd or cwd) for _ in range(workers)]
+
+
+def read(folder):
+    return json.loads((folder / "summary.json").read_text()), pq.read_table(folder / "samples.parquet")
+
+
+def test_the_union_of_three_workers_is_the_schedule(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 150, "--duration", 3]
+        arguments += ["--warmup", 0, "--arrivals", "poisson", "--seed", 4, "--out", tmp_path / "out"]
+        master, _ = stack.enter_context(cluster(3, *arguments, cwd=tmp_path))
+        output, _ = master.communicate(timeout=90)
+    summary, samples = read(tmp_path / "out")
+    from loadtests.arrivals import poisson
+
+    scheduled = np.sort(samples["scheduled_ns"].to_numpy())
+    asked = poisson(150, 3, 4)
+    assert len(scheduled) == len(asked), output
+    assert (scheduled - scheduled[0] == asked - asked[0]).all()
+    assert summary["workers"] == 3
+    assert summary["sent"] == summary["ok"] == summary["scheduled"] == len(asked)
+    assert master.returncode == (0 if summary["valid"] else 4)
+
+
+def test_a_killed_worker_is_named_and_its_arrivals_are_counted_as_lost(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 12]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        master, workers = stack.enter_context(cluster(3, *arguments, cwd=tmp_path))
+        parts = tmp_path / "out" / "samples.parts"
+        until = time.monotonic() + 60
+        while len(list(parts.glob("*.parquet"))) < 3:
+            assert master.poll() is None, master.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        workers[1].send_signal(signal.SIGKILL)
+        output, _ = master.communicate(timeout=90)
+    summary, _ = read(tmp_path / "out")
+    lost = summary["errors"]["lost_worker"]
+    assert 50 < lost < 360, output
+    assert summary["sent"] + summary["dropped"] + lost == summary["scheduled"] == 90 * 12
+    assert not summary["valid"]
+    assert any("was lost" in reason for reason in summary["reasons"])
+    assert master.returncode == 4
+
+
+def test_a_closed_loop_is_divided_over_the_workers(tmp_path):
+    with known_server("--fixed-ms", 20) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--closed-loop", 5, "--duration", 2]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        master, _ = stack.enter_context(cluster(2, *arguments, cwd=tmp_path))
+        output, _ = master.communicate(timeout=90)
+    summary, samples = read(tmp_path / "out")
+    sent, done = samples["sent_ns"].to_numpy(), samples["done_ns"].to_numpy()
+    events = sorted([(t, 1) for t in sent] + [(t, -1) for t in done])
+    assert max(np.cumsum([change for _, change in events])) == 5, output
+    assert summary["loop"] == "closed"
+
+
+def test_processes_of_one_command_share_the_load(tmp_path):
+    with known_server("--fixed-ms", 2) as port:
+        command = [sys.executable, "-m", "locust", "-f", STEADY, "--headless", "--only-summary", "--processes", "2"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            master_port = free.getsockname()[1]
+        arguments = ["--master-bind-port", master_port, "--master-port", master_port, "--engine", "http"]
+        arguments += ["--host", f"http://127.0.0.1:{port}", "--rate", 100, "--duration", 2, "--warmup", 0]
+        done = subprocess.run(
+            [*map(str, command), *map(str, arguments), "--out", str(tmp_path / "out")],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
+    summary, samples = read(tmp_path / "out")
+    assert (summary["workers"], summary["ok"], samples.num_rows) == (2, 200, 200), done.stderr
+
+
+def test_a_worker_that_cannot_do_its_share_stops_everybody_with_its_sentence(tmp_path):
+    (tmp_path / "body.json").write_text("{}")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    arguments = ["--host", "http://127.0.0.1:9", "--engine", "http", "--http-body-file", "body.json"]
+    with ExitStack() as stack:
+        master, _ = stack.enter_context(cluster(1, *arguments, cwd=tmp_path, worker_cwd=elsewhere))
+        output, _ = master.communicate(timeout=60)
+    assert master.returncode == 2, output
+    assert "--http-body-file body.json cannot be read" in output
+
+
+@pytest.mark.parametrize("option", ["--web-host", "--master-bind-host"])
+def test_what_locust_binds_to_every_interface_is_bound_to_loopback(option, tmp_path):
+    program = (
+        "import sys; sys.argv = ['locust']\n"
+        f"from locust.util.load_locustfile import load_locustfile; load_locustfile({str(STEADY)!r})\n"
+        "from locust.argument_parser import get_parser\n"
+        f"print(getattr(get_parser().parse_args([]), {option.lstrip('-').replace('-', '_')!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "127.0.0.1"
