@@ -30,6 +30,11 @@ class BatchingParameters:
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int = 0
 
+    @property
+    def most_rows(self) -> int:
+        """Rows that may be queued or running at a time; more are refused as UNAVAILABLE."""
+        return self.max_batch_size * (self.max_enqueued_batches + self.num_batch_threads)
+
     def check(self, path: Path | None) -> None:
         """Raise FlagError where the kernel would refuse the values."""
         where = f"--batching_parameters_file={path}"

@@ -20,6 +20,7 @@ from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.repository import Lease
 from serving.savedmodel_server.signatures import Array, Signature
 
+MOST_ROWS = 1 << 16
 Done = Callable[[Sequence[Array] | None, RequestError | None], None]
 
 
@@ -44,8 +45,12 @@ class _Call:
 class Dispatcher:
     """Runs calls on `threads` threads for one event loop; `start` belongs to the loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, metrics: Metrics) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, threads: int, metrics: Metrics, most_rows: int = MOST_ROWS
+    ) -> None:
+        """At most `most_rows` rows of one servable wait or run; a call beyond them ends at once as UNAVAILABLE."""
         self.loop = loop
+        self._most_rows = most_rows
         self._metrics = metrics
         self._queue: SimpleQueue[list[_Call] | None] = SimpleQueue()
         self._groups: dict[object, list[_Call]] = {}
@@ -62,11 +67,16 @@ class Dispatcher:
         The lease is released when the run is over.
         """
         call = _Call(lease, signature, arrays, done)
+        servable = lease.servable
+        servable.waiting_rows += call.rows
+        if servable.waiting_rows > self._most_rows and servable.waiting_rows > call.rows:
+            self._refuse(call, _full(call.rows, self._most_rows))
+            return
         if not call.rows or not lease.servable.batches(signature):
             self._queue.put([call])
             return
         if len(arrays) > 1 and any(len(array) != call.rows for array in arrays):
-            self._refuse(call, "Batching session Run() input tensors must have equal 0th-dimension size")
+            self._refuse(call, invalid("Batching session Run() input tensors must have equal 0th-dimension size"))
             return
         key = (lease.servable, signature.name, *[array.shape[1:] for array in arrays])
         group = self._groups.get(key)
@@ -77,9 +87,10 @@ class Dispatcher:
             self.loop.call_soon(self._flush)
         self._groups[key] = [call]
 
-    def _refuse(self, call: _Call, message: str) -> None:
+    def _refuse(self, call: _Call, error: RequestError) -> None:
         call.lease.release()
-        self.loop.call_soon(call.done, None, invalid(message))
+        call.lease.servable.waiting_rows -= call.rows
+        self.loop.call_soon(call.done, None, error)
 
     def _flush(self) -> None:
         groups, self._groups = self._groups, {}
@@ -117,6 +128,7 @@ class Dispatcher:
             self._waking = False
         while self._finished:
             for call in self._finished.popleft():
+                call.lease.servable.waiting_rows -= call.rows
                 call.done(call.outputs, call.error)
 
     def close(self) -> None:
@@ -125,6 +137,14 @@ class Dispatcher:
             self._queue.put(None)
         for thread in self._threads:
             thread.join(timeout=5)
+
+
+def _full(rows: int, most_rows: int) -> RequestError:
+    return RequestError(
+        Code.UNAVAILABLE,
+        "The batch scheduling queue to which this task was submitted is full; "
+        f"task size is {rows}, and at most {most_rows} rows may wait",
+    )
 
 
 def _tasks(group: list[_Call], most_rows: int) -> list[list[_Call]]:

@@ -46,7 +46,7 @@ SUPPORTED: dict[str, _Flag] = {
     "rest_api_timeout_in_ms": _Flag(int, 30_000, "milliseconds a REST call may take"),
     "rest_api_enable_cors_support": _Flag(bool, False, "CORS headers in replies"),
     "max_request_bytes": _Flag(int, 64 << 20, "largest request body or message (ours)"),
-    "grpc_max_threads": _Flag(int, 0, "gRPC calls that run at a time; 0 means 4 a core"),
+    "grpc_max_threads": _Flag(int, 0, "gRPC calls that run at a time; 0 means 4 a core, or 2 batches"),
     "grpc_channel_arguments": _Flag(str, "", "comma-separated key=value pairs for the gRPC server"),
     "enable_grpc_healthcheck_service": _Flag(bool, True, "the standard gRPC health service"),
     "enable_serialization_as_tensor_content": _Flag(bool, False, "gRPC replies carry tensor_content"),
@@ -131,10 +131,9 @@ class Flags:
         """REST calls that run at a time."""
         return self.rest_api_num_threads or 4 * _cores()
 
-    @property
-    def grpc_threads(self) -> int:
-        """gRPC calls that run at a time."""
-        return self.grpc_max_threads or 4 * _cores()
+    def grpc_threads(self, batch_rows: int) -> int:
+        """gRPC calls that run at a time; to fill a batch, twice its rows must be on their way."""
+        return self.grpc_max_threads or min(256, max(4 * _cores(), 2 * batch_rows))
 
 
 def _boolean(text: str) -> bool:

@@ -12,19 +12,21 @@ import sys
 import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
 
+from serving.errors import ServingError
 from serving.savedmodel_server.asgi import CORS, App, Front
 from serving.savedmodel_server.batching import read_batching_parameters
-from serving.savedmodel_server.dispatch import Dispatcher
+from serving.savedmodel_server.dispatch import MOST_ROWS, Dispatcher
 from serving.savedmodel_server.errors import StartError
 from serving.savedmodel_server.flags import Flags
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.model_config import flag_configs, read_model_config_file, tls_credentials
-from serving.savedmodel_server.repository import Repository, RepositoryOptions
+from serving.savedmodel_server.repository import ModelConfig, Repository, RepositoryOptions
 from serving.savedmodel_server.servable import LoadOptions, Servable
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
+RELOAD_TIMEOUT_S = 600.0
 _SWITCH_INTERVAL_S = 0.0005
 """Python's 5 ms would let the loop wait for a thread that prepares a call of a few hundred microseconds."""
 
@@ -54,12 +57,19 @@ class Server:
         with contextlib.closing(_bound(flags.bind_address, flags.port, "port") or socket.socket()):
             pass
         self._interrupted = False
+        self._reloading = Lock()
 
     def run(self) -> int:
         """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
         begin = time.monotonic()
-        _import_tensorflow()
+        from serving.savedmodel_server.inference import Inference  # imports tensorflow
+
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
+        self._inference = Inference(
+            self._metrics,
+            as_content=self._flags.enable_serialization_as_tensor_content,
+            check_method_names=self._flags.enable_signature_method_name_check,
+        )
         self._repository = Repository(
             self._load,
             RepositoryOptions(
@@ -80,11 +90,22 @@ class Server:
         status = "fail"
         try:
             servable = Servable(name, version, path, self._load_options())
+            if self._flags.enable_model_warmup:
+                self._warm_up(servable, path)
             status = "success"
             return servable
         finally:
             self._metrics.load_attempts.add((str(path), status))
             self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
+
+    def _warm_up(self, servable: Servable, path: Path) -> None:
+        from serving.savedmodel_server.warmup import warm_up
+
+        try:
+            warm_up(self._inference, servable, path, self._metrics, self._flags.num_request_iterations_for_warmup)
+        except BaseException:
+            servable.close()
+            raise
 
     def _load_options(self) -> LoadOptions:
         flags = self._flags
@@ -102,19 +123,17 @@ class Server:
             loop.add_signal_handler(number, self._on_signal, number, stop)
         await asyncio.to_thread(self._repository.settled.wait)
         from serving.savedmodel_server.grpc_service import GrpcApi
-        from serving.savedmodel_server.inference import Inference
 
-        inference = Inference(
-            self._metrics,
-            as_content=self._flags.enable_serialization_as_tensor_content,
-            check_method_names=self._flags.enable_signature_method_name_check,
-        )
-        grpc_server = self._grpc(GrpcApi(self._repository, inference, self._metrics, self._reload))
-        dispatcher = Dispatcher(loop, self._flags.rest_threads, self._metrics)
-        rest = self._rest(dispatcher, inference)
+        grpc_server = self._grpc(GrpcApi(self._repository, self._inference, self._metrics, self._reload))
+        most_rows = self._batching.most_rows if self._batching else MOST_ROWS
+        dispatcher = Dispatcher(loop, self._flags.rest_threads, self._metrics, most_rows)
+        rest = self._rest(dispatcher)
         gc.collect()
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
         tasks = [asyncio.create_task(self._watch_health(grpc_server))] if grpc_server else []
+        if self._flags.model_config_file and self._flags.model_config_file_poll_wait_seconds > 0:
+            every_s = float(self._flags.model_config_file_poll_wait_seconds)
+            tasks.append(asyncio.create_task(self._watch_config_file(every_s)))
         if rest:
             tasks.append(asyncio.create_task(rest.watch_clients()))
         serving = asyncio.create_task(rest.serve(sockets=[self._rest_socket])) if rest and self._rest_socket else None
@@ -138,7 +157,24 @@ class Server:
     def _reload(self, config: Any) -> None:
         from serving.savedmodel_server.model_config import configs_of_request
 
-        self._repository.configure(configs_of_request(config))
+        self._reconfigure(configs_of_request(config))
+
+    def _reconfigure(self, configs: list[ModelConfig]) -> None:
+        with self._reloading:
+            self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
+
+    async def _watch_config_file(self, every_s: float) -> None:
+        """Serve what --model_config_file says now; a file that cannot be used is logged, and changes nothing."""
+        configs = self._configs
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                found = await asyncio.to_thread(read_model_config_file, self._flags)
+                if found != configs:
+                    await asyncio.to_thread(self._reconfigure, found)
+                    configs = found
+            except ServingError as error:
+                LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
 
     def _grpc(self, api: Any) -> GrpcServer | None:
         from serving.savedmodel_server.grpc_service import GrpcServer
@@ -148,20 +184,22 @@ class Server:
         return GrpcServer(
             api,
             f"{self._flags.bind_address}:{self._flags.port}",
-            threads=self._flags.grpc_threads,
+            threads=self._flags.grpc_threads(self._batching.max_batch_size if self._batching else 0),
             max_bytes=self._flags.max_request_bytes,
             arguments=channel_arguments(self._flags.grpc_channel_arguments),
             credentials=self._credentials,
             health=self._flags.enable_grpc_healthcheck_service,
         )
 
-    def _rest(self, dispatcher: Dispatcher, inference: Any) -> _Uvicorn | None:
+    def _rest(self, dispatcher: Dispatcher) -> _Uvicorn | None:
         from serving.savedmodel_server.http_protocol import protocol_class
         from serving.savedmodel_server.rest import RestApi
 
         if self._rest_socket is None:
             return None
-        api = RestApi(self._repository, dispatcher, inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000)
+        api = RestApi(
+            self._repository, dispatcher, self._inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000
+        )
 
         def make_app() -> App:
             from serving.savedmodel_server.app import make_app
@@ -230,10 +268,6 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _import_tensorflow() -> None:
-    import tensorflow  # noqa: F401
 
 
 def _bound(address: str, port: int, flag: str) -> socket.socket | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
@@ -126,6 +126,8 @@ class Repository:
         self._lock = Lock()
         self._idle = Condition(self._lock)
         self._wake = Event()
+        self._asked = 0
+        self._answered = 0
         self._stopping = False
         self._thread: Thread | None = None
         self.settled = Event()
@@ -163,6 +165,7 @@ class Repository:
             version.in_flight -= 1
             if not version.in_flight and version.state is State.UNLOADING:
                 self._idle.notify_all()
+                self._wake.set()
 
     def states(self, name: str, version: int | None = None) -> list[Version]:
         """Versions of a model, newest first; raises RequestError (NOT_FOUND) where there is none."""
@@ -191,18 +194,49 @@ class Repository:
 
     def configure(self, configs: Iterable[ModelConfig]) -> None:
         """Serve these models and no others; takes effect on the repository's thread."""
+        with self._lock:
+            self._configure({config.name: config for config in configs})
+        self._wake.set()
+
+    def reconfigure(self, configs: Iterable[ModelConfig], timeout_s: float) -> None:
+        """As `configure`, then wait until the versions that this asks for were loaded or failed.
+
+        Labels change last, and only where each names a version that is available; else RequestError, and the
+        labels stay as they were.
+        """
         wanted = {config.name: config for config in configs}
         with self._lock:
+            kept = {name: model.config.labels for name, model in self._models.items()}
+            self._configure({n: replace(c, labels=kept.get(n, {})) for n, c in wanted.items()})
+            self._asked += 1
+            mine = self._asked
+            self._wake.set()
+            if not self._idle.wait_for(lambda: self._answered >= mine, timeout_s):
+                raise RequestError(Code.DEADLINE_EXCEEDED, f"The models did not load within {timeout_s:g} s.")
             for name, config in wanted.items():
-                model = self._models.get(name)
-                if model is None:
-                    self._models[name] = _Model(config)
-                else:
-                    model.config = config
-            for name in self._models.keys() - wanted.keys():
-                config = self._models[name].config
-                self._models[name].config = ModelConfig(name, config.base_path, VersionPolicy(latest=0))
-        self._wake.set()
+                self._check_labels(self._models[name], config.labels)
+            for name, config in wanted.items():
+                self._models[name].config = config
+
+    def _check_labels(self, model: _Model, labels: Mapping[str, int]) -> None:
+        for label, number in labels.items():
+            if number not in model.available and not self._options.labels_for_unavailable:
+                raise RequestError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label {label} to version {number} of model {model.config.name}, "
+                    "which is not currently available for inference",
+                )
+
+    def _configure(self, wanted: Mapping[str, ModelConfig]) -> None:
+        for name, config in wanted.items():
+            model = self._models.get(name)
+            if model is None:
+                self._models[name] = _Model(config)
+            else:
+                model.config = config
+        for name in self._models.keys() - wanted.keys():
+            config = self._models[name].config
+            self._models[name].config = ModelConfig(name, config.base_path, VersionPolicy(latest=0))
 
     def start(self) -> None:
         """Begin to look for versions and to load them, on a thread of its own."""
@@ -216,15 +250,23 @@ class Repository:
         if self._thread:
             self._thread.join(timeout_s)
         deadline = time.monotonic() + timeout_s
-        with self._lock:
-            versions = [v for model in self._models.values() for v in model.available.values()]
-        for version in versions:
-            self._unload(version, deadline)
+        for model in list(self._models.values()):
+            for version in list(model.available.values()):
+                self._begin_unload(model, version)
+        while sum(self._finish_unloads(model) for model in list(self._models.values())):
+            with self._lock:
+                if time.monotonic() >= deadline:
+                    return
+                self._idle.wait(0.1)
 
     def _run(self) -> None:
         while not self._stopping:
+            asked = self._asked
             self.poll()
             self.settled.set()
+            with self._lock:
+                self._answered = asked
+                self._idle.notify_all()
             due = self._seconds_to_next_attempt()
             poll_s = self._options.poll_s or None
             waits = [wait for wait in (due, poll_s) if wait is not None]
@@ -264,7 +306,8 @@ class Repository:
         extra = [v for n, v in model.available.items() if n not in wanted]
         if not wanted or any(number in model.available for number in wanted):
             for version in extra:
-                self._unload(version, None)
+                self._begin_unload(model, version)
+        self._finish_unloads(model)
         for number in [n for n, v in model.versions.items() if n not in wanted and v.error is not None]:
             model.versions[number].error = None  # so that it is tried again should it come back
             model.versions[number].state = State.END
@@ -310,19 +353,23 @@ class Repository:
             version.model, version.number, version.attempts, version.error.message,
         )  # fmt: skip
 
-    def _unload(self, version: Version, deadline: float | None) -> None:
-        model = self._models[version.model]
+    def _begin_unload(self, model: _Model, version: Version) -> None:
+        """No new lease from here on; `_finish_unloads` ends it when the last one is given back."""
         with self._lock:
             version.state = State.UNLOADING
             model.refresh()
-            while version.in_flight and (deadline is None or time.monotonic() < deadline):
-                self._idle.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            busy = version.in_flight
-        if version.servable and not busy:
-            version.servable.close()
-        version.servable = None
-        version.state = State.END
-        LOG.info("event=unloaded model=%s version=%d", version.model, version.number)
+
+    def _finish_unloads(self, model: _Model) -> bool:
+        """Free the versions that nobody uses any more; True where some are still in use."""
+        with self._lock:
+            leaving = [v for v in model.versions.values() if v.state is State.UNLOADING]
+            idle = [v for v in leaving if not v.in_flight]
+        for version in idle:
+            if version.servable is not None:
+                version.servable.close()
+            version.servable, version.state = None, State.END
+            LOG.info("event=unloaded model=%s version=%d", version.model, version.number)
+        return len(idle) < len(leaving)
 
 
 def _version_folders(base_path: Path) -> dict[int, Path]:

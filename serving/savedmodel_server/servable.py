@@ -48,6 +48,8 @@ class Servable:
         self.options = options
         self._callables: dict[tuple[str, tuple[str, ...], bool], Run] = {}
         self._lock = Lock()
+        self.waiting_rows = 0
+        """Rows that the dispatcher has taken and not yet answered; its thread alone counts them."""
         self._session, self.meta_graph = _load(path, options)
         self.signatures = _signatures(self.meta_graph)
         self._batched = self._add_batching()
@@ -104,8 +106,7 @@ class Servable:
             feed=[spec.tensor for spec in signature.inputs.values()],
             fetch=[names.get(output, signature.outputs[output].tensor) for output in outputs],
         )
-        if not batched:
-            options.run_options.inter_op_thread_pool = -1  # the calling thread: one hand-over less
+        options.run_options.inter_op_thread_pool = -1  # the calling thread: one hand-over less
         with self._lock:
             run: Run = self._session._make_callable_from_options(options)
             return self._callables.setdefault((signature.name, outputs, batched), run)
