@@ -2,10 +2,10 @@
 
     python tests/known_server.py --fixed-ms 5
 
-prints its port as one line. It answers every request after a time that it knows exactly and keeps the moment when each
-request arrived whole and the moment when its answer was due: GET /truth gives both as int64 pairs, nanoseconds of
-time.monotonic_ns(), and begins anew. Deadlines are kept with a timerfd, because an event loop's milliseconds would be
-the largest error in the room.
+prints its port and its start (monotonic ns) as one line. It answers every request after a time that it knows exactly,
+and keeps the moment when each request arrived whole and the moment when its answer was due: GET /truth gives both as
+int64 pairs, nanoseconds of time.monotonic_ns(), and begins anew. Deadlines are kept with a timerfd, because an event
+loop's milliseconds would be the largest error in the room.
 
     --fixed-ms T        every answer after T
     --exponential-ms T  after exponential times with mean T
@@ -202,7 +202,7 @@ def main():
     parser.add_argument("--misbehave", default="")
     parser.add_argument("--seed", type=int, default=0)
     server = KnownServer(parser.parse_args())
-    print(server.port, flush=True)
+    print(server.port, server.start_ns, flush=True)
     try:
         server.serve()
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def known_server(*arguments):
     """Port of a known server that runs while the block does."""
     process = subprocess.Popen([sys.executable, KNOWN_SERVER, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     try:
-        yield int(process.stdout.readline())
+        yield int(process.stdout.readline().split()[0])
     finally:
         process.kill()
         process.wait()
