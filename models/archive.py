@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -21,13 +22,19 @@ ARCHIVER_TIMEOUT_S = 300
 
 
 def write_torchscript(weights: CnnWeights, spec: InputSpec, classes: int, path: Path) -> None:
-    """Trace and freeze the network with these weights: normalised float32 NCHW to softmax."""
+    """Trace and freeze the network with these weights: normalised float32 NCHW to softmax.
+
+    Torch 2.13 calls TorchScript deprecated; it is what TorchServe 0.12 loads without the network's source.
+    """
     network = Cnn(spec.height, spec.width, spec.channels, classes)
     to_torch(weights, network)
     example = torch.from_numpy(np.zeros((2, spec.channels, spec.height, spec.width), np.float32))
     with torch.inference_mode():
         traced = torch.jit.trace(Probabilities(network).eval(), example)
-    torch.jit.save(torch.jit.freeze(traced.eval()), str(path))
+    # Through memory: torch's own file writer ends the process with an abort where the disk is full.
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.freeze(traced.eval()), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_mar(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,12 @@ def staging(folder: Path) -> Iterator[Path]:
     finally:
         if stage:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise OSError (ENOSPC) before a library starts to write that would fail without a word, or with too many."""
+    if shutil.disk_usage(folder).free < needed_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _raise_plainly(error: Exception, folder: Path) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import keras_cnn
+from models.atomic import require_space
 from models.manifest import InputSpec
 from models.training import Framework
 
 EVALUATION_BATCH = 256
+HDF5_OVERHEAD_BYTES = 1 << 20
 
 
 class KerasLearner:
@@ -55,4 +57,5 @@ class KerasLearner:
 
     def save(self, path: Path) -> None:
         """Write the weights in Keras's HDF5 format."""
+        require_space(path.parent, 4 * self.parameters() + HDF5_OVERHEAD_BYTES)
         self.network.save_weights(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,10 @@ class TorchLearner:
 
     def save(self, path: Path) -> None:
         """Write the state dict."""
-        torch.save(self.network.state_dict(), path)
+        # Through memory: torch's own file writer may end the process where the disk is full.
+        buffer = io.BytesIO()
+        torch.save(self.network.state_dict(), buffer)
+        path.write_bytes(buffer.getbuffer())
 
 
 def _channels_first(images: NDArray[np.float32]) -> torch.Tensor:

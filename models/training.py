@@ -23,7 +23,7 @@ from models.pixels import load_pixels, training_spec
 from models.preprocessing import normalise
 from models.provenance import framework_versions, git_commit
 
-EPOCHS = 6
+EPOCHS = 5
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 CROP_PADDING = 2

@@ -1,7 +1,11 @@
 """Training is real, seeded, recorded, and leaves earlier weights alone when it fails."""
 
+import errno
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,20 +99,23 @@ def test_a_broken_image_in_the_data_is_named(digits, tmp_path):
         train("torch", broken, tmp_path)
 
 
-def test_a_full_disk_leaves_the_earlier_weights(digits, tmp_path, monkeypatch):
-    import torch
-
-    train("torch", tiny(digits), tmp_path, epochs=1)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_full_disk_leaves_the_earlier_weights(digits, weights_dir, tmp_path, monkeypatch, framework):
+    shutil.copytree(weights_dir, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def no_space(state, path):
-        path.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
-
-    monkeypatch.setattr(torch, "save", no_space)
+    if framework == "keras":
+        monkeypatch.setattr("models.atomic.shutil.disk_usage", lambda path: SimpleNamespace(free=5 << 20))
+    else:
+        monkeypatch.setattr(Path, "write_bytes", out_of_space)
     with pytest.raises(ModelEnvironmentError, match="no space left"):
-        train("torch", tiny(digits), tmp_path, epochs=1, seed=1)
+        train(framework, tiny(digits), tmp_path, epochs=1)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def out_of_space(path, data):
+    with path.open("wb") as file:
+        file.write(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_missing_and_broken_records_say_what_to_run(tmp_path):
