@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -59,7 +60,7 @@ def run_cell(bench: Bench, cell: Cell, folder: Path) -> dict[str, Any]:
     try:
         _measure(bench, cell, folder)
     except (DeploymentError, GeneratorError) as error:
-        outcome.update(state="failed", reason=str(error))
+        outcome.update(state="failed", reason=_lasting(str(error), folder))
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         outcome.update(state=state, reason=str(error) or state)
@@ -68,6 +69,11 @@ def run_cell(bench: Bench, cell: Cell, folder: Path) -> dict[str, Any]:
         outcome.update(ended_at=now(), scraper=bench.scraper.name)
         write_json(folder / "outcome.json", outcome)
     return outcome
+
+
+def _lasting(reason: str, folder: Path) -> str:
+    """The reason with the log's place in the run directory: the server's own work folder is gone by then."""
+    return re.sub(r"\S+/replica-\d+/server\.log", str(folder / "server.log"), reason)
 
 
 def _measure(bench: Bench, cell: Cell, folder: Path) -> None:

@@ -239,8 +239,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. argparse's own errors exit with 2."""
     arguments = parser().parse_args(argv)
+    return guard(lambda: _carry_out(arguments))
+
+
+def _carry_out(arguments: argparse.Namespace) -> int:
+    """The verb, after what an earlier, killed command left running was ended."""
+    from serving.orphans import reap_orphans
+
+    if ended := reap_orphans():
+        what = "process" if ended == 1 else "processes"
+        sys.stderr.write(f"servestorm: ended {ended} {what} that an earlier, killed command had left.\n")
     _, module = VERBS[arguments.verb]
-    return guard(lambda: int(importlib.import_module(module).run(arguments)))
+    return int(importlib.import_module(module).run(arguments))
 
 
 if __name__ == "__main__":

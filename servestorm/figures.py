@@ -63,12 +63,9 @@ def _bin_width_s(groups: dict[str, list[Samples]], end_s: float) -> float:
     for width in widths:
         edges = np.arange(math.ceil(end_s / width + 1e-9) + 1) * width
         counts = [sum(np.histogram(s.scheduled_s[s.ok], edges)[0] for s in group) for group in groups.values() if group]
-        if (
-            np.mean(np.concatenate(counts) >= samples_needed(0.5)) >= BINS_WITH_MEDIAN
-            or end_s / width < 2 * FEWEST_BINS
-        ):
+        if np.mean(np.concatenate(counts) >= samples_needed(0.5)) >= BINS_WITH_MEDIAN:
             return width
-    return widths[-1]
+    return max((width for width in widths if math.ceil(end_s / width) >= FEWEST_BINS), default=widths[0])
 
 
 def _binned(group: list[Samples], edges: NDArray[np.floating[Any]]) -> dict[str, list[float | None]]:

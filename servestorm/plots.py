@@ -7,6 +7,7 @@ Each figure is drawn twice, wide and narrow, and the page shows the one that fit
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from servestorm.labels import ENGINE_SHORT, PHASES, number
 from servestorm.results import Results
@@ -103,17 +104,17 @@ def _plain(value: float, _position: object = None) -> str:
 
 
 def _log_ticks(axes: Axes) -> None:
-    """1, 2, 5, 10, ... written as numbers, few enough to read."""
-    from matplotlib.ticker import LogLocator
-
+    """A logarithmic axis with ticks at round numbers, few enough to read."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    span = high / max(low, 1e-9)
-    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if span < 8 else (1.0, 2.0, 5.0) if span < 300 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
+    span = high / low
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if span < 12 else (1.0, 2.0, 5.0) if span < 300 else (1.0,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(low, high)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool) -> None:

@@ -21,10 +21,13 @@ def print_results(results: Results) -> None:
     """Table, then what a reader must know before believing it."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
-    # in a pipe it is a Markdown table: plain, and ready for a pull request
-    console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
-    for sentence in words.doubts(results):
-        console.print(Text(f"note: {sentence}"), soft_wrap=not terminal)
+    # captured: by itself rich ends the program with code 1 where the reader (`| head`) has gone
+    with console.capture() as captured:
+        # in a pipe it is a Markdown table: plain, and ready for a pull request
+        console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
+        for sentence in words.doubts(results):
+            console.print(Text(f"note: {sentence}"), soft_wrap=not terminal)
+    print(captured.get(), end="")
 
 
 def _table(results: Results, style: box.Box) -> Table:

@@ -7,12 +7,10 @@ import argparse
 from models.manifest import ModelDir
 from servestorm.progress import Display, Step
 from servestorm.quiet import hush_tensorflow
-from servestorm.verbs.cleaning import clean_up_after_the_killed
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
-    clean_up_after_the_killed()
     hush_tensorflow()
     from models.datasets import load_dataset
     from models.export import export_model

@@ -7,7 +7,6 @@ import argparse
 from servestorm.errors import StudyError
 from servestorm.progress import Display, Step
 from servestorm.quiet import hush_tensorflow
-from servestorm.verbs.cleaning import clean_up_after_the_killed
 from servestorm.verbs.export import describe
 
 
@@ -15,7 +14,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, and print what lies where and whether parity is proved."""
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
-    clean_up_after_the_killed()
     hush_tensorflow()
     from models.foreign import import_model
 

@@ -9,14 +9,12 @@ from servestorm.boundary import INTERRUPTED, INVALID, OK, explain, tell
 from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS
 from servestorm.plan import load_plan
 from servestorm.results import Results
-from servestorm.verbs.cleaning import clean_up_after_the_killed
 from servestorm.verbs.report import show
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
     plan = load_plan(arguments.plan)
-    clean_up_after_the_killed()
     from servestorm.children import end_all
     from servestorm.runner import Study
 
@@ -25,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         study.carry_out()
     except KeyboardInterrupt:
-        code = tell("interrupted; what was measured is kept.", INTERRUPTED)
+        kept = "what was measured is kept" if study.path else "nothing was measured yet"
+        code = tell(f"interrupted; {kept}.", INTERRUPTED)
     except Exception as error:
         if study.path is None:
             raise

@@ -12,7 +12,6 @@ import time
 from models.manifest import ModelDir
 from servestorm.errors import StudyError
 from servestorm.progress import Display, Step
-from servestorm.verbs.cleaning import clean_up_after_the_killed
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, Endpoint, EventLog
 from serving.engines import ENGINES
@@ -23,7 +22,6 @@ from serving.wire import WIRES, payload_spec
 
 def run(arguments: argparse.Namespace) -> int:
     """Start, wait until ready, print addresses and how to ask, and stay until Ctrl-C (exit code 130)."""
-    clean_up_after_the_killed()
     engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
     usable = os.sched_getaffinity(0)
     cpus = arguments.cpus or tuple(sorted(usable))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from servestorm.progress import Display, Step
 from servestorm.quiet import hush_tensorflow
-from servestorm.verbs.cleaning import clean_up_after_the_killed
 
 if TYPE_CHECKING:
     from models.training import TrainingRecord
@@ -17,7 +16,6 @@ IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
-    clean_up_after_the_killed()
     hush_tensorflow()
     from models.datasets import load_dataset
     from models.training import train

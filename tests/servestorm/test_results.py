@@ -1,0 +1,201 @@
+"""From a run directory to its numbers: known samples give known results."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from synthetic_run import make_run, write_samples
+
+from servestorm import words
+from servestorm.errors import StudyError
+from servestorm.results import compute
+from servestorm.samples import read_samples
+from servestorm.store import read_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path)
+
+
+def cell(run, part: str):
+    return sorted(folder for folder in (run / "cells").iterdir() if part in folder.name)[0]
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_latency_runs_from_the_scheduled_time_and_leaves_warm_up_and_failures_out(tmp_path):
+    scheduled_s = np.array([0.0, 1.0, 2.0, 3.0])
+    outcome = pa.array(["ok", "ok", "timeout", "ok"]).dictionary_encode()
+    done = pa.array([5_000_000_000_000 + n for n in (10**7, 1_020_000_000)] + [None, 5_003_040_000_000], pa.int64())
+    write_samples(tmp_path, scheduled_s, scheduled_s, warmup_s=0.5, outcome=outcome, done_ns=done)
+    samples = read_samples(tmp_path / "samples.parquet")
+    assert samples.image_latency_ms.tolist() == pytest.approx([20.0, 40.0])
+    assert samples.ok.tolist() == [True, False, True]
+    assert samples.images_with_warmup == 3
+
+
+def test_latency_is_told_per_image(tmp_path):
+    write_samples(tmp_path, np.array([0.0]), np.array([0.08]), images=np.array([8], np.int16))
+    assert read_samples(tmp_path / "samples.parquet").image_latency_ms.tolist() == pytest.approx([10.0])
+
+
+def test_nanoseconds_survive_a_long_uptime(tmp_path):
+    start = 2**60  # 36 years: a double would be 128 ns off
+    columns = {"scheduled_ns": np.array([start]), "done_ns": np.array([start + 1_000_001])}
+    write_samples(tmp_path, np.array([0.0]), np.array([0.0]), **columns)
+    assert read_samples(tmp_path / "samples.parquet").image_latency_ms[0] == pytest.approx(1.000001, abs=1e-9)
+
+
+def test_throughput_lasts_until_the_last_answer(tmp_path):
+    write_samples(tmp_path, np.array([0.0, 1.0]), np.array([0.5, 3.0]))
+    assert read_samples(tmp_path / "samples.parquet").images_per_s(2.0) == pytest.approx(2 / 4.0)
+
+
+def test_a_quoted_percentile_is_of_all_samples_together_and_not_a_mean_of_percentiles(whole):
+    results = compute(read_run(whole))
+    value = results.metric("steady.p95").values["savedmodel"]
+    runs = [r for r in results.runs if r.scenario == "steady" and r.engine == "savedmodel"]
+    latencies = [read_samples(whole / "cells" / r.id / "samples.parquet").image_latency_ms for r in runs]
+    together = np.sort(np.concatenate(latencies))
+    assert value.value == together[int(np.ceil(0.95 * together.size)) - 1]
+    assert value.mean == pytest.approx(np.mean(value.runs))
+    assert value.sd == pytest.approx(np.std(value.runs, ddof=1))
+    assert value.samples == together.size
+
+
+def test_a_percentile_of_too_few_samples_is_none(run):
+    for folder in (run / "cells").glob("*-steady-savedmodel-*"):
+        write_samples(folder, np.arange(100) / 10, np.full(100, 0.004))
+    metric = compute(read_run(run)).metric("steady.p99")
+    assert metric.values["savedmodel"].value is None
+    assert metric.values["torchserve"].value is not None
+    assert metric.welch_p["savedmodel|torchserve"] is None
+
+
+def test_invalid_runs_are_shown_and_left_out(run):
+    folder = cell(run, "steady-savedmodel")
+    edit(folder / "summary.json", valid=False, reasons=["the generator sent late"])
+    results = compute(read_run(run))
+    assert results.metric("steady.mean_ms").values["savedmodel"].n == 2
+    shown = next(r for r in results.runs if r.id == folder.name)
+    assert (shown.valid, shown.reasons, shown.counts) == (False, ["the generator sent late"], False)
+    assert shown.numbers["p50"] is not None
+    assert "1 of 26 runs are INVALID" in " ".join(results.notes)
+
+
+def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):
+    for folder in (run / "cells").glob("*-bursty-torchserve-*"):
+        edit(folder / "summary.json", valid=False)
+    results = compute(read_run(run))
+    assert results.unanswered() == [("bursty", "torchserve")]
+    assert results.metric("bursty.p50").values["torchserve"].value is None
+
+
+def test_a_cell_that_was_killed_or_interrupted_is_not_counted(run):
+    (cell(run, "steady-savedmodel") / "outcome.json").unlink()
+    edit(cell(run, "bursty-savedmodel") / "outcome.json", state="interrupted", reason="interrupted")
+    results = compute(read_run(run))
+    states = sorted(r.state for r in results.runs if r.state != "complete")
+    assert states == ["interrupted", "unfinished"]
+    assert "24 of 26 runs are complete" in " ".join(results.notes)
+
+
+def test_cold_start_phases_add_up_to_the_whole(whole):
+    results = compute(read_run(whole))
+    for run in (r for r in results.runs if r.scenario == "coldstart"):
+        assert sum(run.phases_s.values()) == pytest.approx(run.numbers["total_s"])
+    assert results.metric("coldstart.ready_s").values["torchserve"].value == pytest.approx(6.2, abs=0.5)
+
+
+def test_a_phase_without_its_event_is_none(run):
+    folder = cell(run, "coldstart-savedmodel")
+    events = json.loads((folder / "events.json").read_text())
+    (folder / "events.json").write_text(json.dumps([e for e in events if e["name"] != "ready"]))
+    found = next(r for r in compute(read_run(run)).runs if r.id == folder.name)
+    assert found.phases_s["ready"] is None
+    assert found.phases_s["first_right_answer"] is None
+    assert found.numbers["total_s"] is not None
+
+
+def test_the_scaling_factor_is_the_ratio_of_one_repetitions_throughputs(whole):
+    results = compute(read_run(whole))
+    one = results.metric("scaling.images_per_s_x1").values["savedmodel"].value
+    two = results.metric("scaling.images_per_s_x2").values["savedmodel"].value
+    assert results.metric("scaling.factor_x2").values["savedmodel"].value == pytest.approx(two / one)
+
+
+def test_cpu_an_image_counts_the_warm_ups_images_too(run):
+    folder = cell(run, "steady-savedmodel")
+    write_samples(folder, np.arange(40) / 10, np.full(40, 0.004), warmup_s=2.0)
+    edit(folder / "use.json", ready={"cpu_s": 1.0}, end={"cpu_s": 1.2})
+    found = next(r for r in compute(read_run(run)).runs if r.id == folder.name)
+    assert found.numbers["cpu_ms_per_image"] == pytest.approx(200 / 40)
+    assert found.numbers["rss_peak_mib"] is None
+
+
+def test_results_are_json_without_nan(whole):
+    text = json.dumps(compute(read_run(whole)).as_json(), allow_nan=False)
+    assert json.loads(text)["metrics"][0]["key"] == "coldstart.total_s"
+
+
+def test_the_same_directory_gives_the_same_results(whole):
+    assert compute(read_run(whole)) == compute(read_run(whole))
+
+
+def test_a_single_run_gives_no_deviation_and_no_p(whole):
+    metric = compute(read_run(whole)).metric("scaling.images_per_s_x1")
+    assert metric.values["savedmodel"].sd is None
+    assert metric.welch_p["savedmodel|torchserve"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("study.json", "{", "study.json is not JSON"),
+        ("study.json", '{"schema_version": 99}', "is of version 99"),
+        ("environment.json", None, "environment.json does not exist"),
+    ],
+)
+def test_a_broken_run_directory_is_named(run, name, content, told):
+    (run / name).unlink() if content is None else (run / name).write_text(content)
+    with pytest.raises(StudyError, match=told):
+        compute(read_run(run))
+
+
+def test_a_cut_sample_file_is_named(run):
+    path = cell(run, "steady-savedmodel") / "samples.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StudyError, match=r"samples\.parquet is no whole file"):
+        compute(read_run(run))
+
+
+def test_a_difference_is_called_real_only_under_five_percent(whole):
+    results = compute(read_run(whole))
+    metric = results.metric("steady.p50")
+    assert words.better(metric) == "savedmodel"
+    metric.welch_p["savedmodel|torchserve"] = 0.2
+    assert words.better(metric) is None
+    assert "do not show that this difference is real (Welch p = 0.20)" in words.summary(results)[0]
+
+
+def test_savedmodel_is_never_called_tensorflow_serving(whole):
+    results = compute(read_run(whole))
+    text = " ".join([words.headline(results), *words.summary(results), *words.doubts(results)])
+    assert "TensorFlow Serving" not in text
+
+
+def test_artifacts_that_are_not_proved_equal_are_the_first_doubt(tmp_path):
+    results = compute(read_run(make_run(tmp_path, parity="NOT PROVED EQUAL")))
+    assert words.doubts(results)[0].startswith("NOT PROVED EQUAL: no images were given")
+    assert words.parity_text(results) == "NOT PROVED EQUAL"

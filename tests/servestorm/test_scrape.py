@@ -1,0 +1,116 @@
+"""Scraping: Prometheus and the built-in scraper write the same table."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import os
+import shutil
+import threading
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from servestorm.scrape import BuiltIn, Prometheus, open_scraper, scrape_once, table_bytes
+from serving.deployment import Endpoint
+
+TEXT = b"""\
+# TYPE answers counter
+answers_total{code="200",who="a b"} 7
+:tensorflow:serving:request_count{model_name="cnn"} 3
+# TYPE size gauge
+size 1.5
+"""
+
+
+@pytest.fixture
+def endpoint():
+    asked = threading.Semaphore(0)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(TEXT if self.path == "/metrics/here" else b"{not prometheus")
+            asked.release()
+
+        def log_message(self, *_args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield Endpoint(3, url, "", f"{url}/metrics/here"), asked
+    server.shutdown()
+    server.server_close()
+
+
+def values(points):
+    return {(p.metric, p.labels, p.replica, p.value) for p in points}
+
+
+EXPECTED = {
+    ("answers_total", '{"code": "200", "who": "a b"}', 3, 7.0),
+    (":tensorflow:serving:request_count", '{"model_name": "cnn"}', 3, 3.0),
+    ("size", "{}", 3, 1.5),
+}
+
+
+def test_the_built_in_scraper_reads_again_and_again(endpoint):
+    target, asked = endpoint
+    scraper = BuiltIn(interval_s=0.01)
+    scraper.watch("cell", [target])
+    for _ in range(3):
+        assert asked.acquire(timeout=20)
+    points = scraper.collect("cell")
+    assert values(points) == EXPECTED
+    assert len(points) >= 2 * len(EXPECTED)
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_prometheus_gives_the_same_points_and_ends(endpoint):
+    target, asked = endpoint
+    with open_scraper() as scraper:
+        assert isinstance(scraper, Prometheus)
+        scraper.watch("cell", [target])
+        for _ in range(3):  # two whole scrapes lie behind the third
+            assert asked.acquire(timeout=30)
+        assert values(scraper.collect("cell")) == EXPECTED
+        assert scraper.collect("another cell") == []
+    names = [child.name() for child in psutil.Process(os.getpid()).children(recursive=True)]
+    assert "prometheus" not in names
+
+
+def test_without_prometheus_the_built_in_scraper_stands_in(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with open_scraper() as scraper:
+        assert isinstance(scraper, BuiltIn)
+
+
+def test_a_prometheus_that_does_not_start_is_replaced(monkeypatch, tmp_path):
+    broken = tmp_path / "prometheus"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with open_scraper() as scraper:
+        assert isinstance(scraper, BuiltIn)
+
+
+def test_what_is_no_prometheus_text_gives_nothing(endpoint):
+    target, _ = endpoint
+    wrong = Endpoint(0, target.rest_url, "", f"{target.rest_url}/other")
+    assert scrape_once(wrong) == []
+
+
+def test_an_endpoint_that_is_gone_gives_nothing():
+    assert scrape_once(Endpoint(0, "", "", "http://127.0.0.1:9/metrics")) == []
+
+
+def test_the_table_keeps_types_and_values(endpoint):
+    target, _ = endpoint
+    table = pq.read_table(io.BytesIO(table_bytes(scrape_once(target))))
+    assert table.column_names == ["time_unix_ms", "replica", "metric", "labels", "value"]
+    assert sorted(table["value"].to_pylist()) == [1.5, 3.0, 7.0]
+    assert pq.read_table(io.BytesIO(table_bytes([]))).num_rows == 0

@@ -1,0 +1,45 @@
+"""A load generator that sends nothing and writes what the real one would: toy_locust.py MODE steady.py OPTIONS...
+
+Modes: valid, invalid, hang (until it is ended), refuse (exit code 2), crash (no summary), nospace (exit code 3).
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MODE, OPTIONS = sys.argv[1], sys.argv[3:]
+
+
+def option(name: str, default: str = "") -> str:
+    return OPTIONS[OPTIONS.index(name) + 1] if name in OPTIONS else default
+
+
+out = Path(option("--out"))
+endings = {"refuse": ("--rate must be over 0, not 0.", 2), "crash": ("what now", 1), "nospace": ("no space left", 3)}
+if MODE in endings:
+    line, code = endings[MODE]
+    print(line)
+    sys.exit(code)
+if MODE == "hang":
+    (out / "hanging").touch()
+    time.sleep(600)
+rate, duration_s = float(option("--rate", "100")), float(option("--duration"))
+count = int(rate * duration_s)
+scheduled = 10**12 + np.arange(count, dtype=np.int64) * int(1e9 / rate)
+latency_ns = 3_000_000 if option("--engine") == "savedmodel" else 9_000_000
+table = {
+    "scheduled_ns": scheduled,
+    "done_ns": scheduled + latency_ns + np.random.default_rng(int(option("--seed"))).integers(0, 10**6, count),
+    "outcome": pa.array(["ok"] * count).dictionary_encode(),
+    "images": np.ones(count, np.int16),
+    "warmup": np.zeros(count, bool),
+}
+pq.write_table(pa.table(table), out / "samples.parquet")
+reasons = ["the generator sent late"] if MODE == "invalid" else []
+(out / "summary.json").write_text(json.dumps({"valid": not reasons, "reasons": reasons}))
+sys.exit(4 if reasons else 0)

@@ -1,0 +1,88 @@
+"""A real study: trained, exported, served by real servers, loaded by the real generator, reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from serving import processes
+from serving.orphans import OWNER_VARIABLE
+
+pytestmark = pytest.mark.system
+
+PLAN = """\
+name: small
+model: {name: cnn, dataset: digits, epochs: 1}
+engines: [savedmodel, torchserve]
+repetitions: 2
+cold_starts: 2
+steady: {rate_per_s: 30, duration_s: 3, warmup_s: 1}
+bursty: {base_rate: 20, peak_rate: 40, on_s: 1, off_s: 1, duration_s: 4, warmup_s: 1}
+scaling: {replicas: [1, 2], concurrency: 4, duration_s: 2, warmup_s: 1}
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    (folder / "plan.yaml").write_text(PLAN)
+    return subprocess.Popen(
+        [sys.executable, "-m", "servestorm.cli", "run", "plan.yaml"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+
+
+def left_of(owner: int) -> list[int]:
+    return [pid for pid, tag in processes.tagged(OWNER_VARIABLE) if tag.startswith(f"{owner}:")]
+
+
+@pytest.mark.timeout(600)
+def test_a_study_from_nothing_to_a_report(tmp_path):
+    process = start(tmp_path)
+    out, err = process.communicate(timeout=590)
+    # 4 where a busy machine made every run of a scenario INVALID: an honest end too, with everything written
+    assert process.returncode in (0, 4), err
+    assert left_of(process.pid) == []
+    (run,) = (tmp_path / "runs").iterdir()
+    results = json.loads((run / "results.json").read_text())
+    assert results["state"] == "complete"
+    assert {r["state"] for r in results["runs"]} == {"complete"}
+    assert results["model"]["parity"]["status"] == "proved"
+    loaded = [r for r in results["runs"] if r["scenario"] != "coldstart"]
+    assert all(r["samples"] == r["requests"] > 0 for r in loaded)
+    starts = [r["numbers"]["total_s"] for r in results["runs"] if r["scenario"] == "coldstart"]
+    assert all(0.5 < seconds < 120 for seconds in starts)
+    for cell in (run / "cells").glob("*-steady-*"):
+        summary = json.loads((cell / "summary.json").read_text())
+        own = next(r for r in results["runs"] if r["id"] == cell.name)
+        assert summary["answers"] == "checked"
+        assert own["numbers"]["mean_ms"] == pytest.approx(summary["latency_ms"]["mean"])
+        assert own["numbers"]["p50"] == pytest.approx(summary["latency_ms"]["p50"])
+        assert pq.read_table(cell / "metrics.parquet").num_rows > 0
+    assert "savedmodel (embedded, not TensorFlow Serving)" in out
+    assert f"report: {run / 'report.html'}" in out
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_during_training_leaves_no_process_and_no_half_model(tmp_path):
+    process = start(tmp_path)
+    line = process.stderr.readline()
+    assert "train and export" in line
+    while "train" in line and "epoch" not in line:
+        line = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "nothing was measured yet" in err
+    assert left_of(process.pid) == []
+    assert not (tmp_path / "build" / "models" / "cnn").exists()
