@@ -209,7 +209,8 @@ def _jsonable(spec: TensorSpec, array: Array) -> Any:
         return _map_leaves(np.asarray(array, object).tolist(), encode)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return _map_leaves(array.tolist() if array.dtype == np.float64 else _exact(array), _as_number)
-    return np.ascontiguousarray(array, NUMPY[spec.dtype])
+    contiguous = np.asarray(array, NUMPY[spec.dtype], order="C")
+    return contiguous if contiguous.ndim else contiguous[()]  # orjson writes a numpy scalar, but no array of rank 0
 
 
 def _exact(array: Array) -> Any:

@@ -13,6 +13,7 @@ from serving.savedmodel_server.http_reply import Reply, error_reply
 from serving.savedmodel_server.inference import Inference
 from serving.savedmodel_server.json_fast import FastReader
 from serving.savedmodel_server.json_predict import PredictCall, parse_predict, write_predict
+from serving.savedmodel_server.json_values import read_document
 from serving.savedmodel_server.messages import metadata_json, status_json
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.repository import Lease, Repository
@@ -129,6 +130,15 @@ class RestApi:
             return Reply(200, await done)
 
 
+def _body_error(body: bytes) -> RequestError | None:
+    """What is wrong with the body itself, which TensorFlow Serving tells before an unknown model."""
+    try:
+        read_document(body)
+    except RequestError as error:
+        return error
+    return None
+
+
 class _Predict:
     """One `:predict` under way: parse, run, write. Callbacks instead of a task save 30 us a request."""
 
@@ -146,7 +156,7 @@ class _Predict:
         try:
             lease = self.api.repository.acquire(self.target.name, self.target.version, self.target.label)
         except RequestError as error:
-            self._end(self.api.failed(self.target, error))
+            self._end(self.api.failed(self.target, _body_error(body) or error))
             return
         try:
             call = parse_predict(body, lease.servable.rest_signature, self.api.reader)

@@ -65,3 +65,10 @@ def deployed(engine_name, served_model, tmp_path_factory) -> Iterator[tuple[Proc
     ) as deployment:
         deployment.wait_ready(READY_S)
         yield deployment, events
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where a TensorFlow Serving runs that `tfserving_api` is to be held against, instead of our own server."""
+    group = parser.getgroup("tfserving_api")
+    group.addoption("--rest", help="http://host:port of a running server that serves savedmodel_zoo.py's models")
+    group.addoption("--grpc", help="host:port of the same server's gRPC port")

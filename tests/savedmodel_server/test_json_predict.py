@@ -172,3 +172,7 @@ def test_outputs_of_uneven_rows_cannot_be_rows():
     s = signature(("x", FLOAT, None), outputs=(("a", FLOAT, None), ("b", FLOAT, None)))
     with pytest.raises(RequestError, match="inconsistent batch size"):
         write_predict(s, [np.zeros(1, np.float32), np.zeros(2, np.float32)], False)
+
+
+def test_a_scalar_output_is_written_as_a_value():
+    assert json.loads(write_predict(X, [np.array(0.5, np.float32)], columnar=True)) == {"outputs": 0.5}

@@ -7,7 +7,7 @@ import sys
 import grpc
 import pytest
 import requests
-from conftest import free_port, start_server
+from server_process import free_port, start_server
 
 pytestmark = pytest.mark.system
 

@@ -1,0 +1,90 @@
+"""The server under test: our own, or any that `--rest URL --grpc ADDR` name.
+
+To hold a real TensorFlow Serving against these cases, write its models and start it on them::
+
+    python tests/savedmodel_server/savedmodel_zoo.py /tmp/zoo
+    tensorflow_model_server --port=8500 --rest_api_port=8501 --model_config_file=/tmp/zoo/models.config \\
+        --allow_version_labels_for_unavailable_models
+    pytest tests/conformance/tfserving_api --rest http://127.0.0.1:8501 --grpc 127.0.0.1:8500
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import requests
+
+SERVER_TESTS = Path(__file__).resolve().parents[2] / "savedmodel_server"
+
+
+def _load(name: str):
+    """A module of tests/savedmodel_server, which is no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, SERVER_TESTS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@dataclass
+class Api:
+    """Both faces of one server."""
+
+    rest: str
+    channel: grpc.Channel
+
+    def get(self, path: str) -> tuple[int, Any]:
+        return _answer(requests.get(self.rest + path, timeout=30))
+
+    def post(self, path: str, body: Any) -> tuple[int, Any]:
+        """`body`: an object to be sent as JSON, or text or bytes to be sent as they are."""
+        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body)
+        return _answer(requests.post(self.rest + path, data=data, timeout=30))
+
+    def predict(self, model: str, body: Any) -> tuple[int, Any]:
+        return self.post(f"/v1/models/{model}:predict", body)
+
+    def zoo(self, signature: str, **body: Any) -> tuple[int, Any]:
+        return self.predict("zoo", {"signature_name": signature, **body})
+
+    def call(self, method: str, request: Any, response_class: Any) -> Any:
+        """A unary call of PredictionService or ModelService; raises grpc.RpcError."""
+        service = "ModelService" if method in ("GetModelStatus", "HandleReloadConfigRequest") else "PredictionService"
+        run = self.channel.unary_unary(
+            f"/tensorflow.serving.{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response_class.FromString,
+        )
+        return run(request, timeout=30)
+
+
+def _answer(reply: requests.Response) -> tuple[int, Any]:
+    assert reply.headers["content-type"] == "application/json"
+    return reply.status_code, json.loads(reply.text)
+
+
+@pytest.fixture(scope="session")
+def api(request, tmp_path_factory):
+    rest, target = (request.config.getoption(name, default=None) for name in ("--rest", "--grpc"))
+    if rest and target:
+        with grpc.insecure_channel(target) as channel:
+            yield Api(rest.rstrip("/"), channel)
+        return
+    zoo = _load("savedmodel_zoo").write_zoo(tmp_path_factory.mktemp("conformance"))
+    server = _load("server_process").start_server(
+        tmp_path_factory.mktemp("server"), f"--model_config_file={zoo / 'models.config'}"
+    )
+    try:
+        server.wait_ready("zoo")
+        with grpc.insecure_channel(server.target) as channel:
+            yield Api(server.url, channel)
+    finally:
+        server.stop()
