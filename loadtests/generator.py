@@ -104,7 +104,9 @@ class Generator:
         self._rows = array("q")
         self._pending: deque[Job] = deque()
         self._restarts: list[int] = []
-        self._images = len(target.requests[0])
+        self._sizes = [len(request.head) + len(request.data) for request in target.requests[0]]
+        self._images = len(self._sizes)
+        self._closed_until_ns = 0
         self._next_image = 0
         self._stopping = False
         self._running = False
@@ -131,6 +133,7 @@ class Generator:
     def stop(self) -> None:
         """Ask for no more requests; what is under way may still end within its time limit."""
         self._stopping = True
+        self._closed_until_ns = 0
 
     # What connections call.
 
@@ -168,6 +171,23 @@ class Generator:
                 # A server that refuses at once must not be asked in a tight circle.
                 self._restarts.append(done_ns + _RETRY_NS)
         self._record(job, done_ns, outcome, status, sent, received, correct)
+
+    def turn(self, connection: Connection, job: Job, done_ns: int, received: int, correct: int) -> Job | None:
+        """Record a right reply; in a closed loop the same job goes on as the next, on the same connection."""
+        self._record(job, done_ns, jobs.OK, 200, self._sizes[job.image], received, correct)
+        if done_ns < self._closed_until_ns:
+            image = self._next_image
+            self._next_image = image + 1 if image + 1 < self._images else 0
+            self.fired += 1
+            job.image = image
+            job.first_ns = jobs.NEVER
+            job.scheduled_ns = now_ns = monotonic_ns()
+            job.deadline_ns = now_ns + self._load.timeout_ns
+            return job
+        self.in_flight -= 1
+        self._endpoints[job.endpoint].in_flight -= 1
+        self.available(connection)
+        return None
 
     def available(self, connection: Connection) -> None:
         """Give a free connection the oldest waiting job, or the next of a closed loop, or keep it."""
@@ -214,6 +234,7 @@ class Generator:
         self._running = True
         self._next_block()
         if self._load.closed_loop:
+            self._closed_until_ns = self.start_ns + self._load.duration_ns
             self._restarts = [self.start_ns] * self._load.closed_loop
         next_tick_ns = self.start_ns
         poll, handlers = self._epoll.poll, self._handlers
@@ -405,23 +426,13 @@ class Generator:
     def _record(
         self, job: Job, done_ns: int, outcome: int, status: int, sent: int, received: int, correct: int
     ) -> None:
-        rows = self._rows
-        rows.extend(
-            (
-                job.scheduled_ns,
-                job.sent_ns,
-                job.first_ns,
-                done_ns,
-                outcome,
-                status,
-                sent,
-                received,
-                job.endpoint,
-                job.image,
-                correct,
-            )
-        )
-        if len(rows) >= _CHUNK_ITEMS:
+        # fmt: off
+        self._rows.extend((
+            job.scheduled_ns, job.sent_ns, job.first_ns, done_ns, outcome, status, sent, received,
+            job.endpoint, job.image, correct,
+        ))
+        # fmt: on
+        if len(self._rows) >= _CHUNK_ITEMS:
             self._hand_over()
 
     def _hand_over(self) -> None:

@@ -26,7 +26,8 @@ class Head(NamedTuple):
     keep_alive: bool
 
 
-_heads: dict[bytes, Head] = {}
+known_heads: dict[bytes, Head] = {}
+"""What read_head has parsed, for who reads it without a call; emptied when it grows large."""
 
 
 def read_head(head: bytes) -> Head:
@@ -34,12 +35,12 @@ def read_head(head: bytes) -> Head:
 
     A server repeats the same head for a second at least (its Date header), so the cache answers nearly always.
     """
-    known = _heads.get(head)
+    known = known_heads.get(head)
     if known is None:
         known = _parse_head(head)
-        if len(_heads) >= _CACHE_LIMIT:
-            _heads.clear()
-        _heads[head] = known
+        if len(known_heads) >= _CACHE_LIMIT:
+            known_heads.clear()
+        known_heads[head] = known
     return known
 
 
