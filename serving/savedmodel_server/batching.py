@@ -115,9 +115,10 @@ def _execution_size(parameters: BatchingParameters) -> int:
 
 
 def _calling_op(graph: Any, signature: Signature) -> Any | None:
-    """The one PartitionedCall that computes every output, with a known rank of 1 or more everywhere."""
-    specs = [*signature.inputs.values(), *signature.outputs.values()]
-    if any(spec.shape == () for spec in specs) or not signature.inputs:
+    """The one PartitionedCall that computes every output, where inputs and outputs have rows."""
+    if not signature.inputs or any(not spec.shape for spec in signature.inputs.values()):
+        return None
+    if any(spec.shape == () for spec in signature.outputs.values()):
         return None
     calls = {_through_identity(graph.get_tensor_by_name(spec.tensor)).op for spec in signature.outputs.values()}
     if len(calls) != 1:

@@ -15,7 +15,7 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from serving.savedmodel_server.errors import Code, RequestError, invalid
+from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.repository import Lease
 from serving.savedmodel_server.signatures import Array, Signature
@@ -72,13 +72,10 @@ class Dispatcher:
         if servable.waiting_rows > self._most_rows and servable.waiting_rows > call.rows:
             self._refuse(call, _full(call.rows, self._most_rows))
             return
-        if not call.rows or not lease.servable.batches(signature):
+        if not call.rows or not servable.batches(signature) or any(len(a) != call.rows for a in arrays):
             self._queue.put([call])
             return
-        if len(arrays) > 1 and any(len(array) != call.rows for array in arrays):
-            self._refuse(call, invalid("Batching session Run() input tensors must have equal 0th-dimension size"))
-            return
-        key = (lease.servable, signature.name, *[array.shape[1:] for array in arrays])
+        key = (servable, signature.name, *[array.shape[1:] for array in arrays])
         group = self._groups.get(key)
         if group is not None:
             group.append(call)
@@ -115,7 +112,7 @@ class Dispatcher:
     def _run(self, task: list[_Call]) -> None:
         begin = time.perf_counter_ns()
         if len(task) == 1:
-            _run_alone(task[0])
+            _run_one(task[0])
         else:
             _run_together(task)
         micros = (time.perf_counter_ns() - begin) / 1000
@@ -161,28 +158,25 @@ def _tasks(group: list[_Call], most_rows: int) -> list[list[_Call]]:
     return tasks
 
 
-def _run_alone(call: _Call, *, batched: bool = True) -> None:
-    servable, signature = call.lease.servable, call.signature
+def _run_one(call: _Call) -> None:
     try:
-        call.outputs = servable.run(
-            signature, call.arrays, tuple(signature.outputs), batched=batched and servable.batches(signature)
-        )
+        call.outputs = call.lease.servable.run(call.signature, call.arrays, tuple(call.signature.outputs))
     except RequestError as error:
         call.error = error
 
 
 def _run_together(task: list[_Call]) -> None:
-    """One run for all; where that fails, each by itself, so that one client's bad rows fail no other's."""
+    """One run for all; where that fails, each by itself."""
     servable, signature = task[0].lease.servable, task[0].signature
     arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in task), strict=True)]
     try:
-        outputs = servable.run(signature, arrays, tuple(signature.outputs), batched=True)
+        outputs = servable.run(signature, arrays, tuple(signature.outputs))
     except RequestError as error:
         for call in task:
             if error.code is Code.UNAVAILABLE:
                 call.error = error
             else:
-                _run_alone(call, batched=False)
+                _run_one(call)
         return
     begin = 0
     for call in task:

@@ -128,8 +128,7 @@ class Inference:
         api: str,
     ) -> Sequence[Array]:
         begin = time.perf_counter_ns()
-        batched = servable.batches(signature) and bool(arrays[0].size)
-        found = servable.run(signature, arrays, outputs, batched=batched)
+        found = servable.run(signature, arrays, outputs)
         micros = (time.perf_counter_ns() - begin) / 1000
         self._metrics.runtime_latency.observe((servable.name, api, "TF1"), micros)
         return found

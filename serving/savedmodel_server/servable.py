@@ -88,10 +88,37 @@ class Servable:
         """Rows that the batching kernel runs together at most."""
         return self.options.batching.max_batch_size if self.options.batching else 1
 
-    def run(
+    def run(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
+        """Outputs in the order asked, for inputs in the signature's order, batched where batching is on.
+
+        Raises RequestError. The kernel fails a whole batch for one bad row: what failed in a batch runs again by
+        itself, so that no client answers for another's rows.
+        """
+        if not self.batches(signature) or not arrays[0].size:
+            return self.run_alone(signature, arrays, outputs)
+        self._check_rows(arrays)
+        try:
+            return self._run(signature, arrays, outputs, batched=True)
+        except RequestError as error:
+            if error.code is Code.UNAVAILABLE:
+                raise
+            return self.run_alone(signature, arrays, outputs)
+
+    def _check_rows(self, arrays: Sequence[Array]) -> None:
+        rows = len(arrays[0])
+        if any(len(array) != rows for array in arrays):
+            raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
+        parameters = self.options.batching
+        if parameters and rows > parameters.max_batch_size and not parameters.enable_large_batch_splitting:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
+
+    def run_alone(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
+        """As `run`, past the batching kernel."""
+        return self._run(signature, arrays, outputs, batched=False)
+
+    def _run(
         self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...], *, batched: bool
     ) -> Sequence[Array]:
-        """Outputs in the order asked, for inputs in the signature's order; raises RequestError."""
         run = self._callables.get((signature.name, outputs, batched)) or self._prepare(signature, outputs, batched)
         try:
             return run(*arrays)
