@@ -9,30 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests import arrivals
+from loadtests.arrival_options import Option, arrival_options
 from loadtests.arrivals import Schedule
 from loadtests.errors import LoadTestError
 from loadtests.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
 from loadtests.traces import read_trace
 from serving.wire import PAYLOADS
 
-PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
 _DEFAULT_GRPC_CONNECTIONS: Final = 4
-
-
-@dataclass(frozen=True)
-class Option:
-    """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
-
-    flag: str
-    kind: Any
-    default: Any
-    help: str
-    hidden: bool = False
-
-    @property
-    def dest(self) -> str:
-        """Attribute of the parsed namespace; prefixed, so that no option of Locust's is ever shadowed."""
-        return "ss_" + self.flag.lstrip("-").replace("-", "_")
 
 
 def options_for(arrivals_default: str) -> list[Option]:
@@ -44,50 +28,16 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--model", str, "cnn", "model name in URLs"),
         Option("--payload", PAYLOADS, "image", "encoded image bytes, base64 in JSON, or the float32 tensor"),
         Option("--images-per-request", int, 1, "images in one request"),
-        Option(
-            "--manifest",
-            str,
-            "",
-            "manifest.json of the model: its images are sent, its answers checked",
-            True,
-        ),
+        Option("--manifest", str, "", "manifest.json of the model: its images are sent, its answers checked", True),
         Option("--http-method", str, "GET", "engine http: method"),
         Option("--http-path", str, "/", "engine http: path and query"),
         Option("--http-body-file", str, "", "engine http: file sent as the body", True),
-        Option("--arrivals", PROCESSES, arrivals_default, "arrival process of the open loop"),
-        Option("--rate", float, 50.0, "requests/s; for on-off, spike and ramp the base or first rate"),
-        Option("--duration", float, 30.0, "seconds measured, after the warm-up"),
+        *arrival_options(arrivals_default),
         Option("--warmup", float, 5.0, "seconds of constant load before, left out of every figure"),
-        Option("--cv", float, 3.0, "gamma: coefficient of variation of the gaps"),
-        Option("--peak-rate", float, 0.0, "on-off, spike and ramp: peak or last rate, requests/s (0: 4 x --rate)"),
-        Option("--on", float, 2.0, "on-off: seconds at the peak rate"),
-        Option("--off", float, 4.0, "on-off: seconds at the base rate"),
-        Option("--mmpp-rates", str, "", "mmpp: rate of each state, requests/s, comma-separated"),
-        Option("--mmpp-dwells", str, "", "mmpp: mean stay in each state, s, comma-separated"),
-        Option("--spike-at", float, 10.0, "spike: seconds after the warm-up"),
-        Option("--spike-width", float, 2.0, "spike: seconds at the peak rate"),
-        Option("--amplitude", float, 0.8, "diurnal: swing around --rate, 0..1"),
-        Option("--period", float, 60.0, "diurnal: seconds of one wave"),
-        Option("--trace", str, "", "trace: CSV or Parquet of timestamps, or of counts per bin", True),
-        Option(
-            "--trace-column",
-            str,
-            "",
-            "trace: column with timestamps (s) or counts; default: the first numeric",
-        ),
-        Option("--trace-bin", float, 0.0, "trace: seconds a bin where the column holds counts (0: timestamps)"),
-        Option("--trace-time-scale", float, 1.0, "trace: stretch time by this factor"),
-        Option("--trace-rate-scale", float, 1.0, "trace: thin (under 1) or multiply the arrivals by this factor"),
-        Option(
-            "--max-in-flight",
-            int,
-            1000,
-            "requests under way at once; arrivals over it are dropped and counted",
-        ),
+        Option("--max-in-flight", int, 1000, "requests under way at once; arrivals over it are dropped and counted"),
         Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
         Option("--closed-loop", int, 0, "keep this many requests under way instead of a schedule (0: open loop)"),
         Option("--timeout", float, 10.0, "seconds before a request is given up"),
-        Option("--seed", int, 0, "of the arrival process"),
         Option("--out", str, "", "folder for samples.parquet and summary.json", True),
         Option("--metrics-port", int, 0, "Prometheus port of the generator on 127.0.0.1 (0: none)"),
     ]
@@ -97,12 +47,7 @@ def add_options(parser: Any, arrivals_default: str) -> None:
     """Declare the options on Locust's parser."""
     group = parser.add_argument_group("servestorm", "What is sent, when, and to whom")
     for option in options_for(arrivals_default):
-        kind: dict[str, Any] = {"choices": option.kind} if isinstance(option.kind, tuple) else {"type": option.kind}
-        shown = "" if option.default in ("", 0, 0.0) else f" (default: {option.default})"
-        action = group.add_argument(
-            option.flag, dest=option.dest, default=option.default, help=option.help + shown, **kind
-        )
-        action.include_in_web_ui = not option.hidden
+        option.add_to(group).include_in_web_ui = not option.hidden  # type: ignore[attr-defined] # Locust reads it
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def tell(sentence: str, code: int) -> int:
 def explain(error: Exception) -> tuple[str, int]:
     """The sentence and the exit code for an error."""
     # the packages' error modules are light, but --help needs none of them
+    from loadtests.errors import LoadEnvironmentError, LoadTestError
     from models.errors import ModelEnvironmentError, ModelError, ParityError
     from servestorm.errors import StudyError
     from serving.errors import DeploymentError, EngineUnavailable, ServingError
@@ -49,9 +50,9 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, ParityError):
         return str(error), INVALID
-    if isinstance(error, (ModelEnvironmentError, EngineUnavailable, DeploymentError)):
+    if isinstance(error, (ModelEnvironmentError, LoadEnvironmentError, EngineUnavailable, DeploymentError)):
         return str(error), ENVIRONMENT
-    if isinstance(error, (ModelError, ServingError)):
+    if isinstance(error, (ModelError, LoadTestError, ServingError)):
         return str(error), USAGE
     if isinstance(error, OSError) and (sentence := _operating_system(error)):
         return sentence, ENVIRONMENT

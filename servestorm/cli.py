@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from loadtests.arrival_options import arrival_options
 from servestorm import __version__
 from servestorm.boundary import guard
 
@@ -202,6 +203,12 @@ def _report(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
 
 
+def _schedule(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("schedule", "print the statistics of an arrival process and draw it, without sending anything")
+    for option in arrival_options("poisson"):
+        option.add_to(parser)
+
+
 def _doctor(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("doctor", "tell what this machine has of Java, Docker, kubectl, helm, Prometheus, and what to install")
 
@@ -214,6 +221,7 @@ VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None],
     "serve": (_serve, "servestorm.verbs.serve"),
     "run": (_run, "servestorm.verbs.run"),
     "report": (_report, "servestorm.verbs.report"),
+    "schedule": (_schedule, "servestorm.verbs.schedule"),
     "doctor": (_doctor, "servestorm.verbs.doctor"),
 }
 

@@ -96,7 +96,7 @@ def locust(port: int, seconds: float, user: str, *, users: int, body: int = 0, r
         "--json",
     ]
     output, cpu_s = run_pinned(command, env)
-    stats = json.loads(output[output.index("[\n") : output.rindex("]") + 1])[0]
+    stats = json.JSONDecoder().raw_decode(output[output.index("[\n") :])[0][0]
     times = {float(ms): n for ms, n in stats["response_times"].items()}
     return Outcome(
         requests=stats["num_requests"],

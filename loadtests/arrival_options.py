@@ -1,0 +1,59 @@
+"""The options of the arrival processes, light enough for a command line to import before it knows its verb."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any, Final
+
+PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
+
+    flag: str
+    kind: Any
+    default: Any
+    help: str
+    hidden: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Attribute of the parsed namespace; prefixed, so that no option of Locust's is ever shadowed."""
+        return "ss_" + self.flag.lstrip("-").replace("-", "_")
+
+    def add_to(self, parser: Any) -> argparse.Action:
+        """Declare the option on an argparse parser or group."""
+        kind: dict[str, Any] = {"choices": self.kind} if isinstance(self.kind, tuple) else {"type": self.kind}
+        shown = "" if self.default in ("", 0, 0.0) else f" (default: {self.default})"
+        action: argparse.Action = parser.add_argument(
+            self.flag, dest=self.dest, default=self.default, help=self.help + shown, **kind
+        )
+        return action
+
+
+def arrival_options(process: str) -> list[Option]:
+    """What a schedule is made of; `process` is the default."""
+    return [
+        Option("--arrivals", PROCESSES, process, "arrival process of the open loop"),
+        Option("--rate", float, 50.0, "requests/s; for on-off, spike and ramp the base or first rate"),
+        Option("--duration", float, 30.0, "seconds measured, after the warm-up"),
+        Option("--seed", int, 0, "of the arrival process"),
+        Option("--cv", float, 3.0, "gamma: coefficient of variation of the gaps"),
+        Option("--peak-rate", float, 0.0, "on-off, spike and ramp: peak or last rate, requests/s (0: 4 x --rate)"),
+        Option("--on", float, 2.0, "on-off: seconds at the peak rate"),
+        Option("--off", float, 4.0, "on-off: seconds at the base rate"),
+        Option("--mmpp-rates", str, "", "mmpp: rate of each state, requests/s, comma-separated"),
+        Option("--mmpp-dwells", str, "", "mmpp: mean stay in each state, s, comma-separated"),
+        Option("--spike-at", float, 10.0, "spike: seconds after the warm-up"),
+        Option("--spike-width", float, 2.0, "spike: seconds at the peak rate"),
+        Option("--amplitude", float, 0.8, "diurnal: swing around --rate, 0..1"),
+        Option("--period", float, 60.0, "diurnal: seconds of one wave"),
+        Option("--trace", str, "", "trace: CSV or Parquet of timestamps, or of counts per bin", True),
+        Option("--trace-column", str, "", "trace: column with timestamps (s) or counts; default: the first numeric"),
+        Option("--trace-bin", float, 0.0, "trace: seconds a bin where the column holds counts (0: timestamps)"),
+        Option("--trace-time-scale", float, 1.0, "trace: stretch time by this factor"),
+        Option("--trace-rate-scale", float, 1.0, "trace: thin (under 1) or multiply the arrivals by this factor"),
+    ]
