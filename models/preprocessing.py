@@ -74,8 +74,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it, TensorFlow keeps the upper byte
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "P":  # a palette's transparency is ignored, so it must not be applied on the way
-        image.info.pop("transparency", None)
+    image.info.pop("transparency", None)  # it is dropped in any case, and Pillow would warn of that every time
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 

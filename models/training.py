@@ -19,12 +19,11 @@ from models.augmentation import augment
 from models.datasets import Dataset, Progress, no_progress
 from models.errors import ModelError
 from models.manifest import InputSpec
-from models.pixels import load_pixels, training_spec
-from models.preprocessing import normalise
+from models.pixels import load_pixels, normalise_in_place, training_spec
 from models.provenance import framework_versions, git_commit
 
 EPOCHS = 5
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 CROP_PADDING = 2
 """Pixels that a random crop may shift a 32-pixel image; larger images shift in proportion."""
@@ -132,8 +131,8 @@ def train(
     plan = _Plan(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
     history = _learn(
         learner,
-        (normalise(train_pixels, spec), dataset.train.labels),
-        (normalise(test_pixels, spec), dataset.test.labels),
+        (normalise_in_place(train_pixels, spec), dataset.train.labels),
+        (normalise_in_place(test_pixels, spec), dataset.test.labels),
         plan,
         progress,
     )

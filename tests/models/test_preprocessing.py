@@ -81,6 +81,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ALIKE)
 def test_both_sides_see_the_same_pixels(graph, kind):
     here, there = both(graph, ALIKE[kind]())

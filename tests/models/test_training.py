@@ -13,7 +13,8 @@ import pytest
 from models.augmentation import augment
 from models.datasets import Split
 from models.errors import ModelEnvironmentError, ModelError
-from models.pixels import training_spec
+from models.pixels import normalise_in_place, training_spec
+from models.preprocessing import normalise
 from models.training import cross_entropy, load_record, top_k, train
 from models.weight_files import load_weights
 
@@ -22,7 +23,7 @@ FRAMEWORKS = ("keras", "torch")
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_digits_reach_97_percent_on_held_out_images(digits, tmp_path, framework):
-    record = train(framework, digits, tmp_path, epochs=4)
+    record = train(framework, digits, tmp_path)
     assert record.test_images == 359
     assert record.top1 >= 0.97
     assert record.epochs[-1].top5 > 0.99
@@ -156,6 +157,12 @@ def test_the_input_spec_normalises_the_training_pixels():
     assert (spec.height, spec.width, spec.channels) == (4, 5, 3)
     np.testing.assert_allclose(spec.mean, pixels.mean(axis=(0, 1, 2)) / 255, atol=1e-5)
     np.testing.assert_allclose(spec.std, pixels.std(axis=(0, 1, 2)) / 255, atol=1e-5)
+
+
+def test_normalising_in_place_is_normalising():
+    pixels = np.random.default_rng(0).uniform(0, 255, (10, 4, 5, 3)).astype(np.float32)
+    spec = training_spec(pixels)
+    np.testing.assert_array_equal(normalise(pixels, spec), normalise_in_place(pixels.copy(), spec))
 
 
 def test_a_channel_without_variation_does_not_divide_by_nothing():
