@@ -209,6 +209,12 @@ def _schedule(add: Callable[..., argparse.ArgumentParser]) -> None:
         option.add_to(parser)
 
 
+def _load(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("load", "offer load by hand with Locust: steady, bursty, or a locustfile of your own")
+    parser.add_argument("locustfile", help="steady, bursty, or a path")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="Locust's options and ours; see `load steady --help`")
+
+
 def _doctor(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("doctor", "tell what this machine has of Java, Docker, kubectl, helm, Prometheus, and what to install")
 
@@ -221,6 +227,7 @@ VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None],
     "serve": (_serve, "servestorm.verbs.serve"),
     "run": (_run, "servestorm.verbs.run"),
     "report": (_report, "servestorm.verbs.report"),
+    "load": (_load, "servestorm.verbs.load"),
     "schedule": (_schedule, "servestorm.verbs.schedule"),
     "doctor": (_doctor, "servestorm.verbs.doctor"),
 }

@@ -1,0 +1,32 @@
+"""`servestorm load`: Locust with one of our locustfiles or a person's own, bound to loopback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import loadtests
+from servestorm.errors import StudyError
+
+OURS = ("steady", "bursty")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Become Locust; what it exits with is the answer."""
+    path = locustfile(arguments.locustfile)
+    # Locust answers --help before it reads a locustfile; ours, run as programs, explain their own options too.
+    explains = arguments.locustfile in OURS and {"-h", "--help"} & set(arguments.options)
+    command = [sys.executable, str(path)] if explains else [sys.executable, "-m", "locust", "-f", str(path)]
+    # Its web UI and master would listen on every interface, unauthenticated; --web-host and --master-bind-host override.
+    environment = {"LOCUST_WEB_HOST": "127.0.0.1", "LOCUST_MASTER_BIND_HOST": "127.0.0.1", **os.environ}
+    os.execve(sys.executable, [*command, *arguments.options], environment)
+
+
+def locustfile(name: str) -> Path:
+    """Path of `steady`, `bursty` or a file. Raises StudyError where there is none."""
+    path = Path(loadtests.__path__[0]) / f"{name}.py" if name in OURS else Path(name)
+    if not path.is_file():
+        raise StudyError(f"locustfile {name} does not exist: give {', '.join(OURS)} or the path of a Locust file.")
+    return path
