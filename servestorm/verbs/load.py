@@ -19,9 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
     # Locust answers --help before it reads a locustfile; ours, run as programs, explain their own options too.
     explains = arguments.locustfile in OURS and {"-h", "--help"} & set(arguments.options)
     command = [sys.executable, str(path)] if explains else [sys.executable, "-m", "locust", "-f", str(path)]
-    # Its web UI and master would listen on every interface, unauthenticated; --web-host and --master-bind-host override.
-    environment = {"LOCUST_WEB_HOST": "127.0.0.1", "LOCUST_MASTER_BIND_HOST": "127.0.0.1", **os.environ}
-    os.execve(sys.executable, [*command, *arguments.options], environment)
+    # Its web UI and master would listen on every interface, unauthenticated; its own options override these.
+    loopback = {"LOCUST_WEB_HOST": "127.0.0.1", "LOCUST_MASTER_BIND_HOST": "127.0.0.1"}
+    os.execve(sys.executable, [*command, *arguments.options], {**loopback, **os.environ})
 
 
 def locustfile(name: str) -> Path:
