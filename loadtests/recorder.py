@@ -21,9 +21,6 @@ from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import ROW
 from loadtests.jobs import OUTCOMES
 
-# Arrow's own pool keeps what it once had: 40 MB more in every worker, for nothing that samples would gain.
-pa.set_memory_pool(pa.system_memory_pool())
-
 SAMPLES: Final = "samples.parquet"
 PARTS: Final = "samples.parts"
 
