@@ -1,27 +1,29 @@
-"""Hands calls from the event loop to threads that enter TensorFlow, and their outputs back.
+"""Takes calls from the event loop and from gRPC's threads into TensorFlow, as few and as large as they come.
 
-Calls of one signature that the loop reads in one turn enter the batching kernel together, as one task of several rows:
-the kernel still decides what runs with what, yet one thread is woken for them all.
+The batching kernel decides what runs together. But a call into TensorFlow costs as much as a row of a small network,
+so calls that wait anyway, because every batch thread is busy, wait here, and enter the kernel as one task of many rows
+when a batch is done. While the kernel itself waits (`batch_timeout_micros`), calls enter at once.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
 
+from serving.savedmodel_server.batching import BatchingParameters
 from serving.savedmodel_server.errors import Code, RequestError
-from serving.savedmodel_server.metrics import Metrics
-from serving.savedmodel_server.repository import Lease
+from serving.savedmodel_server.servable import Servable
 from serving.savedmodel_server.signatures import Array, Signature
 
+LOG = logging.getLogger("savedmodel_server")
 MOST_ROWS = 1 << 16
-Done = Callable[[Sequence[Array] | None, RequestError | None], None]
+"""Rows that may wait where there is no batching, whose parameters else say it."""
 
 
 def row_count(arrays: Sequence[Array]) -> int:
@@ -29,104 +31,138 @@ def row_count(arrays: Sequence[Array]) -> int:
     return len(arrays[0]) if arrays and arrays[0].ndim else 1
 
 
-class _Call:
-    __slots__ = ("arrays", "done", "error", "lease", "outputs", "rows", "signature")
+class Call:
+    """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
 
-    def __init__(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
-        self.lease = lease
+    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature")
+
+    def __init__(
+        self,
+        servable: Servable,
+        signature: Signature,
+        arrays: tuple[Array, ...],
+        done: Callable[[list[Call]], None],
+    ) -> None:
+        self.servable = servable
         self.signature = signature
         self.arrays = arrays
         self.done = done
+        """Gets all calls of one run that share it."""
         self.rows = row_count(arrays)
         self.outputs: Sequence[Array] | None = None
         self.error: RequestError | None = None
+        self.micros = 0.0
+        """Inside TensorFlow."""
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Calls whose rows may share a batch: of one signature of one servable, and of one shape."""
+
+    waiting: list[Call] = field(default_factory=list)
+    running: int = 0
+    opened_ns: int = 0
 
 
 class Dispatcher:
-    """Runs calls on `threads` threads for one event loop; `start` belongs to the loop's thread."""
+    """Runs calls on threads of its own; safe from any thread."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, threads: int, metrics: Metrics, most_rows: int = MOST_ROWS
-    ) -> None:
-        """At most `most_rows` rows of one servable wait or run; a call beyond them ends at once as UNAVAILABLE."""
-        self.loop = loop
-        self._most_rows = most_rows
-        self._metrics = metrics
-        self._queue: SimpleQueue[list[_Call] | None] = SimpleQueue()
-        self._groups: dict[object, list[_Call]] = {}
-        self._finished: deque[list[_Call]] = deque()
+    def __init__(self, threads: int, batching: BatchingParameters | None) -> None:
+        self._batching = batching or BatchingParameters()
+        self._most_rows = batching.most_rows if batching else MOST_ROWS
+        self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
+        self._lanes: dict[object, _Lane] = {}
         self._lock = Lock()
-        self._waking = False
-        self._threads = [Thread(target=self._work, name=f"rest-{i}", daemon=True) for i in range(threads)]
+        self._threads = [Thread(target=self._work, name=f"run-{i}", daemon=True) for i in range(threads)]
         for thread in self._threads:
             thread.start()
 
-    def start(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
-        """Run the signature: `done` gets all its outputs in order, or the error, on the loop's thread.
+    def run(self, servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> Sequence[Array]:
+        """All outputs, in order: run with others' rows where batching is on, else here. Raises RequestError."""
+        if not _batchable(servable, signature, arrays):
+            return servable.run(signature, arrays, tuple(signature.outputs))
+        over = Lock()
+        over.acquire()
+        call = Call(servable, signature, arrays, lambda calls: over.release())
+        self.submit([call])
+        over.acquire()
+        if call.outputs is None:
+            raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
+        return call.outputs
 
-        The lease is released when the run is over.
-        """
-        call = _Call(lease, signature, arrays, done)
-        servable = lease.servable
-        servable.waiting_rows += call.rows
-        if servable.waiting_rows > self._most_rows and servable.waiting_rows > call.rows:
-            self._refuse(call, _full(call.rows, self._most_rows))
-            return
-        if not call.rows or not servable.batches(signature) or any(len(a) != call.rows for a in arrays):
-            self._queue.put([call])
-            return
-        key = (servable, signature.name, *[array.shape[1:] for array in arrays])
-        group = self._groups.get(key)
-        if group is not None:
-            group.append(call)
-            return
-        if not self._groups:
-            self.loop.call_soon(self._flush)
-        self._groups[key] = [call]
+    def submit(self, calls: Iterable[Call]) -> None:
+        """Run these; calls of one kind that come together run together."""
+        ready: list[tuple[_Lane | None, list[Call]]] = []
+        with self._lock:
+            touched: dict[_Lane, None] = {}
+            for call in calls:
+                call.servable.waiting_rows += call.rows
+                if call.servable.waiting_rows > max(self._most_rows, call.rows):
+                    call.error = _full(call.rows, self._most_rows)
+                    ready.append((None, [call]))
+                elif _batchable(call.servable, call.signature, call.arrays):
+                    lane = self._lane(call)
+                    lane.waiting.append(call)
+                    touched[lane] = None
+                else:
+                    ready.append((None, [call]))
+            for lane in touched:
+                ready += self._take(lane)
+        for item in ready:
+            self._queue.put(item)
 
-    def _refuse(self, call: _Call, error: RequestError) -> None:
-        call.lease.release()
-        call.lease.servable.waiting_rows -= call.rows
-        self.loop.call_soon(call.done, None, error)
+    def _lane(self, call: Call) -> _Lane:
+        key = (call.servable, call.signature.name, *[array.shape[1:] for array in call.arrays])
+        lane = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) > _MOST_LANES:
+                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting or lane.running}
+            lane = self._lanes[key] = _Lane()
+        return lane
 
-    def _flush(self) -> None:
-        groups, self._groups = self._groups, {}
-        for group in groups.values():
-            for task in _tasks(group, group[0].lease.servable.max_batch_rows):
-                self._queue.put(task)
+    def _take(self, lane: _Lane) -> list[tuple[_Lane | None, list[Call]]]:
+        """What may enter the kernel now; the lock is held."""
+        taken: list[tuple[_Lane | None, list[Call]]] = []
+        now_ns = time.monotonic_ns()
+        while lane.waiting and (lane.running < self._batching.num_batch_threads or self._open(lane, now_ns)):
+            if not lane.running:
+                lane.opened_ns = now_ns
+            lane.running += 1
+            taken.append((lane, _first_rows(lane.waiting, self._batching.max_batch_size)))
+        return taken
+
+    def _open(self, lane: _Lane, now_ns: int) -> bool:
+        """True while the kernel still waits for rows to fill the batch that the first call opened."""
+        return now_ns - lane.opened_ns < self._batching.batch_timeout_micros * 1000
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
-            self._run(task)
-            for call in task:
-                call.lease.release()
-            self._finished.append(task)
-            with self._lock:
-                wake, self._waking = not self._waking, True
-            if wake:
-                try:
-                    self.loop.call_soon_threadsafe(self._deliver)
-                except RuntimeError:  # the loop is closed: nobody waits
-                    return
+        while (item := self._queue.get()) is not None:
+            while item is not None:
+                item = self._run(*item)
 
-    def _run(self, task: list[_Call]) -> None:
-        begin = time.perf_counter_ns()
-        if len(task) == 1:
-            _run_one(task[0])
-        else:
-            _run_together(task)
-        micros = (time.perf_counter_ns() - begin) / 1000
-        for call in task:
-            if call.error is None:
-                self._metrics.runtime_latency.observe((call.lease.servable.name, "Predict", "TF1"), micros)
-
-    def _deliver(self) -> None:
+    def _run(self, lane: _Lane | None, calls: list[Call]) -> tuple[_Lane | None, list[Call]] | None:
+        """Run and answer these; returns what this thread shall run next."""
+        begin_ns = time.perf_counter_ns()
+        if calls[0].error is None:
+            _run_together(calls) if len(calls) > 1 else _run_one(calls[0])
+        micros = (time.perf_counter_ns() - begin_ns) / 1000
         with self._lock:
-            self._waking = False
-        while self._finished:
-            for call in self._finished.popleft():
-                call.lease.servable.waiting_rows -= call.rows
-                call.done(call.outputs, call.error)
+            for call in calls:
+                call.servable.waiting_rows -= call.rows
+                call.micros = micros
+            following = self._next(lane)
+        _answer(calls)
+        return following
+
+    def _next(self, lane: _Lane | None) -> tuple[_Lane | None, list[Call]] | None:
+        """The next task of the lane for this thread; further ones go to the queue. The lock is held."""
+        if lane is None:
+            return None
+        lane.running -= 1
+        taken = self._take(lane)
+        for item in taken[1:]:
+            self._queue.put(item)
+        return taken[0] if taken else None
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""
@@ -134,6 +170,27 @@ class Dispatcher:
             self._queue.put(None)
         for thread in self._threads:
             thread.join(timeout=5)
+
+
+_MOST_LANES = 256
+
+
+def _batchable(servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> bool:
+    if not servable.batches(signature):
+        return False
+    rows = len(arrays[0])
+    return rows > 0 and all(len(array) == rows for array in arrays)
+
+
+def _first_rows(waiting: list[Call], most_rows: int) -> list[Call]:
+    """Take calls from the front, in order, up to `most_rows` rows, but at least one."""
+    rows, count = waiting[0].rows, 1
+    while count < len(waiting) and rows + waiting[count].rows <= most_rows:
+        rows += waiting[count].rows
+        count += 1
+    taken = waiting[:count]
+    del waiting[:count]
+    return taken
 
 
 def _full(rows: int, most_rows: int) -> RequestError:
@@ -144,42 +201,40 @@ def _full(rows: int, most_rows: int) -> RequestError:
     )
 
 
-def _tasks(group: list[_Call], most_rows: int) -> list[list[_Call]]:
-    """The calls in order, dealt so that a task of several calls has at most `most_rows` rows."""
-    tasks: list[list[_Call]] = []
-    rows = 0
-    for call in group:
-        if tasks and rows + call.rows <= most_rows:
-            tasks[-1].append(call)
-            rows += call.rows
-        else:
-            tasks.append([call])
-            rows = call.rows
-    return tasks
-
-
-def _run_one(call: _Call) -> None:
+def _run_one(call: Call) -> None:
     try:
-        call.outputs = call.lease.servable.run(call.signature, call.arrays, tuple(call.signature.outputs))
+        call.outputs = call.servable.run(call.signature, call.arrays, tuple(call.signature.outputs))
     except RequestError as error:
         call.error = error
+    except Exception:
+        LOG.exception("event=bug model=%s signature=%s", call.servable.name, call.signature.name)
+        call.error = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
 
 
-def _run_together(task: list[_Call]) -> None:
+def _run_together(calls: list[Call]) -> None:
     """One run for all; where that fails, each by itself."""
-    servable, signature = task[0].lease.servable, task[0].signature
-    arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in task), strict=True)]
+    servable, signature = calls[0].servable, calls[0].signature
+    arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in calls), strict=True)]
     try:
         outputs = servable.run(signature, arrays, tuple(signature.outputs))
     except RequestError as error:
-        for call in task:
+        for call in calls:
             if error.code is Code.UNAVAILABLE:
                 call.error = error
             else:
                 _run_one(call)
         return
     begin = 0
-    for call in task:
+    for call in calls:
         end = begin + call.rows
         call.outputs = [output[begin:end] for output in outputs]
         begin = end
+
+
+def _answer(calls: list[Call]) -> None:
+    """Tell each caller; calls that share a `done`, as all of one event loop do, are told at once."""
+    shared: dict[Callable[[list[Call]], None], list[Call]] = {}
+    for call in calls:
+        shared.setdefault(call.done, []).append(call)
+    for done, theirs in shared.items():
+        done(theirs)

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.savedmodel_server.dispatch import Dispatcher, row_count
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.servable import Servable
@@ -29,8 +30,11 @@ CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{verb}" for verb in ("classif
 class Inference:
     """Runs proto requests on servables; safe from any thread."""
 
-    def __init__(self, metrics: Metrics, *, as_content: bool = False, check_method_names: bool = False) -> None:
+    def __init__(
+        self, metrics: Metrics, dispatcher: Dispatcher, *, as_content: bool = False, check_method_names: bool = False
+    ) -> None:
         self._metrics = metrics
+        self._dispatcher = dispatcher
         self._as_content = as_content
         self._check_method_names = check_method_names
 
@@ -40,13 +44,14 @@ class Inference:
         self._check_predict(signature)
         arrays = signature.arrange({name: decode_tensor(proto) for name, proto in request.inputs.items()})
         names = _filtered(signature, request.output_filter)
-        outputs = self._run(servable, signature, arrays, names, "Predict")
-        rows = len(arrays[0]) if arrays and arrays[0].ndim else 1
-        self.count_examples(servable.name, rows)
+        found = dict(zip(signature.outputs, self._run(servable, signature, arrays, "Predict"), strict=True))
+        self.count_examples(servable.name, row_count(arrays))
         response = predict_pb2.PredictResponse()
         _fill_spec(response.model_spec, servable, signature.name)
-        for name, array in zip(names, outputs, strict=True):
-            encode_tensor(array, signature.outputs[name].dtype, response.outputs[name], as_content=self._as_content)
+        for name in names:
+            encode_tensor(
+                found[name], signature.outputs[name].dtype, response.outputs[name], as_content=self._as_content
+            )
         return response
 
     def _check_predict(self, signature: Signature) -> None:
@@ -62,7 +67,7 @@ class Inference:
         """ClassificationResponse to a ClassificationRequest; raises RequestError."""
         signature = self._example_signature(servable, request.model_spec.signature_name, CLASSIFY)
         examples = serialized_examples(request.input)
-        outputs = self._run(servable, signature, (examples,), tuple(signature.outputs), "Classify")
+        outputs = self._run(servable, signature, (examples,), "Classify")
         response = classification_pb2.ClassificationResponse()
         _fill_spec(response.model_spec, servable, signature.name)
         _fill_classes(response.result, signature, outputs, len(examples))
@@ -73,7 +78,7 @@ class Inference:
         """RegressionResponse to a RegressionRequest; raises RequestError."""
         signature = self._example_signature(servable, request.model_spec.signature_name, REGRESS)
         examples = serialized_examples(request.input)
-        outputs = self._run(servable, signature, (examples,), tuple(signature.outputs), "Regress")
+        outputs = self._run(servable, signature, (examples,), "Regress")
         response = regression_pb2.RegressionResponse()
         _fill_spec(response.model_spec, servable, signature.name)
         _fill_values(response.result, outputs[0], len(examples))
@@ -88,7 +93,7 @@ class Inference:
         response = inference_pb2.MultiInferenceResponse()
         for signature, method in plans:
             result = response.results.add()
-            outputs = self._run(servable, signature, (examples,), tuple(signature.outputs), "MultiInference")
+            outputs = self._run(servable, signature, (examples,), "MultiInference")
             if method == CLASSIFY:
                 _fill_classes(result.classification_result, signature, outputs, len(examples))
             else:
@@ -124,11 +129,10 @@ class Inference:
         servable: Servable,
         signature: Signature,
         arrays: tuple[Array, ...],
-        outputs: tuple[str, ...],
         api: str,
     ) -> Sequence[Array]:
         begin = time.perf_counter_ns()
-        found = servable.run(signature, arrays, outputs)
+        found = self._dispatcher.run(servable, signature, arrays)
         micros = (time.perf_counter_ns() - begin) / 1000
         self._metrics.runtime_latency.observe((servable.name, api, "TF1"), micros)
         return found

@@ -21,9 +21,10 @@ import uvloop
 from serving.errors import ServingError
 from serving.savedmodel_server.asgi import CORS, App, Front
 from serving.savedmodel_server.batching import read_batching_parameters
-from serving.savedmodel_server.dispatch import MOST_ROWS, Dispatcher
+from serving.savedmodel_server.dispatch import Dispatcher
 from serving.savedmodel_server.errors import StartError
 from serving.savedmodel_server.flags import Flags
+from serving.savedmodel_server.loop_bridge import LoopBridge
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.model_config import flag_configs, read_model_config_file, tls_credentials
 from serving.savedmodel_server.repository import ModelConfig, Repository, RepositoryOptions
@@ -65,8 +66,10 @@ class Server:
         from serving.savedmodel_server.inference import Inference  # imports tensorflow
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
+        self._dispatcher = Dispatcher(self._flags.rest_threads, self._batching)
         self._inference = Inference(
             self._metrics,
+            self._dispatcher,
             as_content=self._flags.enable_serialization_as_tensor_content,
             check_method_names=self._flags.enable_signature_method_name_check,
         )
@@ -125,9 +128,7 @@ class Server:
         from serving.savedmodel_server.grpc_service import GrpcApi
 
         grpc_server = self._grpc(GrpcApi(self._repository, self._inference, self._metrics, self._reload))
-        most_rows = self._batching.most_rows if self._batching else MOST_ROWS
-        dispatcher = Dispatcher(loop, self._flags.rest_threads, self._metrics, most_rows)
-        rest = self._rest(dispatcher)
+        rest = self._rest(LoopBridge(loop, self._dispatcher, self._metrics))
         gc.collect()
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
         tasks = [asyncio.create_task(self._watch_health(grpc_server))] if grpc_server else []
@@ -147,7 +148,7 @@ class Server:
         await self._drain(rest, serving, grpc_server)
         for task in tasks:
             task.cancel()
-        dispatcher.close()
+        self._dispatcher.close()
 
     def _on_signal(self, number: int, stop: asyncio.Event) -> None:
         self._interrupted = number == signal.SIGINT
@@ -191,14 +192,14 @@ class Server:
             health=self._flags.enable_grpc_healthcheck_service,
         )
 
-    def _rest(self, dispatcher: Dispatcher) -> _Uvicorn | None:
+    def _rest(self, bridge: LoopBridge) -> _Uvicorn | None:
         from serving.savedmodel_server.http_protocol import protocol_class
         from serving.savedmodel_server.rest import RestApi
 
         if self._rest_socket is None:
             return None
         api = RestApi(
-            self._repository, dispatcher, self._inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000
+            self._repository, bridge, self._inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000
         )
 
         def make_app() -> App:

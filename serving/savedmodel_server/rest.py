@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from serving.savedmodel_server.dispatch import Dispatcher, row_count
+from serving.savedmodel_server.dispatch import row_count
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.http_reply import Reply, error_reply
 from serving.savedmodel_server.inference import Inference
 from serving.savedmodel_server.json_fast import FastReader
 from serving.savedmodel_server.json_predict import PredictCall, parse_predict, write_predict
 from serving.savedmodel_server.json_values import read_document
+from serving.savedmodel_server.loop_bridge import LoopBridge
 from serving.savedmodel_server.messages import metadata_json, status_json
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.repository import Lease, Repository
@@ -33,17 +34,17 @@ class RestApi:
     def __init__(
         self,
         repository: Repository,
-        dispatcher: Dispatcher,
+        bridge: LoopBridge,
         inference: Inference,
         metrics: Metrics,
         timeout_s: float,
     ) -> None:
         self.repository = repository
-        self.dispatcher = dispatcher
+        self.bridge = bridge
         self.metrics = metrics
         self.timeout_s = timeout_s
         self.reader = FastReader()
-        self.loop = dispatcher.loop
+        self.loop = bridge.loop
         self._inference = inference
         self._urls: dict[bytes, Target] = {}
 
@@ -198,7 +199,7 @@ class _Predict:
         self.call = call
         if self.timer is None:
             self.timer = self.api.loop.call_later(self.api.timeout_s, self._expire)
-        self.api.dispatcher.start(lease, call.signature, call.arrays, self._ran)
+        self.api.bridge.start(lease, call.signature, call.arrays, self._ran)
 
     def _ran(self, outputs: Sequence[Array] | None, error: RequestError | None) -> None:
         api, call = self.api, self.call

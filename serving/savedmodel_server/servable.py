@@ -83,11 +83,6 @@ class Servable:
         """True where calls of this signature go through the batching kernel."""
         return signature.name in self._batched
 
-    @property
-    def max_batch_rows(self) -> int:
-        """Rows that the batching kernel runs together at most."""
-        return self.options.batching.max_batch_size if self.options.batching else 1
-
     def run(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
         """Outputs in the order asked, for inputs in the signature's order, batched where batching is on.
 
