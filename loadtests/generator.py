@@ -56,6 +56,8 @@ class Target:
     grpc: bool
     check: Callable[[int, bytes], tuple[int, int]]
     """(image, body of a reply) -> (outcome, correct)."""
+    checked: bool = False
+    """True where the check knows the right answers."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ class Prepared:
     target: Target
     load: Load
     settings: dict[str, Any]
-    checked: bool
 
     @property
     def warmup_ns(self) -> int:
@@ -90,7 +89,7 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         "seed": options.seed,
         "endpoints": list(what.grpc_targets) if options.grpc and what.grpc_targets else list(options.hosts),
     }
-    return Prepared(options, build_target(what), load, settings, what.manifest is not None)
+    return Prepared(options, build_target(what), load, settings)
 
 
 def _schedule(options: LoadOptions, duration_s: float) -> tuple[arrivals.Schedule, dict[str, Any]]:
@@ -208,7 +207,7 @@ class Collector:
             measured_until_ns=self._start_ns() + self._prepared.load.duration_ns,
             cpu_share=max(shares, default=None),
             error_details=details,
-            answers="checked" if self._prepared.checked else "unchecked",
+            answers="checked" if self._prepared.target.checked else "unchecked",
             faults=faults,
         )
         summary = summarise(samples, facts)
