@@ -21,8 +21,8 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """Attribute of the parsed namespace; prefixed, so that no option of Locust's is ever shadowed."""
-        return "ss_" + self.flag.lstrip("-").replace("-", "_")
+        """Attribute of the parsed namespace (and, in words, the label in Locust's web form)."""
+        return self.flag.lstrip("-").replace("-", "_")
 
     def add_to(self, parser: Any) -> argparse.Action:
         """Declare the option on an argparse parser or group."""

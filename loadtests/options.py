@@ -59,7 +59,7 @@ class LoadOptions:
 
     def __getattr__(self, name: str) -> Any:
         """An option's value by its name: `options.peak_rate`."""
-        return getattr(self.namespace, "ss_" + name)
+        return getattr(self.namespace, name)
 
     @property
     def grpc(self) -> bool:

@@ -155,6 +155,13 @@ def test_every_option_is_explained_by_help(locustfile, tmp_path):
     assert "requests/s" in output
 
 
+def test_no_option_of_ours_shadows_one_of_locust_s(tmp_path):
+    program = "from locust.argument_parser import default_args_dict; print(*default_args_dict())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "num_users" in done.stdout
+    assert not {option.dest for option in options_for("constant")} & set(done.stdout.split())
+
+
 def test_a_locustfile_run_as_a_program_is_locust(tmp_path):
     with known_server() as port:
         command = [sys.executable, LOADTESTS / "steady.py", "--headless", "--host", f"http://127.0.0.1:{port}"]
