@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tensorflow_serving.apis import (
@@ -27,6 +27,14 @@ from serving.savedmodel_server.tensor_proto import decode_tensor, encode_tensor
 CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{verb}" for verb in ("classify", "regress", "predict"))
 
 
+class PredictPlan(NamedTuple):
+    """A checked PredictRequest: inputs in the signature's order, and the outputs that are asked for."""
+
+    signature: Signature
+    arrays: tuple[Array, ...]
+    outputs: tuple[str, ...]
+
+
 class Inference:
     """Runs proto requests on servables; safe from any thread."""
 
@@ -40,15 +48,24 @@ class Inference:
 
     def predict(self, servable: Servable, request: Any) -> Any:
         """PredictResponse to a PredictRequest; raises RequestError."""
+        plan = self.plan_predict(servable, request)
+        return self.predicted(servable, plan, self._run(servable, plan.signature, plan.arrays, "Predict"))
+
+    def plan_predict(self, servable: Servable, request: Any) -> PredictPlan:
+        """What a PredictRequest asks to run; raises RequestError."""
         signature = servable.signature(request.model_spec.signature_name)
         self._check_predict(signature)
         arrays = signature.arrange({name: decode_tensor(proto) for name, proto in request.inputs.items()})
-        names = _filtered(signature, request.output_filter)
-        found = dict(zip(signature.outputs, self._run(servable, signature, arrays, "Predict"), strict=True))
-        self.count_examples(servable.name, row_count(arrays))
+        return PredictPlan(signature, arrays, _filtered(signature, request.output_filter))
+
+    def predicted(self, servable: Servable, plan: PredictPlan, outputs: Sequence[Array]) -> Any:
+        """PredictResponse with what ran."""
+        signature = plan.signature
+        found = dict(zip(signature.outputs, outputs, strict=True))
+        self.count_examples(servable.name, row_count(plan.arrays))
         response = predict_pb2.PredictResponse()
         _fill_spec(response.model_spec, servable, signature.name)
-        for name in names:
+        for name in plan.outputs:
             encode_tensor(
                 found[name], signature.outputs[name].dtype, response.outputs[name], as_content=self._as_content
             )

@@ -10,10 +10,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
@@ -29,9 +29,6 @@ from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.model_config import flag_configs, read_model_config_file, tls_credentials
 from serving.savedmodel_server.repository import ModelConfig, Repository, RepositoryOptions
 from serving.savedmodel_server.servable import LoadOptions, Servable
-
-if TYPE_CHECKING:
-    from serving.savedmodel_server.grpc_service import GrpcServer
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
@@ -125,30 +122,33 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number, stop)
         await asyncio.to_thread(self._repository.settled.wait)
-        from serving.savedmodel_server.grpc_service import GrpcApi
-
-        grpc_server = self._grpc(GrpcApi(self._repository, self._inference, self._metrics, self._reload))
-        rest = self._rest(LoopBridge(loop, self._dispatcher, self._metrics))
+        bridge = LoopBridge(loop, self._dispatcher, self._metrics)
+        rest = self._rest(bridge)
+        rpc = await self._grpc(bridge)
         gc.collect()
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
-        tasks = [asyncio.create_task(self._watch_health(grpc_server))] if grpc_server else []
-        if self._flags.model_config_file and self._flags.model_config_file_poll_wait_seconds > 0:
-            every_s = float(self._flags.model_config_file_poll_wait_seconds)
-            tasks.append(asyncio.create_task(self._watch_config_file(every_s)))
-        if rest:
-            tasks.append(asyncio.create_task(rest.watch_clients()))
+        tasks = self._start_watches(rest, rpc)
         serving = asyncio.create_task(rest.serve(sockets=[self._rest_socket])) if rest and self._rest_socket else None
-        if grpc_server:
-            grpc_server.start()
         LOG.info(
             "event=listening address=%s rest_api_port=%d port=%d",
-            self._flags.bind_address, self._flags.rest_api_port, self._flags.port,
-        )  # fmt: skip
+            self._flags.bind_address,
+            self._flags.rest_api_port,
+            self._flags.port,
+        )
         await stop.wait()
-        await self._drain(rest, serving, grpc_server)
+        await self._drain(rest, serving, rpc)
         for task in tasks:
             task.cancel()
         self._dispatcher.close()
+
+    def _start_watches(self, rest: _Uvicorn | None, rpc: Rpc | None) -> list[asyncio.Task[None]]:
+        watches: list[Coroutine[Any, Any, None]] = [self._watch_clients(rest, rpc)]
+        if rpc:
+            watches.append(self._watch_health(rpc))
+        every_s = float(self._flags.model_config_file_poll_wait_seconds)
+        if self._flags.model_config_file and every_s > 0:
+            watches.append(self._watch_config_file(every_s))
+        return [asyncio.create_task(watch) for watch in watches]
 
     def _on_signal(self, number: int, stop: asyncio.Event) -> None:
         self._interrupted = number == signal.SIGINT
@@ -177,19 +177,39 @@ class Server:
             except ServingError as error:
                 LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
 
-    def _grpc(self, api: Any) -> GrpcServer | None:
-        from serving.savedmodel_server.grpc_service import GrpcServer
+    async def _grpc(self, bridge: LoopBridge) -> Rpc | None:
+        """The listening gRPC server: grpcio's for TLS and channel arguments, else the one on this loop."""
+        from serving.savedmodel_server.grpc_api import GrpcApi
 
-        if not self._flags.port:
+        flags = self._flags
+        if not flags.port:
             return None
+        api = GrpcApi(self._repository, self._inference, self._metrics, self._reload)
+        threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
+        health = flags.enable_grpc_healthcheck_service
+        if self._credentials is None and not flags.grpc_channel_arguments:
+            from serving.savedmodel_server.grpc_asyncio import AsyncioGrpcServer
+
+            server = AsyncioGrpcServer(
+                api,
+                bridge,
+                threads=threads,
+                max_bytes=flags.max_request_bytes,
+                read_timeout_s=flags.rest_api_timeout_in_ms / 1000,
+                health=health,
+            )
+            await server.start(flags.bind_address, flags.port)
+            return server
+        from serving.savedmodel_server.grpc_server import GrpcServer
+
         return GrpcServer(
             api,
-            f"{self._flags.bind_address}:{self._flags.port}",
-            threads=self._flags.grpc_threads(self._batching.max_batch_size if self._batching else 0),
-            max_bytes=self._flags.max_request_bytes,
-            arguments=channel_arguments(self._flags.grpc_channel_arguments),
+            f"{flags.bind_address}:{flags.port}",
+            threads=threads,
+            max_bytes=flags.max_request_bytes,
+            arguments=channel_arguments(flags.grpc_channel_arguments),
             credentials=self._credentials,
-            health=self._flags.enable_grpc_healthcheck_service,
+            health=health,
         )
 
     def _rest(self, bridge: LoopBridge) -> _Uvicorn | None:
@@ -234,19 +254,27 @@ class Server:
             )
         )
 
-    async def _watch_health(self, grpc_server: GrpcServer) -> None:
+    async def _watch_health(self, rpc: Rpc) -> None:
         while True:
-            grpc_server.set_health(self._repository.serving())
+            rpc.set_health(self._repository.serving())
             await asyncio.sleep(0.2)
 
-    async def _drain(
-        self, rest: _Uvicorn | None, serving: asyncio.Task[None] | None, grpc_server: GrpcServer | None
-    ) -> None:
+    async def _watch_clients(self, rest: _Uvicorn | None, rpc: Rpc | None) -> None:
+        """Close connections whose client is too slow, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            if rest:
+                rest.check_time(loop.time())
+            if rpc:
+                rpc.check_time(loop.time())
+
+    async def _drain(self, rest: _Uvicorn | None, serving: asyncio.Task[None] | None, rpc: Rpc | None) -> None:
         """Refuse what is new, finish what is under way, within --drain_seconds."""
         grace = self._flags.drain_seconds
         ends: list[Awaitable[None]] = []
-        if grpc_server:
-            ends.append(asyncio.to_thread(grpc_server.stop, grace))
+        if rpc:
+            ends.append(rpc.stop(grace))
         if rest and serving:
             rest.should_exit = True
             ends.append(serving)
@@ -254,17 +282,26 @@ class Server:
         await asyncio.to_thread(self._repository.stop, grace)
 
 
+class Rpc(Protocol):
+    """A listening gRPC server."""
+
+    def set_health(self, models: dict[str, bool]) -> None:
+        """Which models are served."""
+
+    def check_time(self, now_s: float) -> None:
+        """Give up what slow clients hold."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, and end when those under way are answered."""
+
+
 class _Uvicorn(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again after its end, and so change the exit code."""
 
-    async def watch_clients(self) -> None:
-        """Close connections whose client is too slow, for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(1)
-            now = loop.time()
-            for connection in list(self.server_state.connections):
-                connection.check_time(now)  # type: ignore[union-attr]
+    def check_time(self, now_s: float) -> None:
+        """Close connections whose client is too slow."""
+        for connection in list(self.server_state.connections):
+            connection.check_time(now_s)  # type: ignore[union-attr]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -72,15 +72,29 @@ def _answer(reply: requests.Response) -> tuple[int, Any]:
 
 
 @pytest.fixture(scope="session")
+def zoo(tmp_path_factory) -> Path:
+    return _load("savedmodel_zoo").write_zoo(tmp_path_factory.mktemp("conformance"))
+
+
+TRANSPORTS = {
+    "loop": [],  # gRPC on the event loop, the default
+    "grpcio": ["--grpc_channel_arguments=grpc.max_concurrent_streams=100"],  # which the default cannot take
+}
+
+
+@pytest.fixture(scope="session", params=TRANSPORTS)
 def api(request, tmp_path_factory):
+    """Each of our gRPC transports, or the one server that the options name."""
     rest, target = (request.config.getoption(name, default=None) for name in ("--rest", "--grpc"))
     if rest and target:
+        if request.param != "loop":
+            pytest.skip("a server that the options name has one transport")
         with grpc.insecure_channel(target) as channel:
             yield Api(rest.rstrip("/"), channel)
         return
-    zoo = _load("savedmodel_zoo").write_zoo(tmp_path_factory.mktemp("conformance"))
+    zoo = request.getfixturevalue("zoo")
     server = _load("server_process").start_server(
-        tmp_path_factory.mktemp("server"), f"--model_config_file={zoo / 'models.config'}"
+        tmp_path_factory.mktemp("server"), f"--model_config_file={zoo / 'models.config'}", *TRANSPORTS[request.param]
     )
     try:
         server.wait_ready("zoo")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.parametrize("api", ["loop"], indirect=True, scope="session")]
 HALF = "half_plus_two"
 B64 = {"b64": base64.b64encode(b"\x00\xffbytes").decode()}
 
