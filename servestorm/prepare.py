@@ -20,7 +20,7 @@ from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.children import tagged
 from servestorm.plan import ModelPlan
-from servestorm.quiet import hush_tensorflow
+from servestorm.quiet import import_tensorflow_quietly
 
 Progress = Callable[[str, float], None]
 MODELS = Path("build/models")
@@ -65,7 +65,7 @@ def make(plan: ModelPlan, progress: Progress) -> None:
         weights,
         epochs=plan.epochs,
         seed=plan.seed,
-        progress=lambda what, share: progress(what, TRAINING_SHARE * share),
+        progress=training_only(lambda what, share: progress(what, TRAINING_SHARE * share)),
     )
     export_model(
         plan.name,
@@ -75,6 +75,11 @@ def make(plan: ModelPlan, progress: Progress) -> None:
         weights_from=plan.weights_from,
         progress=lambda what, share: progress(what, TRAINING_SHARE + (1 - TRAINING_SHARE) * share),
     )
+
+
+def training_only(progress: Progress) -> Progress:
+    """Hand on how far the training itself is: decoding before it also runs from 0 to 1, in no time."""
+    return lambda what, share: progress(what, share if what.startswith("training") else 0.0)
 
 
 def _make_in_child(plan: ModelPlan, progress: Progress) -> None:
@@ -114,19 +119,20 @@ def _follow(connection: Connection, progress: Progress) -> Exception | None:
             return _error(*rest)
 
 
-def _error(kind: str, text: str) -> Exception:
+def _error(kind: str, sentence: str, details: str = "") -> Exception:
     """The child's error as ours: by name, since not every error survives pickling."""
-    known = {error.__name__: error for error in (ModelError, ModelEnvironmentError, ParityError, KeyboardInterrupt)}
-    made = known.get(kind, RuntimeError)(text)
-    return made if isinstance(made, Exception) else KeyboardInterrupt()  # type: ignore[return-value]
+    known: dict[str, type[Exception]] = {e.__name__: e for e in (ModelError, ModelEnvironmentError, ParityError)}
+    error = known.get(kind, RuntimeError)(sentence)
+    error.add_note(details)
+    return error
 
 
 def _child(connection: Connection, plan: ModelPlan) -> None:
     # Ctrl-C goes to the whole terminal group: the parent alone decides and ends us
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    hush_tensorflow()
     try:
+        import_tensorflow_quietly()
         with redirect_stdout(sys.stderr):  # stdout is the study's result
             make(plan, lambda what, share: connection.send(("progress", what, share)))
         connection.send(("done",))
@@ -136,4 +142,6 @@ def _child(connection: Connection, plan: ModelPlan) -> None:
         sentence = f"{error.filename or 'the disk'}: {error.strerror or error}"
         connection.send(("error", "ModelEnvironmentError", sentence))
     except Exception as error:  # noqa: BLE001 (a bug of ours crosses the process border as text)
-        connection.send(("error", type(error).__name__, "".join(traceback.format_exception(error))))
+        first = (str(error).strip().splitlines() or ["no words"])[0]
+        sentence = f"{type(error).__name__} while the model was made: {first}"
+        connection.send(("error", "RuntimeError", sentence, "".join(traceback.format_exception(error))))

@@ -6,12 +6,12 @@ import argparse
 
 from models.manifest import ModelDir
 from servestorm.progress import Display, Step
-from servestorm.quiet import hush_tensorflow
+from servestorm.quiet import import_tensorflow_quietly
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
-    hush_tensorflow()
+    import_tensorflow_quietly()
     from models.datasets import load_dataset
     from models.export import export_model
 

@@ -6,7 +6,7 @@ import argparse
 
 from servestorm.errors import StudyError
 from servestorm.progress import Display, Step
-from servestorm.quiet import hush_tensorflow
+from servestorm.quiet import import_tensorflow_quietly
 from servestorm.verbs.export import describe
 
 
@@ -14,7 +14,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, and print what lies where and whether parity is proved."""
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
-    hush_tensorflow()
+    if arguments.savedmodel:
+        import_tensorflow_quietly()
     from models.foreign import import_model
 
     with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from servestorm.prepare import training_only
 from servestorm.progress import Display, Step
-from servestorm.quiet import hush_tensorflow
+from servestorm.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
     from models.training import TrainingRecord
@@ -16,7 +17,8 @@ IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
-    hush_tensorflow()
+    if arguments.framework != "torch":
+        import_tensorflow_quietly()
     from models.datasets import load_dataset
     from models.training import train
 
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
                         arguments.out,
                         epochs=arguments.epochs,
                         seed=arguments.seed,
-                        progress=display.fraction,
+                        progress=training_only(display.fraction),
                     )
                 )
     for record in records:
