@@ -22,7 +22,7 @@ SPECTRUM = tuple(1 - 10 ** -(math.log10(2) + step * 0.05) for step in range(75))
 
 
 def figures_of(engines: Sequence[str], runs: Sequence[Run], samples: dict[str, Samples]) -> dict[str, Any]:
-    """{'over_time': {scenario: ...}, 'spectrum': {scenario: ...}} of the runs that count."""
+    """{'over_time': {scenario: ...}, 'spectrum': {scenario: ...}} of the runs given."""
     over_time, spectrum = {}, {}
     for scenario in ("steady", "bursty"):
         groups = {
@@ -36,7 +36,7 @@ def figures_of(engines: Sequence[str], runs: Sequence[Run], samples: dict[str, S
 
 
 def _belongs(run: Run, scenario: str, engine: str) -> bool:
-    return run.counts and run.scenario == scenario and run.engine == engine
+    return run.scenario == scenario and run.engine == engine
 
 
 def _over_time(groups: dict[str, list[Samples]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from servestorm import __version__, words
 from servestorm.labels import ENGINE_LABELS, ENGINE_SHORT, SCENARIO_LABELS, number, p_text, spread
 from servestorm.measures import Run
 from servestorm.report_figures import figures
-from servestorm.results import Metric, Results, compute
+from servestorm.results import Metric, Results, Value, compute
 from servestorm.store import read_run, write_json, write_text
 
 _HERE = Path(__file__).parent
@@ -116,7 +116,10 @@ def _cards(results: Results) -> list[dict[str, Any]]:
             "index": index % 3,
             "name": ENGINE_SHORT[engine],
             "aside": _aside(engine),
-            "figures": [(term, number(metric.values[engine].value), unit) for metric, term, unit in rows],
+            "figures": [
+                (term, number(metric.values[engine].value), unit, invalid(metric.values[engine]))
+                for metric, term, unit in rows
+            ],
         }
         for index, engine in enumerate(results.engines)
     ]
@@ -125,6 +128,11 @@ def _cards(results: Results) -> list[dict[str, Any]]:
 def _aside(engine: str) -> str:
     """What must stand beside an engine's short name: '(embedded, not TensorFlow Serving)'."""
     return ENGINE_LABELS[engine].removeprefix(ENGINE_SHORT[engine]).strip()
+
+
+def invalid(value: Value) -> bool:
+    """Whether there is a number, and it comes from INVALID runs."""
+    return value.value is not None and not value.valid
 
 
 def _pairs(results: Results) -> list[dict[str, str]]:
@@ -151,7 +159,7 @@ def _row(results: Results, metric: Metric) -> dict[str, Any]:
         "unit": metric.unit,
         "cells": [
             dict(zip(("text", "sd"), spread(metric.values[engine].value, metric.values[engine].sd), strict=True))
-            | {"better": engine == best}
+            | {"better": engine == best, "invalid": invalid(metric.values[engine])}
             for engine in results.engines
         ],
         "ps": [p_text(metric.welch_p[pair["key"]]) for pair in _pairs(results)],

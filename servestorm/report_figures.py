@@ -25,6 +25,13 @@ def figures(results: Results) -> list[dict[str, Any]]:
     ]
 
 
+def _marked(results: Results, scenario: str, caption: str) -> str:
+    """The caption, with a warning where an engine's part of the figure comes from INVALID runs alone."""
+    rows = [metric for metric in results.metrics if metric.scenario == scenario]
+    doubtful = [ENGINE_SHORT[e] for e in results.engines if any(not metric.values[e].valid for metric in rows)]
+    return f"INVALID runs only: {', '.join(doubtful)}. {caption}" if doubtful else caption
+
+
 def _part(name: str, drawing: plots.Drawing, caption: str, table: dict[str, Any], subtitle: str = "") -> dict[str, Any]:
     return {
         "id": name,
@@ -77,7 +84,7 @@ def _over_time(results: Results, scenario: str) -> dict[str, Any]:
     )
     title = SCENARIO_LABELS[scenario]
     table = {"title": f"Latency over time, {title.lower()}", "head": head, "rows": rows}
-    return _part(f"time-{scenario}", drawing, caption, table, title)
+    return _part(f"time-{scenario}", drawing, _marked(results, scenario, caption), table, title)
 
 
 def _spectrum(results: Results, scenario: str) -> dict[str, Any] | None:
@@ -95,7 +102,7 @@ def _spectrum(results: Results, scenario: str) -> dict[str, Any] | None:
     head = ["", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
     caption = "How slow the slow answers are (both axes logarithmic). A line ends where samples are too few to go on."
     table = {"title": f"Percentile spectrum, {title.lower()}", "head": head, "rows": rows}
-    return _part(f"spectrum-{scenario}", drawing, caption, table, title)
+    return _part(f"spectrum-{scenario}", drawing, _marked(results, scenario, caption), table, title)
 
 
 def _scaling(results: Results) -> list[dict[str, Any]]:
@@ -108,7 +115,8 @@ def _scaling(results: Results) -> list[dict[str, Any]]:
         f"Throughput with {concurrency} requests in flight, all replicas on {words.cores_text(results)}. The "
         "dotted line is where replicas that simply added up would be."
     )
-    return [_part("scaling-figure", drawing, caption, _metric_table(results, "Throughput by replicas", metrics))]
+    table = _metric_table(results, "Throughput by replicas", metrics)
+    return [_part("scaling-figure", drawing, _marked(results, "scaling", caption), table)]
 
 
 def _use(results: Results) -> list[dict[str, Any]]:

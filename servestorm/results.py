@@ -31,6 +31,8 @@ class Value:
     """Runs behind mean and sd."""
     runs: list[float | None]
     samples: int | None = None
+    valid: bool = True
+    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def compute(record: RunRecord) -> Results:
     plan, engines = record.study["plan"], list(record.study["plan"]["engines"])
     measured = [measure(cell, plan) for cell in record.cells]
     runs, samples = [run for run, _ in measured], {run.id: found for run, found in measured if found is not None}
-    table = _Table(engines, runs, samples)
+    used = usable(runs)
+    table = _Table(engines, used, samples)
     return Results(
         id=record.study["id"],
         state=record.study["state"],
@@ -100,8 +103,16 @@ def compute(record: RunRecord) -> Results:
         metrics=[metric for scenario in asked(plan) for metric in table.metrics(scenario, plan)],
         runs=runs,
         notes=[*record.study["cores"]["notes"], *_state_notes(record, runs)],
-        figures=figures_of(engines, runs, samples),
+        figures=figures_of(engines, used, samples),
     )
+
+
+def usable(runs: Sequence[Run]) -> list[Run]:
+    """The runs behind the numbers: those that count; where an engine has none in a scenario, its INVALID ones."""
+    answered = {(run.scenario, run.engine) for run in runs if run.counts}
+    return [
+        run for run in runs if run.counts or (run.state == "complete" and (run.scenario, run.engine) not in answered)
+    ]
 
 
 def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
@@ -116,7 +127,10 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
     if invalid := sum(run.valid is False for run in runs):
-        notes.append(f"{invalid} of {planned} runs are INVALID and left out of the numbers; the reasons are below.")
+        notes.append(
+            f"{invalid} of {planned} runs are INVALID, for the reasons below, and left out of the numbers; where no "
+            "valid run is left, the numbers are marked INVALID."
+        )
     return notes
 
 
@@ -125,7 +139,7 @@ class _Table:
 
     def __init__(self, engines: Sequence[str], runs: Sequence[Run], samples: dict[str, Samples]) -> None:
         self._engines, self._samples = engines, samples
-        self._runs = [run for run in runs if run.counts]
+        self._runs = runs
 
     def metrics(self, scenario: str, plan: dict[str, Any]) -> Iterable[Metric]:
         """The rows of one scenario."""
@@ -148,7 +162,7 @@ class _Table:
 
     def _row(self, scenario: str, name: str, label: str, unit: str, better: Better) -> Metric:
         runs = {e: [run.numbers.get(name) for run in self._of(scenario, e)] for e in self._engines}
-        return _metric(f"{scenario}.{name}", label, unit, better, runs)
+        return self._metric(f"{scenario}.{name}", label, unit, better, runs)
 
     def _percentile(self, scenario: str, name: str) -> Metric:
         """The quantile of all samples of the counted runs together; its runs' own values give sd and p."""
@@ -165,11 +179,11 @@ class _Table:
         for count in replicas:
             label = f"throughput, {count} replica{'s' if count > 1 else ''}"
             runs = {engine: self._rates(engine, count) for engine in self._engines}
-            yield _metric(f"scaling.images_per_s_x{count}", label, "images/s", "higher", runs)
+            yield self._metric(f"scaling.images_per_s_x{count}", label, "images/s", "higher", runs)
         for count in replicas[1:]:
             label = f"scaling factor, {count} against {replicas[0]}"
             runs = {engine: self._factors(engine, replicas[0], count) for engine in self._engines}
-            yield _metric(f"scaling.factor_x{count}", label, "×", "higher", runs)
+            yield self._metric(f"scaling.factor_x{count}", label, "×", "higher", runs)
 
     def _rates(self, engine: str, replicas: int) -> list[float | None]:
         runs = [run for run in self._of("scaling", engine) if run.replicas == replicas]
@@ -182,12 +196,13 @@ class _Table:
         pairs = [(found.get((r, base)), found.get((r, count))) for r in repetitions]
         return [many / one for one, many in pairs if one and many]
 
-
-def _metric(key: str, label: str, unit: str, better: Better, runs: dict[str, list[float | None]]) -> Metric:
-    """A row from each engine's values by run."""
-    values = {}
-    for engine, numbers in runs.items():
-        over = over_runs(numbers)
-        values[engine] = Value(over.mean, over.mean, over.sd, over.n, list(over.runs))
-    p = {f"{a}|{b}": welch_p(runs[a], runs[b]) for a, b in itertools.combinations(runs, 2)}
-    return Metric(key, key.partition(".")[0], label, unit, better, values, p)
+    def _metric(self, key: str, label: str, unit: str, better: Better, runs: dict[str, list[float | None]]) -> Metric:
+        """A row from each engine's values by run."""
+        scenario = key.partition(".")[0]
+        values = {}
+        for engine, numbers in runs.items():
+            over, valid = over_runs(numbers), all(run.counts for run in self._of(scenario, engine))
+            values[engine] = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid)
+        pairs = itertools.combinations(runs, 2)
+        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].valid and values[b].valid else None for a, b in pairs}
+        return Metric(key, scenario, label, unit, better, values, p)

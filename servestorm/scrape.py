@@ -220,7 +220,10 @@ def _start_prometheus(binary: str, folder: Path) -> Prometheus | None:
     # Prometheus reads YAML, of which JSON is a part
     (folder / "prometheus.yml").write_text(json.dumps(config))
     (port,) = free_ports(1)
+    # the generator shares its core and must never wait for it
+    politely = ["nice", "-n", "10"] if shutil.which("nice") else []
     command = [
+        *politely,
         binary,
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from servestorm import words
 from servestorm.labels import ENGINE_LABELS, SCENARIO_LABELS, p_text, spread_text
-from servestorm.results import Results
+from servestorm.results import Results, Value
 
 PIPE_WIDTH = 200
 
@@ -30,6 +30,13 @@ def print_results(results: Results) -> None:
     print(captured.get(), end="")
 
 
+def _cell(value: Value, best: bool) -> Text:
+    text = spread_text(value.value, value.sd)
+    if not value.valid and value.value is not None:
+        return Text(f"INVALID {text}", style="dim")
+    return Text(text, style="bold" if best else "")
+
+
 def _table(results: Results, style: box.Box) -> Table:
     pairs = list(itertools.combinations(results.engines, 2))
     table = Table(box=style, title=f"{words.headline(results)} ({results.id})", title_justify="left")
@@ -44,10 +51,7 @@ def _table(results: Results, style: box.Box) -> Table:
         table.add_row(Text(f"{SCENARIO_LABELS[scenario]}: {load}", style="bold"))
         for metric in metrics:
             best = words.better(metric)
-            cells = [
-                Text(spread_text(metric.values[e].value, metric.values[e].sd), style="bold" if e == best else "")
-                for e in results.engines
-            ]
+            cells = [_cell(metric.values[engine], engine == best) for engine in results.engines]
             ps = [p_text(metric.welch_p[f"{a}|{b}"]) for a, b in pairs]
             table.add_row(f"  {metric.label}, {metric.unit}", *cells, *ps)
     return table

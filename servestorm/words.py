@@ -9,6 +9,8 @@ from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number, p_text
 from servestorm.results import Metric, Results
 
 ALPHA = 0.05
+KEPT_UP = 0.95
+"""Share of the offered images that an engine must answer in time to have kept up."""
 
 
 def headline(results: Results) -> str:
@@ -25,6 +27,7 @@ def summary(results: Results) -> list[str]:
     found = [
         _compare(results, "steady.p50", "Under steady load the median answer took"),
         _tail(results, "steady"),
+        _overload(results),
         _compare(results, "bursty.p50", "In bursty load the median answer took"),
         _tail(results, "bursty"),
         _compare(results, "coldstart.total_s", "A cold start, from process start to the first right answer, took"),
@@ -34,7 +37,8 @@ def summary(results: Results) -> list[str]:
 
 
 def _known(metric: Metric) -> dict[str, float]:
-    return {engine: v.value for engine, v in metric.values.items() if v.value is not None}
+    """Each engine's value, where there is one to be quoted."""
+    return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
 
 
 def _compare(results: Results, key: str, opening: str) -> str | None:
@@ -82,6 +86,18 @@ def _tail(results: Results, scenario: str) -> str | None:
         return None
     parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     return f"One answer in a hundred took longer than {_join(parts)} ({SCENARIO_LABELS[scenario].lower()}, p99)."
+
+
+def _overload(results: Results) -> str | None:
+    """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
+    metric, load = results.metric("steady.images_per_s"), results.study["plan"]["steady"]
+    if not metric or not load:
+        return None
+    asked = load["rate_per_s"] * results.study["plan"]["images_per_request"]
+    slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
+    return (
+        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {_join(slow)}." if slow else None
+    )
 
 
 def _scaling(results: Results) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -122,6 +123,17 @@ def test_drawing_again_gives_the_same_page(run):
 def test_what_is_not_proved_equal_says_so_on_the_page(tmp_path):
     _, path = write_report(make_run(tmp_path, parity="NOT PROVED EQUAL"))
     assert path.read_text().count("NOT PROVED EQUAL") >= 3
+
+
+def test_numbers_of_invalid_runs_alone_are_marked_wherever_they_stand(tmp_path):
+    run = make_run(tmp_path)
+    for folder in (run / "cells").glob("*-steady-torchserve-*"):
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps({**summary, "valid": False}))
+    results, path = write_report(run)
+    rows = [m for m in results.metrics if m.scenario == "steady"]
+    cards = 2  # median and p99
+    assert path.read_text().count('<span class="badge bad">INVALID</span>') == len(rows) + cards + 3
 
 
 @pytest.mark.parametrize("gone", ["cells", "steady", "coldstart", "scaling"])

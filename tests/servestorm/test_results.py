@@ -99,7 +99,12 @@ def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):
         edit(folder / "summary.json", valid=False)
     results = compute(read_run(run))
     assert results.unanswered() == [("bursty", "torchserve")]
-    assert results.metric("bursty.p50").values["torchserve"].value is None
+    shown = results.metric("bursty.p50")
+    assert (shown.values["torchserve"].valid, shown.values["savedmodel"].valid) == (False, True)
+    assert shown.values["torchserve"].value > 0
+    assert shown.welch_p["savedmodel|torchserve"] is None
+    assert words.better(shown) is None
+    assert not any("11." in sentence for sentence in words.summary(results) if "bursty" in sentence)
 
 
 def test_a_cell_that_was_killed_or_interrupted_is_not_counted(run):
@@ -199,3 +204,11 @@ def test_artifacts_that_are_not_proved_equal_are_the_first_doubt(tmp_path):
     results = compute(read_run(make_run(tmp_path, parity="NOT PROVED EQUAL")))
     assert words.doubts(results)[0].startswith("NOT PROVED EQUAL: no images were given")
     assert words.parity_text(results) == "NOT PROVED EQUAL"
+
+
+def test_an_engine_that_cannot_keep_up_with_the_load_is_named(run):
+    for folder in (run / "cells").glob("*-steady-torchserve-*"):
+        write_samples(folder, np.arange(960) / 80, np.linspace(0, 4, 960))
+    told = words.summary(compute(read_run(run)))
+    assert any(sentence.startswith("Did not keep up with 80.0 images/s") for sentence in told)
+    assert not any("savedmodel (" in sentence for sentence in told)
