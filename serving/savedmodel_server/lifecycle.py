@@ -60,6 +60,7 @@ class Server:
     def run(self) -> int:
         """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
         begin = time.monotonic()
+        gc.disable()  # until all is loaded: imports make objects that stay, and the collector would walk them often
         from serving.savedmodel_server.inference import Inference  # imports tensorflow
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
@@ -125,8 +126,8 @@ class Server:
         bridge = LoopBridge(loop, self._dispatcher, self._metrics)
         rest = self._rest(bridge)
         rpc = await self._grpc(bridge)
-        gc.collect()
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
+        gc.enable()
         tasks = self._start_watches(rest, rpc)
         serving = asyncio.create_task(rest.serve(sockets=[self._rest_socket])) if rest and self._rest_socket else None
         LOG.info(
