@@ -69,13 +69,14 @@ def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
     spec = payload_spec(model.manifest)
     request = WIRES[engine].rest_predict(model.name, model.golden_images()[:1], "image", spec)
     url = f"{endpoint.rest_url}{request.path}"
+    curl = f"curl -s -H 'Content-Type: {request.content_type}'"
     try:
         # a JSON body is written by the shell from the image, so that the line works for any image
         body = json.loads(request.body)
     except ValueError:
-        return f"curl --data-binary @{image} {url}"
+        return f"{curl} --data-binary @{image} {url}"
     marked = json.dumps(body).replace(_encoded(body), "'\"$(base64 -w0 " + str(image) + ")\"'")
-    return f"curl -d '{marked}' {url}"
+    return f"{curl} -d '{marked}' {url}"
 
 
 def _encoded(body: dict[str, list[object]]) -> str:

@@ -245,8 +245,9 @@ def test_a_port_in_use_is_named(tmp_path, model):
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
 
 
-def test_serve_tells_where_it_listens_and_ends_with_ctrl_c(tmp_path, model):
-    command = [sys.executable, str(HERE / "toy_engine.py"), "answer", "valid", "serve", "--engine", "savedmodel"]
+@pytest.mark.parametrize("engine", ["savedmodel", "torchserve"])
+def test_serve_tells_where_it_listens_and_how_to_ask_and_ends_with_ctrl_c(model, engine):
+    command = [sys.executable, str(HERE / "toy_engine.py"), "answer", "valid", "serve", "--engine", engine]
     process = subprocess.Popen(
         [*command, "--model", str(model), "--replicas", "2"],
         stdout=subprocess.PIPE,

@@ -13,6 +13,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        if "form" in self.headers["Content-Type"]:
+            self.send_error(500)  # as TorchServe does
         wrong = MODE == "wrong"
         self._send(b'{"predictions": [[0.75, 0.25]]}' if wrong else b'{"predictions": [[0.25, 0.75]]}')
 
