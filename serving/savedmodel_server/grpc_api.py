@@ -158,5 +158,6 @@ class GrpcApi:
 
 
 def _model_name(request: Any) -> str:
-    spec = request.tasks[0].model_spec if hasattr(request, "tasks") else request.model_spec
-    return str(spec.name)
+    if not hasattr(request, "tasks"):
+        return str(request.model_spec.name)
+    return str(request.tasks[0].model_spec.name) if request.tasks else ""

@@ -6,6 +6,7 @@ The other methods, which are rare, run on threads.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from serving.savedmodel_server.loop_bridge import LoopBridge
 from serving.savedmodel_server.repository import Lease
 from serving.savedmodel_server.signatures import Array
 
+LOG = logging.getLogger("savedmodel_server")
 _HEALTH_CHECK, _HEALTH_WATCH = (f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch"))
 _SERVING, _NOT_SERVING, _UNKNOWN_SERVICE = 1, 2, 3
 
@@ -179,7 +181,11 @@ def _end_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
     if error is None:
         stream.connection.answer(stream, ran.result())
         return
-    told = error if isinstance(error, RequestError) else RequestError(Code.INTERNAL, "Internal error.")
+    if isinstance(error, RequestError):
+        told = error
+    else:
+        LOG.error("event=bug path=%s", stream.head.path, exc_info=error)
+        told = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
     stream.connection.fail(stream, int(told.code), told.message)
 
 
