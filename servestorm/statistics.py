@@ -25,8 +25,7 @@ def percentile(values: ArrayLike, q: float) -> float | None:
     array = np.asarray(values, dtype=np.float64)
     if array.size < samples_needed(q):
         return None
-    # the tolerance keeps 0.95 * 200 = 190.00000000000003 from becoming rank 191
-    rank = max(0, math.ceil(q * array.size - 1e-9) - 1)
+    rank = max(0, math.ceil(q * array.size) - 1)
     return float(np.partition(array, rank)[rank])
 
 
