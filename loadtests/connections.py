@@ -164,6 +164,7 @@ class Http1Connection(Connection):
         self._job: Job | None = None
         self._heads = [request.head for request in requests]
         self._check, self._turn = owner.check, owner.turn
+        self._body_begins = 0
         self._unsent: memoryview | None = None
         self._parser: ReplyParser | None = None
         self._received = 0
@@ -240,11 +241,11 @@ class Http1Connection(Connection):
 
         It does by itself what `_take_whole`, `_complete` and `assign` do in steps. False where it is another case.
         """
-        end = data.find(b"\r\n\r\n")
-        head = known_heads.get(data[:end])
-        if head is None or head.length != len(data) - end - 4 or head.status != _OK or not head.keep_alive:
+        begin = self._body_begins
+        head = known_heads.get(data[:begin])
+        if head is None or head.length != len(data) - begin or head.status != _OK or not head.keep_alive:
             return False
-        outcome, correct = self._check(job.image, data[end + 4 :])
+        outcome, correct = self._check(job.image, data[begin:])
         if outcome != jobs.OK:
             return False
         job.first_ns = now_ns
@@ -257,18 +258,20 @@ class Http1Connection(Connection):
 
     def _take_whole(self, job: Job, data: bytes, now_ns: int) -> bool:
         """One read holds the whole reply. False where it does not."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
+        begin = data.find(b"\r\n\r\n") + 4
+        if begin < 4:
             return False
         try:
-            head = read_head(data[:end])
+            head = read_head(data[:begin])
         except MalformedReply:
             return False
-        if head.length != len(data) - end - 4 or head.status < _OK:
+        if head.length != len(data) - begin or head.status < _OK:
             return False
+        # The next reply's head is probably as long: known heads are then found without searching.
+        self._body_begins = begin
         job.first_ns = now_ns
         self._received = len(data)
-        self._complete(job, now_ns, head.status, head.keep_alive, data[end + 4 :])
+        self._complete(job, now_ns, head.status, head.keep_alive, data[begin:])
         return True
 
     def _take_part(self, job: Job, data: bytes, now_ns: int) -> None:
@@ -341,6 +344,8 @@ class Http1Connection(Connection):
     def _end_broken(self, now_ns: int, outcome: int, reason: str) -> None:
         job, received = self._job, self._received
         self._job = None
+        if job is not None and self._parser is None:
+            job.first_ns = jobs.NEVER  # a job that goes round in a closed loop has the last reply's
         self.close()
         if job is not None:
             self.owner.ended(job, now_ns, outcome, -1, 0, received, jobs.UNCHECKED, reason)

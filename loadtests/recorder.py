@@ -7,7 +7,6 @@ most a second each are complete in themselves; `merge_parts` makes one file of t
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -46,7 +45,7 @@ SCHEMA: Final = pa.schema(
 _MERGED_ROWS: Final = 65_536
 
 
-def rows_of(chunk: array[int]) -> NDArray[np.int64]:
+def rows_of(chunk: bytes) -> NDArray[np.int64]:
     """A chunk of the generator as an int64 array of (samples, len(ROW)); no copy."""
     return np.frombuffer(chunk, dtype=np.int64).reshape(-1, len(ROW))
 

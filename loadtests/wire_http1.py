@@ -27,17 +27,17 @@ class Head(NamedTuple):
 
 
 known_heads: dict[bytes, Head] = {}
-"""What read_head has parsed, for who reads it without a call; emptied when it grows large."""
+"""What read_head has parsed, by its bytes with the blank line; emptied when it grows large."""
 
 
 def read_head(head: bytes) -> Head:
-    """Parse a status line and headers (without the blank line); equal bytes are parsed once.
+    """Parse a status line and headers, the blank line included; equal bytes are parsed once.
 
     A server repeats the same head for a second at least (its Date header), so the cache answers nearly always.
     """
     known = known_heads.get(head)
     if known is None:
-        known = _parse_head(head)
+        known = _parse_head(head[:-4])
         if len(known_heads) >= _CACHE_LIMIT:
             known_heads.clear()
         known_heads[head] = known
@@ -100,7 +100,7 @@ class ReplyParser:
                 if len(self._buffer) > MAX_HEAD_BYTES:
                     raise MalformedReply("headers over 64 KiB")
                 return False
-            self.head = read_head(bytes(self._buffer[:end]))
+            self.head = read_head(bytes(self._buffer[: end + 4]))
             del self._buffer[: end + 4]
             self._in_body = not 100 <= self.head.status < 200
         return self._feed_body()

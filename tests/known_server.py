@@ -125,6 +125,8 @@ class KnownServer:
             return
         due_ns = self._due(now_ns)
         self.truth.extend((now_ns, due_ns))
+        if self.options.silent_after and len(self.truth) > 2 * self.options.silent_after:
+            return
         if self.immediate:
             self._answer(connection)
             return
@@ -200,6 +202,7 @@ def main():
     for name in ("fixed-ms", "exponential-ms", "queue-ms", "stall-every", "stall-for"):
         parser.add_argument(f"--{name}", type=float, default=0.0)
     parser.add_argument("--misbehave", default="")
+    parser.add_argument("--silent-after", type=int, default=0, help="answer so many requests, then none")
     parser.add_argument("--seed", type=int, default=0)
     server = KnownServer(parser.parse_args())
     print(server.port, server.start_ns, flush=True)

@@ -101,6 +101,8 @@ def test_each_failure_has_a_name_and_the_load_still_ends(misbehave, outcome, rea
     with known_server("--misbehave", misbehave) as port:
         samples, generator = run(http_target(port), asked)
     assert set(outcomes(samples)) == {outcome}
+    if outcome in ("timeout", "connection_error"):
+        assert (samples["first_byte_ns"] == jobs.NEVER).all()
     assert any(name.startswith(reason) for name in generator.reasons)
 
 
@@ -110,6 +112,16 @@ def test_a_server_that_is_not_there_is_a_named_failure_of_every_request():
         samples, generator = run(http_target(unused.getsockname()[1]), load(EVERY_5_MS[:20]))
     assert outcomes(samples) == {"connection_error": 20}
     assert generator.reasons["connection refused"] == 20
+
+
+def test_a_reply_that_never_comes_has_no_first_byte_although_the_one_before_had():
+    with known_server("--fixed-ms", 1, "--silent-after", 20) as port:
+        samples, _ = run(http_target(port), load([], timeout_s=0.3, closed_loop=1, duration_s=0.5))
+    assert outcomes(samples)["ok"] == 20
+    timed_out = samples["outcome"] == jobs.TIMEOUT
+    assert timed_out.any()
+    assert (samples["first_byte_ns"][timed_out] == jobs.NEVER).all()
+    assert (samples["first_byte_ns"][~timed_out] > 0).all()
 
 
 def test_a_wrong_answer_is_recorded_as_wrong():

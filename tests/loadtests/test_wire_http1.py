@@ -54,7 +54,7 @@ def test_a_reply_that_is_cut_short_does_not_end_with_its_connection(reply):
     ],
 )
 def test_the_head_says_how_long_the_body_is_and_whether_the_connection_stays(head, length, keep_alive):
-    found = read_head(head)
+    found = read_head(head + b"\r\n\r\n")
     assert (found.length, found.keep_alive) == (length, keep_alive)
 
 
