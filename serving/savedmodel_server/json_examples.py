@@ -87,7 +87,7 @@ def _kind_and_value(name: str, item: Any) -> tuple[str, Any]:
     if type(item) is float:
         return "float_list", item
     if type(item) is str:
-        return "bytes_list", item.encode("utf-8", "surrogatepass")
+        return "bytes_list", item.encode()
     if is_base64(item):
         return "bytes_list", decode_base64(item["b64"])
     raise _unexpected(name, item)

@@ -27,6 +27,7 @@ MAX_RANK = 64
 _SHOWN_CHARS = 256
 _JSON_DTYPES = frozenset((1, 2, 3, 4, 5, 6, DT_STRING, 9, DT_BOOL, 22, 23))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKETS = bytes(c for c in range(256) if c not in b"[]{}")
 
 
@@ -59,10 +60,14 @@ def _read_leniently(body: bytes) -> Any:
         raise invalid(f"JSON Parse error: nested deeper than {MAX_DEPTH} levels")
     try:
         document, _ = _DECODER.raw_decode(body.decode("utf-8-sig").lstrip(" \t\r\n"))
+        if _SURROGATE.search(body):
+            json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except UnicodeDecodeError as error:
         raise invalid(f"JSON Parse error: not UTF-8 at offset: {error.start}") from None
+    except UnicodeEncodeError:
+        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from None
     return document
@@ -180,7 +185,7 @@ def _strings(leaves: list[Any]) -> Array:
     array = np.empty(len(leaves), object)
     for i, leaf in enumerate(leaves):
         if type(leaf) is str:
-            array[i] = leaf.encode("utf-8", "surrogatepass")
+            array[i] = leaf.encode()
         elif is_base64(leaf):
             array[i] = decode_base64(leaf["b64"])
         elif type(leaf) is dict:

@@ -121,6 +121,8 @@ def test_what_follows_the_document_is_ignored_as_tensorflow_serving_does():
         (b'{"instances": [1e999]}', "too big"),
         (b'{"instances": ' + b"[" * 500_000, "nested deeper"),
         (b"\xff\xfe{", "JSON Parse error"),
+        (b'{"instances": ["\\ud800"]}', "surrogate"),
+        (b'{"signature_name": "\\uDC00", "instances": [1]}', "surrogate"),
         (b"{}", "Missing 'inputs' or 'instances' key"),
         (b'{"instances": [], "inputs": []}', "only one of"),
         (b'{"instances": 1}', "to be an list/array"),
