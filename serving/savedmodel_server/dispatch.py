@@ -18,6 +18,7 @@ import numpy as np
 
 from serving.savedmodel_server.batching import BatchingParameters
 from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.servable import Servable
 from serving.savedmodel_server.signatures import Array, Signature
 
@@ -34,7 +35,7 @@ def row_count(arrays: Sequence[Array]) -> int:
 class Call:
     """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
 
-    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature")
+    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Call:
         self.error: RequestError | None = None
         self.micros = 0.0
         """Inside TensorFlow."""
+        self.since_ns = time.perf_counter_ns()
 
 
 @dataclass(eq=False)
@@ -67,8 +69,9 @@ class _Lane:
 class Dispatcher:
     """Runs calls on threads of its own; safe from any thread."""
 
-    def __init__(self, threads: int, batching: BatchingParameters | None) -> None:
+    def __init__(self, threads: int, batching: BatchingParameters | None, metrics: Metrics) -> None:
         self._batching = batching or BatchingParameters()
+        self._metrics = metrics
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
         self._lanes: dict[object, _Lane] = {}
@@ -143,6 +146,10 @@ class Dispatcher:
     def _run(self, lane: _Lane | None, calls: list[Call]) -> tuple[_Lane | None, list[Call]] | None:
         """Run and answer these; returns what this thread shall run next."""
         begin_ns = time.perf_counter_ns()
+        if lane is not None:
+            waited_us = (begin_ns - calls[0].since_ns) / 1000
+            self._metrics.queuing_latency.observe((self._batching.thread_pool_name,), waited_us)
+            self._metrics.wrapped_run_count.add(())
         if calls[0].error is None:
             _run_together(calls) if len(calls) > 1 else _run_one(calls[0])
         micros = (time.perf_counter_ns() - begin_ns) / 1000

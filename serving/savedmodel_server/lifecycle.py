@@ -64,7 +64,7 @@ class Server:
         from serving.savedmodel_server.inference import Inference  # imports tensorflow
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
-        self._dispatcher = Dispatcher(self._flags.rest_threads, self._batching)
+        self._dispatcher = Dispatcher(self._flags.rest_threads, self._batching, self._metrics)
         self._inference = Inference(
             self._metrics,
             self._dispatcher,

@@ -7,7 +7,7 @@ within about 10 %.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 FINE_BUCKETS_US = tuple(round(10 * 2 ** (i / 4), 1) for i in range(97))
@@ -40,19 +40,6 @@ class Counter:
         """Samples in Prometheus text."""
         for labels, value in sorted(self._values.copy().items()):
             yield f"{self.name}{_braces(self.labels, labels)} {value:g}"
-
-
-class Gauge:
-    """A number read when the page is drawn."""
-
-    kind = "gauge"
-
-    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        self.name, self.help, self._read = name, help_text, read
-
-    def lines(self) -> Iterable[str]:
-        """Samples in Prometheus text."""
-        yield f"{self.name} {self._read():g}"
 
 
 class _Child:
@@ -133,14 +120,15 @@ class Metrics:
         self.load_attempts = Counter(
             ":tensorflow:cc:saved_model:load_attempt_count", "Loads.", ("model_path", "status")
         )
-        self._all: list[Counter | Gauge | Histogram] = [
-            self.request_count, self.request_latency, self.runtime_latency, self.example_counts,
-            self.example_count_total, self.warmup_latency, self.load_latency, self.load_attempts,
-        ]  # fmt: skip
-
-    def add(self, metric: Counter | Gauge | Histogram) -> None:
-        """Show one more metric on the page."""
-        self._all.append(metric)
+        batching = f"{prefix}batching_session:"
+        self.queuing_latency = Histogram(
+            f"{batching}queuing_latency",
+            "Wall time before a batch task starts, microseconds.",
+            ("thread_pool_name",),
+            FINE_BUCKETS_US,
+        )
+        self.wrapped_run_count = Counter(f"{batching}wrapped_run_count", "Batch tasks run.", ())
+        self._all: list[Counter | Histogram] = [m for m in vars(self).values() if isinstance(m, Counter | Histogram)]
 
     def page(self) -> bytes:
         """The page that Prometheus scrapes."""

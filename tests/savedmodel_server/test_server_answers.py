@@ -102,6 +102,11 @@ def test_sigterm_ends_with_code_0_and_a_batching_server_answers(zoo, tmp_path, b
         server.wait_ready("half_plus_two")
         url = f"{server.url}/v1/models/half_plus_two:predict"
         assert requests.post(url, json={"instances": [1.0, 2.0]}, timeout=20).json() == {"predictions": [2.5, 3.0]}
+        page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=20).text
+        assert (
+            ':tensorflow:serving:batching_session:queuing_latency_count{thread_pool_name="batch_threads"} 1' in page
+        ) == batching
+        assert ":tensorflow:cc:saved_model:load_latency{" in page
     finally:
         code = server.stop()
     assert code == 0
