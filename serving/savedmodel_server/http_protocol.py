@@ -54,11 +54,14 @@ class PredictProtocol(HttpToolsProtocol):
         self._reading = False
         self._in_head = True
         self._head_bytes = 0
+        self._messages = 0
 
     def data_received(self, data: bytes) -> None:
         """Parse, and bound the head, which the parser itself does not."""
+        in_head, messages = self._in_head, self._messages
         super().data_received(data)
-        if self._in_head:
+        # What ended a request is its body; only bytes that began in a head and did not end it are a head's.
+        if in_head and self._in_head and messages == self._messages:
             self._head_bytes += len(data)
             if self._head_bytes > LARGEST_HEAD_BYTES:
                 self._refuse(431, "The request's head is too large.")
@@ -108,6 +111,7 @@ class PredictProtocol(HttpToolsProtocol):
         self._since = None
         self._reading = False
         self._in_head = True
+        self._messages += 1
         target = self._target
         if target is None:
             super().on_message_complete()

@@ -40,7 +40,8 @@ def spec(served_model) -> PayloadSpec:
     return payload_spec(served_model.manifest)
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+# Of the module, not of the session: the tests that come later look for processes that were left.
+@pytest.fixture(scope="module", params=ENGINES)
 def engine_name(request) -> str:
     """Each engine that can run here; the others are skipped with what they lack."""
     try:
@@ -50,7 +51,7 @@ def engine_name(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployed(engine_name, served_model, tmp_path_factory) -> Iterator[tuple[ProcessDeployment, EventLog]]:
     """Two ready replicas of the engine, and what happened to them."""
     events = EventLog()
