@@ -23,6 +23,8 @@ for package in (loadtests, models, serving, servestorm):
     assert importlib.resources.files(package).joinpath("py.typed").is_file(), f"{package.__name__} lost its py.typed"
 images = list(importlib.resources.files(loadtests).joinpath("bundled_digits").iterdir())
 assert len(images) == 32, f"the wheel carries {len(images)} bundled digits instead of 32"
+for name in ("report.html.j2", "report.css"):
+    assert importlib.resources.files(servestorm).joinpath(name).is_file(), f"the wheel lost servestorm/{name}"
 assert importlib.metadata.version("servestorm") == servestorm.__version__
 PY
 "$work/venv/bin/servestorm" --help > /dev/null
