@@ -197,6 +197,7 @@ class WorkerDrive(Drive):
                 "error_details": dict(ending.error_details),
                 "cpu_share": ending.cpu_share,
                 "stopped_early": ending.stopped_early,
+                "kept_awake": ending.kept_awake,
             },
         )
 
@@ -274,7 +275,9 @@ class MasterDrive(Drive):
 
     def take_ending(self, data: dict[str, Any]) -> None:
         """A worker has done its share."""
-        self._endings[data["worker"]] = Ending(data["error_details"], data["cpu_share"], data["stopped_early"])
+        self._endings[data["worker"]] = Ending(
+            data["error_details"], data["cpu_share"], data["stopped_early"], data["kept_awake"]
+        )
 
     def take_refusal(self, data: dict[str, Any]) -> None:
         """A worker cannot do its share, so nobody should."""

@@ -37,6 +37,9 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--max-in-flight", int, 1000, "requests under way at once; arrivals over it are dropped and counted"),
         Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
         Option("--closed-loop", int, 0, "keep this many requests under way instead of a schedule (0: open loop)"),
+        Option(
+            "--keep-awake", ("auto", "on", "off"), "auto", "spin at idle priority; auto: on a virtual machine's core"
+        ),
         Option("--timeout", float, 10.0, "seconds before a request is given up"),
         Option("--out", str, "", "folder for samples.parquet and summary.json", True),
         Option("--metrics-port", int, 0, "Prometheus port of the generator on 127.0.0.1 (0: none)"),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests import arrivals, jobs
 from loadtests.generator import ROW, Generator, Load, Target
+from loadtests.keep_awake import KeptAwake, worth_it
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.recorder import SampleWriter, rows_of
 from loadtests.summary import SUMMARY, RunFacts, Summary, summarise
@@ -28,6 +29,7 @@ from loadtests.targets import build_target
 
 Rows = NDArray[np.int64]
 _NS = 1_000_000_000
+KEPT_AWAKE = "a process of idle priority kept the generator's core awake (--keep-awake)"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Ending:
     cpu_share: float | None
     """CPU seconds a second of the process, warm-up left out."""
     stopped_early: bool
+    kept_awake: bool = False
+    """True where a process of idle priority kept the core awake."""
 
 
 class Session:
@@ -120,9 +124,13 @@ class Session:
         self.generator = Generator(prepared.target, prepared.load, start_at_ns)
         self._cpu_at_warm: tuple[float, int] | None = None
         self._stopped_early = False
+        self._wanted_awake = prepared.options.keep_awake
+        self._kept_awake: KeptAwake | None = None
 
     def start(self) -> None:
         """Begin on the generator's thread."""
+        if self._wanted_awake == "on" or (self._wanted_awake == "auto" and worth_it()):
+            self._kept_awake = KeptAwake()
         self.generator.start()
 
     def poll(self) -> bool:
@@ -146,11 +154,13 @@ class Session:
 
     def ending(self) -> Ending:
         """To be asked once poll() was False, or when no more is waited for."""
+        if self._kept_awake:
+            self._kept_awake.close()
         share = None
         if self._cpu_at_warm is not None:
             cpu_s, at_ns = self._cpu_at_warm
             share = (_cpu_s() - cpu_s) / max((time.monotonic_ns() - at_ns) / 1e9, 1e-9)
-        return Ending(dict(self.generator.reasons), share, self._stopped_early)
+        return Ending(dict(self.generator.reasons), share, self._stopped_early, self._kept_awake is not None)
 
 
 class Collector:
@@ -209,6 +219,7 @@ class Collector:
             error_details=details,
             answers="checked" if self._prepared.target.checked else "unchecked",
             faults=faults,
+            notes=[KEPT_AWAKE] if any(ending.kept_awake for ending in endings) else [],
         )
         summary = summarise(samples, facts)
         (samples.parent / SUMMARY).write_text(summary.model_dump_json(indent=2) + "\n")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import requests
@@ -77,6 +78,33 @@ def test_bundled_digits_are_sent_where_no_manifest_is_named(tmp_path):
         _, output = locust("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
     summary = summary_in(tmp_path)
     assert (summary["answers"], summary["ok"]) == ("unchecked", 50), output
+
+
+@pytest.mark.parametrize("wanted", ["on", "off"])
+def test_the_core_is_kept_awake_only_while_the_load_runs_and_the_summary_says_so(wanted, tmp_path):
+    with known_server("--fixed-ms", 1) as port:
+        arguments = ["--engine", "http", "--duration", 3, "--warmup", 0, "--keep-awake", wanted, "--out", tmp_path]
+        process = start("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+        while not list((tmp_path / "samples.parts").glob("*.parquet")):
+            assert process.poll() is None, process.stdout.read()
+        spinning = [c for c in psutil.Process(process.pid).children() if "SCHED_IDLE" in " ".join(c.cmdline())]
+        process.communicate(timeout=30)
+    assert len(spinning) == (wanted == "on")
+    assert not any(child.is_running() for child in spinning)
+    assert any("idle priority" in note for note in summary_in(tmp_path)["notes"]) == (wanted == "on")
+
+
+def test_what_keeps_the_core_awake_does_not_outlive_a_killed_load(tmp_path):
+    with known_server("--fixed-ms", 1) as port:
+        arguments = ["--engine", "http", "--duration", 60, "--warmup", 0, "--keep-awake", "on", "--out", tmp_path]
+        process = start("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+        while not list((tmp_path / "samples.parts").glob("*.parquet")):
+            assert process.poll() is None, process.stdout.read()
+        (spinning,) = psutil.Process(process.pid).children()
+        process.kill()
+        process.communicate()
+    psutil.wait_procs([spinning], timeout=30)
+    assert not spinning.is_running()
 
 
 def test_sigint_keeps_what_was_measured_and_says_that_it_stopped_early(tmp_path):
