@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,8 @@ SUMMARY: Final = "summary.json"
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 _NS_PER_MS: Final = 1e6
 _CONFIDENCE: Final = 0.99
+
+_GENERATOR: Final = "the generator"
 
 MAX_LAG_MS: Final = 1.0
 MAX_LAG_SHARE: Final = 0.05
@@ -181,6 +183,11 @@ def summarise(samples: Path, facts: RunFacts) -> Summary:
     return draft.model_copy(update={"valid": not reasons, "reasons": reasons})
 
 
+def generator_at_fault(reasons: Sequence[str]) -> bool:
+    """True where a load is INVALID for nothing but the generator's own health: another try is as good."""
+    return bool(reasons) and all(reason.startswith(_GENERATOR) for reason in reasons)
+
+
 def doubts(summary: Summary) -> list[str]:
     """Why a load must not be believed, a sentence each."""
     reasons = []
@@ -193,9 +200,9 @@ def doubts(summary: Summary) -> list[str]:
     if (lag := summary.lag_ms.p99) is not None and summary.loop == "open":
         limit = max(MAX_LAG_MS, MAX_LAG_SHARE * (summary.latency_ms.p50 or 0))
         if lag > limit:
-            reasons.append(f"the generator sent late: p99 lag {lag:.2f} ms, over {limit:.2f} ms")
+            reasons.append(f"{_GENERATOR} sent late: p99 lag {lag:.2f} ms, over {limit:.2f} ms")
     if summary.cpu_share is not None and summary.cpu_share > MAX_CPU_SHARE and summary.loop == "open":
-        reasons.append(f"the generator was busy: {summary.cpu_share:.0%} of a core, over {MAX_CPU_SHARE:.0%}")
+        reasons.append(f"{_GENERATOR} was busy: {summary.cpu_share:.0%} of a core, over {MAX_CPU_SHARE:.0%}")
     if summary.offered_rate and summary.achieved_rate is not None:
         deviation = abs(summary.achieved_rate - summary.offered_rate) / summary.offered_rate
         if deviation > MAX_RATE_DEVIATION:

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.summary import SUMMARY, generator_at_fault
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.cells import Cell
 from servestorm.cores import Cores
 from servestorm.generator import Generator, GeneratorError, drive, length_s
 from servestorm.plan import Plan
 from servestorm.scrape import Scraper, table_bytes
-from servestorm.store import now, write_bytes, write_json, write_text
+from servestorm.store import ATTEMPT, now, read_json, write_bytes, write_json, write_text
 from serving.deployment import Backend, Batching, Budget, Deployment, Engine, EventLog, Use
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
@@ -127,10 +128,22 @@ def _first_answer(bench: Bench, cell: Cell, deployment: Deployment, events: Even
 
 
 def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
+    """Offer the load; again, up to the plan's number of tries, where only the generator's own health was at fault."""
+    bench.scraper.watch(cell.id, deployment.endpoints)
+    try:
+        for attempt in range(1, bench.plan.load_attempts + 1):
+            _attempt(bench, cell, deployment, events, folder)
+            if attempt == bench.plan.load_attempts or not generator_at_fault(read_json(folder / SUMMARY)["reasons"]):
+                break
+            _set_aside(folder, attempt)
+    finally:
+        write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+
+
+def _attempt(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
     command = bench.generator.command(bench.plan, cell, deployment.endpoints, bench.model.path / MANIFEST_NAME, folder)
     write_json(folder / "generator.json", command)
     used = {"ready": _use(deployment.use())}
-    bench.scraper.watch(cell.id, deployment.endpoints)
     events.add("load_started")
     try:
         limit_s = length_s(bench.plan, cell) + bench.plan.timeouts.generator_s
@@ -139,7 +152,15 @@ def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, fo
         events.add("load_ended")
         used["end"] = _use(deployment.use())
         write_json(folder / "use.json", used)
-        write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+
+
+def _set_aside(folder: Path, attempt: int) -> None:
+    """Keep what an INVALID try left, beside the try that counts."""
+    aside = folder / f"{ATTEMPT}{attempt}"
+    aside.mkdir()
+    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "use.json"):
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
 
 
 def _use(use: Use) -> dict[str, Any]:

@@ -119,6 +119,9 @@ class Plan(_Strict):
     )
     images_per_request: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, description="images")
     repetitions: Count = Field(default=3, description="runs of steady and bursty load for each engine")
+    load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=1, description="tries of a load whose only fault is that the generator was late or busy; all are kept"
+    )
     cold_starts: Annotated[int, Field(ge=0, le=1000)] = Field(default=5, description="cold starts of each engine")
     steady: Steady | None = Field(default=None, description="steady load; empty: none")
     bursty: Bursty | None = Field(default=None, description="bursty load; empty: none")

@@ -126,6 +126,11 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     planned = len(record.study["cells"])
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
+    if repeats := sum(cell.repeats for cell in record.cells):
+        notes.append(
+            f"{repeats} tries of a load are INVALID for no other reason than that the generator was late or busy; they "
+            "were repeated on the same servers, and are kept beside the tries that count."
+        )
     if invalid := sum(run.valid is False for run in runs):
         notes.append(
             f"{invalid} of {planned} runs are INVALID, for the reasons below, and left out of the numbers; where no "

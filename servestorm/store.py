@@ -24,6 +24,8 @@ from typing import Any, Literal
 from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 1
+ATTEMPT = "attempt-"
+"""Folders in a cell's folder that hold what INVALID tries of its load left."""
 State = Literal["running", "complete", "interrupted", "failed"]
 
 
@@ -105,6 +107,11 @@ class CellRecord:
     """use.json: what the servers had used when ready and at the end."""
     summary: dict[str, Any] | None
     """summary.json of the load generator."""
+
+    @property
+    def repeats(self) -> int:
+        """How often the load was offered again, because the generator had not kept its schedule."""
+        return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
 
     @property
     def samples_path(self) -> Path | None:

@@ -99,6 +99,23 @@ def test_scaling_hands_every_replica_to_the_generator(whole):
     assert command[command.index("--closed-loop") + 1] == "4"
 
 
+def test_a_load_of_a_late_generator_is_tried_again_and_every_try_is_kept(study):
+    path = study(generator="late-once", engines=["savedmodel"], repetitions=1, load_attempts=2).carry_out()
+    record = read_run(path)
+    loads = [cell for cell in record.cells if cell.summary]
+    assert loads
+    assert all(cell.summary["valid"] and cell.repeats == 1 for cell in loads)
+    assert all((cell.path / "attempt-1" / "samples.parquet").is_file() for cell in loads)
+    assert any(f"{len(loads)} tries of a load are INVALID" in note for note in compute(record).notes)
+
+
+def test_a_load_is_tried_no_oftener_than_the_plan_says(study):
+    path = study(generator="invalid", engines=["savedmodel"], repetitions=1, load_attempts=3).carry_out()
+    loads = [cell for cell in read_run(path).cells if cell.summary]
+    assert [cell.repeats for cell in loads] == [2] * len(loads)
+    assert not any(cell.summary["valid"] for cell in loads)
+
+
 def test_invalid_runs_are_kept_and_the_question_stays_open(study):
     path = study(generator="invalid", engines=["savedmodel"], repetitions=1).carry_out()
     results = compute(read_run(path))

@@ -1,6 +1,7 @@
 """A load generator that sends nothing and writes what the real one would: toy_locust.py MODE steady.py OPTIONS...
 
-Modes: valid, invalid, hang (until it is ended), refuse (exit code 2), crash (no summary), nospace (exit code 3).
+Modes: valid, invalid, late-once (invalid the first time in a folder), hang (until it is ended), refuse (exit code 2),
+crash (no summary), nospace (exit code 3).
 """
 
 import json
@@ -40,6 +41,7 @@ table = {
     "warmup": np.zeros(count, bool),
 }
 pq.write_table(pa.table(table), out / "samples.parquet")
-reasons = ["the generator sent late"] if MODE == "invalid" else []
+late = MODE == "invalid" or (MODE == "late-once" and not list(out.glob("attempt-*")))
+reasons = ["the generator sent late"] if late else []
 (out / "summary.json").write_text(json.dumps({"valid": not reasons, "reasons": reasons}))
 sys.exit(4 if reasons else 0)
