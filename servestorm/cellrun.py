@@ -82,12 +82,14 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
     try:
         with _deployment(bench, cell, workdir, events, folder) as deployment:
-            deployment.wait_ready(bench.plan.timeouts.ready_s)
-            _first_answer(bench, cell, deployment, events)
-            if cell.scenario == "coldstart":
+            if cell.scenario == "coldstart":  # nobody scrapes a server whose start is timed
+                _ready(bench, cell, deployment, events)
                 write_json(folder / "use.json", {"start": _use(deployment.use())})
             else:
-                _load(bench, cell, deployment, events, folder)
+                with _scraped(bench, cell, deployment, folder):
+                    _ready(bench, cell, deployment, events)
+                    bench.scraper.wait_first(cell.id, len(deployment.endpoints))
+                    _load(bench, cell, deployment, events, folder)
     finally:
         write_json(folder / "events.json", [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
@@ -114,8 +116,9 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
             write_text(folder / "server.log", deployment.logs(200) + "\n")
 
 
-def _first_answer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> None:
-    """Every replica must give a right answer before anything is measured on it."""
+def _ready(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> None:
+    """Ready by its own word; then every replica must give a right answer before anything is measured on it."""
+    deployment.wait_ready(bench.plan.timeouts.ready_s)
     for endpoint in deployment.endpoints:
         t_ns = first_answer(
             endpoint,
@@ -127,17 +130,23 @@ def _first_answer(bench: Bench, cell: Cell, deployment: Deployment, events: Even
         events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
 
 
-def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
-    """Offer the load; again, up to the plan's number of tries, where only the generator's own health was at fault."""
+@contextmanager
+def _scraped(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> Iterator[None]:
+    """The servers' metrics are read from now on, and kept when the block ends."""
     bench.scraper.watch(cell.id, deployment.endpoints)
     try:
-        for attempt in range(1, bench.plan.load_attempts + 1):
-            _attempt(bench, cell, deployment, events, folder)
-            if attempt == bench.plan.load_attempts or not generator_at_fault(read_json(folder / SUMMARY)["reasons"]):
-                break
-            _set_aside(folder, attempt)
+        yield
     finally:
         write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+
+
+def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
+    """Offer the load; again, up to the plan's number of tries, where only the generator's own health was at fault."""
+    for attempt in range(1, bench.plan.load_attempts + 1):
+        _attempt(bench, cell, deployment, events, folder)
+        if attempt == bench.plan.load_attempts or not generator_at_fault(read_json(folder / SUMMARY)["reasons"]):
+            break
+        _set_aside(folder, attempt)
 
 
 def _attempt(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:

@@ -27,6 +27,7 @@ from serving.orphans import scratch_folder
 from serving.ports import free_ports
 
 INTERVAL_S = 1.0
+NOTICED_S = 8.0  # Prometheus looks at its list of targets every 5 s, whatever its file says
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Scraper(Protocol):
 
     def watch(self, cell: str, endpoints: Sequence[Endpoint]) -> None:
         """Begin to scrape these endpoints for the cell."""
+
+    def wait_first(self, cell: str, replicas: int) -> None:
+        """Return when so many endpoints have been read once, or after some seconds: metrics hold up no load."""
 
     def collect(self, cell: str) -> list[Point]:
         """End the scraping and give everything of this cell; empty where nothing could be read."""
@@ -106,6 +110,9 @@ class BuiltIn:
         self._thread = threading.Thread(target=self._loop, args=arguments, name=f"scrape {cell}", daemon=True)
         self._thread.start()
 
+    def wait_first(self, cell: str, replicas: int) -> None:
+        """Return at once: this scraper began when it was told to."""
+
     def collect(self, cell: str) -> list[Point]:
         """End the scraping and give what was read."""
         self.close()
@@ -163,6 +170,20 @@ class Prometheus:
     def watch(self, cell: str, endpoints: Sequence[Endpoint]) -> None:
         """Hand the endpoints over as targets, labelled with the cell."""
         self._targets([_target(cell, endpoint) for endpoint in endpoints])
+
+    def wait_first(self, cell: str, replicas: int) -> None:
+        """Ask until the cell's replicas count as up, for at most NOTICED_S."""
+        query = urllib.parse.urlencode({"query": f'count(up{{cell="{cell}"}} == 1)'})
+        end = time.monotonic() + NOTICED_S
+        while time.monotonic() < end and self._number(query) < replicas:
+            time.sleep(0.2)
+
+    def _number(self, query: str) -> float:
+        try:
+            result = json.loads(_get(f"{self._url}/api/v1/query?{query}", timeout_s=1))["data"]["result"]
+            return float(result[0]["value"][1]) if result else 0.0
+        except (OSError, ValueError, KeyError):
+            return 0.0
 
     def collect(self, cell: str) -> list[Point]:
         """Ask for the raw samples of the cell's series, and end its scraping."""

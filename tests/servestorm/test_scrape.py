@@ -83,6 +83,15 @@ def test_prometheus_gives_the_same_points_and_ends(endpoint):
     assert "prometheus" not in names
 
 
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_after_the_first_scrape_was_awaited_there_are_points(endpoint):
+    target, _ = endpoint
+    with open_scraper() as scraper:
+        scraper.watch("cell", [target])
+        scraper.wait_first("cell", replicas=1)
+        assert values(scraper.collect("cell")) == EXPECTED
+
+
 def test_without_prometheus_the_built_in_scraper_stands_in(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with open_scraper() as scraper:
