@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from toy_engine import HERE, toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import runner
+from servestorm import runner, scrape
 from servestorm.errors import StudyError
 from servestorm.plan import parse_plan
 from servestorm.results import compute
@@ -23,6 +23,14 @@ from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
 
 WAIT_S = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_in_scraper():
+    """The stand-in servers have no metrics, for whose first reading a Prometheus would wait; it has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scrape, "_start_prometheus", lambda *_: None)
+        yield
 
 
 @pytest.fixture

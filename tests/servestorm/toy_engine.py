@@ -98,8 +98,9 @@ if __name__ == "__main__":
     import functools
 
     import servestorm.verbs.serve
-    from servestorm import cli, runner
+    from servestorm import cli, runner, scrape
 
+    scrape._start_prometheus = lambda *_: None  # these servers have no metrics for it to wait for
     runner.ENGINES = servestorm.verbs.serve.ENGINES = toy_engines(sys.argv[1])
     runner.Study = functools.partial(runner.Study, generator=toy_generator(sys.argv[2]))
     sys.exit(cli.main(sys.argv[3:]))
