@@ -27,7 +27,7 @@ WAIT_S = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def built_in_scraper():
-    """The stand-in servers have no metrics, for whose first reading a Prometheus would wait; it has tests of its own."""
+    """The stand-in servers have no metrics, for which a Prometheus would wait; it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scrape, "_start_prometheus", lambda *_: None)
         yield
