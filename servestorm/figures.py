@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from loadtests.summary import samples_needed
 from servestorm.measures import Run
-from servestorm.samples import Samples
-from servestorm.statistics import percentile
+from servestorm.samples import Samples, pooled_ms
+from servestorm.statistics import nearest_rank, percentile
 
 MOST_BINS, FEWEST_BINS = 60, 6
 BINS_WITH_MEDIAN = 0.9
-BIN_WIDTHS_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)
+FEWEST = samples_needed(0.5)
+"""Answers that a bin needs for a median."""
+BIN_WIDTHS_NS = tuple(int(s * 1e9) for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600))
 # shares 1 - 10^-x: evenly spaced on the spectrum's axis, from the median to 99.99 %
 SPECTRUM = tuple(1 - 10 ** -(math.log10(2) + step * 0.05) for step in range(75))
 
@@ -42,39 +44,54 @@ def _belongs(run: Run, scenario: str, engine: str) -> bool:
 def _over_time(groups: dict[str, list[Samples]]) -> dict[str, Any]:
     """Bins of one width: the offered rate, and each engine's median and slowest answer of all its runs together."""
     everything = [sample for group in groups.values() for sample in group]
-    end_s = max((float(sample.scheduled_s.max()) for sample in everything if sample.ok.size), default=0.0)
-    width_s = _bin_width_s(groups, end_s)
-    bins = max(1, math.ceil(end_s / width_s + 1e-9))
-    edges = np.arange(bins + 1, dtype=np.float64) * float(width_s)
-    offered = [np.histogram(sample.scheduled_s, edges)[0] for sample in everything]
+    end_ns = max((int(sample.scheduled_ns.max()) for sample in everything if sample.ok.size), default=0)
+    width_ns = _bin_width_ns(groups, end_ns)
+    bins = end_ns // width_ns + 1
+    begins_s = np.arange(bins) * (width_ns / 1e9)
+    offered = [_counts(sample.scheduled_ns, width_ns, bins) for sample in everything]
     # the last bin may be cut short by the end of the load
-    lengths = np.minimum(edges[1:], max(end_s, width_s * 0.5)) - edges[:-1]
+    lengths_s = np.minimum(begins_s + width_ns / 1e9, max(end_ns, width_ns // 2) / 1e9) - begins_s
     return {
-        "bin_s": width_s,
-        "t_s": [round(float(t), 3) for t in edges[:-1]],
-        "offered_per_s": [float(rate) for rate in np.mean(offered, axis=0) / np.maximum(lengths, 1e-3)],
-        "engines": {engine: _binned(group, edges) for engine, group in groups.items()},
+        "bin_s": width_ns / 1e9,
+        "t_s": [round(float(t), 3) for t in begins_s],
+        "offered_per_s": [float(rate) for rate in np.mean(offered, axis=0) / np.maximum(lengths_s, 1e-3)],
+        "engines": {engine: _binned(group, width_ns, bins) for engine, group in groups.items()},
     }
 
 
-def _bin_width_s(groups: dict[str, list[Samples]], end_s: float) -> float:
+def _counts(times_ns: NDArray[np.int64], width_ns: int, bins: int) -> NDArray[np.int64]:
+    return np.bincount(times_ns // width_ns, minlength=bins)
+
+
+def _bin_width_ns(groups: dict[str, list[Samples]], end_ns: int) -> int:
     """The narrowest width with few enough bins of which nearly all have a median, as long as some bins remain."""
-    widths = [width for width in BIN_WIDTHS_S if end_s / width <= MOST_BINS] or [BIN_WIDTHS_S[-1]]
+    widths = [width for width in BIN_WIDTHS_NS if end_ns <= MOST_BINS * width] or [BIN_WIDTHS_NS[-1]]
+    step = math.gcd(*widths)
+    # counted once, by what every width is a multiple of
+    fine = [
+        sum(_counts(sample.scheduled_ns[sample.ok], step, end_ns // step + 1) for sample in group)
+        for group in groups.values()
+        if group
+    ]
     for width in widths:
-        edges = np.arange(math.ceil(end_s / width + 1e-9) + 1) * width
-        counts = [sum(np.histogram(s.scheduled_s[s.ok], edges)[0] for s in group) for group in groups.values() if group]
-        if np.mean(np.concatenate(counts) >= samples_needed(0.5)) >= BINS_WITH_MEDIAN:
+        if np.mean(np.concatenate([_merged(counts, width // step) for counts in fine]) >= FEWEST) >= BINS_WITH_MEDIAN:
             return width
-    return max((width for width in widths if math.ceil(end_s / width) >= FEWEST_BINS), default=widths[0])
+    return max((width for width in widths if math.ceil(end_ns / width) >= FEWEST_BINS), default=widths[0])
 
 
-def _binned(group: list[Samples], edges: NDArray[np.floating[Any]]) -> dict[str, list[float | None]]:
+def _merged(counts: NDArray[np.int64], times: int) -> NDArray[np.int64]:
+    return np.add.reduceat(counts, np.arange(0, counts.size, times))
+
+
+def _binned(group: list[Samples], width_ns: int, bins: int) -> dict[str, list[float | None]]:
     if not group:
-        return {"median_ms": [None] * (len(edges) - 1), "slowest_ms": [None] * (len(edges) - 1)}
-    times = np.concatenate([sample.scheduled_s[sample.ok] for sample in group])
+        return {"median_ms": [None] * bins, "slowest_ms": [None] * bins}
+    place = np.concatenate([(sample.scheduled_ns[sample.ok] // width_ns).astype(np.uint16) for sample in group])
     latencies = np.concatenate([sample.image_latency_ms for sample in group])
-    place = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
-    inside = [latencies[place == index] for index in range(len(edges) - 1)]
+    ends = np.cumsum(np.bincount(place, minlength=bins))
+    # 16-bit numbers are sorted by counting, in linear time
+    latencies = latencies[np.argsort(place, kind="stable")]
+    inside = np.split(latencies, ends[:-1])
     return {
         "median_ms": [percentile(values, 0.5) for values in inside],
         "slowest_ms": [float(values.max()) if values.size else None for values in inside],
@@ -83,14 +100,6 @@ def _binned(group: list[Samples], edges: NDArray[np.floating[Any]]) -> dict[str,
 
 def _spectrum(group: list[Samples]) -> list[list[float]]:
     """[share, ms per image] for every share that the samples suffice for."""
-    if not group:
-        return []
-    latencies = np.sort(np.concatenate([sample.image_latency_ms for sample in group]))
-    points = []
-    for share in SPECTRUM:
-        if latencies.size < samples_needed(share):
-            break
-        value = percentile(latencies, share)
-        assert value is not None
-        points.append([share, value])
-    return points
+    latencies = pooled_ms(group)
+    shares = [share for share in SPECTRUM if latencies.size >= samples_needed(share)]
+    return [[share, float(latencies[nearest_rank(latencies.size, share)])] for share in shares]

@@ -1,133 +1,19 @@
-"""The report's figures as inline SVG: drawn by matplotlib, coloured by the page.
-
-Colours are written as placeholders and replaced by CSS variables, so that one drawing serves light, dark and print.
-Each figure is drawn twice, wide and narrow, and the page shows the one that fits: shrunken text is not readable text.
-"""
+"""The report's figures that are drawn from its table of results: cold start, latency, scaling, resource use."""
 
 from __future__ import annotations
 
-import io
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from servestorm.labels import ENGINE_SHORT, PHASES, number
+from servestorm.plots_canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks
 from servestorm.results import Results
 
-INK, MUTED, RULE = "#010101", "#020202", "#030303"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {f"#0a000{i}": f"--engine-{i}" for i in range(3)}
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "servestorm",
-    "font.size": 9.5,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": RULE,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "lines.linewidth": 2,
-    "lines.solid_capstyle": "round",
-}
 PHASE_OPACITY = (1.0, 0.62, 0.3)
-_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.5)))
-_MARKS = ("o", "s", "^")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure in both widths, as SVG text without an XML header."""
-
-    wide: str
-    narrow: str
-
-
-def engine_colour(index: int) -> str:
-    """Placeholder of the index-th engine's colour."""
-    return f"#0a000{index % 3}"
-
-
-def draw(
-    name: str, painter: Callable[[Figure, bool], None], height_in: float = 3.2, narrow_in: float | None = None
-) -> Drawing:
-    """Paint the figure in both widths, heights in inches; `name` makes the ids of each drawing its own."""
-    return Drawing(
-        _render(f"{name}-w", painter, False, (9.4, height_in)),
-        _render(f"{name}-n", painter, True, (4.5, narrow_in or height_in * 1.05)),
-    )
-
-
-def _render(name: str, painter: Callable[[Figure, bool], None], narrow: bool, size_in: tuple[float, float]) -> str:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size_in, layout="constrained")
-        painter(figure, narrow)
-        sink = io.StringIO()
-        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(sink.getvalue(), name)
-
-
-def _inline(text: str, name: str) -> str:
-    """The bare <svg>, with ids of its own, colours from CSS and the page's font."""
-    svg = text[text.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
-    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return svg.replace("<svg ", '<svg focusable="false" aria-hidden="true" ', 1)
-
-
-def _plain(value: float, _position: object = None) -> str:
-    return f"{value:g}"
-
-
-def _log_ticks(axes: Axes) -> None:
-    """A logarithmic axis with ticks at round numbers, few enough to read."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    span = high / low
-    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if span < 12 else (1.0, 2.0, 5.0) if span < 300 else (1.0,)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(low, high)
-
-
-def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool) -> None:
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=1 if narrow and len(labels) > 2 else len(labels),
-        frameon=False,
-        handlelength=2.2,
-        columnspacing=1.6,
-        borderaxespad=0.2,
-    )
 
 
 def cold_start(results: Results) -> Drawing:
@@ -153,7 +39,7 @@ def cold_start(results: Results) -> Drawing:
         from matplotlib.patches import Patch
 
         swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for opacity in PHASE_OPACITY]
-        _legend(figure, swatches, list(PHASES.values()), narrow)
+        legend(figure, swatches, list(PHASES.values()), narrow)
 
     return draw("coldstart", paint, 1.35 + 0.62 * len(results.engines))
 
@@ -183,7 +69,7 @@ def over_time(results: Results, scenario: str) -> Drawing | None:
         times = [t + data["bin_s"] / 2 for t in data["t_s"]]
         for index, engine in enumerate(results.engines):
             handles.append(_over_time_line(latency, times, data["engines"][engine], index))
-        _log_ticks(latency)
+        log_ticks(latency)
         latency.set_ylabel("ms per image")
         edges = [*data["t_s"], data["t_s"][-1] + data["bin_s"]]
         load.stairs(data["offered_per_s"], edges, fill=True, color=MUTED, alpha=0.28, linewidth=0)
@@ -194,7 +80,7 @@ def over_time(results: Results, scenario: str) -> Drawing | None:
         load.set_xlabel("seconds of measured load")
         load.set_xlim(edges[0], edges[-1])
         labels = [f"{ENGINE_SHORT[engine]}, median" for engine in results.engines]
-        _legend(figure, handles, labels, narrow)
+        legend(figure, handles, labels, narrow)
 
     return draw(f"time-{scenario}", paint, 3.9)
 
@@ -205,7 +91,7 @@ def _over_time_line(axes: Axes, times: Sequence[float], data: dict[str, list[flo
     slowest = [float("nan") if v is None else v for v in data["slowest_ms"]]
     axes.fill_between(times, median, slowest, color=colour, alpha=0.16, linewidth=0)
     axes.plot(times, slowest, color=colour, linewidth=0.7, alpha=0.6)
-    (line,) = axes.plot(times, median, color=colour, linestyle=_LINES[index % 3])
+    (line,) = axes.plot(times, median, color=colour, linestyle=LINES[index % 3])
     return line
 
 
@@ -226,9 +112,9 @@ def spectrum(results: Results, scenario: str) -> Drawing | None:
                 [1 / (1 - share) for share in shares],
                 values,
                 color=engine_colour(index),
-                linestyle=_LINES[index % 3],
+                linestyle=LINES[index % 3],
             )
-            axes.plot(1 / (1 - shares[-1]), values[-1], _MARKS[index % 3], color=engine_colour(index), markersize=5)
+            axes.plot(1 / (1 - shares[-1]), values[-1], MARKS[index % 3], color=engine_colour(index), markersize=5)
             handles.append(line)
             labels.append(ENGINE_SHORT[engine])
         axes.set_xscale("log")
@@ -236,10 +122,10 @@ def spectrum(results: Results, scenario: str) -> Drawing | None:
         ticks = [share for share in (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999) if 1 / (1 - share) <= end * 1.3]
         axes.set_xticks([1 / (1 - share) for share in ticks], [f"p{100 * share:g}" for share in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        _log_ticks(axes)
+        log_ticks(axes)
         axes.set_ylabel("ms per image")
         axes.set_xlabel("share of answers that were faster")
-        _legend(figure, handles, labels, narrow)
+        legend(figure, handles, labels, narrow)
 
     return draw(f"spectrum-{scenario}", paint)
 
@@ -280,7 +166,7 @@ def scaling(results: Results) -> Drawing | None:
         if len(counts) > 1:
             handles.append(Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (2, 2))))
             labels.append("if replicas added up")
-        _legend(figure, handles, labels, narrow)
+        legend(figure, handles, labels, narrow)
 
     return draw("scaling", paint)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from servestorm import plots, words
 from servestorm.labels import ENGINE_SHORT, PHASES, SCENARIO_LABELS, number, spread_text
+from servestorm.plots_canvas import Drawing
 from servestorm.results import Metric, Results
 
 
@@ -32,7 +33,7 @@ def _marked(results: Results, scenario: str, caption: str) -> str:
     return f"INVALID runs only: {', '.join(doubtful)}. {caption}" if doubtful else caption
 
 
-def _part(name: str, drawing: plots.Drawing, caption: str, table: dict[str, Any], subtitle: str = "") -> dict[str, Any]:
+def _part(name: str, drawing: Drawing, caption: str, table: dict[str, Any], subtitle: str = "") -> dict[str, Any]:
     return {
         "id": name,
         "drawing": drawing,

@@ -25,8 +25,13 @@ def percentile(values: ArrayLike, q: float) -> float | None:
     array = np.asarray(values, dtype=np.float64)
     if array.size < samples_needed(q):
         return None
-    rank = max(0, math.ceil(q * array.size) - 1)
+    rank = nearest_rank(array.size, q)
     return float(np.partition(array, rank)[rank])
+
+
+def nearest_rank(size: int, q: float) -> int:
+    """Place of quantile `q` (0..1) among `size` sorted values, from 0."""
+    return max(0, math.ceil(q * size) - 1)
 
 
 def percentiles(values: ArrayLike) -> dict[str, float | None]:
