@@ -6,9 +6,11 @@ import http.client
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.manifest import ModelDir
 from serving.deployment import Endpoint
@@ -42,6 +44,36 @@ def _exchange(netloc: str, request: RestRequest, timeout_s: float) -> tuple[int,
         connection.close()
 
 
+@dataclass(frozen=True)
+class Question:
+    """The first golden image of a model as a request, with the answer that it must get."""
+
+    request: RestRequest
+    _wire: Wire
+    _expected: NDArray[np.float64]
+    _output: str | None
+
+    @classmethod
+    def of(cls, wire: Wire, model: ModelDir) -> Question:
+        """The model's question; raises DeploymentError without golden images, ModelError where they cannot be read."""
+        spec = payload_spec(model.manifest)
+        payload = "image" if spec.image_signature is not None else "tensor"
+        golden = model.manifest.golden[:1]
+        if not golden:
+            raise DeploymentError(f"{model.path} has no golden images to ask for: export or import it with images.")
+        request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
+        return cls(request, wire, np.array([golden[0].probabilities]), spec.output)
+
+    def verdict(self, status: int, body: bytes) -> str:
+        """'right', or what is wrong with a reply."""
+        if status != http.client.OK:
+            return f"HTTP {status}"
+        with suppress(WireError):
+            right = is_right(self._wire.rest_answer(body, self._output), self._expected)
+            return "right" if right else "a wrong answer"
+        return "an unreadable answer"
+
+
 def first_answer(
     endpoint: Endpoint,
     wire: Wire,
@@ -55,19 +87,13 @@ def first_answer(
     Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` says that nobody is
     left to give one, and ModelError where the model directory cannot be read.
     """
-    spec = payload_spec(model.manifest)
-    payload = "image" if spec.image_signature is not None else "tensor"
-    golden = model.manifest.golden[:1]
-    if not golden:
-        raise DeploymentError(f"{model.path} has no golden images to ask for: export or import it with images.")
-    request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
-    expected = np.array([golden[0].probabilities])
+    question = Question.of(wire, model)
     deadline, last = time.monotonic() + timeout_s, "no answer"
     while (left_s := deadline - time.monotonic()) > 0:
-        reply = http_send(endpoint.rest_url, request, left_s)
+        reply = http_send(endpoint.rest_url, question.request, left_s)
         now_ns = time.monotonic_ns()
         if reply is not None:
-            last = _verdict(wire, reply, expected, spec.output)
+            last = question.verdict(*reply)
             if last == "right":
                 return now_ns
         if not alive():
@@ -76,12 +102,3 @@ def first_answer(
     raise DeploymentError(
         f"{endpoint.rest_url} gave no right answer within {timeout_s:g} s (last: {last}): see its log."
     )
-
-
-def _verdict(wire: Wire, reply: tuple[int, bytes], expected: np.ndarray, output: str | None) -> str:
-    status, body = reply
-    if status != http.client.OK:
-        return f"HTTP {status}"
-    with suppress(WireError):
-        return "right" if is_right(wire.rest_answer(body, output), expected) else "a wrong answer"
-    return "an unreadable answer"
