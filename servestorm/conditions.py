@@ -1,0 +1,122 @@
+"""Whether two runs asked the same of the same: what differs in model, payload, budget or load, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from servestorm.labels import ENGINE_SHORT
+from servestorm.recorded import Recorded
+
+NO_CONDITION = frozenset(
+    {
+        *("name", "model", "engines", "repetitions", "cold_starts", "page_cache", "load_attempts", "seed", "cpus"),
+        *("timeouts", "objectives", "margin_percent", "prices", "attach"),
+    }
+)
+"""Keys of a plan that change what is measured and how well, not its value. Files and cores are compared themselves."""
+ARTIFACT = {"savedmodel": "savedmodel", "tfserving": "savedmodel", "torchserve": "mar"}
+"""The manifest's key of the file that each engine serves."""
+MACHINE = {
+    "cpu_model": "processor",
+    "cores_usable": "usable cores",
+    "memory_bytes": "bytes of memory",
+    "kernel": "kernel",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs."""
+
+    results: Recorded
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def differences(old: Side, new: Side) -> list[str]:
+    """What makes the two runs' numbers answers to different questions; empty where nothing does."""
+    plans = old.results.study.plan, new.results.study.plan
+    cores = [len(side.results.study.cores.get("engine") or []) for side in (old, new)]
+    found = [*_models(old, new), *_plan(*plans, "")]
+    if all(cores) and cores[0] != cores[1]:
+        found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
+    return found
+
+
+def _models(old: Side, new: Side) -> Iterator[str]:
+    names = [_model_names(side.results.study.plan) for side in (old, new)]
+    if names[0] != names[1]:
+        yield f"model ({names[0]} against {names[1]})"
+        return
+    before, after = _artifacts(old), _artifacts(new)
+    kinds = {ARTIFACT.get(engine) for engine in old.results.engines if engine in new.results.engines}
+    for place in sorted(before.keys() & after.keys()):
+        if before[place] != after[place] and place.rpartition(".")[2] in kinds:
+            yield f"{place} of the model (SHA-256 {before[place][:12]} against {after[place][:12]})"
+
+
+def _model_names(plan: Mapping[str, Any]) -> str:
+    models = plan.get("model")
+    listed = models if isinstance(models, list) else [models]
+    return ", ".join(str(model.get("name") if isinstance(model, Mapping) else model) for model in listed)
+
+
+def _artifacts(side: Side) -> dict[str, str]:
+    """SHA-256 of each artifact by its place, from the results or else from the manifest beside them."""
+    return dict(_sums(side.results.model, "")) or dict(_sums(side.manifest, ""))
+
+
+def _sums(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return
+    for key, part in value.items():
+        here = f"{place}.{key}" if place else str(key)
+        if key in ARTIFACT.values() and isinstance(part, Mapping) and isinstance(part.get("sha256"), str):
+            yield here, part["sha256"]
+        else:
+            yield from _sums(part, here)
+
+
+def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
+    """What differs in what both plans say; a scenario that only one of them asks for is no difference."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in old:
+            if key in new and (key not in NO_CONDITION):
+                yield from _plan(old[key], new[key], f"{place}.{key}" if place else str(key))
+    elif old != new and not (isinstance(old or {}, Mapping) and isinstance(new or {}, Mapping)):
+        yield f"{place} ({_short(old)} against {_short(new)})"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "none"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.encode(errors="replace").decode()  # JSON may hold half a character, which no file and no terminal takes
+
+
+def notes(old: Side, new: Side) -> list[str]:
+    """What a reader must know that does not forbid the comparison."""
+    found = []
+    if old.results.id == new.results.id:
+        found.append("OLD and NEW are the same run.")
+    for name, side in (("OLD", old), ("NEW", new)):
+        if side.results.state != "complete":
+            reason = f" ({side.results.reason.rstrip('.')})" if side.results.reason else ""
+            found.append(f"{name} is not complete: {side.results.state}{reason}.")
+    if not (_artifacts(old) and _artifacts(new)):
+        found.append("Whether both served the same files cannot be told: the manifest of a run is missing.")
+    if changed := list(_changed(old.results.environment, new.results.environment, MACHINE)):
+        found.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
+    versions = old.results.study.engines, new.results.study.engines
+    if changed := list(_changed(*versions, {engine: ENGINE_SHORT.get(engine, engine) for engine in versions[0]})):
+        found.append(f"The versions differ: {', '.join(changed)}.")
+    return found
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    for key, name in names.items():
+        if key in old and key in new and old[key] != new[key]:
+            yield f"{name} ({_short(old[key])} against {_short(new[key])})"

@@ -1,0 +1,120 @@
+"""A results.json that may come from anywhere: read strictly, so that no number is made up from a broken one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from servestorm.errors import StudyError
+from servestorm.store import SCHEMA_VERSION, read_json
+
+RESULTS = "results.json"
+ALIKE = 1e-6
+"""A mean may differ from that of its runs by this share: both were rounded."""
+Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class RecordedValue(_Part):
+    """One engine's figure."""
+
+    runs: list[Number | None]
+    mean: Number | None = None
+    valid: bool = True
+
+    @model_validator(mode="after")
+    def _mean_is_of_its_runs(self) -> RecordedValue:
+        known = [run for run in self.runs if run is not None]
+        if self.mean is not None and (not known or abs(fmean(known) - self.mean) > ALIKE * max(map(abs, known))):
+            given = f"{fmean(known):g}" if known else "none"
+            raise ValueError(f"the mean is {self.mean:g}, and that of its runs {given}")
+        return self
+
+
+class RecordedMetric(_Part):
+    """One row."""
+
+    key: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    values: dict[str, RecordedValue]
+
+
+class RecordedStudy(_Part):
+    """What was asked."""
+
+    plan: dict[str, Any]
+    cores: dict[str, Any] = Field(default_factory=dict)
+    engines: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recorded(_Part):
+    """What a comparison wants of results.json."""
+
+    id: str
+    state: str
+    reason: str | None = None
+    study: RecordedStudy
+    environment: dict[str, Any]
+    model: dict[str, Any] | list[Any]
+    engines: list[str]
+    metrics: list[RecordedMetric]
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> Recorded:
+        keys = [metric.key for metric in self.metrics]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"the metric {twice[0]} is there twice")
+        return self
+
+    def metric(self, key: str) -> RecordedMetric | None:
+        """A row by its key."""
+        return next((metric for metric in self.metrics if metric.key == key), None)
+
+
+def read_recorded(path: Path) -> tuple[Recorded, dict[str, Any]]:
+    """The results of a run directory or of a results.json file, and the manifest beside it ({} where there is none).
+
+    Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
+    """
+    file = _results_file(path)
+    raw = read_json(file)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StudyError(
+            f"{file} is of version {version}, this servestorm reads {SCHEMA_VERSION}: "
+            "write it again with `servestorm report` of the servestorm that made the run, or run the study again."
+        )
+    try:
+        found = Recorded.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        what = f"{place + ': ' if place else ''}{message[:1].lower()}{message[1:]}"
+        raise StudyError(
+            f"{file} is not as servestorm wrote it ({what}): write it again with `servestorm report RUN`."
+        ) from error
+    manifest = file.with_name("manifest.json")
+    beside = read_json(manifest) if manifest.is_file() else {}
+    return found, beside if isinstance(beside, dict) else {}
+
+
+def _results_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise StudyError(f"{path} does not exist: give a run such as runs/ID, or its {RESULTS}.")
+    file = path / RESULTS
+    if file.is_file():
+        return file
+    if (path / "study.json").is_file():
+        raise StudyError(f"{path} has no {RESULTS}: the study was cut short; write it with `servestorm report {path}`.")
+    raise StudyError(f"{path} is no run directory: give a run such as runs/ID, or its {RESULTS}.")
