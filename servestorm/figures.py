@@ -69,7 +69,7 @@ def _bin_width_ns(groups: dict[str, list[Samples]], end_ns: int) -> int:
     step = math.gcd(*widths)
     # counted once, by what every width is a multiple of
     fine = [
-        sum(_counts(sample.scheduled_ns[sample.ok], step, end_ns // step + 1) for sample in group)
+        np.sum([_counts(sample.scheduled_ns[sample.ok], step, end_ns // step + 1) for sample in group], axis=0)
         for group in groups.values()
         if group
     ]

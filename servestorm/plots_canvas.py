@@ -51,6 +51,8 @@ _STYLE = {
     "lines.solid_capstyle": "round",
 }
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1.5)))
+WIDE_LETTERS = 120
+"""Letters of a legend's labels, with their marks, that a wide figure holds in a line."""
 MARKS = ("o", "s", "^")
 
 
@@ -125,11 +127,15 @@ def log_ticks(axes: Axes) -> None:
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool, columns: int = 1) -> None:
     """A legend above the figure; on a narrow one with so many columns where there are more than two entries."""
+    if not narrow:
+        columns = math.ceil(len(labels) / (1 + sum(len(label) + 8 for label in labels) // WIDE_LETTERS))
+    elif len(labels) <= 2:
+        columns = len(labels)
     figure.legend(
         handles,
         labels,
         loc="outside upper left",
-        ncols=columns if narrow and len(labels) > 2 else len(labels),
+        ncols=columns,
         frameon=False,
         handlelength=2.2,
         columnspacing=1.6,

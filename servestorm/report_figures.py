@@ -6,8 +6,9 @@ from typing import Any
 
 from servestorm import plots, words
 from servestorm.labels import ENGINE_SHORT, PHASES, SCENARIO_LABELS, number, spread_text
-from servestorm.plots_canvas import Drawing
-from servestorm.results import Metric, Results
+from servestorm.report_parts import part
+from servestorm.results import Results
+from servestorm.rows import Metric
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
@@ -33,17 +34,6 @@ def _marked(results: Results, scenario: str, caption: str) -> str:
     return f"INVALID runs only: {', '.join(doubtful)}. {caption}" if doubtful else caption
 
 
-def _part(name: str, drawing: Drawing, caption: str, table: dict[str, Any], subtitle: str = "") -> dict[str, Any]:
-    return {
-        "id": name,
-        "drawing": drawing,
-        "caption": caption,
-        "alt": f"{table['title']}. {caption} The numbers follow as a table.",
-        "table": table,
-        "subtitle": subtitle,
-    }
-
-
 def _metric_table(results: Results, title: str, metrics: list[Metric]) -> dict[str, Any]:
     head = ["", *(ENGINE_SHORT[engine] for engine in results.engines)]
     rows = [
@@ -62,7 +52,7 @@ def _cold_start(results: Results) -> list[dict[str, Any]]:
         "page cache after the first start."
     )
     table = _metric_table(results, "Cold start by phase", metrics)
-    return [_part("cold-start-figure", plots.cold_start(results), caption, table)]
+    return [part("cold-start-figure", plots.cold_start(results), caption, table)]
 
 
 def _over_time(results: Results, scenario: str) -> dict[str, Any]:
@@ -85,7 +75,7 @@ def _over_time(results: Results, scenario: str) -> dict[str, Any]:
     )
     title = SCENARIO_LABELS[scenario]
     table = {"title": f"Latency over time, {title.lower()}", "head": head, "rows": rows}
-    return _part(f"time-{scenario}", drawing, _marked(results, scenario, caption), table, title)
+    return part(f"time-{scenario}", drawing, _marked(results, scenario, caption), table, title)
 
 
 def _spectrum(results: Results, scenario: str) -> dict[str, Any] | None:
@@ -103,7 +93,7 @@ def _spectrum(results: Results, scenario: str) -> dict[str, Any] | None:
     head = ["", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
     caption = "How slow the slow answers are (both axes logarithmic). A line ends where samples are too few to go on."
     table = {"title": f"Percentile spectrum, {title.lower()}", "head": head, "rows": rows}
-    return _part(f"spectrum-{scenario}", drawing, _marked(results, scenario, caption), table, title)
+    return part(f"spectrum-{scenario}", drawing, _marked(results, scenario, caption), table, title)
 
 
 def _scaling(results: Results) -> list[dict[str, Any]]:
@@ -117,7 +107,7 @@ def _scaling(results: Results) -> list[dict[str, Any]]:
         "dotted line is where replicas that simply added up would be."
     )
     table = _metric_table(results, "Throughput by replicas", metrics)
-    return [_part("scaling-figure", drawing, _marked(results, "scaling", caption), table)]
+    return [part("scaling-figure", drawing, _marked(results, "scaling", caption), table)]
 
 
 def _use(results: Results) -> list[dict[str, Any]]:
@@ -130,4 +120,4 @@ def _use(results: Results) -> list[dict[str, Any]]:
         "CPU time and the high-water mark of memory of all the servers' processes, from the kernel. Memory that "
         "processes share counts in each of them."
     )
-    return [_part("use-figure", drawing, caption, _metric_table(results, "Resource use", metrics))]
+    return [part("use-figure", drawing, caption, _metric_table(results, "Resource use", metrics))]
