@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.summary import SUMMARY, generator_at_fault
-from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm.cells import Cell
+from models.manifest import ModelDir
+from servestorm.cells import Cell, Variant
+from servestorm.coldstart import drop_page_cache, files_of_start, settle
 from servestorm.cores import Cores
-from servestorm.generator import Generator, GeneratorError, drive, length_s
+from servestorm.generator import Generator, GeneratorError
+from servestorm.loads import Offer, use_now
 from servestorm.plan import Plan
-from servestorm.scrape import Scraper, table_bytes
-from servestorm.store import ATTEMPT, now, read_json, write_bytes, write_json, write_text
-from serving.deployment import Backend, Batching, Budget, Deployment, Engine, EventLog, Use
+from servestorm.scrape import Scraper, scrape_once, table_bytes
+from servestorm.store import SETTLED, now, write_bytes, write_json, write_text
+from serving.deployment import Backend, Batching, Budget, Deployment, Engine, EventLog
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
 from serving.probe import first_answer
@@ -31,22 +31,17 @@ class Bench:
     """What every cell of a study shares."""
 
     plan: Plan
-    model: ModelDir
+    variants: Sequence[Variant]
+    models: Sequence[ModelDir]
     engines: Mapping[str, Engine]
     backend: Backend
     cores: Cores
     scraper: Scraper
     generator: Generator
 
-    @property
-    def budget(self) -> Budget:
-        """The same for every engine."""
-        return Budget(cpus=self.cores.engine, threads=self.plan.threads)
-
-    @property
-    def batching(self) -> Batching:
-        """The same for every engine."""
-        return Batching(self.plan.batching.max_batch_size, self.plan.batching.timeout_us)
+    def model(self, cell: Cell) -> ModelDir:
+        """The model that the cell is about."""
+        return self.models[self.variants[cell.variant].model]
 
 
 def run_cell(bench: Bench, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -81,15 +76,19 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
     events = EventLog()
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
     try:
+        if cell.page_cache == "cold":
+            artifact = bench.model(cell).path
+            dropped = drop_page_cache(files_of_start(cell.engine, artifact))
+            events.add("page_cache_dropped", detail=dropped.sentence)
         with _deployment(bench, cell, workdir, events, folder) as deployment:
             if cell.scenario == "coldstart":  # nobody scrapes a server whose start is timed
                 _ready(bench, cell, deployment, events)
-                write_json(folder / "use.json", {"start": _use(deployment.use())})
+                _settle(bench, cell, deployment, folder)
             else:
                 with _scraped(bench, cell, deployment, folder):
                     _ready(bench, cell, deployment, events)
                     bench.scraper.wait_first(cell.id, len(deployment.endpoints))
-                    _load(bench, cell, deployment, events, folder)
+                    _offer(bench, cell, deployment, events).carry_out(folder)
     finally:
         write_json(folder / "events.json", [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
@@ -102,10 +101,10 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
     events.add("start", detail=cell.engine)
     deployment = bench.backend.start(
         engine,
-        bench.model,
+        bench.model(cell),
         replicas=cell.replicas,
-        budget=bench.budget,
-        batching=bench.batching,
+        budget=Budget(cpus=bench.cores.engine, threads=cell.threads),
+        batching=Batching(cell.max_batch_size, cell.timeout_us),
         workdir=workdir,
         events=events,
     )
@@ -123,11 +122,32 @@ def _ready(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
         t_ns = first_answer(
             endpoint,
             WIRES[cell.engine],
-            bench.model,
+            bench.model(cell),
             timeout_s=bench.plan.timeouts.answer_s,
             alive=deployment.alive,
         )
         events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
+
+
+def _settle(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> None:
+    """The answers after the first, one by one, until they have become steady; and the server's own figures."""
+    write_json(folder / "use.json", {"start": use_now(deployment.use())})
+    (endpoint,) = deployment.endpoints
+    write_json(folder / SETTLED, settle(endpoint, WIRES[cell.engine], bench.model(cell)))
+    write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint)))
+
+
+def _offer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> Offer:
+    return Offer(
+        bench.plan,
+        cell,
+        bench.variants[cell.variant],
+        bench.model(cell),
+        deployment,
+        events,
+        bench.generator,
+        bench.cores.generator,
+    )
 
 
 @contextmanager
@@ -138,39 +158,3 @@ def _scraped(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> 
         yield
     finally:
         write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
-
-
-def _load(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
-    """Offer the load; again, up to the plan's number of tries, where only the generator's own health was at fault."""
-    for attempt in range(1, bench.plan.load_attempts + 1):
-        _attempt(bench, cell, deployment, events, folder)
-        if attempt == bench.plan.load_attempts or not generator_at_fault(read_json(folder / SUMMARY)["reasons"]):
-            break
-        _set_aside(folder, attempt)
-
-
-def _attempt(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog, folder: Path) -> None:
-    command = bench.generator.command(bench.plan, cell, deployment.endpoints, bench.model.path / MANIFEST_NAME, folder)
-    write_json(folder / "generator.json", command)
-    used = {"ready": _use(deployment.use())}
-    events.add("load_started")
-    try:
-        limit_s = length_s(bench.plan, cell) + bench.plan.timeouts.generator_s
-        drive(command, out=folder, cores=bench.cores.generator, limit_s=limit_s, deployment=deployment)
-    finally:
-        events.add("load_ended")
-        used["end"] = _use(deployment.use())
-        write_json(folder / "use.json", used)
-
-
-def _set_aside(folder: Path, attempt: int) -> None:
-    """Keep what an INVALID try left, beside the try that counts."""
-    aside = folder / f"{ATTEMPT}{attempt}"
-    aside.mkdir()
-    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "use.json"):
-        if (folder / name).exists():
-            (folder / name).rename(aside / name)
-
-
-def _use(use: Use) -> dict[str, Any]:
-    return {"t_ns": time.monotonic_ns(), **asdict(use)}

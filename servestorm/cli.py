@@ -11,9 +11,10 @@ from pathlib import Path
 from loadtests.arrival_options import arrival_options
 from servestorm import __version__
 from servestorm.boundary import guard
+from servestorm.verbs.compare import add_options as _compare
 
 EXIT_CODES = (
-    "exit codes: 0 fine, 1 an objective missed, 2 usage, 3 environment (says what to install), "
+    "exit codes: 0 fine, 1 an objective missed or a regression, 2 usage, 3 environment (says what to install), "
     "4 INVALID or inconclusive, 70 a bug of ours, 130 interrupted"
 )
 ENGINES = ("savedmodel", "torchserve", "tfserving")
@@ -184,15 +185,20 @@ def _serve(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _run(add: Callable[..., argparse.ArgumentParser]) -> None:
-    parser = add("run", "carry out a study: cold starts, steady and bursty load, scaling; then a report")
+    parser = add(
+        "run", "carry out a study as its plan says: cold starts, loads, capacity, scaling, sweeps; then a report"
+    )
     parser.add_argument(
         "plan",
         type=Path,
         nargs="?",
-        default=Path("studies/quickstart.yaml"),
         metavar="PLAN",
         help="YAML file (default: studies/quickstart.yaml)",
     )
+    parser.add_argument(
+        "--resume", metavar="ID", help="go on with a study that was stopped: its complete runs are kept"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="the run becomes DIR/ID (default: runs)"
     )
@@ -227,6 +233,7 @@ VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None],
     "serve": (_serve, "servestorm.verbs.serve"),
     "run": (_run, "servestorm.verbs.run"),
     "report": (_report, "servestorm.verbs.report"),
+    "compare": (_compare, "servestorm.verbs.compare"),
     "load": (_load, "servestorm.verbs.load"),
     "schedule": (_schedule, "servestorm.verbs.schedule"),
     "doctor": (_doctor, "servestorm.verbs.doctor"),

@@ -41,11 +41,16 @@ def assign(plan: Plan, available: set[int] | None = None) -> Cores:
 
 
 def _most_replicas(plan: Plan) -> int:
-    return max(plan.scaling.replicas) if plan.scaling else 1
+    scaled = plan.scaling.replicas if plan.scaling else []
+    return max([1, *scaled, *(plan.sweep.workers if plan.sweep else [])])
+
+
+def _most_threads(plan: Plan) -> int:
+    return max([*plan.threads, *(plan.sweep.threads if plan.sweep else [])])
 
 
 def _wanted(plan: Plan) -> int:
-    return _most_replicas(plan) * plan.threads
+    return _most_replicas(plan) * _most_threads(plan)
 
 
 def _notes(plan: Plan, engine: tuple[int, ...], generator: tuple[int, ...], cores: int) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ def _notes(plan: Plan, engine: tuple[int, ...], generator: tuple[int, ...], core
                 "the same cores, not what more machines would give."
             )
         else:
-            notes.append(f"{have}: {plan.threads} threads a replica share {_named(engine)}.")
+            notes.append(f"{have}: {_most_threads(plan)} threads a replica share {_named(engine)}.")
     return tuple(notes)
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import loadtests
-from servestorm.cells import Cell
+from servestorm.cells import Variant
 from servestorm.children import start_child, stop_child
 from servestorm.cores import pinned
 from servestorm.errors import StudyEnvironmentError, StudyError
-from servestorm.plan import Plan
+from servestorm.plan import Bursty
 from serving.deployment import Deployment, Endpoint
 from serving.errors import DeploymentError
 
@@ -32,58 +32,81 @@ class Generator:
     python: tuple[str, ...] = (sys.executable, "-m", "locust", "-f")
     folder: Path = Path(loadtests.__file__).parent
 
-    def command(self, plan: Plan, cell: Cell, endpoints: Sequence[Endpoint], manifest: Path, out: Path) -> list[str]:
-        """The command line for a cell's load."""
-        file = self.folder / ("bursty.py" if cell.scenario == "bursty" else "steady.py")
+    def command(
+        self,
+        load: Load,
+        *,
+        engine: str,
+        variant: Variant,
+        model: str,
+        endpoints: Sequence[Endpoint],
+        manifest: Path,
+        seed: int,
+        out: Path,
+    ) -> list[str]:
+        """The command line that offers `load` to the endpoints."""
+        grpc = ",".join(endpoint.grpc_target for endpoint in endpoints)
         return [
             *self.python,
-            str(file),
+            str(self.folder / load.file),
             "--headless",
             "--host",
             ",".join(endpoint.rest_url for endpoint in endpoints),
-            "--grpc-target",
-            ",".join(endpoint.grpc_target for endpoint in endpoints),
+            *(["--grpc-target", grpc] if grpc else []),
             "--engine",
-            cell.engine,
+            engine,
             "--protocol",
-            plan.protocol,
+            variant.protocol,
             "--model",
-            plan.model.name,
+            model,
             "--payload",
-            plan.payload,
+            variant.payload,
             "--images-per-request",
-            str(plan.images_per_request),
+            str(load.images_per_request),
             "--manifest",
             str(manifest),
             "--seed",
-            str(cell.seed),
+            str(seed),
             "--out",
             str(out),
-            *_load(plan, cell),
+            *load.options,
         ]
 
 
-def _load(plan: Plan, cell: Cell) -> list[str]:
-    """The options that say what load it is."""
-    if cell.scenario == "steady" and plan.steady:
-        return ["--rate", f"{plan.steady.rate_per_s:g}", *_times(plan.steady.duration_s, plan.steady.warmup_s)]
-    if cell.scenario == "bursty" and (load := plan.bursty):
-        rates = ["--rate", f"{load.base_rate:g}", "--peak-rate", f"{load.peak_rate:g}"]
-        return [*rates, "--on", f"{load.on_s:g}", "--off", f"{load.off_s:g}", *_times(load.duration_s, load.warmup_s)]
-    if cell.scenario == "scaling" and plan.scaling:
-        times = _times(plan.scaling.duration_s, plan.scaling.warmup_s)
-        return ["--closed-loop", str(plan.scaling.concurrency), *times]
-    raise ValueError(f"{cell.scenario} has no load")
+@dataclass(frozen=True)
+class Load:
+    """What one start of the generator offers."""
+
+    file: str
+    """steady.py or bursty.py."""
+    options: tuple[str, ...]
+    length_s: float
+    """Seconds, warm-up included."""
+    images_per_request: int
 
 
-def _times(duration_s: float, warmup_s: float) -> list[str]:
-    return ["--duration", f"{duration_s:g}", "--warmup", f"{warmup_s:g}"]
+def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> Load:
+    """Open loop at one rate."""
+    return Load(
+        "steady.py", ("--rate", f"{rate_per_s:g}", *_times(duration_s, warmup_s)), duration_s + warmup_s, images
+    )
 
 
-def length_s(plan: Plan, cell: Cell) -> float:
-    """Seconds of load, warm-up included."""
-    load = {"steady": plan.steady, "bursty": plan.bursty, "scaling": plan.scaling}[cell.scenario]
-    return load.duration_s + load.warmup_s if load else 0.0
+def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> Load:
+    """Always so many requests in flight."""
+    options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
+    return Load("steady.py", options, duration_s + warmup_s, images)
+
+
+def bursty_load(plan: Bursty, images: int) -> Load:
+    """Open loop that switches between two rates."""
+    options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
+    times = _times(plan.duration_s, plan.warmup_s)
+    return Load("bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images)
+
+
+def _times(duration_s: float, warmup_s: float) -> tuple[str, ...]:
+    return ("--duration", f"{duration_s:g}", "--warmup", f"{warmup_s:g}")
 
 
 def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment) -> None:

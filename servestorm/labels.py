@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # `savedmodel` speaks TensorFlow Serving's API and is not it: its numbers must never pass for TensorFlow Serving's
 ENGINE_LABELS = {
     "savedmodel": "savedmodel (embedded, not TensorFlow Serving)",
@@ -13,14 +16,29 @@ SCENARIO_LABELS = {
     "coldstart": "Cold start",
     "steady": "Steady load",
     "bursty": "Bursty load",
+    "capacity": "Capacity",
     "scaling": "Scaling",
+    "sweep": "Sweep",
 }
 PHASES = {
     "port_bound": "start to port bound",
     "ready": "port bound to ready",
     "first_right_answer": "ready to first right answer",
+    "steady": "first right answer to steady answers",
 }
 """Cold-start phase by the event that ends it, in order."""
+
+
+def group_key(cell: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
+    """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
+    label = group_label(cell["scenario"], variant, cell["page_cache"])
+    return f"{cell['scenario']}[{label}]" if label else str(cell["scenario"])
+
+
+def group_label(scenario: str, variant: Mapping[str, Any], page_cache: str = "warm") -> str:
+    """What tells a group from the others of its scenario; '' where nothing does."""
+    label = variant["server_label"] if scenario == "coldstart" else variant["label"]
+    return ", ".join(filter(None, [label, "cold page cache" if page_cache == "cold" else ""]))
 
 
 def number(value: float | None, unit: str = "") -> str:

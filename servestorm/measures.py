@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from servestorm.labels import PHASES
+from servestorm.coldstart import ledger, own_figures, steady_ns
+from servestorm.labels import PHASES, group_key
 from servestorm.samples import Samples, read_samples
 from servestorm.statistics import QUANTILES, percentile
 from servestorm.store import CellRecord
 
-QUOTED = ("p50", "p95", "p99")
+QUOTED = ("p50", "p90", "p95", "p99", "p999")
 MIB = 1024 * 1024
+LOADS = ("steady", "bursty", "scaling")
+"""Scenarios with one load a cell, whose samples lie in the cell's own folder."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Run:
     engine: str
     replicas: int
     repetition: int
+    group: str
+    """What it is a run of: the scenario, with the variant where there are several, such as 'steady[gRPC, 8 images]'."""
     state: str
     """complete, failed, interrupted, or unfinished where the study was killed."""
     valid: bool | None
@@ -36,6 +40,10 @@ class Run:
     requests: int = 0
     """Requests scheduled after the warm-up."""
     phases_s: dict[str, float | None] = field(default_factory=dict)
+    capacity: dict[str, Any] | None = None
+    """The search for the largest rate: its probes and what it found."""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Of a sweep: its settings, with throughput and p99."""
 
     @property
     def counts(self) -> bool:
@@ -43,63 +51,125 @@ class Run:
         return self.state == "complete" and self.valid is not False
 
 
-def measure(record: CellRecord, plan: dict[str, Any]) -> tuple[Run, Samples | None]:
-    """A cell's run, and its samples where it is complete and was under load. Raises StudyError for a broken file."""
+def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples | None]:
+    """A cell's run, and its samples where it is complete and one load was offered. Raises StudyError for a broken file.
+
+    `study` is study.json's content: the plan and its variants.
+    """
     cell, outcome = record.cell, record.outcome or {"state": "unfinished", "reason": "the study was killed in it"}
+    plan, variant = study["plan"], study["variants"][cell["variant"]]
     samples = None
-    numbers: dict[str, float | None] = {}
-    reasons = [outcome["reason"]] if outcome.get("reason") else []
-    if record.complete and cell["scenario"] != "coldstart" and record.samples_path:
+    if record.complete and cell["scenario"] in LOADS and record.samples_path:
         samples = read_samples(record.samples_path)
-        numbers = _load_numbers(samples, record, plan[cell["scenario"]]["duration_s"])
-    phases = _phases(record.events)
-    if cell["scenario"] == "coldstart" and record.complete:
-        numbers = {"total_s": _between(record.events, "spawned", "first_right_answer")}
-        numbers.update({f"{phase}_s": seconds for phase, seconds in phases.items()})
-        numbers["rss_mib"] = _mib((record.use or {}).get("start", {}).get("rss_bytes"))
-    summary = record.summary or {}
+    numbers = _numbers(record, samples, plan, variant) if record.complete else {}
     run = Run(
         **{key: cell[key] for key in ("id", "scenario", "engine", "replicas", "repetition")},
+        group=group_key(cell, variant),
         state=outcome["state"],
-        valid=bool(summary["valid"]) if record.complete and "valid" in summary else None,
-        reasons=reasons + list(summary.get("reasons", [])),
+        valid=_valid(record) if record.complete else None,
+        reasons=[*([outcome["reason"]] if outcome.get("reason") else []), *_reasons(record)],
         numbers=numbers,
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
-        phases_s=phases,
+        phases_s=_phases(numbers) if cell["scenario"] == "coldstart" else {},
+        capacity=record.capacity,
+        points=[{**point, **_setting(cell)} for point in record.sweep or []],
     )
     return run, samples
 
 
+def _valid(record: CellRecord) -> bool | None:
+    """Whether the run is VALID: by its summary, by its search having found a rate, by any of its sweep's points."""
+    if record.summary and "valid" in record.summary:
+        return bool(record.summary["valid"])
+    if record.capacity:
+        return bool(record.capacity["confirmed"])
+    if record.sweep:
+        return any(point["valid"] for point in record.sweep)
+    return None
+
+
+def _reasons(record: CellRecord) -> list[str]:
+    if record.capacity and not record.capacity["confirmed"]:
+        return [record.capacity["reason"]]
+    told = {reason for point in record.sweep or [] for reason in point["reasons"]}
+    return [*(record.summary or {}).get("reasons", []), *sorted(told)]
+
+
+def _setting(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: cell[name] for name in ("threads", "max_batch_size", "timeout_us", "replicas")}
+
+
+def _numbers(
+    record: CellRecord, samples: Samples | None, plan: Mapping[str, Any], variant: Mapping[str, Any]
+) -> dict[str, float | None]:
+    if record.cell["scenario"] == "coldstart":
+        return _start_numbers(record)
+    if record.capacity:
+        images = variant["images_per_request"]
+        found = {name: record.capacity[name] for name in ("rate_per_s", "low", "high")}
+        rates = {name: None if rate is None else rate * images for name, rate in found.items()}
+        return {
+            "images_per_s": rates["rate_per_s"],
+            "images_per_s_low": rates["low"],
+            "images_per_s_high": rates["high"],
+        }
+    if samples is None:
+        return {}
+    return _load_numbers(samples, record, plan[record.cell["scenario"]]["duration_s"])
+
+
+def _start_numbers(record: CellRecord) -> dict[str, float | None]:
+    """The ledger of a cold start, with the server's own figures beside it."""
+    log = record.path / "server.log"
+    own = own_figures(record.cell["engine"], record.series(), log.read_text() if log.is_file() else "")
+    numbers = ledger(_with_steady(record), own)
+    numbers["rss_mib"] = _mib((record.use or {}).get("start", {}).get("rss_bytes"))
+    return numbers
+
+
+def _with_steady(record: CellRecord) -> Sequence[dict[str, Any]]:
+    """The events, with the moment from which on the answers were steady where they became so."""
+    t_ns = steady_ns([(int(t_ns), latency_ms) for t_ns, latency_ms in record.settled or []])
+    return record.events if t_ns is None else [*record.events, {"name": "steady", "t_ns": t_ns, "replica": 0}]
+
+
 def _load_numbers(samples: Samples, record: CellRecord, duration_s: float) -> dict[str, float | None]:
     latency = samples.image_latency_ms
+    latency.sort()
     numbers: dict[str, float | None] = {name: percentile(latency, QUANTILES[name]) for name in QUOTED}
+    if samples.ok.any() and samples.images.max() > 1:
+        requests = samples.latency_ns[samples.ok] / 1e6
+        numbers |= {f"request_{name}": percentile(requests, QUANTILES[name]) for name in ("p50", "p99")}
     numbers["mean_ms"] = float(latency.mean()) if latency.size else None
     numbers["images_per_s"] = samples.images_per_s(duration_s)
     numbers["failed_percent"] = 100 * float(1 - samples.ok.mean()) if samples.ok.size else None
-    use = record.use or {}
+    return numbers | _use_numbers(record.use or {}, samples.images_with_warmup)
+
+
+def _use_numbers(use: Mapping[str, Any], images: int) -> dict[str, float | None]:
+    """What the servers used under load, per image or a thousand; both sides of the division hold the warm-up."""
     ready, end = use.get("ready", {}), use.get("end", {})
-    known = ready.get("cpu_s") is not None and end.get("cpu_s") is not None and samples.images_with_warmup
-    # the servers' CPU seconds hold the warm-up, so its images count here too
-    numbers["cpu_ms_per_image"] = 1000 * (end["cpu_s"] - ready["cpu_s"]) / samples.images_with_warmup if known else None
-    numbers["rss_peak_mib"] = _mib(end.get("rss_peak_bytes"))
-    numbers["disk_mib"] = _mib(end.get("disk_bytes"))
-    return numbers
+
+    def spent(name: str) -> float | None:
+        known = ready.get(name) is not None and end.get(name) is not None and images
+        return (end[name] - ready[name]) / images if known else None
+
+    read, written = spent("disk_read_bytes"), spent("disk_written_bytes")
+    cpu_s = spent("cpu_s")
+    return {
+        "cpu_ms_per_image": None if cpu_s is None else 1000 * cpu_s,
+        "rss_peak_mib": _mib(end.get("rss_peak_bytes")),
+        "disk_mib": _mib(end.get("disk_bytes")),
+        "disk_read_kib_per_1000": None if read is None else 1000 * read / 1024,
+        "disk_written_kib_per_1000": None if written is None else 1000 * written / 1024,
+    }
 
 
 def _mib(size_bytes: float | None) -> float | None:
     return None if size_bytes is None else size_bytes / MIB
 
 
-def _phases(events: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Seconds of each cold-start phase of the first replica, by the event that ends it."""
-    names = ["spawned", *PHASES]
-    return {end: _between(events, begin, end) for begin, end in itertools.pairwise(names)}
-
-
-def _between(events: Sequence[dict[str, Any]], begin: str, end: str) -> float | None:
-    times: dict[str, int] = {}
-    for event in events:
-        if event.get("replica") in (None, 0):
-            times.setdefault(event["name"], event["t_ns"])
-    return (times[end] - times[begin]) / 1e9 if begin in times and end in times else None
+def _phases(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Seconds of each cold-start phase, by the event that ends it."""
+    return {phase: numbers.get(f"{phase}_s") for phase in PHASES}

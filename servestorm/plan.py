@@ -5,18 +5,27 @@ from __future__ import annotations
 import difflib
 import re
 import typing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
 
 EngineName = Literal["savedmodel", "torchserve", "tfserving"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Milliseconds = Annotated[float, Field(gt=0, le=3_600_000)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
+Warmup = Annotated[float, Field(ge=0, le=3600)]
+Protocol = Literal["rest", "grpc"]
+Payload = Literal["image", "b64", "tensor"]
+Images = Annotated[int, Field(ge=1, le=1024)]
+Item = TypeVar("Item")
+OneOrMore = Annotated[list[Item], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
+"""One value, or a list of values that are all studied."""
 
 
 class _Strict(BaseModel):
@@ -47,7 +56,7 @@ class Steady(_Strict):
 
     rate_per_s: Rate = Field(description="requests per second")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
-    warmup_s: Annotated[float, Field(ge=0, le=3600)] = Field(default=2, description="seconds left out of all numbers")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
 
 
 class Bursty(_Strict):
@@ -58,7 +67,7 @@ class Bursty(_Strict):
     on_s: Seconds = Field(description="seconds of a burst")
     off_s: Seconds = Field(description="seconds between bursts")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
-    warmup_s: Annotated[float, Field(ge=0, le=3600)] = Field(default=2, description="seconds left out of all numbers")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
 
     @model_validator(mode="after")
     def _peak_is_above_base(self) -> Bursty:
@@ -67,20 +76,78 @@ class Bursty(_Strict):
         return self
 
 
+class Capacity(_Strict):
+    """The largest rate that keeps an objective: found by probes of open-loop load on one deployment."""
+
+    p99_ms: Milliseconds = Field(description="longest 99th percentile of a request's latency, milliseconds")
+    max_error_percent: Annotated[float, Field(ge=0, lt=100)] = Field(
+        default=0.1, description="largest share of failed or wrong answers, percent"
+    )
+    start_rate_per_s: Rate = Field(default=50, description="requests per second of the first probe")
+    probe_s: Seconds = Field(default=20, description="measured seconds of a probe, after the warm-up")
+    warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
+    most_probes: Annotated[int, Field(ge=3, le=100)] = Field(default=12, description="probes of one search")
+    tolerance_percent: Annotated[float, Field(gt=0, le=50)] = Field(
+        default=5, description="the search ends when pass and fail lie this close together, percent"
+    )
+
+
 class Scaling(_Strict):
-    """Throughput with a fixed number of requests in flight (closed loop) at several replica counts."""
+    """What more replicas give: throughput with so many requests in flight, or the capacity under the objective."""
 
     replicas: list[Count] = Field(default=[1, 2], min_length=1, description="replica counts, the first is the base")
+    measure: Literal["throughput", "capacity"] = Field(
+        default="throughput",
+        description="throughput: closed loop with `concurrency` in flight; capacity: a search as `capacity` says",
+    )
     concurrency: Count = Field(default=16, description="requests in flight")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
-    warmup_s: Annotated[float, Field(ge=0, le=3600)] = Field(default=2, description="seconds left out of all numbers")
-    repetitions: Count = Field(default=1, description="runs of each replica count")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+    repetitions: Count | None = Field(default=None, description="runs of each replica count; empty: as the plan's")
 
     @model_validator(mode="after")
     def _counts_grow(self) -> Scaling:
         if self.replicas != sorted(set(self.replicas)):
             raise ValueError(f"replicas must grow, such as [1, 2], not {self.replicas}")
         return self
+
+
+class Sweep(_Strict):
+    """Every combination of server settings and client batches, in a closed loop: throughput against p99."""
+
+    max_batch_size: OneOrMore[Count] = Field(default=[1], description="of the server's batching; 1 means none")
+    timeout_us: OneOrMore[Count] = Field(default=[1000], description="longest wait for a batch, microseconds")
+    threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of a replica")
+    workers: OneOrMore[Count] = Field(default=[1], description="replicas side by side")
+    images_per_request: OneOrMore[Images] = Field(default=[1], description="images in one request")
+    concurrency: OneOrMore[Count] = Field(default=[1, 8, 32], description="requests in flight")
+    duration_s: Seconds = Field(default=5, description="measured seconds of one combination, after the warm-up")
+    warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
+    repetitions: Count = Field(default=1, description="runs of each combination")
+
+
+class Objective(_Strict):
+    """What a metric must keep; a study whose objectives are missed ends with exit code 1."""
+
+    metric: str = Field(description="key of a row of the results, such as steady.p99 or capacity.images_per_s")
+    at_most: float | None = Field(default=None, description="largest value, in the metric's own unit")
+    at_least: float | None = Field(default=None, description="smallest value, in the metric's own unit")
+    engines: list[EngineName] | None = Field(default=None, description="who must keep it; empty: every engine")
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Objective:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give either at_most or at_least")
+        return self
+
+
+class Attached(_Strict):
+    """An endpoint that runs already, and is only asked."""
+
+    rest: str = Field(pattern=r"^https?://[^/\s]+$", description="REST address, such as http://10.0.0.7:8501")
+    grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed where the protocol is grpc")
+    metrics: str | None = Field(default=None, description="address of its Prometheus text; empty: none is read")
+    management: str | None = Field(default=None, description="TorchServe's management address; empty: none is asked")
 
 
 class Cpus(_Strict):
@@ -111,26 +178,50 @@ class Plan(_Strict):
     """A study: one model, the engines to compare, and what is asked of them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", description="of the study; part of the run's ID")
-    model: ModelPlan = Field(default_factory=ModelPlan, description="which model is studied")
-    engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
-    protocol: Literal["rest", "grpc"] = Field(default="rest", description="how requests travel")
-    payload: Literal["image", "b64", "tensor"] = Field(
-        default="image", description="encoded bytes, base64 in JSON, or decoded float32 pixels"
+    model: OneOrMore[ModelPlan] = Field(
+        default_factory=lambda: [ModelPlan()], description="which model is studied; a list: each of them"
     )
-    images_per_request: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, description="images")
-    repetitions: Count = Field(default=3, description="runs of steady and bursty load for each engine")
+    engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
+    backend: Literal["process", "attach"] = Field(
+        default="process", description="where the engines run: as processes here, or elsewhere already (attach)"
+    )
+    attach: dict[EngineName, OneOrMore[Attached]] = Field(
+        default_factory=dict, description="for backend attach: each engine's endpoints"
+    )
+    protocol: OneOrMore[Protocol] = Field(default=["rest"], description="how requests travel; a list: each of them")
+    payload: OneOrMore[Payload] = Field(
+        default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
+    )
+    images_per_request: OneOrMore[Images] = Field(default=[1], description="images; a list: each of them")
+    repetitions: Annotated[int, Field(ge=3, le=10_000)] = Field(
+        default=5, description="runs of every load for each engine; fewer than 3 can show nothing"
+    )
     load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
         default=1, description="tries of a load whose only fault is that the generator was late or busy; all are kept"
     )
     cold_starts: Annotated[int, Field(ge=0, le=1000)] = Field(default=5, description="cold starts of each engine")
+    page_cache: OneOrMore[Literal["warm", "cold"]] = Field(
+        default=["warm"], description="of a cold start: cold drops the server's and the model's files from memory first"
+    )
     steady: Steady | None = Field(default=None, description="steady load; empty: none")
     bursty: Bursty | None = Field(default=None, description="bursty load; empty: none")
+    capacity: Capacity | None = Field(default=None, description="largest rate under an objective; empty: none")
     scaling: Scaling | None = Field(default=None, description="scaling; empty: none")
+    sweep: Sweep | None = Field(default=None, description="server settings against each other; empty: none")
+    objectives: list[Objective] = Field(default=[], description="what the results must keep")
+    margin_percent: Annotated[float, Field(gt=0, le=50)] = Field(
+        default=5, description="differences inside it count as none: the verdict is then `equivalent`"
+    )
+    prices: Path | None = Field(
+        default=None, description="price file in the form of the one that comes with servestorm; empty: that one"
+    )
     cpus: Cpus | Literal["auto"] = Field(
         default="auto", description="auto: the last core for the generator, as many as the replicas want for the engine"
     )
-    threads: Count = Field(default=1, description="intra-op threads of one replica")
-    batching: BatchingPlan = Field(default_factory=BatchingPlan, description="server-side batching")
+    threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of one replica; a list: each of them")
+    batching: OneOrMore[BatchingPlan] = Field(
+        default_factory=lambda: [BatchingPlan()], description="server-side batching; a list: each of them"
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
         default=1, description="of the order of the runs and of the arrivals"
     )
@@ -138,10 +229,29 @@ class Plan(_Strict):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Plan:
-        if len(set(self.engines)) != len(self.engines):
-            raise ValueError(f"engines names one twice: {', '.join(self.engines)}")
-        if not (self.cold_starts or self.steady or self.bursty or self.scaling):
-            raise ValueError("nothing is asked: give cold_starts, steady, bursty or scaling")
+        for name in ("engines", "model", "protocol", "payload", "images_per_request", "threads", "page_cache"):
+            values = [value.name if isinstance(value, ModelPlan) else value for value in getattr(self, name)]
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+        if not (self.cold_starts or self.steady or self.bursty or self.capacity or self.scaling or self.sweep):
+            raise ValueError("nothing is asked: give cold_starts, steady, bursty, capacity, scaling or sweep")
+        if self.scaling and self.scaling.measure == "capacity" and not self.capacity:
+            raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
+        return self
+
+    @model_validator(mode="after")
+    def _attaches_to_what_is_named(self) -> Plan:
+        if self.backend != "attach":
+            if self.attach:
+                raise ValueError("attach names endpoints, but backend is process: set backend: attach")
+            return self
+        if missing := [engine for engine in self.engines if engine not in self.attach]:
+            raise ValueError(f"backend attach needs the endpoints of {missing[0]} under `attach`")
+        for name in ("cold_starts", "scaling", "sweep"):
+            if name in self.model_fields_set and getattr(self, name):
+                raise ValueError(f"an endpoint that runs already has no {name}: leave it out")
+        if not (self.steady or self.bursty or self.capacity):
+            raise ValueError("nothing is asked of the endpoint: give steady, bursty or capacity")
         return self
 
 
@@ -180,6 +290,7 @@ def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> str
     fault = faults[0]
     # a union's branch (`cpus.Cpus.engine`) is no key that a person wrote
     where = [part for part in fault["loc"] if not (isinstance(part, str) and part[:1].isupper())]
+    where = _as_written(tree, where)
     line = _line_of(tree, where)
     place = f"{source}:{line}" if line else source
     key = ".".join(str(part) for part in where)
@@ -196,11 +307,25 @@ def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> str
     return f"{place}: {label}{message[:1].lower()}{message[1:]}{given}.{more}"
 
 
+def _as_written(node: yaml.Node | None, where: list[Any]) -> list[Any]:
+    """The place without the index of a value that stands alone where a list may stand."""
+    found: list[Any] = []
+    for part in where:
+        if isinstance(part, int) and not isinstance(node, yaml.SequenceNode):
+            continue
+        found.append(part)
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+    return found
+
+
 def _nearest(where: list[Any]) -> str:
     """', did you mean `x`?' or the list of keys that exist beside the wrong one."""
     model: type[BaseModel] = Plan
     for part in where[:-1]:
-        model = _model_of(model, part) or model
+        model = _model_of(model, part) or model  # an index of a list leaves the model as it is
     known = list(model.model_fields)
     close = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
     return f", did you mean `{close[0]}`?" if close else f"; the keys are {', '.join(known)}"
@@ -208,8 +333,14 @@ def _nearest(where: list[Any]) -> str:
 
 def _model_of(model: type[BaseModel], key: Any) -> type[BaseModel] | None:
     field = model.model_fields.get(str(key))
-    kinds = (typing.get_args(field.annotation) or (field.annotation,)) if field else ()
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return next(_models_in(field.annotation), None) if field else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _line_of(node: yaml.Node | None, where: list[Any]) -> int | None:

@@ -9,10 +9,13 @@ from typing import Any
 import jinja2
 
 from servestorm import __version__, words
-from servestorm.labels import ENGINE_LABELS, ENGINE_SHORT, SCENARIO_LABELS, number, p_text, spread
+from servestorm.cells import batching_label
+from servestorm.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
 from servestorm.measures import Run
+from servestorm.plan import BatchingPlan
 from servestorm.report_figures import figures
-from servestorm.results import Metric, Results, Value, compute
+from servestorm.results import Results, compute
+from servestorm.rows import Metric, Value
 from servestorm.store import read_run, write_json, write_text
 
 _HERE = Path(__file__).parent
@@ -68,13 +71,19 @@ def render(results: Results) -> str:
 
 
 def _meta(results: Results) -> list[str]:
-    plan, model = results.study["plan"], results.model
-    images = plan["images_per_request"]
+    plan = results.study["plan"]
+    protocols = " and ".join({"rest": "REST", "grpc": "gRPC"}[protocol] for protocol in plan["protocol"])
+    images = " or ".join(map(str, plan["images_per_request"]))
     return [
         results.study["started_at"].replace("T", " ").replace("+00:00", " UTC"),
-        f"{model.get('name', '?')}, trained on {model['dataset']}" if model.get("dataset") else str(model.get("name")),
-        f"{plan['protocol'].upper() if plan['protocol'] == 'rest' else 'gRPC'}, payload {plan['payload']}",
-        f"{images} image{'s' if images > 1 else ''} a request",
+        *(
+            f"{model.get('name', '?')}, trained on {model['dataset']}"
+            if model.get("dataset")
+            else str(model.get("name"))
+            for model in results.models
+        ),
+        f"{protocols}, payload {' and '.join(plan['payload'])}",
+        f"{images} image{'' if images == '1' else 's'} a request",
     ]
 
 
@@ -88,11 +97,11 @@ def _badges(results: Results) -> list[dict[str, str]]:
         badges.append({"kind": "bad", "text": f"{invalid} of {judged} load runs INVALID"})
     elif judged:
         badges.append({"kind": "good", "text": f"all {judged} load runs VALID"})
-    if parity := results.model.get("parity"):
-        proved = parity["status"] == "proved"
-        badges.append(
-            {"kind": "good" if proved else "bad", "text": "artifacts proved equal" if proved else parity["status"]}
-        )
+    parities = [model["parity"]["status"] for model in results.models if model.get("parity")]
+    if parities:
+        proved = set(parities) == {"proved"}
+        text = "artifacts proved equal" if proved else next(status for status in parities if status != "proved")
+        badges.append({"kind": "good" if proved else "bad", "text": text})
     return badges
 
 
@@ -146,14 +155,15 @@ def _pairs(results: Results) -> list[dict[str, str]]:
 def _groups(results: Results) -> list[dict[str, Any]]:
     plan = results.study["plan"]
     groups = []
-    for scenario, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.scenario):
+    for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         rows = [_row(results, metric) for metric in metrics]
-        groups.append({"title": SCENARIO_LABELS[scenario], "detail": words.load_text(plan, scenario), "rows": rows})
+        detail = words.load_text(plan, group.partition("[")[0])
+        groups.append({"title": results.groups[group], "detail": detail, "rows": rows})
     return groups
 
 
 def _row(results: Results, metric: Metric) -> dict[str, Any]:
-    best = words.better(metric)
+    best = words.better(results, metric)
     return {
         "label": metric.label,
         "unit": metric.unit,
@@ -202,10 +212,16 @@ def _environment(results: Results) -> list[dict[str, Any]]:
         ("Generator's cores", ", ".join(map(str, cores["generator"]))),
     ]
     study = [
-        ("Model", f"{results.model.get('name')} {results.model.get('version', '')}"),
-        ("Artifacts", words.parity_text(results)),
-        ("Threads a replica", plan["threads"]),
-        ("Batching", words.batching_text(plan)),
+        *(
+            fact
+            for model in results.models
+            for fact in (
+                ("Model", f"{model.get('name')} {model.get('version', '')}"),
+                ("Artifacts", words.parity_text(model)),
+            )
+        ),
+        ("Threads a replica", " or ".join(map(str, plan["threads"]))),
+        ("Batching", "; ".join(batching_label(BatchingPlan(**batching)) for batching in plan["batching"])),
         ("Seed", plan["seed"]),
         ("Git commit", (here.get("git_commit") or "")[:12] or None),
         *((ENGINE_SHORT[name], version) for name, version in results.study["engines"].items()),

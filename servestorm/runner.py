@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm import store
+from servestorm import resumed, store
 from servestorm.cellrun import Bench, run_cell
-from servestorm.cells import Cell, cells_of, expected_s
+from servestorm.cells import Cell, Variant, cells_of, expected_s, variants_of
 from servestorm.cores import Cores, assign
 from servestorm.environment import describe
 from servestorm.generator import Generator
-from servestorm.plan import Plan
+from servestorm.plan import ModelPlan, Plan
 from servestorm.prepare import is_missing, prepare
 from servestorm.progress import Display, Step
 from servestorm.scrape import open_scraper
+from servestorm.store import RunRecord
 from serving.backends import BACKENDS
-from serving.deployment import Engine
+from serving.deployment import Backend, Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
 
@@ -31,26 +32,42 @@ GIVE_UP_AFTER = 2
 
 
 class Study:
-    """One study: `carry_out` runs it; `path` is its run directory once the model is there."""
+    """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
-    def __init__(self, plan: Plan, plan_text: str, out: Path, generator: Generator | None = None) -> None:
+    With `resume` it goes on in that run directory: what is complete there is kept, the rest is run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        plan_text: str,
+        out: Path,
+        generator: Generator | None = None,
+        resume: RunRecord | None = None,
+    ) -> None:
         self.plan, self.plan_text, self.out = plan, plan_text, out
         self.generator = generator or Generator()
         self.cells = cells_of(plan)
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
         self.path: Path | None = None
+        self._resume = resume
+        self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
         self._study: dict[str, Any] = {}
 
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
-        versions = {name: engine.check() for name, engine in self.engines.items()}
-        missing = is_missing(self.plan.model)
-        with Display(_steps(self.plan, self.cells, missing)) as display:
-            model = self._prepare(display, missing)
-            self._open(model, versions)
+        if self.plan.backend == "attach":
+            versions = dict.fromkeys(self.engines, "runs already")
+        else:
+            versions = {name: engine.check() for name, engine in self.engines.items()}
+        missing = [model for model in self.plan.model if is_missing(model)]
+        to_run = [cell for cell in self.cells if cell.id not in self._kept]
+        with Display(_steps(self.plan, to_run, missing)) as display:
+            models = [self._prepare(model, display) for model in self.plan.model]
+            self._open(models, versions)
             try:
-                self._run_cells(model, display)
+                self._run_cells(models, to_run, display)
             except KeyboardInterrupt:
                 self._close("interrupted", "interrupted by the user")
                 raise
@@ -61,18 +78,22 @@ class Study:
         assert self.path is not None
         return self.path
 
-    def _prepare(self, display: Display, missing: bool) -> ModelDir:
-        """The model, with the artifacts of every engine of the plan intact."""
-        if missing:
+    def _prepare(self, plan: ModelPlan, display: Display) -> ModelDir:
+        """A model, with the artifacts of every engine of the plan intact."""
+        if is_missing(plan):
             with display.step():
-                model = prepare(self.plan.model, display.fraction)
+                model = prepare(plan, display.fraction)
         else:
-            model = prepare(self.plan.model, lambda _what, _share: None)
-        for engine in self.engines.values():
+            model = prepare(plan, lambda _what, _share: None)
+        for engine in self.engines.values() if self.plan.backend != "attach" else ():
             model.verify("mar" if engine.artifact == "mar" else "savedmodel")
         return model
 
-    def _open(self, model: ModelDir, versions: Mapping[str, str]) -> None:
+    def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str]) -> None:
+        manifests = [(model.path / MANIFEST_NAME).read_text() for model in models]
+        if self._resume:
+            self.path, self._study = resumed.reopen(self._resume, manifests, versions, self.cores)
+            return
         path = self.path = store.create_run(self.out, self.plan.name)
         self._study = {
             "schema_version": store.SCHEMA_VERSION,
@@ -81,14 +102,19 @@ class Study:
             "reason": None,
             "started_at": store.now(),
             "ended_at": None,
+            "resumed_at": [],
             "plan": self.plan.model_dump(mode="json"),
+            "variants": [dataclasses.asdict(variant) for variant in variants_of(self.plan)],
             "cores": dataclasses.asdict(self.cores),
             "engines": dict(versions),
-            "model_path": str(model.path),
+            "model_paths": [str(model.path) for model in models],
             "cells": [cell.id for cell in self.cells],
         }
         store.write_text(path / "plan.yaml", self.plan_text)
-        store.write_text(path / "manifest.json", (model.path / MANIFEST_NAME).read_text())
+        for place, manifest in enumerate(manifests):
+            store.write_text(path / store.manifest_name(place), manifest)
+        if self.plan.prices:
+            store.write_text(path / "prices.yaml", self.plan.prices.read_text(encoding="utf-8"))
         store.write_json(path / "environment.json", describe(self.plan.seed, self.cores.engine, self.cores.generator))
         store.write_json(path / "study.json", self._study)
 
@@ -97,7 +123,7 @@ class Study:
         if self.path:
             store.write_json(self.path / "study.json", self._study)
 
-    def _run_cells(self, model: ModelDir, display: Display) -> None:
+    def _run_cells(self, models: Sequence[ModelDir], cells: Sequence[Cell], display: Display) -> None:
         assert self.path is not None
         troubles = _Troubles()
         with ExitStack() as stack:
@@ -106,13 +132,24 @@ class Study:
             stack.callback(os.sched_setaffinity, 0, before)
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
-            bench = Bench(self.plan, model, self.engines, BACKENDS["process"], self.cores, scraper, self.generator)
-            for cell in self.cells:
+            variants, backend = variants_of(self.plan), backend_of(self.plan)
+            bench = Bench(self.plan, variants, models, self.engines, backend, self.cores, scraper, self.generator)
+            for cell in cells:
                 with display.step():
                     outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
                 troubles.saw(cell.engine, outcome)
+
+
+def backend_of(plan: Plan) -> Backend:
+    """Where the plan's engines run."""
+    if plan.backend == "attach":
+        from serving.backends.attach import AttachBackend
+
+        addresses = {engine: [point.model_dump() for point in points] for engine, points in plan.attach.items()}
+        return AttachBackend(addresses)
+    return BACKENDS[plan.backend]
 
 
 class _Troubles:
@@ -130,17 +167,30 @@ class _Troubles:
             raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome['reason']}")
 
 
-def _steps(plan: Plan, cells: Sequence[Cell], missing: bool) -> list[Step]:
+def _steps(plan: Plan, cells: Sequence[Cell], missing: Sequence[ModelPlan]) -> list[Step]:
     """The progress bar's steps."""
-    first = [Step(f"train and export {plan.model.name}", "prepare", PREPARE_GUESS_S)] if missing else []
+    first = [Step(f"train and export {model.name}", "prepare", PREPARE_GUESS_S) for model in missing]
+    variants = variants_of(plan)
     return first + [
-        Step(_title(plan, cell), f"{cell.scenario} {cell.engine}", expected_s(plan, cell)) for cell in cells
+        Step(title(plan, variants, cell), f"{cell.scenario} {cell.engine}", expected_s(plan, cell)) for cell in cells
     ]
 
 
-def _title(plan: Plan, cell: Cell) -> str:
-    runs = {"coldstart": plan.cold_starts, "scaling": plan.scaling.repetitions if plan.scaling else 1}
-    count = f"{cell.repetition} of {runs.get(cell.scenario, plan.repetitions)}"
-    names = {"coldstart": "cold start", "steady": "steady load", "bursty": "bursty load", "scaling": "scaling"}
-    replicas = f", {cell.replicas} replica{'s' if cell.replicas > 1 else ''}" if cell.scenario == "scaling" else ""
-    return f"{cell.engine}: {names[cell.scenario]} {count}{replicas}"
+def title(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
+    """What a cell is, in words: 'TorchServe: steady load 2 of 5 (gRPC)'."""
+    runs = {
+        "coldstart": plan.cold_starts,
+        "scaling": (plan.scaling.repetitions if plan.scaling else None) or plan.repetitions,
+        "sweep": plan.sweep.repetitions if plan.sweep else 1,
+    }
+    names = {"coldstart": "cold start", "steady": "steady load", "bursty": "bursty load"}
+    text = f"{cell.engine}: {names.get(cell.scenario, cell.scenario)} {cell.repetition} of "
+    text += str(runs.get(cell.scenario, plan.repetitions))
+    if cell.scenario == "sweep":
+        wait = f", {cell.timeout_us} us" if cell.max_batch_size > 1 else ""
+        text += f", {cell.threads} threads, batches of {cell.max_batch_size}{wait}"
+    if cell.scenario in ("scaling", "sweep"):
+        text += f", {cell.replicas} replica{'s' if cell.replicas > 1 else ''}"
+    aside = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]
+    told = "; ".join(filter(None, aside))
+    return f"{text} ({told})" if told else text

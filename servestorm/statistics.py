@@ -58,6 +58,18 @@ def over_runs(values: Sequence[float | None]) -> Over:
     return Over(tuple(values), len(known), mean, sd)
 
 
+def interval(values: Sequence[float | None], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Student's t interval of the mean over runs; None with under two of them."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + confidence) / 2, len(known) - 1) * np.std(known, ddof=1) / math.sqrt(len(known)))
+    mean = float(np.mean(known))
+    return mean - half, mean + half
+
+
 def welch_p(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
     """Two-sided p of Welch's t-test (unequal variances) over runs.
 

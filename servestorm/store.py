@@ -4,9 +4,11 @@
         plan.yaml           as the person wrote it
         study.json          id, state, start and end, the resolved plan, cores, engine versions
         environment.json    the machine, versions, git commit
-        manifest.json       of the model
+        manifest.json       of the model (of further ones manifest-2.json and so on)
         cells/NNN-.../      one run each: cell.json, outcome.json, events.json, use.json, and for load samples.parquet,
-                            summary.json, metrics.parquet, generator.log; server.log always
+                            summary.json, metrics.parquet, generator.log; server.log always. A search for the
+                            largest rate keeps capacity.json and a folder for each probe, a sweep keeps sweep.json and
+                            a folder for each load, a cold start keeps settled.json
         results.json, report.html
 
 Files are written beside their name and renamed, so a kill at any moment leaves whole files only.
@@ -23,9 +25,15 @@ from typing import Any, Literal
 
 from servestorm.errors import StudyEnvironmentError, StudyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ATTEMPT = "attempt-"
 """Folders in a cell's folder that hold what INVALID tries of its load left."""
+CAPACITY = "capacity.json"
+"""In a cell's folder: the search for the largest rate, its probes and what it found."""
+SWEEP = "sweep.json"
+"""In a cell's folder: a point for every client setting that was tried."""
+SETTLED = "settled.json"
+"""In a cold start's folder: [t_ns, latency_ms] of the answers after the first."""
 State = Literal["running", "complete", "interrupted", "failed"]
 
 
@@ -92,6 +100,11 @@ def create_run(root: Path, name: str) -> Path:
     raise StudyEnvironmentError(f"{root} is full of runs named {stem}: choose another place with --out.")
 
 
+def manifest_name(place: int) -> str:
+    """Where the manifest of the plan's model at that place lies in a run directory."""
+    return "manifest.json" if place == 0 else f"manifest-{place + 1}.json"
+
+
 @dataclass(frozen=True)
 class CellRecord:
     """What one cell left behind; what is missing is None."""
@@ -108,10 +121,27 @@ class CellRecord:
     summary: dict[str, Any] | None
     """summary.json of the load generator."""
 
+    capacity: dict[str, Any] | None = None
+    """capacity.json."""
+    sweep: list[dict[str, Any]] | None = None
+    """sweep.json."""
+    settled: list[list[float]] | None = None
+    """settled.json."""
+
     @property
     def repeats(self) -> int:
-        """How often the load was offered again, because the generator had not kept its schedule."""
-        return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
+        """How often a load was offered again, because the generator had not kept its schedule."""
+        return sum(1 for _ in self.path.rglob(f"{ATTEMPT}*"))
+
+    def series(self) -> list[tuple[str, float]]:
+        """(metric, value) of the servers' own metrics, in the order they were read; empty where there are none."""
+        path = self.path / "metrics.parquet"
+        if not path.is_file():
+            return []
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path, columns=["metric", "value"])
+        return list(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
 
     @property
     def samples_path(self) -> Path | None:
@@ -132,7 +162,8 @@ class RunRecord:
     path: Path
     study: dict[str, Any]
     environment: dict[str, Any]
-    manifest: dict[str, Any] | None
+    manifests: list[dict[str, Any] | None]
+    """Of each model of the plan."""
     cells: list[CellRecord]
 
 
@@ -152,7 +183,7 @@ def read_run(path: Path) -> RunRecord:
         path=path,
         study=study,
         environment=read_json(path / "environment.json"),
-        manifest=_optional(path / "manifest.json"),
+        manifests=[_optional(path / manifest_name(place)) for place in range(len(study["plan"]["model"]))],
         cells=[_read_cell(folder) for folder in folders],
     )
 
@@ -165,6 +196,9 @@ def _read_cell(folder: Path) -> CellRecord:
         events=_optional(folder / "events.json") or [],
         use=_optional(folder / "use.json"),
         summary=_optional(folder / "summary.json"),
+        capacity=_optional(folder / CAPACITY),
+        sweep=_optional(folder / SWEEP),
+        settled=_optional(folder / SETTLED),
     )
 
 

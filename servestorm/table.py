@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from servestorm import words
-from servestorm.labels import ENGINE_LABELS, SCENARIO_LABELS, p_text, spread_text
-from servestorm.results import Results, Value
+from servestorm.labels import ENGINE_LABELS, p_text, spread_text
+from servestorm.results import Results
+from servestorm.rows import Value
 
 PIPE_WIDTH = 200
 
@@ -45,12 +46,12 @@ def _table(results: Results, style: box.Box) -> Table:
         table.add_column(ENGINE_LABELS[engine], justify="right")
     for a, b in pairs:
         table.add_column("Welch p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
-    for scenario, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.scenario):
+    for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         table.add_section()
-        load = words.load_text(results.study["plan"], scenario)
-        table.add_row(Text(f"{SCENARIO_LABELS[scenario]}: {load}", style="bold"))
+        load = words.load_text(results.study["plan"], group.partition("[")[0])
+        table.add_row(Text(f"{results.groups[group]}: {load}", style="bold"))
         for metric in metrics:
-            best = words.better(metric)
+            best = words.better(results, metric)
             cells = [_cell(metric.values[engine], engine == best) for engine in results.engines]
             ps = [p_text(metric.welch_p[f"{a}|{b}"]) for a, b in pairs]
             table.add_row(f"  {metric.label}, {metric.unit}", *cells, *ps)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number, p_text
-from servestorm.results import Metric, Results
+from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number
+from servestorm.results import Results
+from servestorm.rows import Metric
 
 ALPHA = 0.05
 KEPT_UP = 0.95
@@ -16,24 +17,47 @@ KEPT_UP = 0.95
 def headline(results: Results) -> str:
     """One sentence for the top of the report."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
-    model = results.model.get("name", "the model")
+    model = _join([str(model.get("name", "the model")) for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
     return f"{', '.join(engines[:-1])} and {engines[-1]}, serving {model}"
 
 
 def summary(results: Results) -> list[str]:
-    """The findings, one sentence or two each, most important first."""
+    """The findings, one sentence or two each, most important first; of every group of runs where there are several."""
     found = [
-        _compare(results, "steady.p50", "Under steady load the median answer took"),
-        _tail(results, "steady"),
-        _overload(results),
-        _compare(results, "bursty.p50", "In bursty load the median answer took"),
-        _tail(results, "bursty"),
-        _compare(results, "coldstart.total_s", "A cold start, from process start to the first right answer, took"),
-        _scaling(results),
+        *_each(results, "steady", "p50", "Under steady load the median answer took", _compare),
+        *_each(results, "steady", "p99", "", _tail),
+        *_each(results, "steady", "images_per_s", "", _overload),
+        *_each(results, "capacity", "images_per_s", "", _capacity),
+        *_each(results, "bursty", "p50", "In bursty load the median answer took", _compare),
+        *_each(results, "bursty", "p99", "", _tail),
+        *_each(results, "coldstart", "total_s", COLD_START, _compare),
+        *_scaling(results),
     ]
-    return [sentence for sentence in found if sentence]
+    return [*_objectives(results), *(sentence for sentence in found if sentence)]
+
+
+COLD_START = "A cold start, from process start to the first right answer, took"
+
+
+def _each(
+    results: Results, scenario: str, name: str, opening: str, say: Callable[[Results, Metric, str], str | None]
+) -> list[str | None]:
+    """The sentence for that row of every group, beginning with the group's title where there are several."""
+    rows = results.rows(scenario, name)
+    said = [(metric, say(results, metric, opening)) for metric in rows]
+    return [f"{results.groups[m.group]}: {text}" if text and len(rows) > 1 else text for m, text in said]
+
+
+def _objectives(results: Results) -> list[str]:
+    return [
+        f"{ENGINE_SHORT[kept.engine]} {'keeps' if kept.met else 'misses'} the objective {kept.metric} "
+        f"{'of at most' if kept.at_most is not None else 'of at least'} "
+        f"{number(kept.at_most if kept.at_most is not None else kept.at_least)}: it is {number(kept.value)}."
+        for kept in results.objectives
+        if kept.met is not None
+    ]
 
 
 def _known(metric: Metric) -> dict[str, float]:
@@ -41,73 +65,75 @@ def _known(metric: Metric) -> dict[str, float]:
     return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
 
 
-def _compare(results: Results, key: str, opening: str) -> str | None:
+def _compare(results: Results, metric: Metric, opening: str) -> str | None:
     """'opening 3.1 ms on A and 7.9 ms on B (2.5 times as long). ...'"""
-    metric = results.metric(key)
-    known = _known(metric) if metric else {}
-    if not metric or not known:
+    known = _known(metric)
+    if not known:
         return None
     unit = metric.unit.split()[0]
     parts = [f"{number(value, unit)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     text = f"{opening} {_join(parts)}"
     if len(known) == 2 and min(known.values()) > 0:
         text += f" ({number(max(known.values()) / min(known.values()))} times as long)"
-    return f"{text}. {_chance(metric, known)}".strip()
+    return f"{text}. {judgement(results, metric)}".strip()
 
 
-def _chance(metric: Metric, known: dict[str, float]) -> str:
-    """Whether runs differ by more than their scatter, pair by pair."""
-    sentences = []
-    for a, b in itertools.combinations(known, 2):
-        p = metric.welch_p.get(f"{a}|{b}")
-        pair = f" between {ENGINE_SHORT[a]} and {ENGINE_SHORT[b]}" if len(known) > 2 else ""
-        if p is None:
-            sentences.append(f"There are too few runs to tell whether the difference{pair} is chance.")
-        elif p < ALPHA:
-            sentences.append(
-                f"The difference{pair} is larger than the scatter between runs explains (Welch p {_equals(p)})."
-            )
-        else:
-            sentences.append(f"The runs do not show that this difference{pair} is real (Welch p {_equals(p)}).")
-    return " ".join(sentences)
+def judgement(results: Results, metric: Metric) -> str:
+    """What the verdicts on a metric say, pair by pair."""
+    return " ".join(found.verdict.reason for found in results.verdicts if found.metric == metric.key)
 
 
-def _equals(p: float) -> str:
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def _tail(results: Results, scenario: str) -> str | None:
-    metric = results.metric(f"{scenario}.p99")
-    if not metric:
+def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
+    """'Under a p99 of 50 ms A serves at most 480 images/s, ...'"""
+    known = _known(metric)
+    if not known:
         return None
+    limit = results.study["plan"]["capacity"]["p99_ms"]
+    parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
+    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {_join(parts)}."
+    return f"{text} {judgement(results, metric)}".strip()
+
+
+def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
     known = _known(metric)
     if not known:
         return None
     parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    return f"One answer in a hundred took longer than {_join(parts)} ({SCENARIO_LABELS[scenario].lower()}, p99)."
+    load = SCENARIO_LABELS[metric.scenario].lower()
+    text = f"One answer in a hundred took longer than {_join(parts)} ({load}, p99)."
+    return f"{text} {judgement(results, metric)}".strip()
 
 
-def _overload(results: Results) -> str | None:
+def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
-    metric, load = results.metric("steady.images_per_s"), results.study["plan"]["steady"]
-    if not metric or not load:
-        return None
-    asked = load["rate_per_s"] * results.study["plan"]["images_per_request"]
+    asked = results.study["plan"]["steady"]["rate_per_s"] * _variant(results, metric)["images_per_request"]
     slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
     return (
         f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {_join(slow)}." if slow else None
     )
 
 
-def _scaling(results: Results) -> str | None:
-    factors = [m for m in results.metrics if m.key.startswith("scaling.factor_x") and _known(m)]
-    if not factors:
-        return None
-    metric = factors[-1]
-    count = metric.key.rpartition("x")[2]
-    parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
-    return f"{count} replicas gave {_join(parts)} the throughput of one."
+def _variant(results: Results, metric: Metric) -> dict[str, Any]:
+    """The variant that a group of loads is about."""
+    variants: list[dict[str, Any]] = results.study["variants"]
+    label = metric.group.partition("[")[2].removesuffix("]")
+    return next(variant for variant in variants if variant["label"] == label)
+
+
+def _scaling(results: Results) -> list[str]:
+    """What the most replicas gave, group by group."""
+    plan = results.study["plan"]["scaling"]
+    if not plan or len(plan["replicas"]) < 2:
+        return []
+    base, count = plan["replicas"][0], plan["replicas"][-1]
+    rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
+    what = "capacity" if plan["measure"] == "capacity" else "throughput"
+    found = []
+    for metric in rows:
+        parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
+        text = f"{count} replicas gave {_join(parts)} the {what} of {'one' if base == 1 else base}."
+        found.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
+    return found
 
 
 def _join(parts: list[str]) -> str:
@@ -116,23 +142,24 @@ def _join(parts: list[str]) -> str:
 
 def doubts(results: Results) -> list[str]:
     """What a reader must know before believing the numbers: parity, the state of the study, cores, invalid runs."""
-    parity = results.model.get("parity") or {}
     found = []
-    if parity.get("status") == "NOT PROVED EQUAL":
-        reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
-        found.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
+    for model in results.models:
+        parity = model.get("parity") or {}
+        if parity.get("status") == "NOT PROVED EQUAL":
+            reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
+            found.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
     if results.state != "complete":
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
         found.append(f"This study is not complete: {results.state}{reason}.")
     found += results.notes
-    for scenario, engine in results.unanswered():
-        found.append(f"{SCENARIO_LABELS[scenario]} has no run of {ENGINE_SHORT[engine]} that counts.")
+    for group, engine in results.unanswered():
+        found.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
     return found
 
 
-def parity_text(results: Results) -> str:
-    """The proof of equality in a sentence."""
-    parity = results.model.get("parity") or {}
+def parity_text(model: Mapping[str, Any]) -> str:
+    """The proof of a model's equality in a sentence."""
+    parity = model.get("parity") or {}
     if not parity:
         return "nothing is known of the artifacts' equality"
     if parity["status"] != "proved":
@@ -167,9 +194,20 @@ def load_text(plan: dict[str, Any], scenario: str) -> str:
             f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
             f"{load['off_s']:g} s off) for {load['duration_s']:g} s"
         )
+    elif scenario == "capacity" or load.get("measure") == "capacity":
+        text = _objective_text(plan["capacity"])
+    elif scenario == "sweep":
+        text = f"closed loop for {load['duration_s']:g} s each"
     else:
         text = f"closed loop, {load['concurrency']} requests in flight for {load['duration_s']:g} s"
-    return f"{text}, {_times(load.get('repetitions', plan['repetitions']), 'run')}"
+    return f"{text}, {_times(load.get('repetitions') or plan['repetitions'], 'run')}"
+
+
+def _objective_text(capacity: dict[str, Any]) -> str:
+    return (
+        f"p99 of at most {capacity['p99_ms']:g} ms and at most {capacity['max_error_percent']:g} % errors, probes of "
+        f"{capacity['probe_s']:g} s"
+    )
 
 
 def _times(count: int, what: str) -> str:
@@ -182,20 +220,16 @@ def cores_text(results: Results) -> str:
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
-def batching_text(plan: dict[str, Any]) -> str:
-    """Server-side batching in words."""
-    batching = plan["batching"]
-    if batching["max_batch_size"] == 1:
-        return "off"
-    return f"up to {batching['max_batch_size']} images, {batching['timeout_us']} µs wait"
-
-
-def better(metric: Metric) -> str | None:
-    """The engine that is better than every other with p under 0.05; None where none is."""
+def better(results: Results, metric: Metric) -> str | None:
+    """The engine that is better than every other: by its verdicts where it is judged, else with p under 0.05."""
     known = _known(metric)
     if len(known) < 2 or len(known) < len(metric.values):
         return None
     choose = min if metric.better == "lower" else max
     best = choose(known, key=lambda engine: known[engine])
+    judged = [found for found in results.verdicts if found.metric == metric.key and best in (found.a, found.b)]
+    if judged:
+        wins = [found.verdict.outcome == ("A" if best == found.a else "B") for found in judged]
+        return best if all(wins) else None
     ps = [p for pair, p in metric.welch_p.items() if best in pair.split("|")]
     return best if all(p is not None and p < ALPHA for p in ps) else None

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from servestorm.boundary import INTERRUPTED, INVALID, OK, explain, tell
-from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS
-from servestorm.plan import load_plan
+from servestorm.boundary import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
+from servestorm.labels import ENGINE_SHORT
+from servestorm.plan import Plan, load_plan
 from servestorm.results import Results
 from servestorm.verbs.report import show
+
+DEFAULT_PLAN = Path("studies/quickstart.yaml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
-    plan = load_plan(arguments.plan)
+    from servestorm.resumed import find_run
+    from servestorm.store import read_run
+
+    resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
+    file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
+    plan = load_plan(file)
+    if arguments.dry_run:
+        return _dry_run(plan)
     from servestorm.children import end_all
     from servestorm.runner import Study
 
-    study = Study(plan, arguments.plan.read_text(encoding="utf-8"), arguments.out)
+    record = read_run(resume) if resume else None
+    study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record)
     code = OK
     try:
         study.carry_out()
@@ -37,10 +48,37 @@ def run(arguments: argparse.Namespace) -> int:
     return code or _judge(results)
 
 
+def _dry_run(plan: Plan) -> int:
+    """Print the cells in their order and the expected time; nothing is started."""
+    from servestorm.cells import cells_of, expected_s, variants_of
+    from servestorm.prepare import is_missing
+    from servestorm.runner import PREPARE_GUESS_S, title
+
+    cells, variants = cells_of(plan), variants_of(plan)
+    missing = [model for model in plan.model if is_missing(model)]
+    for model in missing:
+        print(f"{'':>4}  {PREPARE_GUESS_S:5.0f} s  train and export {model.name}")
+    for cell in cells:
+        print(f"{cell.index:4d}  {expected_s(plan, cell):5.0f} s  {title(plan, variants, cell)}")
+    total_s = sum(expected_s(plan, cell) for cell in cells) + PREPARE_GUESS_S * len(missing)
+    print(f"{len(cells)} runs, about {max(1, round(total_s / 60))} min; nothing was started.")
+    return OK
+
+
 def _judge(results: Results) -> int:
-    """4 where a scenario of an engine has no run that counts."""
+    """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective no
+    number.
+    """
+    if missed := [kept for kept in results.objectives if kept.met is False]:
+        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in missed)
+        sys.stderr.write(f"servestorm: missed objectives: {names}.\n")
+        return OBJECTIVE_MISSED
     if open_questions := results.unanswered():
-        names = ", ".join(f"{SCENARIO_LABELS[s].lower()} of {ENGINE_SHORT[e]}" for s, e in open_questions)
+        names = ", ".join(f"{results.groups[g].lower()} of {ENGINE_SHORT[e]}" for g, e in open_questions)
         sys.stderr.write(f"servestorm: no valid run of: {names}. The report says why.\n")
+        return INVALID
+    if unknown := [kept for kept in results.objectives if kept.met is None]:
+        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in unknown)
+        sys.stderr.write(f"servestorm: objectives without a number: {names}. The keys are those of results.json.\n")
         return INVALID
     return OK

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from servestorm.cells import Cell, cells_of
+from servestorm.cells import Cell, cells_of, variants_of
 from servestorm.cores import assign
 from servestorm.plan import Plan, parse_plan
 
@@ -21,7 +22,7 @@ repetitions: 3
 cold_starts: 5
 steady: {rate_per_s: 80, duration_s: 12, warmup_s: 2}
 bursty: {base_rate: 20, peak_rate: 120, on_s: 2, off_s: 4, duration_s: 18, warmup_s: 2}
-scaling: {replicas: [1, 2], concurrency: 16, duration_s: 8}
+scaling: {replicas: [1, 2], concurrency: 16, duration_s: 8, repetitions: 1}
 cpus: {engine: [0], generator: [0]}
 """
 LATENCY_MS = {"savedmodel": 4.0, "torchserve": 11.0, "tfserving": 2.5}
@@ -46,7 +47,7 @@ def make_run(root: Path, plan_text: str = PLAN, parity: str = "proved") -> Path:
 
 def _study(path: Path, plan: Plan, cells: list[Cell], notes: tuple[str, ...]) -> dict:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "id": path.name,
         "state": "complete",
         "reason": None,
@@ -55,7 +56,9 @@ def _study(path: Path, plan: Plan, cells: list[Cell], notes: tuple[str, ...]) ->
         "plan": plan.model_dump(mode="json"),
         "cores": {"engine": [0], "generator": [1], "notes": list(notes)},
         "engines": dict.fromkeys(plan.engines, "1.0"),
-        "model_path": "build/models/cnn",
+        "resumed_at": [],
+        "variants": [asdict(variant) for variant in variants_of(plan)],
+        "model_paths": ["build/models/cnn"],
         "cells": [cell.id for cell in cells],
     }
 
@@ -104,6 +107,7 @@ def make_cell(run: Path, plan: Plan, cell: Cell, *, valid: bool = True) -> Path:
     _write(folder / "events.json", _events(cell, random))
     if cell.scenario == "coldstart":
         _write(folder / "use.json", {"start": {"rss_bytes": 400 * 2**20}})
+        _write(folder / "settled.json", _settled(cell, random))
         return folder
     scheduled_s, images = _arrivals(plan, cell, random)
     latency_s = _latency(cell, random, scheduled_s.size)
@@ -123,6 +127,13 @@ def _events(cell: Cell, random: np.random.Generator) -> list[dict]:
         {"name": name, "t_ns": START_NS + int(t * 1e9), "replica": 0, "detail": ""}
         for name, t in zip(names, times, strict=True)
     ]
+
+
+def _settled(cell: Cell, random: np.random.Generator) -> list[list[float]]:
+    """Answers one by one after the first: some slow ones, then steady."""
+    latency_ms = LATENCY_MS[cell.engine] * (1 + 3.0 * (np.arange(120) < 10)) * random.uniform(0.95, 1.05, 120)
+    begin_ns = START_NS + int((0.01 + 1.1 * sum(PHASES_S[cell.engine])) * 1e9)
+    return [[begin_ns + int(t * 1e6), float(ms)] for t, ms in zip(np.cumsum(latency_ms), latency_ms, strict=True)]
 
 
 def _arrivals(plan: Plan, cell: Cell, random: np.random.Generator) -> tuple[np.ndarray, float]:

@@ -108,7 +108,7 @@ def test_scaling_hands_every_replica_to_the_generator(whole):
 
 
 def test_a_load_of_a_late_generator_is_tried_again_and_every_try_is_kept(study):
-    path = study(generator="late-once", engines=["savedmodel"], repetitions=1, load_attempts=2).carry_out()
+    path = study(generator="late-once", engines=["savedmodel"], repetitions=3, load_attempts=2).carry_out()
     record = read_run(path)
     loads = [cell for cell in record.cells if cell.summary]
     assert loads
@@ -118,14 +118,14 @@ def test_a_load_of_a_late_generator_is_tried_again_and_every_try_is_kept(study):
 
 
 def test_a_load_is_tried_no_oftener_than_the_plan_says(study):
-    path = study(generator="invalid", engines=["savedmodel"], repetitions=1, load_attempts=3).carry_out()
+    path = study(generator="invalid", engines=["savedmodel"], repetitions=3, load_attempts=3).carry_out()
     loads = [cell for cell in read_run(path).cells if cell.summary]
     assert [cell.repeats for cell in loads] == [2] * len(loads)
     assert not any(cell.summary["valid"] for cell in loads)
 
 
 def test_invalid_runs_are_kept_and_the_question_stays_open(study):
-    path = study(generator="invalid", engines=["savedmodel"], repetitions=1).carry_out()
+    path = study(generator="invalid", engines=["savedmodel"], repetitions=3).carry_out()
     results = compute(read_run(path))
     assert ("steady", "savedmodel") in results.unanswered()
     assert ("coldstart", "savedmodel") not in results.unanswered()
@@ -170,7 +170,7 @@ def test_a_generator_that_never_ends_is_ended(study):
         generator="hang",
         engines=["savedmodel"],
         scaling=None,
-        repetitions=1,
+        repetitions=3,
         steady={"rate_per_s": 5, "duration_s": 0.5, "warmup_s": 0},
         timeouts={"generator_s": 0.5},
     )

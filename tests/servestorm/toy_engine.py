@@ -85,10 +85,10 @@ def toy_plan(model: Path, **changes) -> str:
         "name": "toy",
         "model": {"name": "toy", "path": str(model)},
         "engines": ["savedmodel", "torchserve"],
-        "repetitions": 2,
+        "repetitions": 3,
         "cold_starts": 1,
         "steady": {"rate_per_s": 100, "duration_s": 8, "warmup_s": 0},
-        "scaling": {"replicas": [1, 2], "concurrency": 4, "duration_s": 2, "warmup_s": 0},
+        "scaling": {"replicas": [1, 2], "concurrency": 4, "duration_s": 2, "warmup_s": 0, "repetitions": 1},
         "timeouts": {"ready_s": 20, "answer_s": 20, "generator_s": 20},
     }
     return json.dumps({key: value for key, value in {**plan, **changes}.items() if value is not None})

@@ -1,0 +1,159 @@
+"""What is offered to a deployment in one cell: one load, a search for the largest rate, or a sweep."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.summary import SUMMARY, generator_at_fault
+from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.capacity import Probe, Search, judge
+from servestorm.cells import Cell, Variant, by_capacity
+from servestorm.generator import Generator, Load, bursty_load, closed_load, drive, steady_load
+from servestorm.plan import Plan
+from servestorm.store import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
+from serving.deployment import Deployment, EventLog, Use
+from serving.probe import first_answer
+from serving.wire import WIRES
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A deployment that is ready, and everything that is needed to load it."""
+
+    plan: Plan
+    cell: Cell
+    variant: Variant
+    model: ModelDir
+    deployment: Deployment
+    events: EventLog
+    generator: Generator
+    generator_cores: tuple[int, ...]
+
+    def carry_out(self, folder: Path) -> None:
+        """Everything that the cell asks; what it leaves lies in `folder`."""
+        if by_capacity(self.plan, self.cell):
+            self._search(folder)
+        elif self.cell.scenario == "sweep":
+            self._sweep(folder)
+        else:
+            self._offer(self._load(), folder)
+
+    def _load(self) -> Load:
+        plan, images = self.plan, self.variant.images_per_request
+        if self.cell.scenario == "steady" and (steady := plan.steady):
+            return steady_load(steady.rate_per_s, steady.duration_s, steady.warmup_s, images)
+        if self.cell.scenario == "bursty" and plan.bursty:
+            return bursty_load(plan.bursty, images)
+        if self.cell.scenario == "scaling" and (scaling := plan.scaling):
+            return closed_load(scaling.concurrency, scaling.duration_s, scaling.warmup_s, images)
+        raise ValueError(f"{self.cell.scenario} has no load")
+
+    def _offer(self, load: Load, folder: Path) -> dict[str, Any]:
+        """Offer the load; again, up to the plan's number of tries, where only the generator was at fault."""
+        folder.mkdir(exist_ok=True)
+        for attempt in range(1, self.plan.load_attempts + 1):
+            self._attempt(load, folder)
+            summary: dict[str, Any] = read_json(folder / SUMMARY)
+            if attempt == self.plan.load_attempts or not generator_at_fault(summary["reasons"]):
+                break
+            _set_aside(folder, attempt)
+        return summary
+
+    def _attempt(self, load: Load, folder: Path) -> None:
+        command = self.generator.command(
+            load,
+            engine=self.cell.engine,
+            variant=self.variant,
+            model=self.model.name,
+            endpoints=self.deployment.endpoints,
+            manifest=self.model.path / MANIFEST_NAME,
+            seed=self.cell.seed,
+            out=folder,
+        )
+        write_json(folder / "generator.json", command)
+        used = {"ready": use_now(self.deployment.use())}
+        self.events.add("load_started", detail=folder.name)
+        try:
+            limit_s = load.length_s + self.plan.timeouts.generator_s
+            drive(command, out=folder, cores=self.generator_cores, limit_s=limit_s, deployment=self.deployment)
+        finally:
+            self.events.add("load_ended", detail=folder.name)
+            used["end"] = use_now(self.deployment.use())
+            write_json(folder / "use.json", used)
+
+    def _search(self, folder: Path) -> None:
+        """Probe after probe until the largest rate under the objective is known; each keeps its own folder."""
+        capacity = self.plan.capacity
+        assert capacity
+        search = Search(
+            capacity.start_rate_per_s, most_probes=capacity.most_probes, tolerance=capacity.tolerance_percent / 100
+        )
+        objective = {"p99_ms": capacity.p99_ms, "max_error_percent": capacity.max_error_percent}
+        for number in itertools.count(1):
+            rate = search.next_rate()
+            if rate is None:
+                break
+            load = steady_load(rate, capacity.probe_s, capacity.warmup_s, self.variant.images_per_request)
+            summary = self._offer(load, folder / f"probe-{number:02d}")
+            search.record(_probe(rate, summary, objective))
+            write_json(folder / CAPACITY, {"objective": objective, **asdict(search.result())})
+            self._drained()
+
+    def _sweep(self, folder: Path) -> None:
+        """Every client batch with every number in flight, on these servers."""
+        sweep = self.plan.sweep
+        assert sweep
+        points: list[dict[str, Any]] = []
+        for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
+            load = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
+            summary = self._offer(load, folder / f"load-{len(points) + 1:02d}")
+            points.append({"images_per_request": images, "concurrency": in_flight, **_point(summary)})
+            write_json(folder / SWEEP, points)
+            self._drained()
+
+    def _drained(self) -> None:
+        """Return when every replica answers again: what an overload left in its queue is not the next load's."""
+        for endpoint in self.deployment.endpoints:
+            first_answer(
+                endpoint,
+                WIRES[self.cell.engine],
+                self.model,
+                timeout_s=self.plan.timeouts.answer_s,
+                alive=self.deployment.alive,
+            )
+
+
+def _probe(rate_per_s: float, summary: dict[str, Any], objective: dict[str, float]) -> Probe:
+    verdict, reason = judge(summary, objective)
+    sent, ok = summary.get("scheduled") or 0, summary.get("ok") or 0
+    errors = 100 * (1 - ok / sent) if sent else None
+    return Probe(rate_per_s, verdict, reason, (summary.get("latency_ms") or {}).get("p99"), errors)
+
+
+def _point(summary: dict[str, Any]) -> dict[str, Any]:
+    latency = summary.get("latency_ms") or {}
+    return {
+        "images_per_s": summary.get("images_per_s"),
+        "p50_ms": latency.get("p50"),
+        "p99_ms": latency.get("p99"),
+        "valid": summary["valid"],
+        "reasons": summary["reasons"],
+    }
+
+
+def _set_aside(folder: Path, attempt: int) -> None:
+    """Keep what an INVALID try left, beside the try that counts."""
+    aside = folder / f"{ATTEMPT}{attempt}"
+    aside.mkdir()
+    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "use.json"):
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
+
+
+def use_now(use: Use) -> dict[str, Any]:
+    """What the servers have used, with the moment."""
+    return {"t_ns": time.monotonic_ns(), **asdict(use)}
