@@ -90,6 +90,16 @@ class Use:
     """Sum over processes of the kernel's high-water marks."""
     disk_bytes: int | None
     """Artifacts plus the work directories."""
+    disk_read_bytes: int | None = None
+    """Read from the disk itself by all processes that ever ran: what came from the page cache does not count."""
+    disk_written_bytes: int | None = None
+    """Sent to the disk, or on its way there from the page cache."""
+    threads: int | None = None
+    """Now, all processes of all replicas."""
+    swap_bytes: int | None = None
+    """Memory that is swapped out now."""
+    throttled_s: float | None = None
+    """Time for which the kernel kept the replicas' control group off the CPU for its quota (CFS bandwidth)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,11 @@ class Usage:
     rss_bytes: int
     rss_peak_bytes: int
     """Sum of the kernel's high-water marks."""
+    disk_read_bytes: int = 0
+    """From the disk itself, not from the page cache, children that were waited for included."""
+    disk_written_bytes: int = 0
+    threads: int = 0
+    swap_bytes: int = 0
 
 
 def start_ticks(pid: int) -> int | None:
@@ -93,22 +98,85 @@ def family(leader: psutil.Process | None, variable: str, value: str) -> list[psu
 
 def usage(members: Iterable[psutil.Process]) -> Usage:
     """What the living of `members` use and have used."""
-    cpu_s, rss, peak = 0.0, 0, 0
+    found = Usage(0.0, 0, 0)
     for process in members:
         with suppress(psutil.Error, OSError):
-            with process.oneshot():
-                times, resident = process.cpu_times(), process.memory_info().rss
-            cpu_s += times.user + times.system + times.children_user + times.children_system
-            rss += resident
-            peak += max(resident, _high_water_bytes(process.pid))
-    return Usage(cpu_s, rss, peak)
+            found = _sum(found, _usage_of(process))
+    return found
 
 
-def _high_water_bytes(pid: int) -> int:
-    for line in (_PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _usage_of(process: psutil.Process) -> Usage:
+    with process.oneshot():
+        times, resident = process.cpu_times(), process.memory_info().rss
+    status = _fields(process.pid, "status")
+    read, written = _disk(process.pid)
+    return Usage(
+        cpu_s=times.user + times.system + times.children_user + times.children_system,
+        rss_bytes=resident,
+        rss_peak_bytes=max(resident, _kib(status, "VmHWM")),
+        disk_read_bytes=read,
+        disk_written_bytes=written,
+        threads=int(status.get("Threads", "0")),
+        swap_bytes=_kib(status, "VmSwap"),
+    )
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    return Usage(*(getattr(a, field.name) + getattr(b, field.name) for field in fields(Usage)))
+
+
+def _disk(pid: int) -> tuple[int, int]:
+    """Bytes read from and written to the disk: /proc/PID/io adds those of children that were waited for."""
+    try:
+        io = _fields(pid, "io")
+    except OSError:  # it became another user's
+        return 0, 0
+    return int(io.get("read_bytes", "0")), int(io.get("write_bytes", "0"))
+
+
+def _fields(pid: int, name: str) -> dict[str, str]:
+    """The `name: value` lines of a file of a process."""
+    lines = (_PROC / str(pid) / name).read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _kib(status: dict[str, str], key: str) -> int:
+    return int(status.get(key, "0").split()[0]) * 1024
+
+
+def throttled_s(pid: int, root: Path = Path("/sys/fs/cgroup"), proc: Path = _PROC) -> float | None:
+    """Seconds for which a process's control groups were kept off the CPU by their quota since they exist.
+
+    The most of its group and the groups above it; None where the kernel does not tell. Versions 1 and 2 of cgroups.
+    """
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = [seconds for line in lines for seconds in _throttled(root, *line.split(":", 2)[1:])]
+    return max(found, default=None)
+
+
+def _throttled(root: Path, controllers: str, path: str) -> Iterator[float]:
+    names = controllers.split(",")
+    if controllers and "cpu" not in names:
+        return
+    places = [root / "cpu", root / controllers] if controllers else [root, root / "unified"]
+    for place in places:
+        group = place / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):
+                yield from _throttled_in(folder / "cpu.stat")
+            if folder == place:
+                break
+
+
+def _throttled_in(stat: Path) -> Iterator[float]:
+    values = dict(line.split() for line in stat.read_text().splitlines())
+    if "throttled_usec" in values:
+        yield int(values["throttled_usec"]) / 1e6
+    elif "throttled_time" in values:  # version 1 counts nanoseconds
+        yield int(values["throttled_time"]) / 1e9
 
 
 def kill(members: Iterable[psutil.Process], timeout_s: float = KILL_TIMEOUT_S) -> None:

@@ -139,11 +139,18 @@ class ProcessDeployment:
         """CPU of all replicas that ever ran, memory of those that run, disk of artifact and work folders."""
         usages = [replica.usage() for replica in self._replicas]
         past = [replica.usage() for replica in self._retired]
+        alive = self.alive()
+        throttled = [seconds for r in self._replicas if (seconds := r.throttled_s()) is not None]
         return Use(
             cpu_s=sum(usage.cpu_s for usage in usages + past),
-            rss_bytes=sum(usage.rss_bytes for usage in usages) if self.alive() else None,
+            rss_bytes=sum(usage.rss_bytes for usage in usages) if alive else None,
             rss_peak_bytes=sum(usage.rss_peak_bytes for usage in usages or past),
             disk_bytes=self._disk_bytes(),
+            disk_read_bytes=sum(usage.disk_read_bytes for usage in usages + past),
+            disk_written_bytes=sum(usage.disk_written_bytes for usage in usages + past),
+            threads=sum(usage.threads for usage in usages) if alive else None,
+            swap_bytes=sum(usage.swap_bytes for usage in usages) if alive else None,
+            throttled_s=max(throttled, default=None) if alive else None,  # processes here share a control group
         )
 
     def _disk_bytes(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ _READY_POLL_S = 0.01
 _LOG_TAIL_BYTES = 64 * 1024
 _ALL_LINES = 1000
 _LOG_POLL_S = 0.25
+_GROWING = ("cpu_s", "rss_peak_bytes", "disk_read_bytes", "disk_written_bytes")
+"""What of its use outlives it."""
 
 
 class Replica:
@@ -100,14 +103,17 @@ class Replica:
         return "\n".join(text.splitlines()[-lines:])
 
     def usage(self) -> processes.Usage:
-        """CPU seconds, memory now and at its peak; after its end, what was last seen."""
+        """CPU seconds, disk and memory, now and at its peak; after its end, what was last seen and nothing of now."""
         if self._process is None or self._process.poll() is not None:
             return self._spent
         now = processes.usage(self._family())
-        self._spent = processes.Usage(
-            max(now.cpu_s, self._spent.cpu_s), 0, max(now.rss_peak_bytes, self._spent.rss_peak_bytes)
-        )
-        return processes.Usage(self._spent.cpu_s, now.rss_bytes, self._spent.rss_peak_bytes)
+        grown = {name: max(getattr(now, name), getattr(self._spent, name)) for name in _GROWING}
+        self._spent = processes.Usage(rss_bytes=0, **grown)
+        return dataclasses.replace(now, **grown)
+
+    def throttled_s(self) -> float | None:
+        """Seconds for which its control group was kept off the CPU; None where the kernel does not tell."""
+        return processes.throttled_s(self._process.pid) if self._process else None
 
     def folders(self) -> list[Path]:
         """Where it writes."""

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from models.errors import ModelError
+from serving import processes
 from serving.backends import process as process_backend
 from serving.deployment import Event, EventLog
 from serving.errors import DeploymentError, ServingError
@@ -311,3 +312,52 @@ def test_logs_tell_the_replica(begin, tmp_path):
     assert "[replica 0] cpus" in deployment.logs()
     assert "[replica 1] cpus" in deployment.logs()
     assert Path(tmp_path / "work" / "replica-1" / "server.log").is_file()
+
+
+def test_use_counts_disk_threads_and_swap_of_children_too(begin):
+    deployment, _ = begin("family")
+    deployment.wait_ready(20)
+    use = deployment.use()
+    assert use.threads >= 3  # the server, its child and its daemon
+    assert use.swap_bytes == 0 and use.disk_read_bytes >= 0 and use.disk_written_bytes >= 0
+    deployment.stop()
+    after = deployment.use()
+    assert after.threads is None and after.swap_bytes is None and after.throttled_s is None
+    assert after.disk_written_bytes >= use.disk_written_bytes
+
+
+def test_disk_threads_and_swap_are_read_as_the_kernel_writes_them(tmp_path, monkeypatch):
+    me = psutil.Process()
+    folder = tmp_path / str(me.pid)
+    folder.mkdir()
+    (folder / "io").write_text("rchar: 9\nwchar: 9\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 1\n")
+    (folder / "status").write_text("Name:\tx\nVmHWM:\t99999999 kB\nVmSwap:\t 12 kB\nThreads:\t7\n")
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    found = processes.usage([me, me])
+    assert (found.disk_read_bytes, found.disk_written_bytes) == (8192, 16384)
+    assert (found.threads, found.swap_bytes) == (14, 24 * 1024)
+    assert found.rss_peak_bytes == 2 * 99999999 * 1024
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "stat", "seconds"),
+    [
+        ("0::/box/inner\n", {"box/cpu.stat": "usage_usec 9\nthrottled_usec 2500000\n"}, 2.5),
+        (
+            "4:cpu,cpuacct:/box\n0::/\n",
+            {"cpu,cpuacct/box/cpu.stat": "nr_throttled 1\nthrottled_time 1500000000\n"},
+            1.5,
+        ),
+        ("2:cpu:/box\n3:memory:/box\n", {"cpu/cpu.stat": "throttled_time 0\n"}, 0.0),
+        ("0::/box\n", {"box/cpu.stat": "usage_usec 9\n"}, None),
+        ("3:memory:/box\n", {"memory/box/cpu.stat": "throttled_time 7\n"}, None),
+    ],
+)
+def test_throttling_is_read_from_the_cgroup_or_those_above_it(tmp_path, cgroup, stat, seconds):
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    (tmp_path / "proc" / "7" / "cgroup").write_text(cgroup)
+    for path, text in stat.items():
+        (tmp_path / "sys" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / path).write_text(text)
+    assert processes.throttled_s(7, tmp_path / "sys", tmp_path / "proc") == seconds
+    assert processes.throttled_s(8, tmp_path / "sys", tmp_path / "proc") is None

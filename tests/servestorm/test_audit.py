@@ -1,0 +1,181 @@
+"""Reasons to doubt: each is found where it is there, and none where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from loadtests.recorder import SCHEMA
+from servestorm.audit import RunFacts, doubts, facts_of
+from servestorm.store import CellRecord
+from servestorm.watch import Counters, Watch, clocksource, difference
+
+QUIET = {
+    "elapsed_s": 10.0,
+    "wall_drift_ms": 0.1,
+    "clocksource": "tsc",
+    "cores": [0, 1],
+    "ours_s": 8.0,
+    "other_s": 0.1,
+    "steal_s": 0.0,
+    "swapped_pages": 0,
+    "throttled_s": 0.0,
+}
+BEGIN = Counters(0, 0, {0: 100.0, 1: 50.0, 2: 7.0}, {0: 1.0, 1: 1.0, 2: 1.0}, 20.0, 5, 0.5)
+END = Counters(10_000_000_000, 10_030_000_000, {0: 108.0, 1: 55.0, 2: 17.0}, {0: 1.5, 1: 1.0, 2: 9.0}, 32.0, 9, 0.75)
+
+
+def run(**changes) -> RunFacts:
+    """A run that gives no reason to doubt, with changes; `watch` changes what was watched."""
+    watch = {**QUIET, **changes.pop("watch", {})}
+    used = {"ready": {"t_ns": 0}, "end": {"t_ns": 10**10, "swap_bytes": 0}, "watch": watch}
+    plain = RunFacts("003-steady", 1, 1, (0,), (1,), used, {"cpu_share": 0.3}, None, 0)
+    return dataclasses.replace(plain, **changes)
+
+
+def kinds(*runs):
+    return [(doubt.severity, doubt.kind) for doubt in doubts(runs)]
+
+
+def test_a_quiet_run_gives_no_reason():
+    assert doubts([run()]) == []
+    assert doubts([]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "words"),
+    [
+        ({"threads": 2}, ("doubt", "threads_over_budget"), "1 x 2 compute threads had 1 core"),
+        ({"replicas": 4, "engine_cores": (0, 2)}, ("doubt", "shared_cores"), "4 replicas shared 2 cores"),
+        ({"generator_cores": (0, 1)}, ("doubt", "shared_with_generator"), "shared core 0"),
+        (
+            {"busiest_over_mean": 1.25, "replicas": 2, "engine_cores": (0, 2)},
+            ("doubt", "uneven_balancing"),
+            "25 % more",
+        ),
+        ({"summary": {"cpu_share": 0.7}}, ("note", "generator_saturation"), "70 % of a core"),
+        ({"summary": {"cpu_share": 0.9}}, ("grave", "generator_saturation"), "90 % of a core"),
+        ({"repeats": 2}, ("note", "generator_repeats"), "offered 3 times"),
+        ({"watch": {"throttled_s": 0.05}}, ("note", "throttled"), "0.05 s of 10.0 s"),
+        ({"watch": {"throttled_s": 2.0}}, ("doubt", "throttled"), "2.00 s of 10.0 s"),
+        ({"watch": {"swapped_pages": 300}}, ("doubt", "swap"), "swapped 300 pages"),
+        ({"watch": {"other_s": 1.0}}, ("doubt", "other_load"), "5 % of the study's cores"),
+        ({"watch": {"other_s": 8.0}}, ("grave", "other_load"), "40 % of the study's cores"),
+        ({"watch": {"steal_s": 0.5}}, ("doubt", "steal"), "took 2 % of"),
+        ({"watch": {"steal_s": 2.0}}, ("grave", "steal"), "took 10 % of"),
+        ({"watch": {"clocksource": "hpet"}}, ("doubt", "clocksource"), "is hpet"),
+        ({"watch": {"wall_drift_ms": -250.0}}, ("note", "clock_set"), "moved by 250 ms"),
+    ],
+)
+def test_each_reason_is_found_and_told_with_its_size(changes, expected, words):
+    (doubt,) = doubts([run(**changes)])
+    assert (doubt.severity, doubt.kind) == expected
+    assert words in doubt.sentence and doubt.runs == ["003-steady"]
+
+
+def test_servers_in_swap_are_graver_than_a_machine_that_swaps():
+    used = {"end": {"swap_bytes": 64 * 2**20}, "watch": {**QUIET, "swapped_pages": 9}}
+    assert kinds(run(use=used)) == [("grave", "servers_swapped")]
+
+
+def test_the_servers_own_throttling_counts_before_ours():
+    used = {
+        "ready": {"t_ns": 0, "throttled_s": 1.0},
+        "end": {"t_ns": 10**10, "throttled_s": 4.0},
+        "watch": {**QUIET, "throttled_s": 0.0},
+    }
+    (doubt,) = doubts([run(use=used)])
+    assert "3.00 s of 10.0 s" in doubt.sentence
+
+
+def test_what_the_kernel_does_not_tell_is_no_reason():
+    unknown = dict.fromkeys(QUIET)
+    assert doubts([run(watch=unknown)]) == []
+    assert doubts([run(use={}, summary={})]) == []
+
+
+def test_runs_with_the_same_reason_are_told_once_with_the_worst_and_the_gravest_come_first():
+    runs = [run(id="a", watch={"steal_s": 0.3}), run(id="b", watch={"steal_s": 0.6}), run(id="c", watch={"other_s": 9})]
+    grave, steal = doubts([*runs, run(id="d")])
+    assert (grave.kind, grave.runs) == ("other_load", ["c"]) and grave.sentence.endswith("(run c)")
+    assert steal.runs == ["a", "b"]
+    assert "took 3 % of" in steal.sentence and steal.sentence.endswith("(the worst of 2 such runs of 4)")
+
+
+def test_what_the_machine_did_is_told_for_the_studys_cores_only():
+    found = difference(BEGIN, END, [0, 1], "tsc")
+    assert found["elapsed_s"] == 10.0
+    assert found["wall_drift_ms"] == pytest.approx(30.0)
+    assert (found["ours_s"], found["other_s"]) == (12.0, 1.0)  # cores 0 and 1 were busy for 13 s
+    assert (found["steal_s"], found["swapped_pages"], found["throttled_s"]) == (0.5, 4, 0.25)
+
+
+def test_our_own_work_on_further_cores_never_makes_the_others_negative():
+    assert difference(BEGIN, dataclasses.replace(END, ours_s=90.0), [0], None)["other_s"] == 0.0
+
+
+def test_a_counter_that_is_missing_is_none():
+    blind = Counters(0, 0, None, None, None, None, None)
+    found = difference(blind, END, [0], None)
+    assert {found[key] for key in ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s")} == {None}
+    assert difference(BEGIN, END, [0, 99], None)["steal_s"] is None
+
+
+def test_counters_are_read_as_the_kernel_writes_them(tmp_path):
+    (tmp_path / "stat").write_text(
+        "cpu  30 2 6 900 5 1 1 40 9 0\ncpu0 10 1 3 400 2 1 0 30 9 0\ncpu1 20 1 3 500 3 0 1 10 0 0\nintr 5 4\n"
+    )
+    (tmp_path / "vmstat").write_text("nr_free_pages 1\npswpin 3\npswpout 4\n")
+    found = Counters.now(tmp_path)
+    assert found.busy_s == pytest.approx({0: 0.15, 1: 0.25})
+    assert found.steal_s == pytest.approx({0: 0.30, 1: 0.10})
+    assert found.swapped_pages == 7
+    assert Counters.now(tmp_path / "nothing").busy_s is None
+
+
+def test_a_machine_without_a_clock_source_file_has_none(tmp_path):
+    assert clocksource(tmp_path / "no-such-file") is None
+    (tmp_path / "clock").write_text("tsc\n")
+    assert clocksource(tmp_path / "clock") == "tsc"
+
+
+def test_a_watch_counts_our_childrens_work_as_ours():
+    watch = Watch([0])
+    code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    begin = time.monotonic()
+    found = watch.stop()
+    assert found["ours_s"] >= 0.3
+    assert math.isfinite(found["wall_drift_ms"]) and found["cores"] == [0]
+    assert found["elapsed_s"] <= time.monotonic() - begin + 60
+
+
+def record(tmp_path, endpoints, replicas=2) -> CellRecord:
+    rows = [
+        dict.fromkeys(SCHEMA.names, 1)
+        | {"outcome": "ok" if endpoint >= 0 else "dropped", "correct": True, "warmup": False}
+        | {"endpoint": max(endpoint, 0), "sent_ns": 5 if endpoint >= 0 else None}
+        for endpoint in endpoints
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "samples.parquet")
+    return CellRecord(tmp_path, {"id": "x", "replicas": replicas}, None, [], None, None)
+
+
+def test_balancing_is_counted_over_the_requests_that_were_sent(tmp_path):
+    facts = facts_of(record(tmp_path, [0, 0, 0, 1, -1, -1, -1]), 1, (0, 2), (1,))
+    assert facts.busiest_over_mean == 1.5
+    assert kinds(facts) == [("doubt", "uneven_balancing")]
+
+
+def test_one_replica_or_broken_samples_have_no_balance(tmp_path):
+    assert facts_of(record(tmp_path, [0, 0], replicas=1), 1, (0,), (1,)).busiest_over_mean is None
+    broken = record(tmp_path, [0])
+    (tmp_path / "samples.parquet").write_bytes(b"PAR1 cut short")
+    assert facts_of(broken, 1, (0,), (1,)).busiest_over_mean is None
