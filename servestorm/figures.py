@@ -1,9 +1,9 @@
-"""The numbers behind the figures that no table row holds: latency over time, and the percentile spectrum."""
+"""The numbers behind the figures that no table row holds: latency over time, percentile spectrum, fitted law, sweep."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,34 +11,82 @@ from numpy.typing import NDArray
 
 from loadtests.summary import samples_needed
 from servestorm.measures import Run
+from servestorm.pareto import front
 from servestorm.samples import Samples, pooled_ms
 from servestorm.statistics import nearest_rank, percentile
+from servestorm.usl import fit_usl
 
 MOST_BINS, FEWEST_BINS = 60, 6
 BINS_WITH_MEDIAN = 0.9
 FEWEST = samples_needed(0.5)
 """Answers that a bin needs for a median."""
 BIN_WIDTHS_NS = tuple(int(s * 1e9) for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600))
+SETTINGS: dict[str, Callable[[int], str]] = {
+    "max_batch_size": lambda size: f"server batch {size}" if size > 1 else "no server batch",
+    "timeout_us": lambda us: f"{us / 1000:g} ms delay",
+    "threads": lambda count: f"{count} thread{'s' if count > 1 else ''}",
+    "replicas": lambda count: f"{count} replica{'s' if count > 1 else ''}",
+    "images_per_request": lambda count: f"{count} image{'s' if count > 1 else ''} a request",
+    "concurrency": lambda count: f"{count} in flight",
+}
+"""What a sweep varies, in words; only what does vary is told."""
 # shares 1 - 10^-x: evenly spaced on the spectrum's axis, from the median to 99.99 %
 SPECTRUM = tuple(1 - 10 ** -(math.log10(2) + step * 0.05) for step in range(75))
 
 
-def figures_of(engines: Sequence[str], runs: Sequence[Run], samples: dict[str, Samples]) -> dict[str, Any]:
-    """{'over_time': {scenario: ...}, 'spectrum': {scenario: ...}} of the runs given."""
-    over_time, spectrum = {}, {}
-    for scenario in ("steady", "bursty"):
-        groups = {
-            engine: [samples[run.id] for run in runs if _belongs(run, scenario, engine) and run.id in samples]
-            for engine in engines
-        }
-        if any(groups.values()):
-            over_time[scenario] = _over_time(groups)
-            spectrum[scenario] = {engine: _spectrum(group) for engine, group in groups.items()}
-    return {"over_time": over_time, "spectrum": spectrum}
+def figures_of(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> dict[str, Any]:
+    """{'over_time', 'spectrum', 'scaling_law', 'sweep'}, each {group: ...}, of the runs given."""
+    found: dict[str, Any] = {"over_time": {}, "spectrum": {}, "scaling_law": {}, "sweep": {}}
+    for group in dict.fromkeys(run.group for run in runs):
+        of = {engine: [run for run in runs if (run.group, run.engine) == (group, engine)] for engine in engines}
+        scenario = next(run.scenario for run in runs if run.group == group)
+        loads = {engine: [samples[run.id] for run in own if run.id in samples] for engine, own in of.items()}
+        if scenario in ("steady", "bursty") and any(loads.values()):
+            found["over_time"][group] = _over_time(loads)
+            found["spectrum"][group] = {engine: _spectrum(own) for engine, own in loads.items()}
+        elif scenario == "scaling":
+            found["scaling_law"][group] = {engine: _law(own) for engine, own in of.items()}
+        elif scenario == "sweep":
+            found["sweep"][group] = _sweep(of)
+    return found
 
 
-def _belongs(run: Run, scenario: str, engine: str) -> bool:
-    return run.scenario == scenario and run.engine == engine
+def _law(runs: Sequence[Run]) -> dict[str, Any]:
+    """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
+    known = [(run.replicas, rate) for run in runs if (rate := run.numbers.get("images_per_s")) is not None]
+    law = fit_usl([count for count, _ in known], [rate for _, rate in known])
+    names = ("sigma", "kappa", "r2", "peak_replicas")
+    return {
+        "points": [[count, rate] for count, rate in known],
+        "lambda": law.lambda_ if law else None,
+        **{name: getattr(law, name) if law else None for name in names},
+        "curve": [list(point) for point in law.curve(max(count for count, _ in known))] if law else [],
+    }
+
+
+def _sweep(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[str, Any]]]:
+    """Every setting with the median of its VALID loads' throughput and p99, and whether it is on the Pareto front."""
+    points = {engine: [point for run in own for point in run.points] for engine, own in runs.items()}
+    everything = [point for own in points.values() for point in own]
+    varied = [name for name in SETTINGS if len({point[name] for point in everything}) > 1] or ["concurrency"]
+    return {engine: _settings(own, varied) for engine, own in points.items()}
+
+
+def _settings(points: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, Any]]:
+    loads: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        loads.setdefault(", ".join(SETTINGS[name](point[name]) for name in varied), []).append(point)
+    rows = [(label, _median(own, "images_per_s"), _median(own, "p99_ms")) for label, own in loads.items()]
+    best = set(front([(rate, p99_ms) for _, rate, p99_ms in rows]))
+    return [
+        {"label": label, "images_per_s": rate, "p99_ms": p99_ms, "front": place in best}
+        for place, (label, rate, p99_ms) in enumerate(rows)
+    ]
+
+
+def _median(loads: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    known = [load[name] for load in loads if load["valid"] and load[name] is not None]
+    return float(np.median(known)) if known else None
 
 
 def _over_time(groups: dict[str, list[Samples]]) -> dict[str, Any]:

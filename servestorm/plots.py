@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,17 +14,23 @@ from servestorm.labels import ENGINE_SHORT, PHASES, number
 from servestorm.plots_canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks
 from servestorm.results import Results
 
-PHASE_OPACITY = (1.0, 0.62, 0.3)
+PHASE_OPACITY = (1.0, 0.68, 0.42, 0.2)
 
 
-def cold_start(results: Results) -> Drawing:
-    """Stacked bars by phase, one an engine; a dot for each start's total."""
+def slug(group: str) -> str:
+    """A group's name as part of an id."""
+    return re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")
+
+
+def cold_start(results: Results, group: str) -> Drawing:
+    """Stacked bars by phase, one an engine; a tick for each start's first right answer."""
+    shown = [(p, o) for p, o in zip(PHASES, PHASE_OPACITY, strict=True) if results.metric(f"{group}.{p}_s")]
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for row, engine in enumerate(results.engines):
-            left = _phase_bars(axes, results, engine, row)
-            total = results.metric("coldstart.total_s")
+            left = _phase_bars(axes, results, group, engine)
+            total = results.metric(f"{group}.total_s")
             runs = [run for run in (total.values[engine].runs if total else []) if run is not None]
             axes.plot(runs, [row + 0.36] * len(runs), "|", color=INK, markersize=7, markeredgewidth=1.2)
             if left:
@@ -38,28 +45,27 @@ def cold_start(results: Results) -> Drawing:
         axes.set_xlabel("seconds from the process start")
         from matplotlib.patches import Patch
 
-        swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for opacity in PHASE_OPACITY]
-        legend(figure, swatches, list(PHASES.values()), narrow)
+        swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for _, opacity in shown]
+        legend(figure, swatches, [PHASES[phase] for phase, _ in shown], narrow)
 
-    return draw("coldstart", paint, 1.35 + 0.62 * len(results.engines))
+    return draw(slug(group), paint, 1.35 + 0.62 * len(results.engines))
 
 
-def _phase_bars(axes: Axes, results: Results, engine: str, row: int) -> float:
+def _phase_bars(axes: Axes, results: Results, group: str, engine: str) -> float:
     """Draws the bar of mean phases; returns its end in seconds."""
-    left = 0.0
+    left, row = 0.0, results.engines.index(engine)
     for phase, opacity in zip(PHASES, PHASE_OPACITY, strict=True):
-        metric = results.metric(f"coldstart.{phase}_s")
+        metric = results.metric(f"{group}.{phase}_s")
         mean = metric.values[engine].value if metric else None
         if mean is not None:
-            colour = engine_colour(results.engines.index(engine))
-            axes.barh(row, mean, 0.46, left=left, color=colour, alpha=opacity, linewidth=0)
+            axes.barh(row, mean, 0.46, left=left, color=engine_colour(row), alpha=opacity, linewidth=0)
             left += mean
     return left
 
 
-def over_time(results: Results, scenario: str) -> Drawing | None:
+def over_time(results: Results, group: str) -> Drawing | None:
     """Median and slowest answer of each bin, with the offered load beneath."""
-    data = results.figures["over_time"].get(scenario)
+    data = results.figures["over_time"].get(group)
     if not data:
         return None
 
@@ -82,7 +88,7 @@ def over_time(results: Results, scenario: str) -> Drawing | None:
         labels = [f"{ENGINE_SHORT[engine]}, median" for engine in results.engines]
         legend(figure, handles, labels, narrow)
 
-    return draw(f"time-{scenario}", paint, 3.9)
+    return draw(f"time-{slug(group)}", paint, 3.9)
 
 
 def _over_time_line(axes: Axes, times: Sequence[float], data: dict[str, list[float | None]], index: int) -> Any:
@@ -95,9 +101,9 @@ def _over_time_line(axes: Axes, times: Sequence[float], data: dict[str, list[flo
     return line
 
 
-def spectrum(results: Results, scenario: str) -> Drawing | None:
+def spectrum(results: Results, group: str) -> Drawing | None:
     """Latency at every share of answers that the samples suffice for."""
-    data = results.figures["spectrum"].get(scenario)
+    data = results.figures["spectrum"].get(group)
     if not data or not any(data.values()):
         return None
 
@@ -127,12 +133,12 @@ def spectrum(results: Results, scenario: str) -> Drawing | None:
         axes.set_xlabel("share of answers that were faster")
         legend(figure, handles, labels, narrow)
 
-    return draw(f"spectrum-{scenario}", paint)
+    return draw(f"spectrum-{slug(group)}", paint)
 
 
-def scaling(results: Results) -> Drawing | None:
+def scaling(results: Results, group: str) -> Drawing | None:
     """Throughput by replicas, beside what the first count would give if replicas simply added up."""
-    rows = [m for m in results.metrics if m.key.startswith("scaling.images_per_s_x")]
+    rows = [m for m in results.metrics if m.key.startswith(f"{group}.images_per_s_x")]
     counts = [int(metric.key.rpartition("x")[2]) for metric in rows]
     if not any(value.value is not None for metric in rows for value in metric.values.values()):
         return None
@@ -168,7 +174,7 @@ def scaling(results: Results) -> Drawing | None:
             labels.append("if replicas added up")
         legend(figure, handles, labels, narrow)
 
-    return draw("scaling", paint)
+    return draw(slug(group), paint)
 
 
 def _ideal(axes: Axes, places: Sequence[float], heights: Sequence[float], counts: Sequence[int], width: float) -> None:
@@ -190,10 +196,9 @@ USE_ROWS = (
 )
 
 
-def use(results: Results) -> Drawing | None:
-    """CPU time an image and peak memory under steady load (bursty where there is no steady)."""
-    scenario = next((s for s in ("steady", "bursty") if results.metric(f"{s}.cpu_ms_per_image")), None)
-    rows = [(results.metric(f"{scenario}.{name}"), title) for name, title in USE_ROWS]
+def use(results: Results, group: str) -> Drawing | None:
+    """CPU time an image and peak memory under a load."""
+    rows = [(results.metric(f"{group}.{name}"), title) for name, title in USE_ROWS]
     if not any(m and any(v.value is not None for v in m.values.values()) for m, _ in rows):
         return None
 
@@ -213,4 +218,4 @@ def use(results: Results) -> Drawing | None:
             axes.grid(visible=False, axis="y")
             axes.set_title(title, loc="left", fontsize=9.5, color=MUTED)
 
-    return draw("use", paint, 1.15 + 0.5 * len(results.engines), 1.7 + 0.9 * len(results.engines))
+    return draw(f"use-{slug(group)}", paint, 1.15 + 0.5 * len(results.engines), 1.7 + 0.9 * len(results.engines))

@@ -34,7 +34,7 @@ def sweep(name: str, engines: Sequence[str], data: Mapping[str, Sequence[Mapping
         axes.autoscale_view()
         axes.set_xlim(left=0)
         log_ticks(axes)
-        axes.set_ylabel("p99, ms per image")
+        axes.set_ylabel("p99, ms per request")
         axes.set_xlabel("images/s")
         handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="none", markerfacecolor="none"))
         labels = [*(f"{ENGINE_SHORT[engine]}, Pareto front" for engine in shown), "beaten by another setting"]

@@ -2,36 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from servestorm import plots, words
+from servestorm import plots, report_parts, words
 from servestorm.labels import ENGINE_SHORT, PHASES, SCENARIO_LABELS, number, spread_text
-from servestorm.report_parts import part
+from servestorm.report_parts import Part, part
 from servestorm.results import Results
 from servestorm.rows import Metric
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
     """The report's sections of figures, each with its caption and its numbers as a table; `parts` may be empty."""
-    loads = [scenario for scenario in ("steady", "bursty") if scenario in results.figures["over_time"]]
-    return [
-        {"id": "cold-start", "title": "Cold start", "parts": _cold_start(results)},
-        {"id": "over-time", "title": "Latency over time", "parts": [_over_time(results, load) for load in loads]},
-        {
-            "id": "spectrum",
-            "title": "Percentile spectrum",
-            "parts": [part for load in loads if (part := _spectrum(results, load))],
-        },
-        {"id": "scaling", "title": "Scaling", "parts": _scaling(results)},
-        {"id": "use", "title": "Resource use", "parts": _use(results)},
+    of = {scenario: [g for g in results.groups if g.partition("[")[0] == scenario] for scenario in SCENARIO_LABELS}
+    loads = [group for group in results.groups if group in results.figures["over_time"]]
+    sections: list[tuple[str, str, Iterable[Part | None]]] = [
+        ("verdicts", "Verdicts", [_verdicts(results)]),
+        ("cold-start", "Cold start", (_cold_start(results, group) for group in of["coldstart"])),
+        ("over-time", "Latency over time", (_over_time(results, group) for group in loads)),
+        ("spectrum", "Percentile spectrum", (_spectrum(results, group) for group in loads)),
+        ("capacity", "Capacity", (_capacity(results, group) for group in of["capacity"])),
+        ("scaling", "Scaling", (_scaling(results, group) for group in of["scaling"])),
+        ("scaling-law", "Scaling law", (_law(results, group) for group in of["scaling"])),
+        ("sweep", "Throughput against latency", (_sweep(results, group) for group in of["sweep"])),
+        ("use", "Resource use", (_use(results, group) for group in (of["steady"] or of["bursty"]))),
+        ("runs", "Scatter between runs", [_boxes(results)]),
     ]
+    return [{"id": name, "title": title, "parts": [p for p in parts if p]} for name, title, parts in sections]
 
 
-def _marked(results: Results, scenario: str, caption: str) -> str:
+def _marked(results: Results, group: str, caption: str) -> str:
     """The caption, with a warning where an engine's part of the figure comes from INVALID runs alone."""
-    rows = [metric for metric in results.metrics if metric.scenario == scenario]
+    rows = [metric for metric in results.metrics if metric.group == group]
     doubtful = [ENGINE_SHORT[e] for e in results.engines if any(not metric.values[e].valid for metric in rows)]
     return f"INVALID runs only: {', '.join(doubtful)}. {caption}" if doubtful else caption
+
+
+def _subtitle(results: Results, group: str) -> str:
+    """The group's title where its scenario has several groups: a section with one figure needs no second heading."""
+    scenario = group.partition("[")[0]
+    several = sum(other.partition("[")[0] == scenario for other in results.groups) > 1
+    return results.groups[group] if several else ""
+
+
+def _verdicts(results: Results) -> Part | None:
+    rows = [
+        {
+            "label": judged.label,
+            "a": judged.a,
+            "b": judged.b,
+            "difference_percent": judged.verdict.difference_percent,
+            "ci_percent": judged.verdict.ci_percent,
+            "outcome": judged.verdict.outcome,
+        }
+        for judged in results.verdicts
+    ]
+    return report_parts.verdicts("verdicts-figure", results.engines, rows, results.study["plan"]["margin_percent"])
+
+
+def _boxes(results: Results) -> Part | None:
+    """Every metric that is judged, with its runs."""
+    asked = dict.fromkeys(judged.metric for judged in results.verdicts)
+    metrics = [metric for metric in results.metrics if metric.key in asked]
+    data = {
+        f"{results.groups[m.group]}: {m.label}, {m.unit}": {e: m.values[e].runs for e in results.engines}
+        for m in metrics
+    }
+    return report_parts.boxes("runs-figure", results.engines, data)
+
+
+def _capacity(results: Results, group: str) -> Part | None:
+    runs = [run for run in results.runs if run.group == group and run.capacity]
+    data = {
+        engine: {"runs": [_search(run.capacity) for run in runs if run.engine == engine and run.capacity]}
+        for engine in results.engines
+    }
+    limit_ms = results.study["plan"]["capacity"]["p99_ms"]
+    name = f"search-{plots.slug(group)}"
+    return report_parts.capacity(name, results.engines, data, limit_ms, _subtitle(results, group))
+
+
+def _search(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"rate": found["rate_per_s"], **{name: found[name] for name in ("low", "high", "confirmed", "probes")}}
+
+
+def _law(results: Results, group: str) -> Part | None:
+    data = results.figures["scaling_law"].get(group, {})
+    if not any(found["curve"] for found in data.values()):
+        return None
+    return report_parts.usl(f"law-{plots.slug(group)}", results.engines, data, _subtitle(results, group))
+
+
+def _sweep(results: Results, group: str) -> Part | None:
+    data = results.figures["sweep"].get(group, {})
+    return report_parts.sweep(f"front-{plots.slug(group)}", results.engines, data, _subtitle(results, group))
 
 
 def _metric_table(results: Results, title: str, metrics: list[Metric]) -> dict[str, Any]:
@@ -43,21 +107,28 @@ def _metric_table(results: Results, title: str, metrics: list[Metric]) -> dict[s
     return {"title": title, "head": head, "rows": rows}
 
 
-def _cold_start(results: Results) -> list[dict[str, Any]]:
-    metrics = [m for m in results.metrics if m.scenario == "coldstart"]
+def _cold_start(results: Results, group: str) -> Part | None:
+    metrics = [m for m in results.metrics if m.group == group]
     if not any(value.value is not None for metric in metrics for value in metric.values.values()):
-        return []
+        return None
     caption = (
-        f"Mean seconds of each phase: {', '.join(PHASES.values())}. Each tick is one start's total. Files were in the "
-        "page cache after the first start."
+        f"Mean seconds of each phase: {', '.join(PHASES.values())}. Each tick is one start's first right answer. "
+        f"{_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
     )
     table = _metric_table(results, "Cold start by phase", metrics)
-    return [part("cold-start-figure", plots.cold_start(results), caption, table)]
+    name = f"start-{plots.slug(group)}"
+    return part(name, plots.cold_start(results, group), caption, table, _subtitle(results, group))
 
 
-def _over_time(results: Results, scenario: str) -> dict[str, Any]:
-    data = results.figures["over_time"][scenario]
-    drawing = plots.over_time(results, scenario)
+_PAGE_CACHE = {
+    "warm": "Files were in the page cache after the first start.",
+    "cold": "Files were not in the page cache.",
+}
+
+
+def _over_time(results: Results, group: str) -> Part | None:
+    data = results.figures["over_time"][group]
+    drawing = plots.over_time(results, group)
     assert drawing is not None
     head = ["s", "offered requests/s"]
     for engine in results.engines:
@@ -73,51 +144,59 @@ def _over_time(results: Results, scenario: str) -> dict[str, Any]:
         f"Above, the median answer of every {data['bin_s']:g} s, shaded up to the slowest one, all counted runs "
         "together (log scale). Beneath, the offered load."
     )
-    title = SCENARIO_LABELS[scenario]
-    table = {"title": f"Latency over time, {title.lower()}", "head": head, "rows": rows}
-    return part(f"time-{scenario}", drawing, _marked(results, scenario, caption), table, title)
+    title = results.groups[group]
+    table = {"title": f"Latency over time, {title}", "head": head, "rows": rows}
+    return part(f"over-time-{plots.slug(group)}", drawing, _marked(results, group, caption), table, title)
 
 
-def _spectrum(results: Results, scenario: str) -> dict[str, Any] | None:
-    drawing = plots.spectrum(results, scenario)
+def _spectrum(results: Results, group: str) -> Part | None:
+    drawing = plots.spectrum(results, group)
     if not drawing:
         return None
-    data = results.figures["spectrum"][scenario]
+    data = results.figures["spectrum"][group]
     shares = sorted({share for points in data.values() for share, _ in points})
     by_engine = {engine: dict(map(tuple, points)) for engine, points in data.items()}
     rows = [
         [f"p{100 * share:.4g}", *(number(by_engine[engine].get(share)) for engine in results.engines)]
         for share in shares[::4]
     ]
-    title = SCENARIO_LABELS[scenario]
+    title = results.groups[group]
     head = ["", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
     caption = "How slow the slow answers are (both axes logarithmic). A line ends where samples are too few to go on."
-    table = {"title": f"Percentile spectrum, {title.lower()}", "head": head, "rows": rows}
-    return part(f"spectrum-{scenario}", drawing, _marked(results, scenario, caption), table, title)
+    table = {"title": f"Percentile spectrum, {title}", "head": head, "rows": rows}
+    return part(f"tail-{plots.slug(group)}", drawing, _marked(results, group, caption), table, title)
 
 
-def _scaling(results: Results) -> list[dict[str, Any]]:
-    drawing = plots.scaling(results)
+def _scaling(results: Results, group: str) -> Part | None:
+    drawing = plots.scaling(results, group)
     if not drawing:
-        return []
-    metrics = [m for m in results.metrics if m.scenario == "scaling"]
-    concurrency = results.study["plan"]["scaling"]["concurrency"]
+        return None
+    metrics = [m for m in results.metrics if m.group == group]
+    plan = results.study["plan"]["scaling"]
+    what = (
+        "Capacity under the objective"
+        if plan["measure"] == "capacity"
+        else f"Throughput with {plan['concurrency']} requests in flight"
+    )
     caption = (
-        f"Throughput with {concurrency} requests in flight, all replicas on {words.cores_text(results)}. The "
-        "dotted line is where replicas that simply added up would be."
+        f"{what}, all replicas on {words.cores_text(results)}. The dotted line is where replicas that simply added up "
+        "would be."
     )
     table = _metric_table(results, "Throughput by replicas", metrics)
-    return [part("scaling-figure", drawing, _marked(results, "scaling", caption), table)]
+    name = f"replicas-{plots.slug(group)}"
+    return part(name, drawing, _marked(results, group, caption), table, _subtitle(results, group))
 
 
-def _use(results: Results) -> list[dict[str, Any]]:
-    drawing = plots.use(results)
+def _use(results: Results, group: str) -> Part | None:
+    drawing = plots.use(results, group)
     if not drawing:
-        return []
+        return None
     names = ("cpu_ms_per_image", "rss_peak_mib")
-    metrics = [m for m in results.metrics if m.key.partition(".")[2] in names]
+    metrics = [m for m in results.metrics if m.group == group and m.key.rpartition(".")[2] in names]
     caption = (
         "CPU time and the high-water mark of memory of all the servers' processes, from the kernel. Memory that "
         "processes share counts in each of them."
     )
-    return [part("use-figure", drawing, caption, _metric_table(results, "Resource use", metrics))]
+    name = f"used-{plots.slug(group)}"
+    table = _metric_table(results, "Resource use", metrics)
+    return part(name, drawing, _marked(results, group, caption), table, _subtitle(results, group))

@@ -135,7 +135,7 @@ def sweep(name: str, engines: Sequence[str], data: Data, subtitle: str = "") -> 
         "Every setting by its throughput and its p99 (log scale): the lower right is better. The line joins the "
         "settings that no other one of the engine beats in both; their numbers are those of the table."
     )
-    head = ["Setting", "images/s", "p99, ms per image", "Pareto front"]
+    head = ["Setting", "images/s", "p99, ms per request", "Pareto front"]
     return part(name, drawing, caption, _table("Throughput against p99", head, rows), subtitle)
 
 

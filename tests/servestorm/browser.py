@@ -1,4 +1,4 @@
-"""Headless Chromium driven over its DevTools pipe: what a reader of the report sees, and what assistive software finds."""
+"""Headless Chromium driven over its DevTools pipe: what a reader of the report sees, and what tools find in it."""
 
 from __future__ import annotations
 
