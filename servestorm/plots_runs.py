@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,9 +42,10 @@ def boxes(
                 continue
             label = list(panels)[place]
             _panel(axes, engines, panels[label], named=place % columns == 0)
-            axes.set_title(label, loc="left", fontsize=9.5, color=MUTED)
+            letters = 52 if narrow else 32
+            axes.set_title(textwrap.fill(label, letters), loc="left", fontsize=9.5, color=MUTED)
 
-    row_in = 0.75 + 0.36 * len(engines)
+    row_in = 0.95 + 0.36 * len(engines)
     return draw(name, paint, row_in * math.ceil(len(panels) / shares[False]), row_in * len(panels))
 
 

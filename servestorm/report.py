@@ -1,4 +1,4 @@
-"""report.html and results.json from a run directory: a pure function of what lies there."""
+"""report.html, report.md and results.json from a run directory: a pure function of what lies there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from servestorm.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, sprea
 from servestorm.measures import Run
 from servestorm.plan import BatchingPlan
 from servestorm.report_figures import figures
+from servestorm.report_markdown import markdown
 from servestorm.results import Results, compute
 from servestorm.rows import Metric, Value
 from servestorm.store import read_run, write_json, write_text
@@ -22,19 +23,23 @@ _HERE = Path(__file__).parent
 
 
 def write_report(run: Path) -> tuple[Results, Path]:
-    """Compute the results of a run directory, write results.json and report.html into it; gives both.
+    """Compute the results of a run directory, write results.json, report.html and report.md into it.
+
+    Gives the results and the path of report.html.
 
     Raises StudyError where the directory is not a run, or is broken.
     """
     results = compute(read_run(run))
     write_json(run / "results.json", results.as_json())
+    facts = page_facts(results)
     path = run / "report.html"
-    write_text(path, render(results))
+    write_text(path, render(facts))
+    write_text(run / "report.md", markdown(facts))
     return results, path
 
 
-def render(results: Results) -> str:
-    """The self-contained page: no scripts, nothing from elsewhere."""
+def render(facts: dict[str, Any]) -> str:
+    """The self-contained page of what page_facts() gives: no scripts, nothing from elsewhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -42,32 +47,36 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template("report.html.j2").render(css=(_HERE / "report.css").read_text(), **facts)
+
+
+def page_facts(results: Results) -> dict[str, Any]:
+    """Everything that the page and its Markdown twin say, in words and formatted numbers."""
     shown = [figure for figure in figures(results) if figure["parts"]]
     fixed = [("validity", "Validity"), ("environment", "Environment"), ("method", "How to read this")]
-    return environment.get_template("report.html.j2").render(
-        version=__version__,
-        css=(_HERE / "report.css").read_text(),
-        id=results.id,
-        headline=words.headline(results),
-        meta=_meta(results),
-        badges=_badges(results),
-        sections=[
+    return {
+        "version": __version__,
+        "id": results.id,
+        "headline": words.headline(results),
+        "meta": _meta(results),
+        "badges": _badges(results),
+        "sections": [
             ("summary", "In short"),
             ("results", "Results"),
             *((f["id"], f["title"]) for f in shown),
             *fixed,
         ],
-        cards=_cards(results),
-        summary=words.summary(results),
-        doubts=words.doubts(results),
-        engines=[{"name": ENGINE_SHORT[engine], "aside": _aside(engine)} for engine in results.engines],
-        pairs=_pairs(results),
-        groups=_groups(results),
-        figures=shown,
-        validity=words.validity(results),
-        runs=_runs(results),
-        environment=_environment(results),
-    )
+        "cards": _cards(results),
+        "summary": words.summary(results),
+        "doubts": words.doubts(results),
+        "engines": [{"name": ENGINE_SHORT[engine], "aside": _aside(engine)} for engine in results.engines],
+        "pairs": _pairs(results),
+        "groups": _groups(results),
+        "figures": shown,
+        "validity": words.validity(results),
+        "runs": _runs(results),
+        "environment": _environment(results),
+    }
 
 
 def _meta(results: Results) -> list[str]:

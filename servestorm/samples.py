@@ -90,6 +90,20 @@ def read_samples(path: Path) -> Samples:
     return reader.samples()
 
 
+def traffic_bytes(path: Path) -> tuple[int, int]:
+    """Bytes sent to the servers and received from them, the warm-up's too."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    totals = [0, 0]
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_BATCH_ROWS, columns=["sent_bytes", "received_bytes"]):
+            totals = [
+                total + (pc.sum(column).as_py() or 0) for total, column in zip(totals, batch.columns, strict=True)
+            ]
+    return totals[0], totals[1]
+
+
 def _batches(file: Any) -> Iterator[dict[str, Any]]:
     """Columns of some rows at a time, with the types that the arithmetic needs."""
     import pyarrow as pa
@@ -137,7 +151,7 @@ class _Reader:
 
     def _keep(self, measured: NDArray[np.bool_], columns: Sequence[NDArray[Any]]) -> None:
         end = self._rows + int(np.count_nonzero(measured))
-        targets = (self._scheduled_ns, self._latency_ns, self._ok, self._images)
+        targets: tuple[NDArray[Any], ...] = (self._scheduled_ns, self._latency_ns, self._ok, self._images)
         for target, column in zip(targets, columns, strict=True):
             target[self._rows : end] = column[measured]
         self._rows = end

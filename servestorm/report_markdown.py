@@ -1,0 +1,112 @@
+"""report.md: the same sentences and numbers as report.html, in GitHub-flavoured Markdown, for a pull request or a wiki.
+
+It is made of the very values that the page's template gets, so the two cannot disagree; a drawing is left to the page,
+and its numbers stand in a fold.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+def markdown(facts: Facts) -> str:
+    """The report as Markdown; `facts` is what report.page_facts() gives for the page."""
+    sections = [
+        _head(facts),
+        _section("In short", _bullets(facts["summary"] or ["Nothing was measured that counts."]), *_doubts(facts)),
+        _section("Results", *_results(facts)),
+        *(_section(item["title"], *_figure_texts(item)) for item in facts["figures"]),
+        _section("Validity", escaped(facts["validity"]), _runs(facts["runs"])),
+        _section("Environment", *(_facts(block) for block in facts["environment"])),
+        f"---\n\nRun `{facts['id']}`, servestorm {facts['version']}. Figures: report.html beside this file.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
+
+
+def escaped(text: object) -> str:
+    """Text that Markdown shows as it stands, in a table's cell too."""
+    return _SPECIAL.sub(r"\\\1", str(text).replace("\n", " "))
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; the first column is left-aligned, the others to the right."""
+    align = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join([_line(map(escaped, head)), _line(align), *(_line(map(escaped, row)) for row in rows)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _section(title: str, *blocks: str) -> str:
+    return "\n\n".join([f"## {title}", *(block for block in blocks if block)])
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"* {escaped(sentence)}" for sentence in sentences)
+
+
+def _head(facts: Facts) -> str:
+    badges = " · ".join(f"**{escaped(badge['text'])}**" for badge in facts["badges"])
+    lines = [f"# {escaped(facts['headline'])}", escaped(" · ".join(facts["meta"])), badges]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _doubts(facts: Facts) -> list[str]:
+    return ["### Before you believe it", _bullets(facts["doubts"])] if facts["doubts"] else []
+
+
+def _results(facts: Facts) -> list[str]:
+    engines = [" ".join(filter(None, [engine["name"], engine["aside"]])) for engine in facts["engines"]]
+    head = ["", *engines, *(f"Welch p {pair['label']}".strip() for pair in facts["pairs"])]
+    blocks = [
+        "Percentiles are exact, from the samples of all counted runs together, and everything else is the mean over "
+        "runs. ± is the standard deviation between runs; p is Welch's t-test over runs. A dash means too few samples "
+        "or runs to say. Bold: the better one."
+    ]
+    for group in facts["groups"]:
+        rows = [
+            _line([escaped(f"{r['label']}, {r['unit']}"), *map(_cell, r["cells"]), *map(escaped, r["ps"])])
+            for r in group["rows"]
+        ]
+        align = _line(["---", *["---:"] * (len(head) - 1)])
+        blocks.append(f"### {escaped(group['title'])}\n\n{escaped(group['detail'])}")
+        blocks.append("\n".join([_line(map(escaped, head)), align, *rows]))
+    return blocks
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+    text = f"{cell['text']} ± {cell['sd']}" if cell["sd"] else str(cell["text"])
+    return f"**{text}**" if cell["better"] else f"INVALID {text}" if cell["invalid"] else text
+
+
+def _figure_texts(item: Mapping[str, Any]) -> list[str]:
+    blocks = []
+    for part in item["parts"]:
+        if part["subtitle"]:
+            blocks.append(f"### {escaped(part['subtitle'])}")
+        numbers = part["table"]
+        blocks.append(f"*Drawn in report.html.* {escaped(part['caption'])}")
+        fold = f"<details><summary>{html.escape(numbers['title'])}</summary>\n\n"
+        blocks.append(f"{fold}{table(numbers['head'], numbers['rows'])}\n\n</details>")
+    return blocks
+
+
+def _runs(runs: Mapping[str, Any]) -> str:
+    rows = []
+    for run in runs["rows"]:
+        state = f"{run['state']}: {'; '.join(run['reasons'])}" if run["reasons"] else run["state"]
+        rows.append([run["id"], state, *run["cells"]])
+    return table(runs["head"], rows)
+
+
+def _facts(block: Mapping[str, Any]) -> str:
+    return f"### {escaped(block['title'])}\n\n{table(['', ''], block['facts'])}"
