@@ -71,12 +71,12 @@ def facts_of(record: CellRecord, threads: int, engine_cores: Sequence[int], gene
         generator_cores=generator_cores,
         use=record.use or {},
         summary=record.summary or {},
-        busiest_over_mean=_busiest_over_mean(record.samples_path, replicas),
+        busiest_over_mean=busiest_over_mean(record.samples_path, replicas),
         repeats=record.repeats,
     )
 
 
-def _busiest_over_mean(samples: Path | None, replicas: int) -> float | None:
+def busiest_over_mean(samples: Path | None, replicas: int) -> float | None:
     """From the samples that were sent; None for one replica, or where there are no whole samples."""
     if samples is None or replicas < 2:
         return None

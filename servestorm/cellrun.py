@@ -146,7 +146,7 @@ def _offer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
         deployment,
         events,
         bench.generator,
-        bench.cores.generator,
+        bench.cores,
     )
 
 

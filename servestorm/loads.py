@@ -12,9 +12,11 @@ from loadtests.summary import SUMMARY, generator_at_fault
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.capacity import Probe, Search, judge
 from servestorm.cells import Cell, Variant, by_capacity
+from servestorm.cores import Cores
 from servestorm.generator import Generator, Load, bursty_load, closed_load, drive, steady_load
 from servestorm.plan import Plan
 from servestorm.store import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
+from servestorm.watch import Watch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
@@ -31,7 +33,7 @@ class Offer:
     deployment: Deployment
     events: EventLog
     generator: Generator
-    generator_cores: tuple[int, ...]
+    cores: Cores
 
     def carry_out(self, folder: Path) -> None:
         """Everything that the cell asks; what it leaves lies in `folder`."""
@@ -76,13 +78,14 @@ class Offer:
         )
         write_json(folder / "generator.json", command)
         used = {"ready": use_now(self.deployment.use())}
+        watch = Watch([*self.cores.engine, *self.cores.generator])
         self.events.add("load_started", detail=folder.name)
         try:
             limit_s = load.length_s + self.plan.timeouts.generator_s
-            drive(command, out=folder, cores=self.generator_cores, limit_s=limit_s, deployment=self.deployment)
+            drive(command, out=folder, cores=self.cores.generator, limit_s=limit_s, deployment=self.deployment)
         finally:
             self.events.add("load_ended", detail=folder.name)
-            used["end"] = use_now(self.deployment.use())
+            used.update(end=use_now(self.deployment.use()), watch=watch.stop())
             write_json(folder / "use.json", used)
 
     def _search(self, folder: Path) -> None:

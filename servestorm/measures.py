@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from servestorm.audit import busiest_over_mean
+from servestorm.bursts import Burst, read_bursts
 from servestorm.coldstart import ledger, own_figures, steady_ns
 from servestorm.labels import PHASES, group_key
-from servestorm.samples import Samples, read_samples
+from servestorm.samples import Samples, read_samples, traffic_bytes
 from servestorm.statistics import QUANTILES, percentile
 from servestorm.store import CellRecord
 
@@ -44,6 +47,7 @@ class Run:
     """The search for the largest rate: its probes and what it found."""
     points: list[dict[str, Any]] = field(default_factory=list)
     """Of a sweep: its settings, with throughput and p99."""
+    bursts: list[Burst] = field(default_factory=list)
 
     @property
     def counts(self) -> bool:
@@ -62,17 +66,19 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
     if record.complete and cell["scenario"] in LOADS and record.samples_path:
         samples = read_samples(record.samples_path)
     numbers = _numbers(record, samples, plan, variant) if record.complete else {}
+    found = _bursts(record, plan["bursty"]) if cell["scenario"] == "bursty" and samples else []
     run = Run(
         **{key: cell[key] for key in ("id", "scenario", "engine", "replicas", "repetition")},
         group=group_key(cell, variant),
         state=outcome["state"],
         valid=_valid(record) if record.complete else None,
         reasons=[*([outcome["reason"]] if outcome.get("reason") else []), *_reasons(record)],
-        numbers=numbers,
+        numbers=numbers | _burst_numbers(found),
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
         phases_s=_phases(numbers) if cell["scenario"] == "coldstart" else {},
         capacity=record.capacity,
+        bursts=found,
         points=[{**point, **_setting(cell)} for point in record.sweep or []],
     )
     return run, samples
@@ -144,7 +150,41 @@ def _load_numbers(samples: Samples, record: CellRecord, duration_s: float) -> di
     numbers["mean_ms"] = float(latency.mean()) if latency.size else None
     numbers["images_per_s"] = samples.images_per_s(duration_s)
     numbers["failed_percent"] = 100 * float(1 - samples.ok.mean()) if samples.ok.size else None
+    assert record.samples_path
+    replicas = record.cell["replicas"]
+    if replicas > 1:
+        numbers["largest_over_mean"] = busiest_over_mean(record.samples_path, replicas)
+    numbers |= _traffic_numbers(record.samples_path, samples.images_with_warmup)
     return numbers | _use_numbers(record.use or {}, samples.images_with_warmup)
+
+
+def _bursts(record: CellRecord, plan: Mapping[str, Any]) -> list[Burst]:
+    assert record.samples_path
+    names = ("on_s", "off_s", "duration_s", "warmup_s", "objective_ms")
+    return read_bursts(record.samples_path, **{name: plan[name] for name in names})
+
+
+def _burst_numbers(found: Sequence[Burst]) -> dict[str, float | None]:
+    """Over the bursts of a run: share of violations, longest queue, mean recovery where every one was seen."""
+    if not found:
+        return {}
+    late = [burst.violations for burst in found if burst.violations is not None]
+    requests, recovered = (
+        sum(burst.requests for burst in found),
+        [b.recover_s for b in found if b.recover_s is not None],
+    )
+    return {
+        "burst_violations_percent": 100 * sum(late) / requests if late and requests else None,
+        "burst_queue_peak": float(max(burst.queue_peak for burst in found)),
+        "burst_recover_s": sum(recovered) / len(recovered) if len(recovered) == len(found) else None,
+    }
+
+
+def _traffic_numbers(path: Path, images: int) -> dict[str, float | None]:
+    sent, received = traffic_bytes(path)
+    if not images:
+        return {}
+    return {"sent_kib_per_1000": 1000 * sent / images / 1024, "received_kib_per_1000": 1000 * received / images / 1024}
 
 
 def _use_numbers(use: Mapping[str, Any], images: int) -> dict[str, float | None]:

@@ -66,6 +66,10 @@ class Bursty(_Strict):
     peak_rate: Rate = Field(description="requests per second in a burst")
     on_s: Seconds = Field(description="seconds of a burst")
     off_s: Seconds = Field(description="seconds between bursts")
+    objective_ms: Milliseconds | None = Field(
+        default=None,
+        description="latency of a request that a burst should keep; empty: recovery is back to before the bursts",
+    )
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
     warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
 

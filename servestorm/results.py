@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from servestorm.audit import Doubt, doubts, facts_of
 from servestorm.figures import figures_of
 from servestorm.judged import Judgement, Kept, judge, objectives
 from servestorm.labels import SCENARIO_LABELS, group_key, group_label
@@ -33,6 +34,8 @@ class Results:
     verdicts: list[Judgement]
     objectives: list[Kept]
     runs: list[Run]
+    doubts: list[Doubt]
+    """Reasons to doubt the runs under load, the gravest first."""
     notes: list[str]
     figures: dict[str, Any]
 
@@ -93,9 +96,16 @@ def compute(record: RunRecord) -> Results:
         verdicts=judge(metrics, plan, groups),
         objectives=objectives(metrics, plan),
         runs=runs,
+        doubts=_doubts(record),
         notes=[*study["cores"]["notes"], *_state_notes(record, runs)],
         figures=figures_of(engines, used, samples),
     )
+
+
+def _doubts(record: RunRecord) -> list[Doubt]:
+    cores = record.study["cores"]
+    loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
+    return doubts(facts_of(cell, cell.cell["threads"], cores["engine"], cores["generator"]) for cell in loads)
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

@@ -95,13 +95,12 @@ def traffic_bytes(path: Path) -> tuple[int, int]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    totals = [0, 0]
+    sent, received = 0, 0
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=["sent_bytes", "received_bytes"]):
-            totals = [
-                total + (pc.sum(column).as_py() or 0) for total, column in zip(totals, batch.columns, strict=True)
-            ]
-    return totals[0], totals[1]
+            sent += pc.sum(batch["sent_bytes"]).as_py() or 0
+            received += pc.sum(batch["received_bytes"]).as_py() or 0
+    return sent, received
 
 
 def _batches(file: Any) -> Iterator[dict[str, Any]]:

@@ -152,6 +152,7 @@ def doubts(results: Results) -> list[str]:
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
         found.append(f"This study is not complete: {results.state}{reason}.")
     found += results.notes
+    found += [doubt.sentence for doubt in results.doubts]
     for group, engine in results.unanswered():
         found.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
     return found

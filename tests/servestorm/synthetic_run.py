@@ -111,7 +111,7 @@ def make_cell(run: Path, plan: Plan, cell: Cell, *, valid: bool = True) -> Path:
         return folder
     scheduled_s, images = _arrivals(plan, cell, random)
     latency_s = _latency(cell, random, scheduled_s.size)
-    write_samples(folder, scheduled_s, latency_s, warmup_s=2.0)
+    write_samples(folder, scheduled_s, latency_s, warmup_s=2.0, endpoints=cell.replicas)
     reasons = [] if valid else ["p99 lag is 4.1 ms, over 1.0 ms"]
     _write(folder / "summary.json", {"valid": valid, "reasons": reasons, "images_per_s": images})
     cpu_s = scheduled_s.size * LATENCY_MS[cell.engine] * 0.0007
@@ -156,7 +156,15 @@ def _latency(cell: Cell, random: np.random.Generator, size: int) -> np.ndarray:
     return (base * 0.7 + random.gamma(1.5, base * 0.3, size) + 40 * (random.uniform(size=size) > 0.995)) / 1000
 
 
-def write_samples(folder: Path, scheduled_s: np.ndarray, latency_s: np.ndarray, *, warmup_s: float = 0.0, **columns):
+def write_samples(
+    folder: Path,
+    scheduled_s: np.ndarray,
+    latency_s: np.ndarray,
+    *,
+    warmup_s: float = 0.0,
+    endpoints: int = 1,
+    **columns,
+):
     """samples.parquet as the load generator writes it; `columns` replace the made-up ones."""
     scheduled = START_NS + (scheduled_s * 1e9).astype(np.int64)
     size = scheduled.size
@@ -167,6 +175,9 @@ def write_samples(folder: Path, scheduled_s: np.ndarray, latency_s: np.ndarray, 
         "done_ns": scheduled + (latency_s * 1e9).astype(np.int64),
         "outcome": pa.array(["ok"] * size).dictionary_encode(),
         "status": pa.array([200] * size, pa.int32()),
+        "sent_bytes": np.full(size, 700, np.int32),
+        "received_bytes": np.full(size, 250, np.int32),
+        "endpoint": np.arange(size, dtype=np.int16) % endpoints,
         "images": np.ones(size, np.int16),
         "warmup": scheduled_s < warmup_s,
     }

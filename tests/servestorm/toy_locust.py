@@ -36,6 +36,10 @@ latency_ns = 3_000_000 if option("--engine") == "savedmodel" else 9_000_000
 table = {
     "scheduled_ns": scheduled,
     "done_ns": scheduled + latency_ns + np.random.default_rng(int(option("--seed"))).integers(0, 10**6, count),
+    "sent_ns": scheduled,
+    "sent_bytes": np.full(count, 700, np.int32),
+    "received_bytes": np.full(count, 250, np.int32),
+    "endpoint": np.arange(count, dtype=np.int16) % len(option("--host").split(",")),
     "outcome": pa.array(["ok"] * count).dictionary_encode(),
     "images": np.ones(count, np.int16),
     "warmup": np.zeros(count, bool),
