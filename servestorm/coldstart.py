@@ -117,7 +117,8 @@ def own_figures(engine: str, series: Iterable[tuple[str, float]], log: str) -> d
     Serving, load latency and warm-up latency are apart; the embedded server counts warm-up into its load latency, so
     that it is subtracted here, and logs how long importing TensorFlow took.
     """
-    values = dict(series)
+    # prometheus-client's parser names every counter _total, a Prometheus keeps the server's own name
+    values = {name.removesuffix("_total"): value for name, value in series}
     if engine == "torchserve":
         return {"import_s": None, "load_s": _scaled(values.get("WorkerLoadTime"), 1e-3), "warmup_s": None}
     load_s = _scaled(values.get(":tensorflow:cc:saved_model:load_latency"), 1e-6)

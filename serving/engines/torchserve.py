@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import orjson
+import yaml
 
 from models.manifest import ModelDir
 from serving.deployment import Batching, Budget, Endpoint, Launch
@@ -33,6 +34,11 @@ _LONGEST_TMP = 85
 
 _WORKER_PORT = 9000
 """Names the worker's socket; no such port is bound."""
+
+_METRICS = "metrics.yaml"
+
+HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "HandledRequests")
+"""What models/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 
@@ -70,11 +76,12 @@ class TorchServeEngine:
         workdir: Path,
         port: int | None,
     ) -> Launch:
-        """Write config.properties and log4j2.xml, tell the command; see Engine."""
+        """Write config.properties, log4j2.xml and metrics.yaml, tell the command; see Engine."""
         first, *others = free_ports(5)
         ports = _Ports(port or first, *others)
         tmp, scratch = _temporary(workdir)
         config, logging = workdir / "config.properties", workdir / "log4j2.xml"
+        (workdir / _METRICS).write_bytes(_metrics())
         config.write_text(properties(_settings(model, budget, batching, workdir, ports)), encoding="latin-1")
         logging.write_text(_LOG4J2)
         return Launch(
@@ -201,6 +208,7 @@ def _settings(
         "max_request_size": MAX_MESSAGE_BYTES,
         "max_response_size": MAX_MESSAGE_BYTES,
         "metrics_mode": "prometheus",
+        "metrics_config": str(workdir / _METRICS),
         # They start a Python process a minute inside the CPU budget, to tell what the backend measures.
         "disable_system_metrics": "true",
     }
@@ -209,6 +217,14 @@ def _settings(
 def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _metrics() -> bytes:
+    """TorchServe's own metrics and those of our handler, which it would ignore otherwise; JSON is YAML too."""
+    document = yaml.safe_load((_home() / "ts" / "configs" / "metrics.yaml").read_text(encoding="utf-8"))
+    counters = document["model_metrics"].setdefault("counter", [])
+    counters += [{"name": name, "unit": "count", "dimensions": ["ModelName", "Level"]} for name in HANDLER_COUNTERS]
+    return orjson.dumps(document)
 
 
 def _archive(model: ModelDir) -> Path:

@@ -5,12 +5,14 @@ import importlib.util
 import json
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pictures import encode, picture
 
 from models.preprocessing import preprocess
+from serving.engines.torchserve import HANDLER_COUNTERS
 
 
 class FakeContext:
@@ -167,3 +169,39 @@ def test_the_handler_module_holds_one_class_and_imports_nothing_of_the_project(m
     for name in ("handler.py", "preprocessing.py"):
         text = (model_dir / name).read_text()
         assert "from models" not in text and "import models" not in text and "import ts" not in text
+
+
+class Counted:
+    """TorchServe's metrics, as a dict."""
+
+    def __init__(self):
+        self.counters = {}
+
+    def add_counter(self, name, value):
+        self.counters[name] = self.counters.get(name, 0) + value
+
+
+def test_phases_are_counted_for_each_request_of_a_batch_and_told_now_and_then(handler, model_dir, monkeypatch):
+    context, counted = FakeContext(model_dir), Counted()
+    context.metrics = counted
+    rows = [{"body": bytearray(encode(picture(30, 30, seed=seed), "PNG"))} for seed in range(3)]
+    ticks = iter(range(0, 10**12, 100_000_000))  # every look at the clock is 100 ms later
+    clock = SimpleNamespace(monotonic_ns=lambda: next(ticks))
+    monkeypatch.setitem(type(handler).handle.__globals__, "time", clock)
+    handler.told_ns = 0
+    handler.counted = dict.fromkeys(handler.counted, 0)
+    handler.handle(rows, context)
+    assert counted.counters == {
+        "PreprocessTime": 300.0,
+        "InferenceTime": 300.0,
+        "PostprocessTime": 300.0,
+        "HandledRequests": 3,
+    }
+    monkeypatch.setattr(handler, "told_ns", 10**12)
+    handler.handle(rows, context)
+    assert counted.counters["HandledRequests"] == 3  # not a quarter of a second later: kept for the next time
+    assert handler.counted["HandledRequests"] == 3
+
+
+def test_the_engines_metrics_configuration_tells_of_every_counter_of_the_handler(handler):
+    assert tuple(handler.counted) == HANDLER_COUNTERS

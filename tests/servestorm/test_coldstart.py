@@ -159,6 +159,8 @@ def test_the_embedded_server_counts_warm_up_into_its_load_and_tensorflow_serving
     log = "1 INFO event=tensorflow_imported seconds=2.345\n"
     embedded = own_figures("savedmodel", SAVEDMODEL, log)
     assert embedded == pytest.approx({"import_s": 2.345, "load_s": 0.6, "warmup_s": 0.3})
+    parsed = [(f"{SAVEDMODEL[0][0]}_total", SAVEDMODEL[0][1]), SAVEDMODEL[1]]  # as the built-in scraper has it
+    assert own_figures("savedmodel", parsed, log) == embedded
     real = own_figures("tfserving", SAVEDMODEL, "")
     assert real["import_s"] is None
     assert (real["load_s"], real["warmup_s"]) == pytest.approx((0.9, 0.3))

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from models.manifest import ModelDir
 from serving.backends import BACKENDS
@@ -344,3 +345,12 @@ def test_no_java_is_told_with_the_remedy(monkeypatch):
 def test_engines_tell_their_versions():
     assert re.fullmatch(r"TensorFlow 2\.\d+\.\d+", ENGINES["savedmodel"].check())
     assert re.fullmatch(r"TorchServe 0\.12\.0 \(Java \d+.*\)", ENGINES["torchserve"].check())
+
+
+def test_torchserves_metrics_configuration_keeps_its_own_and_adds_our_handlers(model, tmp_path):
+    launch("torchserve", model, tmp_path / "work")
+    assert settings_of(tmp_path / "work")["metrics_config"] == str(tmp_path / "work" / "metrics.yaml")
+    document = yaml.safe_load((tmp_path / "work" / "metrics.yaml").read_text())
+    assert {m["name"] for m in document["model_metrics"]["counter"]} >= set(torchserve.HANDLER_COUNTERS)
+    assert "PredictionTime" in {m["name"] for m in document["model_metrics"]["gauge"]}
+    assert "ts_queue_latency_microseconds" in {m["name"] for m in document["ts_metrics"]["counter"]}
