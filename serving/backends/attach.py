@@ -1,0 +1,135 @@
+"""Speaks to endpoints that run already, somewhere else: nothing is started, stopped, scaled or measured there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from models.manifest import ModelDir
+from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
+from serving.errors import DeploymentError, ServingError
+from serving.probe import Question, http_send
+from serving.wire import WIRES
+
+POLL_S = 0.05
+_ANSWER_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one replica listens; what is None is not there, or not to be asked."""
+
+    rest: str
+    """http://host:port"""
+    grpc: str | None = None
+    """host:port"""
+    metrics: str | None = None
+    """URL of its Prometheus text."""
+    management: str | None = None
+    """URL of TorchServe's management API."""
+
+    def endpoint(self, replica: int) -> Endpoint:
+        """As the load generator and the scraper take it; '' where there is no such address."""
+        return Endpoint(replica, self.rest.rstrip("/"), self.grpc or "", self.metrics or "", self.management)
+
+
+class AttachBackend:
+    """Endpoints of each engine, by its name. Budget, batching and ports are whatever they were started with."""
+
+    name = "attach"
+
+    def __init__(self, addresses: Mapping[str, Sequence[Address]]) -> None:
+        self._addresses = {engine: tuple(places) for engine, places in addresses.items()}
+
+    def start(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        *,
+        replicas: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        events: EventLog,
+        ports: Sequence[int] | None = None,
+    ) -> Attached:
+        """Take the engine's endpoints as they are; no event tells of a start, for there was none.
+
+        Raises ServingError where it has none, or another number than `replicas`.
+        """
+        places = self._addresses.get(engine.name, ())
+        if not places:
+            raise ServingError(f"no endpoint of {engine.name} is named: give its address under `attach`.")
+        if replicas != len(places):
+            raise ServingError(
+                f"{replicas} replicas of {engine.name} are wanted, and {len(places)} endpoints are named under "
+                "`attach`: an endpoint that runs already cannot be scaled."
+            )
+        return Attached(engine, model, [place.endpoint(index) for index, place in enumerate(places)])
+
+
+class Attached:
+    """Endpoints that run already; see Deployment."""
+
+    def __init__(self, engine: Engine, model: ModelDir, endpoints: list[Endpoint]) -> None:
+        self.endpoints = endpoints
+        self._engine, self._model = engine, model
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return when every endpoint answers the model's first golden image; see Deployment.
+
+        Whether the answer is right is judged by whoever measures. Raises DeploymentError with what was the matter.
+        """
+        deadline = time.monotonic() + timeout_s
+        for endpoint in self.endpoints:
+            self._wait(endpoint, deadline, timeout_s)
+
+    def _wait(self, endpoint: Endpoint, deadline: float, timeout_s: float) -> None:
+        request = Question.of(WIRES[self._engine.name], self._model).request
+        last = "nothing answers"
+        while True:
+            left_s = deadline - time.monotonic()
+            reply = http_send(endpoint.rest_url, request, min(max(left_s, POLL_S), _ANSWER_TIMEOUT_S))
+            if reply is not None:
+                if reply[0] == 200:
+                    return
+                last = f"HTTP {reply[0]}"
+            if left_s <= 0:
+                raise DeploymentError(
+                    f"{endpoint.rest_url} did not serve model {self._model.name} within {timeout_s:g} s ({last}): check "
+                    "that it runs, that its address is right, and that it serves a model of this name."
+                )
+            time.sleep(POLL_S)
+
+    def alive(self) -> bool:
+        """True: whether they still run shows in the answers alone."""
+        return True
+
+    def scale(self, replicas: int) -> None:
+        """Refuse: raises ServingError unless it is the number that there is."""
+        if replicas != len(self.endpoints):
+            raise ServingError(
+                f"{replicas} replicas are wanted of {len(self.endpoints)} endpoints that run already: attach cannot "
+                "start or stop any; name more of them, or use backend process."
+            )
+
+    def use(self) -> Use:
+        """Nothing can be told of what runs elsewhere."""
+        return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
+
+    def logs(self, lines: int = 20) -> str:
+        """Where they are to be looked for."""
+        hosts = ", ".join(sorted({urlsplit(endpoint.rest_url).netloc for endpoint in self.endpoints}))
+        return f"The servers' logs lie where they run ({hosts}); servestorm only asks them."
+
+    def stop(self) -> None:
+        """Leave them running: they are not ours."""
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
