@@ -8,7 +8,8 @@ A `Search` says which rate to offer next and is told how it went; `judge` turns 
 3. Look twice where it matters: a failure from beneath which three probes in a row passed is repeated once, because one
    slow moment of the machine would else cap the capacity for good.
 4. Confirm: the largest rate that passed is offered again. Where it fails this time, the search steps down by the
-   tolerance, until a rate has passed twice. The last probe of all is kept for a confirmation.
+   tolerance, then by twice, thrice as much, until a rate has passed twice. The last three probes are kept for that,
+   and where confirmations go on failing the last two for a rate three tolerances lower, so that something is promised.
 
 What a rate is worth is what its last probe said, so a pass above a failure cannot make the search go round.
 """
@@ -27,8 +28,11 @@ Standing = Literal["pass", "fail", "barred", "open"]
 """What is known of a rate: `barred` was invalid twice, `open` was invalid once and waits for its second try."""
 
 _DOUBLE: Final = 2.0
+_SMALL_CLIMB: Final = 2**0.25
 _MOST_HALVINGS: Final = 6
 _LOOK_TWICE_AFTER: Final = 3
+_KEPT_FOR_CONFIRMING: Final = 3
+_SAFE_STEPS: Final = 3
 _ROUNDING: Final = 1e-3
 """Rates have four digits, so two of them may be farther apart than the tolerance by this share."""
 
@@ -76,7 +80,7 @@ class Search:
         start_rate_per_s: float,
         *,
         most_probes: int = 12,
-        tolerance: float = 0.05,
+        tolerance: float = 0.03,
         most_rate_per_s: float = 1e6,
         least_rate_per_s: float | None = None,
     ) -> None:
@@ -89,7 +93,8 @@ class Search:
         self._most_probes, self._tolerance = most_probes, tolerance
         self._probes: list[Probe] = []
         self._verdicts: dict[float, list[Outcome]] = {}
-        self._stepping = False
+        self._stepped = 0
+        self._climb = _DOUBLE
 
     def next_rate(self) -> float | None:
         """The rate to offer now, requests/s; None where the search is finished. Asking twice changes nothing."""
@@ -97,10 +102,14 @@ class Search:
         low, high = self._bounds()
         if left <= 0 or (low is not None and self._confirmed(low) and self._closed(low, high)):
             return None
+        if left <= 2 and high is not None and self._promise(high) is None and self._fails_on(low, high):
+            return self._safe(high)
         if left == 1 and low is not None:
             return None if self._confirmed(low) else low
         if waiting := [rate for rate in self._verdicts if self._standing(rate) == "open"]:
             return waiting[-1]
+        if left <= _KEPT_FOR_CONFIRMING and not self._stepping and low is not None and not self._confirmed(low):
+            return low
         return self._bracketing(low, high) if low is None or high is None else self._between(low, high)
 
     def record(self, probe: Probe) -> None:
@@ -110,15 +119,36 @@ class Search:
             raise ValueError(f"the search asked for {rate}, not for {probe.rate_per_s}")
         verdicts = self._verdicts.setdefault(rate, [])
         confirms = self._standing(rate) == "pass" or verdicts[-2:] == ["pass", "invalid"]
-        self._stepping = self._stepping or (confirms and probe.verdict == "fail")
+        self._stepped += probe.verdict == "fail" and (confirms or self._stepping)
+        self._climb = self._next_climb(verdicts, probe.verdict)
         verdicts.append(probe.verdict)
         self._probes.append(replace(probe, rate_per_s=rate, confirms=confirms))
 
     def result(self) -> Capacity:
         """What is known by now; the reason says so where the search is not finished."""
         low, high = self._bounds()
-        confirmed = low is not None and self._confirmed(low)
-        return Capacity(low if confirmed else None, low, high, confirmed, tuple(self._probes), self._reason(low, high))
+        rate = self._promise(high)
+        return Capacity(rate, low, high, rate is not None, tuple(self._probes), self._reason(low, high))
+
+    def _promise(self, high: float | None) -> float | None:
+        """The largest rate under `high` that passed twice."""
+        return max((r for r in self._verdicts if self._confirmed(r) and (high is None or r < high)), default=None)
+
+    def _safe(self, high: float) -> float:
+        """For the last two probes: a rate far enough under the failures to pass twice, once more where it passed."""
+        far = (1 + self._tolerance) ** _SAFE_STEPS
+        passed = [rate for rate in self._verdicts if self._standing(rate) == "pass" and rate <= high / far]
+        return max([rate for rate in passed if rate >= high / far**2], default=_rounded(high / far))
+
+    def _fails_on(self, low: float | None, high: float) -> bool:
+        """Confirmations failed more than once, or nothing close has passed: the next one beneath is no safe bet."""
+        near = high / (1 + self._tolerance) ** _SAFE_STEPS
+        return self._stepping and (self._stepped > 1 or low is None or low < near)
+
+    @property
+    def _stepping(self) -> bool:
+        """A confirmation failed: from now on downwards only, by one tolerance more at every failure."""
+        return self._stepped > 0
 
     def _bracketing(self, low: float | None, high: float | None) -> float | None:
         if low is None and high is None:
@@ -128,13 +158,21 @@ class Search:
         assert low is not None
         if low >= self._most * (1 - _ROUNDING):
             return low
-        return min(_rounded(low * _DOUBLE), self._most)
+        return min(_rounded(low * self._climb), self._most)
+
+    def _next_climb(self, before: list[Outcome], verdict: Outcome) -> float:
+        """Doubling, but small steps that grow again from a rate on that failed at first: it may lie at the edge."""
+        if verdict == "pass" and before == ["fail"]:
+            return _SMALL_CLIMB
+        return min(_DOUBLE, self._climb**2) if verdict == "pass" else self._climb
 
     def _between(self, low: float, high: float) -> float:
+        if self._deserves_second_look(high):
+            return high
         if self._closed(low, high):
-            return high if self._deserves_second_look(high) else low
+            return low
         if self._stepping:
-            return max(low, _rounded(high / (1 + self._tolerance)))
+            return max(low, _rounded(high / (1 + self._tolerance * self._stepped)))
         return _rounded(math.sqrt(low * high))
 
     def _deserves_second_look(self, high: float) -> bool:
@@ -172,8 +210,8 @@ class Search:
 
     def _found(self, low: float | None, high: float | None) -> str:
         count = len(self._probes)
-        if low is not None and self._confirmed(low):
-            return f"{low:g} requests/s passed twice."
+        if (rate := self._promise(high)) is not None:
+            return f"{rate:g} requests/s passed twice."
         if low is not None:
             return f"No rate passed twice within {count} probes; the largest that passed once is {low:g} requests/s."
         return f"None of {count} probes passed."

@@ -14,7 +14,7 @@ def front(points: Sequence[tuple[float | None, float | None]]) -> list[int]:
     known = [(x, y, i) for i, (x, y) in enumerate(points) if x is not None and y is not None]
     kept: list[int] = []
     best: tuple[float, float] | None = None  # throughput and p99 of the last one kept
-    for throughput, p99, index in sorted(known, key=lambda point: (-point[0], point[1], point[2])):
+    for throughput, p99, index in sorted(known, key=lambda point: (-point[0], point[1], -point[2])):
         if best is None or p99 < best[1] or (throughput, p99) == best:
             kept.append(index)
             best = throughput, p99

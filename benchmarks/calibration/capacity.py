@@ -1,0 +1,155 @@
+"""Is the capacity that the search finds the capacity there is? Held against a server whose queue is exactly M/D/1.
+
+    .venv/bin/python benchmarks/calibration/capacity.py --out build/calibration-capacity.json
+
+The real generator (loadtests/steady.py, Poisson arrivals) drives tests/known_server.py with --queue-ms, the product's
+search and judgement choose the rates, and the capacity under each objective is known in closed form. Server and
+generator have a core each. `--simulated N` asks the same of N simulated queues instead, which tells what the search and
+the length of a probe cost in precision, without any machine's noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks.calibration import md1  # noqa: E402
+from loadtests.arrivals import poisson  # noqa: E402
+from loadtests.summary import distribution, samples_needed  # noqa: E402
+from servestorm.capacity import Capacity, Probe, Search, error_percent, judge  # noqa: E402
+
+SERVICE_MS = 2.0
+OBJECTIVES_MS = (10.0, 20.0, 40.0)
+"""At a utilisation of 0.56, 0.77 and 0.89."""
+MOST_ERROR_PERCENT = 0.1
+START_PER_S = 100.0
+GENERATOR_CORE, SERVER_CORE = max(os.sched_getaffinity(0)), min(os.sched_getaffinity(0))
+
+Offer = Callable[[float, int], dict]
+"""The summary of a load at a rate; the number of the probe seeds it."""
+
+
+def find(offer: Offer, objective_ms: float, tolerance: float) -> Capacity:
+    """A whole search as a study makes it."""
+    search = Search(START_PER_S, tolerance=tolerance)
+    objective = {"p99_ms": objective_ms, "max_error_percent": MOST_ERROR_PERCENT}
+    number = 0
+    while (rate := search.next_rate()) is not None:
+        summary = offer(rate, number)
+        verdict, reason = judge(summary, objective)
+        search.record(Probe(rate, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary)))
+        number += 1
+    return search.result()
+
+
+def length_s(rate: float, seconds: float) -> float:
+    """At least as long as a p99 needs, and a tenth more because Poisson arrivals vary."""
+    return max(seconds, 1.1 * samples_needed(0.99) / rate)
+
+
+def simulated(seconds: float, seed: int) -> Offer:
+    """Loads of a simulated M/D/1 queue."""
+
+    def offer(rate: float, number: int) -> dict:
+        schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
+        latency_ms = md1.simulated_ms(schedule / 1e9, SERVICE_MS)
+        count = len(schedule)
+        p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
+        counts = {"scheduled": count, "ok": count, "errors": {}, "dropped": 0, "wrong_answers": 0}
+        return {**counts, "valid": True, "reasons": [], "latency_ms": {"p99": p99_ms}}
+
+    return offer
+
+
+@contextmanager
+def known_server() -> Iterator[int]:
+    """Port of a server with the known queue, on its core."""
+    command = [sys.executable, str(ROOT / "tests" / "known_server.py"), "--queue-ms", str(SERVICE_MS)]
+    pinned = ["taskset", "-c", str(SERVER_CORE), *command]
+    with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline().split()[0])
+        finally:
+            process.terminate()
+
+
+def real(port: int, seconds: float, seed: int) -> Offer:
+    """Loads of the real generator."""
+
+    def offer(rate: float, number: int) -> dict:
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["taskset", "-c", str(GENERATOR_CORE), sys.executable, "-m", "locust", "--headless"]
+            command += ["-f", str(ROOT / "loadtests" / "steady.py"), "--host", f"http://127.0.0.1:{port}"]
+            command += ["--engine", "http", "--arrivals", "poisson", "--rate", f"{rate:g}", "--warmup", "2"]
+            command += ["--duration", f"{length_s(rate, seconds):g}", "--seed", str(1000 * seed + number)]
+            done = subprocess.run([*command, "--out", folder], capture_output=True, text=True, cwd=folder, check=False)
+            try:
+                return json.loads((Path(folder) / "summary.json").read_text())
+            except FileNotFoundError:
+                raise SystemExit(done.stdout + done.stderr) from None
+
+    return offer
+
+
+def report(objective_ms: float, seed: int, found: Capacity) -> dict:
+    true = md1.capacity_per_s(SERVICE_MS, objective_ms)
+    rate = found.rate_per_s
+    error = None if rate is None else 100 * (rate - true) / true
+    shown = "none" if rate is None else f"{rate:.1f} | {error:+.1f} %"
+    interval = f"{found.low or 0:.1f} to {found.high or 0:.1f}"
+    load = true * SERVICE_MS / 1000
+    print(f"| {objective_ms:g} ms | {load:.2f} | {true:.1f} | {shown} | {interval} | {len(found.probes)} |", flush=True)
+    return {"objective_ms": objective_ms, "seed": seed, "true": true, "error_percent": error, **asdict(found)}
+
+
+def summed_up(rows: list[dict]) -> None:
+    errors = np.array([row["error_percent"] for row in rows if row["error_percent"] is not None])
+    inside = int((np.abs(errors) <= 5).sum())
+    print(f"\n{inside} of {len(rows)} searches are within 5 % of the analytic capacity; ", end="")
+    if errors.size:
+        print(f"error {errors.mean():+.2f} % on average, {errors.min():+.1f} to {errors.max():+.1f} %.")
+    probes = [len(row["probes"]) for row in rows]
+    print(f"{np.mean(probes):.1f} probes a search, {max(probes)} at most.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="of each probe")
+    parser.add_argument("--rounds", type=int, default=1, help="searches an objective against the real server")
+    parser.add_argument("--simulated", type=int, default=0, help="searches an objective of simulated queues instead")
+    parser.add_argument("--tolerance", type=float, default=0.03)
+    parser.add_argument("--objective", type=float, action="append", help="p99 in ms (may be repeated)")
+    parser.add_argument("--out", type=Path, help="write every probe as JSON")
+    options = parser.parse_args()
+    rows: list[dict] = []
+    print("| p99 objective | utilisation | analytic /s | found /s | error | low to high | probes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for seed in range(options.simulated or options.rounds):
+        for objective_ms in options.objective or OBJECTIVES_MS:
+            if options.simulated:
+                found = find(simulated(options.seconds, seed), objective_ms, options.tolerance)
+            else:
+                with known_server() as port:
+                    found = find(real(port, options.seconds, seed), objective_ms, options.tolerance)
+            rows.append(report(objective_ms, seed, found))
+    summed_up(rows)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
