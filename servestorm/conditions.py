@@ -93,8 +93,7 @@ def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_short, value)) or "none"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text.encode(errors="replace").decode()  # JSON may hold half a character, which no file and no terminal takes
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def notes(old: Side, new: Side) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -93,7 +94,12 @@ def read_recorded(path: Path) -> tuple[Recorded, dict[str, Any]]:
             "write it again with `servestorm report` of the servestorm that made the run, or run the study again."
         )
     try:
+        json.dumps(
+            raw, ensure_ascii=False
+        ).encode()  # JSON may hold half a character, which no file and no terminal takes
         found = Recorded.model_validate(raw)
+    except UnicodeEncodeError as error:
+        raise StudyError(f"{file} holds half a character: write it again with `servestorm report RUN`.") from error
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
