@@ -99,8 +99,8 @@ class Attached:
                 last = f"HTTP {reply[0]}"
             if left_s <= 0:
                 raise DeploymentError(
-                    f"{endpoint.rest_url} did not serve model {self._model.name} within {timeout_s:g} s ({last}): check "
-                    "that it runs, that its address is right, and that it serves a model of this name."
+                    f"{endpoint.rest_url} did not serve model {self._model.name} within {timeout_s:g} s ({last}): "
+                    "check that it runs, that its address is right, and that it serves a model of this name."
                 )
             time.sleep(POLL_S)
 

@@ -87,7 +87,7 @@ def test_every_endpoint_must_be_ready_and_the_one_that_is_not_is_named(attach, s
 def test_an_address_where_nothing_listens_is_told(attach):
     (port,) = free_ports(1)
     deployment, _ = attach(Address(f"http://{HOST}:{port}"))
-    with pytest.raises(DeploymentError, match="nothing answers.*check that it runs"):
+    with pytest.raises(DeploymentError, match=r"nothing answers.*check that it runs"):
         deployment.wait_ready(0.1)
 
 

@@ -1,0 +1,117 @@
+"""What a million images cost on a rented machine, from a dated, cited price file that a person can replace."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from servestorm.errors import StudyError
+
+PRICES: Final = Path(__file__).with_name("prices.yaml")
+"""The price file that comes with servestorm."""
+_MILLION = 1_000_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Instance(_Strict):
+    """One kind of machine for rent."""
+
+    name: str = Field(min_length=1, description="as its provider calls it")
+    provider: str = Field(min_length=1, description="who rents it out")
+    region: str = Field(min_length=1, description="where, as its provider calls it")
+    vcpus: Annotated[int, Field(gt=0)] = Field(description="hardware threads")
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="memory in GiB")
+    usd_per_hour: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        description="US dollars an hour, on demand"
+    )
+    dated: datetime.date = Field(description="day of the price list, YYYY-MM-DD")
+    source: str = Field(pattern=r"^https?://", description="address of the page on which the price was read")
+
+
+class Prices(_Strict):
+    """A price file."""
+
+    instances: list[Instance] = Field(min_length=1, description="in the order of the report")
+
+
+def load_prices(path: Path | None = None) -> Prices:
+    """The prices of a file, or those that come with servestorm; raises StudyError naming what is wrong in it."""
+    return _load(path or PRICES)
+
+
+@cache
+def _load(path: Path) -> Prices:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Prices.model_validate(document)
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{path} does not exist: name a price file such as {PRICES}, or leave `prices` out."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} cannot be read as a price file ({error}): give a YAML file.") from error
+    except yaml.YAMLError as error:
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise StudyError(f"{path} is not YAML ({problem}): begin from a copy of {PRICES}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise StudyError(f"{path}: {where}: {first['msg'].lower()}; compare with {PRICES}.") from error
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one engine on one kind of machine."""
+
+    instance: str
+    provider: str
+    region: str
+    usd_per_million: float
+    images_per_hour: float
+    """Of one such machine whose every vCPU does what one core of the study did."""
+    memory_enough: bool | None
+    """Whether so many servers as fill its vCPUs fit into its memory; None where their memory is not known."""
+    dated: str
+    """ISO 8601 day of the price."""
+    source: str
+
+
+def cost_per_million(images_per_s: float, cores: float, instance: Instance, rss_bytes: float | None = None) -> Cost:
+    """The cost on `instance` of what gave `images_per_s` on `cores` cores with `rss_bytes` of memory.
+
+    usd_per_hour / (images_per_s / cores x vcpus x 3600) x 1,000,000: every core is paid for by the hour, whether it is
+    busy or not, and the machine is taken to be filled with such servers, each vCPU as fast as a core of the study. It
+    is a figure to compare engines by, not a bill. Raises ValueError unless rate and cores are positive.
+    """
+    if images_per_s <= 0 or cores <= 0:
+        raise ValueError("a cost needs images that were answered and cores that answered them.")
+    filled = instance.vcpus / cores
+    images_per_hour = images_per_s * filled * 3600
+    enough = None if rss_bytes is None else rss_bytes * max(1.0, filled) <= instance.memory_gib * 2**30
+    return Cost(
+        instance=instance.name,
+        provider=instance.provider,
+        region=instance.region,
+        usd_per_million=instance.usd_per_hour / images_per_hour * _MILLION,
+        images_per_hour=images_per_hour,
+        memory_enough=enough,
+        dated=instance.dated.isoformat(),
+        source=instance.source,
+    )
+
+
+def costs(images_per_s: float | None, cores: float, prices: Prices, rss_bytes: float | None = None) -> Sequence[Cost]:
+    """The cost on every machine of the price file; empty where no rate is known or nothing was answered."""
+    if not images_per_s or images_per_s < 0 or cores <= 0:
+        return []
+    return [cost_per_million(images_per_s, cores, instance, rss_bytes) for instance in prices.instances]
