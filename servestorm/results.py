@@ -117,7 +117,8 @@ def usable(runs: Sequence[Run]) -> list[Run]:
 def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
     """What the report says of the model."""
     keys = ("name", "version", "architecture", "dataset", "weights_from", "parity", "labels", "input", "created_at")
-    return {key: manifest.get(key) for key in keys} if manifest else {}
+    artifacts = ("savedmodel", "mar")  # their SHA-256 tells a comparison whether two runs served the same files
+    return {key: manifest.get(key) for key in (*keys, *artifacts)} if manifest else {}
 
 
 def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
