@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psutil
 
+from servestorm.gpu import Gpu, gpus, used
 from serving import processes
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -32,6 +33,7 @@ class Counters:
     swapped_pages: int | None
     throttled_s: float | None
     """Of our own control group."""
+    gpus: tuple[Gpu, ...] | None = None
 
     @classmethod
     def now(cls, proc: Path = Path("/proc")) -> Counters:
@@ -39,7 +41,14 @@ class Counters:
         busy_s, steal_s = _cores(proc)
         wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         return cls(
-            monotonic_ns, wall_ns, busy_s, steal_s, _ours_s(), _swapped(proc), processes.throttled_s(os.getpid())
+            monotonic_ns=monotonic_ns,
+            wall_ns=wall_ns,
+            busy_s=busy_s,
+            steal_s=steal_s,
+            ours_s=_ours_s(),
+            swapped_pages=_swapped(proc),
+            throttled_s=processes.throttled_s(os.getpid()),
+            gpus=gpus(),
         )
 
 
@@ -99,7 +108,7 @@ def clocksource(path: Path = _CLOCKSOURCE) -> str | None:
 def difference(begin: Counters, end: Counters, cores: Sequence[int], clock: str | None) -> dict[str, Any]:
     """Between two moments: elapsed_s; wall_drift_ms (how far the wall clock left the monotonic one); clocksource;
     cores; ours_s; other_s (busy on these cores beyond what is ours, never negative); steal_s; swapped_pages;
-    throttled_s. None where the kernel does not tell.
+    throttled_s; gpus (see servestorm.gpu.used). None where the kernel does not tell.
     """
     elapsed_ns = end.monotonic_ns - begin.monotonic_ns
     busy_s = _grown(begin.busy_s, end.busy_s, cores)
@@ -115,6 +124,7 @@ def difference(begin: Counters, end: Counters, cores: Sequence[int], clock: str 
         "steal_s": _grown(begin.steal_s, end.steal_s, cores),
         "swapped_pages": _minus(end.swapped_pages, begin.swapped_pages),
         "throttled_s": _minus(end.throttled_s, begin.throttled_s),
+        "gpus": used(begin.gpus, end.gpus),
     }
 
 

@@ -124,7 +124,7 @@ def test_our_own_work_on_further_cores_never_makes_the_others_negative():
 def test_a_counter_that_is_missing_is_none():
     blind = Counters(0, 0, None, None, None, None, None)
     found = difference(blind, END, [0], None)
-    assert {found[key] for key in ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s")} == {None}
+    assert {found[key] for key in ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s", "gpus")} == {None}
     assert difference(BEGIN, END, [0, 99], None)["steal_s"] is None
 
 

@@ -1,0 +1,73 @@
+"""What is told of GPUs, by a stand-in for NVIDIA's library: this machine may have neither."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from servestorm.gpu import Gpu, gpus, used
+
+
+class NVMLError(Exception):
+    pass
+
+
+def unsupported(_handle):
+    raise NVMLError("not supported")
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """Puts a library in place with these answers; tells whether it was shut down."""
+
+    def install(**changes):
+        state = SimpleNamespace(closed=0)
+        answers = {
+            "NVMLError": NVMLError,
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: setattr(state, "closed", state.closed + 1),
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetName": lambda handle: b"Old" if handle else "New",
+            "nvmlDeviceGetTotalEnergyConsumption": lambda handle: 5000 + handle,
+            "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=40, memory=3),
+            "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=2**30, total=2**34),
+        }
+        monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**{**answers, **changes}))
+        return state
+
+    return install
+
+
+def test_every_gpu_is_told_with_its_units(library):
+    state = library()
+    assert gpus() == (Gpu("New", 5.0, 40.0, 2**30), Gpu("Old", 5.001, 40.0, 2**30))
+    assert state.closed == 1
+
+
+def test_what_a_gpu_does_not_support_is_none(library):
+    library(nvmlDeviceGetTotalEnergyConsumption=unsupported, nvmlDeviceGetUtilizationRates=unsupported)
+    assert gpus()[0] == Gpu("New", None, None, 2**30)
+
+
+def test_without_library_driver_or_gpu_there_is_none(library, monkeypatch):
+    library(nvmlInit=lambda: unsupported(None))
+    assert gpus() is None
+    library(nvmlDeviceGetCount=lambda: 0)
+    assert gpus() is None
+    state = library(nvmlDeviceGetCount=lambda: unsupported(None))
+    assert gpus() is None and state.closed == 1
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpus() is None
+
+
+def test_energy_is_what_was_used_between_two_moments():
+    begin, end = [Gpu("a", 100.0, 0.0, 5), Gpu("b", None, 0.0, 5)], [Gpu("a", 350.5, 70.0, 9), Gpu("b", None, 1.0, 6)]
+    assert used(begin, end) == [
+        {"name": "a", "energy_j": 250.5, "utilisation_percent": 70.0, "memory_bytes": 9},
+        {"name": "b", "energy_j": None, "utilisation_percent": 1.0, "memory_bytes": 6},
+    ]
+    assert used(None, end) is None
+    assert used(begin[:1], end) is None
