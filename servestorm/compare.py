@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from servestorm.conditions import Side, differences, notes
+from servestorm.conditions import differences, notes
 from servestorm.errors import StudyError
 from servestorm.labels import ENGINE_SHORT
-from servestorm.recorded import RecordedMetric, RecordedValue, read_recorded
+from servestorm.recorded import Recorded, RecordedMetric, RecordedValue, read_recorded
 from servestorm.statistics import Over, over_runs
 from servestorm.verdict import Better, Verdict, verdicts
 
@@ -89,18 +89,18 @@ def compare(
     Raises StudyError where a run cannot be read, where no metric is in both, and, unless forced, where the two did not
     ask the same: the message names what differs.
     """
-    sides = Side(*read_recorded(old)), Side(*read_recorded(new))
+    sides = read_recorded(old), read_recorded(new)
     differs = differences(*sides)
     if differs and not force:
         raise StudyError(
             f"{old} and {new} differ in {', '.join(differs)}: compare runs that asked the same, or give --force."
         )
-    asked = sides[0].results.study.plan.get("margin_percent") if margin_percent is None else margin_percent
+    asked = sides[0].study.plan.get("margin_percent") if margin_percent is None else margin_percent
     margin = float(asked) if isinstance(asked, (int, float)) else MARGIN_PERCENT
     rows = _rows(*sides, margin, keys)
     if not rows:
         raise StudyError(f"{old} and {new} have no metric of an engine in common: compare runs of the same engines.")
-    return Comparison(sides[0].results.id, sides[1].results.id, margin, rows, differs, notes(*sides))
+    return Comparison(sides[0].id, sides[1].id, margin, rows, differs, notes(*sides))
 
 
 def base_key(key: str) -> str:
@@ -128,9 +128,9 @@ def _is_wanted(key: str, keys: Sequence[str]) -> bool:
     return key in keys or base in keys if keys else base in DEFAULT_KEYS or base.startswith(DEFAULT_KEYS[-1])
 
 
-def _rows(old: Side, new: Side, margin: float, keys: Sequence[str]) -> list[Row]:
+def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> list[Row]:
     """Judge every selected metric of every engine as one family."""
-    both = [(before, after) for after in new.results.metrics if (before := old.results.metric(after.key))]
+    both = [(before, after) for after in new.metrics if (before := old.metric(after.key))]
     pairs = list(_pairs(_selected(keys, both)))
     family = {
         (engine, metric.key): (before.runs, after.runs, metric.better)

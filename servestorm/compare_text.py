@@ -17,17 +17,17 @@ EXPLAINED: tuple[Finding, ...] = ("regression", "lost", "worse", "inconclusive",
 def headline(comparison: Comparison) -> str:
     """The answer in a sentence or two."""
     margin, judged = f"{comparison.margin_percent:g} %", len(comparison.judged)
-    lost, unknown = comparison.found("lost"), comparison.found("inconclusive", "not compared")
+    lost, unknown = comparison.found("lost"), len(comparison.found("inconclusive", "not compared"))
     if regressions := comparison.found("regression"):
         answer = f"REGRESSION: NEW is worse by more than {margin} in {_several(regressions)}."
     elif judged:
-        answer = f"No regression beyond {margin} was found in {judged} comparison{'' if judged == 1 else 's'}."
+        answer = f"No regression beyond {margin} was found."
     else:
         answer = "Nothing could be compared: no metric has at least two runs with scatter on both sides."
     if lost:
         answer += f" NEW gave no number for {_several(lost)}."
     if judged and unknown:
-        answer += f" The runs do not tell whether there is one in {len(unknown)} of {len(comparison.rows)} rows."
+        answer += f" In {unknown} of {len(comparison.rows)} comparisons the runs do not tell whether there is one."
     return answer
 
 
@@ -93,7 +93,7 @@ def _marked(part: str, row: Row) -> str:
 def _plain(text: str) -> str:
     """Text that cannot break a table or become a tag or a link: it may come from a file that was edited by hand."""
     text = " ".join(text.split())
-    for sign in "\\|`*_[]<>#":
+    for sign in "\\|`*[]<":
         text = text.replace(sign, f"\\{sign}")
     return text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from servestorm.labels import ENGINE_SHORT
@@ -26,34 +25,26 @@ MACHINE = {
 }
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two runs."""
-
-    results: Recorded
-    manifest: dict[str, Any] = field(default_factory=dict)
-
-
-def differences(old: Side, new: Side) -> list[str]:
+def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
-    plans = old.results.study.plan, new.results.study.plan
-    cores = [len(side.results.study.cores.get("engine") or []) for side in (old, new)]
+    plans = old.study.plan, new.study.plan
+    cores = [len(side.study.cores.get("engine") or []) for side in (old, new)]
     found = [*_models(old, new), *_plan(*plans, "")]
     if all(cores) and cores[0] != cores[1]:
         found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
     return found
 
 
-def _models(old: Side, new: Side) -> Iterator[str]:
-    names = [_model_names(side.results.study.plan) for side in (old, new)]
+def _models(old: Recorded, new: Recorded) -> Iterator[str]:
+    names = [_model_names(side.study.plan) for side in (old, new)]
     if names[0] != names[1]:
         yield f"model ({names[0]} against {names[1]})"
         return
     before, after = _artifacts(old), _artifacts(new)
-    kinds = {ARTIFACT.get(engine) for engine in old.results.engines if engine in new.results.engines}
-    for place in sorted(before.keys() & after.keys()):
-        if before[place] != after[place] and place.rpartition(".")[2] in kinds:
-            yield f"{place} of the model (SHA-256 {before[place][:12]} against {after[place][:12]})"
+    kinds = {ARTIFACT.get(engine) for engine in old.engines if engine in new.engines}
+    for place in sorted(before.keys() & after.keys(), key=str):
+        if before[place] != after[place] and place[0] in kinds:
+            yield f"{place[0]} of {place[1]} (SHA-256 {before[place][:12]} against {after[place][:12]})"
 
 
 def _model_names(plan: Mapping[str, Any]) -> str:
@@ -62,22 +53,10 @@ def _model_names(plan: Mapping[str, Any]) -> str:
     return ", ".join(str(model.get("name") if isinstance(model, Mapping) else model) for model in listed)
 
 
-def _artifacts(side: Side) -> dict[str, str]:
-    """SHA-256 of each artifact by its place, from the results or else from the manifest beside them."""
-    return dict(_sums(side.results.model, "")) or dict(_sums(side.manifest, ""))
-
-
-def _sums(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, Mapping):
-        return
-    for key, part in value.items():
-        here = f"{place}.{key}" if place else str(key)
-        if key in ARTIFACT.values() and isinstance(part, Mapping) and isinstance(part.get("sha256"), str):
-            yield here, part["sha256"]
-        else:
-            yield from _sums(part, here)
+def _artifacts(results: Recorded) -> dict[tuple[str, str | None], str]:
+    """SHA-256 of each artifact by its kind and its model."""
+    parts = {(kind, model.name): getattr(model, kind) for model in results.models for kind in ("savedmodel", "mar")}
+    return {place: artifact.sha256 for place, artifact in parts.items() if artifact}
 
 
 def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
@@ -96,20 +75,20 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def notes(old: Side, new: Side) -> list[str]:
+def notes(old: Recorded, new: Recorded) -> list[str]:
     """What a reader must know that does not forbid the comparison."""
     found = []
-    if old.results.id == new.results.id:
+    if old.id == new.id:
         found.append("OLD and NEW are the same run.")
     for name, side in (("OLD", old), ("NEW", new)):
-        if side.results.state != "complete":
-            reason = f" ({side.results.reason.rstrip('.')})" if side.results.reason else ""
-            found.append(f"{name} is not complete: {side.results.state}{reason}.")
+        if side.state != "complete":
+            reason = f" ({side.reason.rstrip('.')})" if side.reason else ""
+            found.append(f"{name} is not complete: {side.state}{reason}.")
     if not (_artifacts(old) and _artifacts(new)):
-        found.append("Whether both served the same files cannot be told: the manifest of a run is missing.")
-    if changed := list(_changed(old.results.environment, new.results.environment, MACHINE)):
+        found.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
+    if changed := list(_changed(old.environment, new.environment, MACHINE)):
         found.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
-    versions = old.results.study.engines, new.results.study.engines
+    versions = old.study.engines, new.study.engines
     if changed := list(_changed(*versions, {engine: ENGINE_SHORT.get(engine, engine) for engine in versions[0]})):
         found.append(f"The versions differ: {', '.join(changed)}.")
     return found

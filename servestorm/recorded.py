@@ -48,6 +48,20 @@ class RecordedMetric(_Part):
     values: dict[str, RecordedValue]
 
 
+class RecordedArtifact(_Part):
+    """A file or folder that an engine served."""
+
+    sha256: str
+
+
+class RecordedModel(_Part):
+    """A model; empty where its manifest was lost."""
+
+    name: str | None = None
+    savedmodel: RecordedArtifact | None = None
+    mar: RecordedArtifact | None = None
+
+
 class RecordedStudy(_Part):
     """What was asked."""
 
@@ -64,7 +78,7 @@ class Recorded(_Part):
     reason: str | None = None
     study: RecordedStudy
     environment: dict[str, Any]
-    model: dict[str, Any] | list[Any]
+    models: list[RecordedModel]
     engines: list[str]
     metrics: list[RecordedMetric]
 
@@ -80,8 +94,8 @@ class Recorded(_Part):
         return next((metric for metric in self.metrics if metric.key == key), None)
 
 
-def read_recorded(path: Path) -> tuple[Recorded, dict[str, Any]]:
-    """The results of a run directory or of a results.json file, and the manifest beside it ({} where there is none).
+def read_recorded(path: Path) -> Recorded:
+    """The results of a run directory or of a results.json file.
 
     Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
     """
@@ -97,7 +111,7 @@ def read_recorded(path: Path) -> tuple[Recorded, dict[str, Any]]:
         json.dumps(
             raw, ensure_ascii=False
         ).encode()  # JSON may hold half a character, which no file and no terminal takes
-        found = Recorded.model_validate(raw)
+        return Recorded.model_validate(raw)
     except UnicodeEncodeError as error:
         raise StudyError(f"{file} holds half a character: write it again with `servestorm report RUN`.") from error
     except ValidationError as error:
@@ -108,9 +122,6 @@ def read_recorded(path: Path) -> tuple[Recorded, dict[str, Any]]:
         raise StudyError(
             f"{file} is not as servestorm wrote it ({what}): write it again with `servestorm report RUN`."
         ) from error
-    manifest = file.with_name("manifest.json")
-    beside = read_json(manifest) if manifest.is_file() else {}
-    return found, beside if isinstance(beside, dict) else {}
 
 
 def _results_file(path: Path) -> Path:
