@@ -40,16 +40,24 @@ class CnnHandler:
     """Decodes, batches over requests and runs one forward pass."""
 
     def initialize(self, context: Any) -> None:
-        """Load the TorchScript file and the input spec from the archive, and warm up with its sample image."""
+        """Load the TorchScript file and the input spec from the archive, and warm up with its sample image.
+
+        SERVESTORM_WARMUP=0 in the environment leaves the warm-up to the first requests.
+        """
         folder = Path(context.system_properties["model_dir"])
         self.spec = SimpleNamespace(**json.loads((folder / "input.json").read_text()))
         self.shape = (self.spec.height, self.spec.width, self.spec.channels)
         self.network = torch.jit.load(str(folder / context.manifest["model"]["serializedFile"]), map_location="cpu")
         self.network.eval()
-        sample = preprocess((folder / "warmup.png").read_bytes(), self.spec)
         self.counted = {"PreprocessTime": 0, "InferenceTime": 0, "PostprocessTime": 0, "HandledRequests": 0}
         self.told_ns = 0
-        for _ in range(2):  # TorchScript specialises on the second run
+        if os.environ.get("SERVESTORM_WARMUP") != "0":
+            self.warm_up(folder / "warmup.png")
+
+    def warm_up(self, image: Path) -> None:
+        """Answer an encoded image twice: TorchScript specialises on the second run."""
+        sample = preprocess(image.read_bytes(), self.spec)
+        for _ in range(2):
             self.forward([sample])
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

@@ -25,6 +25,8 @@ class Budget:
     """Intra-op threads of one replica; inter-op is always 1."""
     memory_bytes: int | None = None
     """Limit per replica where the backend can enforce one."""
+    warmup: bool = True
+    """Whether a server answers the warm-up requests that its artifact holds before it is ready."""
 
 
 @dataclass(frozen=True)

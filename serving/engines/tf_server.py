@@ -71,6 +71,8 @@ def _flags(model: ModelDir, budget: Budget, batching: Batching, workdir: Path, r
         "--max_num_load_retries=0",  # a model that does not load is told at once, not after minutes
         "--file_system_poll_wait_seconds=0",  # a study is of this version: nothing to look for later
     ]
+    if not budget.warmup:
+        flags.append("--enable_model_warmup=false")
     if batching.max_batch_size > 1:
         parameters = workdir / "batching.config"
         parameters.write_text(_batching_parameters(batching))

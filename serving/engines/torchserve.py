@@ -155,6 +155,7 @@ def _environment(budget: Budget, workdir: Path, tmp: Path, config: Path) -> dict
     return {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "SERVESTORM_WARMUP": str(int(budget.warmup)),  # our handler's; TorchServe itself has no warm-up
         "CUDA_VISIBLE_DEVICES": "",  # a budget holds CPUs: no engine may use a GPU that the other cannot
         "TS_CONFIG_FILE": str(config),
         "TS_MODEL_SERVER_HOME": str(_home()),

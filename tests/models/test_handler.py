@@ -205,3 +205,14 @@ def test_phases_are_counted_for_each_request_of_a_batch_and_told_now_and_then(ha
 
 def test_the_engines_metrics_configuration_tells_of_every_counter_of_the_handler(handler):
     assert tuple(handler.counted) == HANDLER_COUNTERS
+
+
+@pytest.mark.parametrize(("setting", "runs"), [(None, 2), ("1", 2), ("0", 0)])
+def test_the_warm_up_may_be_left_to_the_first_requests(handler, model_dir, monkeypatch, setting, runs):
+    monkeypatch.delenv("SERVESTORM_WARMUP", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("SERVESTORM_WARMUP", setting)
+    fresh, forwarded = type(handler)(), []
+    monkeypatch.setattr(type(handler), "forward", lambda self, images: forwarded.append(len(images)))
+    fresh.initialize(FakeContext(model_dir))
+    assert forwarded == [1] * runs

@@ -354,3 +354,14 @@ def test_torchserves_metrics_configuration_keeps_its_own_and_adds_our_handlers(m
     assert {m["name"] for m in document["model_metrics"]["counter"]} >= set(torchserve.HANDLER_COUNTERS)
     assert "PredictionTime" in {m["name"] for m in document["model_metrics"]["gauge"]}
     assert "ts_queue_latency_microseconds" in {m["name"] for m in document["ts_metrics"]["counter"]}
+
+
+def test_warm_up_requests_may_be_left_out_of_a_start(model, tmp_path):
+    cold = Budget(cpus=(0,), warmup=False)
+    for index, engine in enumerate(("savedmodel", "torchserve")):
+        warm, bare = (launch(engine, model, tmp_path / f"{index}{b.warmup}", budget=b) for b in (BUDGET, cold))
+        if engine == "savedmodel":
+            assert "enable_model_warmup" not in flags_of(warm.command)
+            assert flags_of(bare.command)["enable_model_warmup"] == "false"
+        else:
+            assert (warm.env["SERVESTORM_WARMUP"], bare.env["SERVESTORM_WARMUP"]) == ("1", "0")
