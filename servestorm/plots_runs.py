@@ -97,7 +97,7 @@ def forest(
         axes.set_yticks(range(len(rows)), [_row_name(row, rows, narrow) for row in rows], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(_axis_name(rows))
+        axes.set_xlabel(textwrap.fill(_axis_name(rows), 26 if narrow else 80))
         _forest_legend(figure, engines, rows, narrow)
 
     return draw(name, paint, 1.2 + 0.34 * len(rows), 1.5 + (0.5 if _many_pairs(rows) else 0.38) * len(rows))

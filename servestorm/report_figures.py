@@ -99,7 +99,7 @@ def _sweep(results: Results, group: str) -> Part | None:
 
 
 def _metric_table(results: Results, title: str, metrics: list[Metric]) -> dict[str, Any]:
-    head = ["", *(ENGINE_SHORT[engine] for engine in results.engines)]
+    head = ["Measure", *(ENGINE_SHORT[engine] for engine in results.engines)]
     rows = [
         [f"{m.label}, {m.unit}", *(spread_text(m.values[e].value, m.values[e].sd) for e in results.engines)]
         for m in metrics
@@ -161,7 +161,7 @@ def _spectrum(results: Results, group: str) -> Part | None:
         for share in shares[::4]
     ]
     title = results.groups[group]
-    head = ["", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
+    head = ["Share", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
     caption = "How slow the slow answers are (both axes logarithmic). A line ends where samples are too few to go on."
     table = {"title": f"Percentile spectrum, {title}", "head": head, "rows": rows}
     return part(f"tail-{plots.slug(group)}", drawing, _marked(results, group, caption), table, title)

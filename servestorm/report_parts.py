@@ -19,7 +19,9 @@ Data = Mapping[str, Any]
 
 
 def part(name: str, drawing: Drawing, caption: str, table: dict[str, Any], subtitle: str = "") -> Part:
-    """What the page shows of one figure."""
+    """What the page shows of one figure; `subtitle` tells it from another group's figure of the same kind."""
+    if subtitle and subtitle not in table["title"]:
+        table = {**table, "title": f"{table['title']} ({subtitle})"}
     return {
         "id": name,
         "drawing": drawing,
@@ -68,6 +70,8 @@ _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 
 
 def _capacity_text(run: Mapping[str, Any]) -> str:
+    if run["rate"] is None:
+        return "–" if run["high"] is None else f"under {number(run['high'])}"
     interval = "" if run["high"] is None else f" ({number(run['low'])} to {number(run['high'])})"
     return f"{number(run['rate'])}{interval}"
 
@@ -79,7 +83,7 @@ def usl(name: str, engines: Sequence[str], data: Data, subtitle: str = "") -> Pa
         return None
     found = {engine: data.get(engine) or {"points": [], "curve": []} for engine in engines}
     counts = sorted({n for entry in found.values() for n, _ in entry["points"]})
-    head = ["", *(f"{ENGINE_SHORT[engine]}, images/s" for engine in engines)]
+    head = ["Replicas", *(f"{ENGINE_SHORT[engine]}, images/s" for engine in engines)]
     rows = [[_replicas(n), *(_mean_at(found[engine]["points"], n) for engine in engines)] for n in counts]
     for key, title in _LAW:
         rows.append([title, *(_coefficient(found[engine].get(key)) for engine in engines)])
@@ -172,7 +176,7 @@ def boxes(name: str, engines: Sequence[str], data: Data, subtitle: str = "") -> 
         "Each mark is one run. A box spans the middle half of the runs, with a line at their median; its whiskers "
         "reach the outermost runs. Every panel has its own scale, which need not begin at 0."
     )
-    return part(name, drawing, caption, _table("Every run's value", ["", "Runs"], rows), subtitle)
+    return part(name, drawing, caption, _table("Every run's value", ["Metric", "Runs"], rows), subtitle)
 
 
 def split(name: str, engines: Sequence[str], data: Data, note: str = "", subtitle: str = "") -> Part | None:

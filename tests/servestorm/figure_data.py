@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from servestorm import report_parts
+
 ENGINES = ["savedmodel", "torchserve"]
+
+
+def all_parts(engines: list[str] = ENGINES) -> list[dict]:
+    """Every kind of figure that is drawn from plain data, once."""
+    parts = [
+        report_parts.verdicts("forest", engines, verdicts(), 5.0, subtitle="made up"),
+        report_parts.capacity("capacity", engines, capacity(), 40.0, subtitle="made up"),
+        report_parts.usl("usl", engines, usl(), subtitle="made up"),
+        report_parts.sweep("front", engines, sweep(), subtitle="made up"),
+        report_parts.cost("cost", engines, cost(), "Prices of 2026-01-01.", subtitle="made up"),
+        report_parts.boxes("boxes", engines, boxes(), subtitle="made up"),
+        report_parts.split("split", engines, split(), subtitle="made up"),
+        report_parts.bursts("bursts", engines, bursts(), subtitle="made up"),
+    ]
+    return [part for part in parts if part]
 
 
 def capacity() -> dict:
