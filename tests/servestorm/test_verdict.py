@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import nct, ttest_ind
+from scipy.stats import t as student
 
 from benchmarks.calibration.verdicts import (
     Share,
@@ -44,13 +45,14 @@ def test_welch_and_its_interval_agree_with_scipy():
 
 
 def test_fiellers_interval_is_that_of_a_worked_example():
-    # means 10 and 12, squared errors 0.04 and 0.09 over 4 runs each: df = 0.13^2 / (0.04^2 / 3 + 0.09^2 / 3) = 5.227,
-    # t = 2.5375, and (100 - 0.2576) r^2 - 240 r + (144 - 0.5795) = 0
+    # means 10 and 12, squared errors 0.04 and 0.09 over 4 runs each: the roots of Fieller's quadratic in B / A
+    df = 0.13**2 / (0.04**2 / 3 + 0.09**2 / 3)
+    square = student.ppf(0.975, df) ** 2
+    low, high = (100 * (root - 1) for root in sorted(np.roots([100 - 0.04 * square, -240, 144 - 0.09 * square])))
     spread = np.array([-1.5, -0.5, 0.5, 1.5])
     unit = spread / np.std(spread, ddof=1)
     found = verdict(list(10 + 0.4 * unit), list(12 + 0.6 * unit), "lower")
-    low, high = (100 * (root - 1) for root in sorted(np.roots([100 - 0.25756, -240, 144 - 0.57951])))
-    assert found.ci_percent == pytest.approx((low, high), abs=0.01)
+    assert found.ci_percent == pytest.approx((low, high), abs=1e-6)
 
 
 def test_holm_multiplies_each_p_by_the_tests_that_are_left_and_never_falls():
