@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from argparse import Namespace
 from typing import Any
@@ -66,6 +67,7 @@ def install(arrivals_default: str) -> None:
         add_options(parser, arrivals_default)
 
     def check(environment: Any, **_: object) -> None:
+        _interrupt_in_main()
         _take_over(environment)
         _listen_to_messages(environment, current)
 
@@ -83,6 +85,17 @@ def install(arrivals_default: str) -> None:
     events.test_stopping.add_listener(conclude)
     # Ctrl-C computes the exit code before it stops the test.
     events.quitting.add_listener(conclude)
+
+
+def _interrupt_in_main() -> None:
+    """Let Ctrl-C raise in Locust's own greenlet, which waits for it, and not in whichever happens to run.
+
+    Python raises KeyboardInterrupt between any two instructions of the main thread. In the middle of a write it cost a
+    traceback, and once the whole ending.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        main = gevent.getcurrent()
+        gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
 
 
 def _drive_for(environment: Any, current: _Current) -> Drive:

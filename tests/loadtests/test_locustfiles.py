@@ -114,8 +114,9 @@ def test_sigint_keeps_what_was_measured_and_says_that_it_stopped_early(tmp_path)
         while not list((tmp_path / "samples.parts").glob("*.parquet")):
             assert process.poll() is None, process.stdout.read()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        told, _ = process.communicate(timeout=20)
     summary = summary_in(tmp_path)
+    assert "Traceback" not in told
     assert summary["ok"] > 0
     assert "the load was stopped before its end" in summary["reasons"]
 
