@@ -70,6 +70,10 @@ def test_the_queue_is_what_is_due_and_has_not_ended():
     assert (first.queue_start, first.queue_peak, first.queue_end) == (5, 6, 5)
 
 
+def test_a_request_that_ends_as_the_next_comes_leaves_one_under_way():
+    assert bursts(load_of(every(0.01), 10.0), **SHAPE)[0].queue_peak == 1
+
+
 def burst_of_300(off_s):
     """50/s, but 300/s for one second after `off_s`, at a server that does exactly 100/s."""
     times = np.concatenate(
@@ -160,6 +164,25 @@ def test_a_file_of_samples_is_read_with_the_bursts_after_its_warm_up(tmp_path):
     found = read_bursts(tmp_path / "samples.parquet", warmup_s=1.0, objective_ms=20.0, **SHAPE)
     assert [b.start_s for b in found] == [2, 5]
     assert found[0].violations == found[0].requests == 100
+
+
+def test_a_file_in_the_order_of_endings_gives_what_the_schedule_gives(tmp_path):
+    times = every(0.01)
+    latency_ms = np.where(np.arange(times.size) % 3 == 0, 400.0, 5.0)
+    load = load_of(times, latency_ms)
+    samples_file(tmp_path / "samples.parquet", load.scheduled_ns, latency_ms, np.zeros(times.size, bool))
+    found = read_bursts(tmp_path / "samples.parquet", warmup_s=0.0, objective_ms=50.0, **SHAPE)
+    assert found == bursts(load, objective_ms=50.0, **SHAPE)
+
+
+def test_what_the_warm_up_left_under_way_is_in_the_queue(tmp_path):
+    scheduled_s = np.concatenate([every(0.1, 1.0), 1.0 + every(0.1, 6.0)])
+    latency_ms = np.where((scheduled_s > 0.65) & (scheduled_s < 0.95), 4000.0, 5.0)  # three until 4.7 s
+    scheduled_ns = START_NS + np.rint(scheduled_s * 1e9).astype(np.int64)
+    samples_file(tmp_path / "samples.parquet", scheduled_ns, latency_ms, scheduled_s < 1.0)
+    found = read_bursts(tmp_path / "samples.parquet", warmup_s=1.0, objective_ms=20.0, **SHAPE)
+    assert [b.queue_start for b in found] == [3, 0]
+    assert found[0].requests == 10
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 not one"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from benchmarks.calibration import scaling as calibration
 from servestorm.usl import fit_usl, steps
@@ -39,6 +40,26 @@ def test_the_peak_is_where_the_law_turns_down():
 def test_a_fleet_that_scales_perfectly_has_neither_loss_nor_peak():
     fitted = fit_usl([1, 2, 3, 4], [100, 200, 300, 400])
     assert (fitted.sigma, fitted.kappa, fitted.peak_replicas) == (0, 0, None)
+
+
+def test_a_fleet_that_only_waits_in_line_has_no_peak():
+    for sigma in (0.03, 0.1, 0.37):
+        fitted = fit_usl([1, 2, 4, 8] * 2, [law(n, 100, sigma, 0) * (1 + 1e-6 * n) for n in [1, 2, 4, 8] * 2])
+        assert (fitted.kappa, fitted.peak_replicas) == (0, None)
+
+
+def test_no_parameters_near_those_found_have_smaller_relative_errors():
+    counts, found = [1, 2, 4, 8, 16], [100.0, 190.0, 300.0, 420.0, 390.0]
+
+    def error(lambda_, sigma, kappa):
+        return sum((law(n, lambda_, sigma, kappa) / x - 1) ** 2 for n, x in zip(counts, found, strict=True))
+
+    fitted = fit_usl(counts, found)
+    best = (fitted.lambda_, fitted.sigma, fitted.kappa)
+    for at in range(3):
+        for factor in (0.995, 1.005):
+            near = [value * factor if i == at else value for i, value in enumerate(best)]
+            assert error(*near) > error(*best)
 
 
 def test_a_fleet_that_does_better_than_linear_gets_no_negative_loss():
@@ -77,12 +98,14 @@ def test_speed_up_and_efficiency_are_against_the_fewest_replicas():
 
 
 def test_the_interval_is_welchs_of_the_logarithms():
-    # logs: 0, 0.1, 0.2 against 1.0, 1.1, 1.2: difference 1, standard error sqrt(2 * 0.01 / 3), 4 degrees of freedom
-    found = steps([1] * 3 + [2] * 3, np.exp([0, 0.1, 0.2, 1.0, 1.1, 1.2]).tolist())[1]
-    half = 2.776445 * math.sqrt(2 * 0.01 / 3)
-    assert found.speedup == pytest.approx(math.e)
-    assert found.speedup_ci == pytest.approx((math.exp(1 - half), math.exp(1 + half)), rel=1e-5)
-    assert found.efficiency_ci == pytest.approx((math.exp(1 - half) / 2, math.exp(1 + half) / 2), rel=1e-5)
+    # logs 0, 0.1, 0.2 against 0.6, 1.0, 1.4: means 0.9 apart, variances of the means 0.01 / 3 and 0.16 / 3
+    found = steps([1] * 3 + [2] * 3, np.exp([0, 0.1, 0.2, 0.6, 1.0, 1.4]).tolist())[1]
+    freedom = (0.17 / 3) ** 2 / ((0.01 / 3) ** 2 / 2 + (0.16 / 3) ** 2 / 2)
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(0.17 / 3)
+    low, high = math.exp(0.9 - half), math.exp(0.9 + half)
+    assert found.speedup == pytest.approx(math.exp(0.9))
+    assert found.speedup_ci == pytest.approx((low, high))
+    assert found.efficiency_ci == pytest.approx((low / 2, high / 2))
 
 
 def test_one_run_a_count_has_a_speed_up_and_no_interval():
