@@ -19,7 +19,7 @@ from servestorm.loads import Offer, use_now
 from servestorm.plan import Plan
 from servestorm.scrape import Scraper, scrape_once, table_bytes
 from servestorm.store import SETTLED, now, write_bytes, write_json, write_text
-from serving.deployment import Backend, Batching, Budget, Deployment, Engine, EventLog
+from serving.deployment import Backend, Batching, Budget, Deployment, Endpoint, Engine, EventLog
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
 from serving.probe import first_answer
@@ -87,7 +87,7 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
             else:
                 with _scraped(bench, cell, deployment, folder):
                     _ready(bench, cell, deployment, events)
-                    bench.scraper.wait_first(cell.id, len(deployment.endpoints))
+                    bench.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
                     _offer(bench, cell, deployment, events).carry_out(folder)
     finally:
         write_json(folder / "events.json", [asdict(event) for event in events.events])
@@ -103,7 +103,7 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
         engine,
         bench.model(cell),
         replicas=cell.replicas,
-        budget=Budget(cpus=bench.cores.engine, threads=cell.threads),
+        budget=Budget(cpus=bench.cores.engine, threads=cell.threads, warmup=cell.server_warmup),
         batching=Batching(cell.max_batch_size, cell.timeout_us),
         workdir=workdir,
         events=events,
@@ -153,8 +153,13 @@ def _offer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
 @contextmanager
 def _scraped(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> Iterator[None]:
     """The servers' metrics are read from now on, and kept when the block ends."""
-    bench.scraper.watch(cell.id, deployment.endpoints)
+    bench.scraper.watch(cell.id, _with_metrics(deployment))
     try:
         yield
     finally:
         write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+
+
+def _with_metrics(deployment: Deployment) -> list[Endpoint]:
+    """The endpoints whose metrics may be read: one that runs elsewhere may have none."""
+    return [endpoint for endpoint in deployment.endpoints if endpoint.metrics_url]

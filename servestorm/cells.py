@@ -106,6 +106,8 @@ class Cell:
     """Index into `variants_of(plan)`."""
     page_cache: str = "warm"
     """Of a cold start: warm or cold."""
+    server_warmup: bool = True
+    """Of a cold start: whether the server answers its artifact's warm-up requests before it is ready."""
     threads: int = 1
     max_batch_size: int = 1
     timeout_us: int = 1000
@@ -115,7 +117,7 @@ class Cell:
         """Name of its folder in the run directory."""
         replicas = f"-x{self.replicas}" if self.scenario in ("scaling", "sweep") else ""
         variant = f"-v{self.variant}" if self.variant else ""
-        cold = "-cold" if self.page_cache == "cold" else ""
+        cold = ("-cold" if self.page_cache == "cold" else "") + ("" if self.server_warmup else "-nowarmup")
         setting = f"-t{self.threads}-b{self.max_batch_size}-{self.timeout_us}us" if self.scenario == "sweep" else ""
         return f"{self.index:03d}-{self.scenario}-{self.engine}{replicas}{setting}{variant}{cold}-{self.repetition}"
 
@@ -133,6 +135,7 @@ class _Entry:
     replicas: int
     variant: Variant
     page_cache: str = "warm"
+    server_warmup: bool = True
     setting: tuple[int, int, int] | None = None
     """Threads, largest batch and its wait, where they are not the variant's."""
 
@@ -155,15 +158,17 @@ def cells_of(plan: Plan) -> list[Cell]:
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
     variant = entry.variant
     threads, max_batch_size, timeout_us = entry.setting or variant.deployment[1:]
+    replicas = len(plan.attach[entry.engine]) if plan.backend == "attach" else entry.replicas
     return Cell(
         index,
         entry.scenario,
         entry.engine,
-        entry.replicas,
+        replicas,
         repetition,
         plan.seed * 1000 + repetition,
         variant.index,
         entry.page_cache,
+        entry.server_warmup,
         threads,
         max_batch_size,
         timeout_us,
@@ -173,11 +178,9 @@ def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
 def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
     variants = variants_of(plan)
     servers = list({variant.deployment: variant for variant in reversed(variants)}.values())[::-1]
+    conditions = list(itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup))
     for repetition in range(1, cold_starts(plan) + 1):
-        yield (
-            repetition,
-            [_Entry("coldstart", e, 1, v, c) for e in plan.engines for v in servers for c in plan.page_cache],
-        )
+        yield repetition, [_Entry("coldstart", engine, 1, *condition) for engine, *condition in conditions]
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
     for repetition in range(1, plan.repetitions + 1) if loads else ():
         yield repetition, [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants]

@@ -31,14 +31,15 @@ PHASES = {
 
 def group_key(cell: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
     """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
-    label = group_label(cell["scenario"], variant, cell["page_cache"])
+    label = group_label(cell["scenario"], variant, cell["page_cache"], cell["server_warmup"])
     return f"{cell['scenario']}[{label}]" if label else str(cell["scenario"])
 
 
-def group_label(scenario: str, variant: Mapping[str, Any], page_cache: str = "warm") -> str:
+def group_label(scenario: str, variant: Mapping[str, Any], page_cache: str = "warm", server_warmup: bool = True) -> str:
     """What tells a group from the others of its scenario; '' where nothing does."""
     label = variant["server_label"] if scenario == "coldstart" else variant["label"]
-    return ", ".join(filter(None, [label, "cold page cache" if page_cache == "cold" else ""]))
+    cold = "cold page cache" if page_cache == "cold" else ""
+    return ", ".join(filter(None, [label, cold, "" if server_warmup else "without warm-up"]))
 
 
 def number(value: float | None, unit: str = "") -> str:

@@ -207,6 +207,10 @@ class Plan(_Strict):
     page_cache: OneOrMore[Literal["warm", "cold"]] = Field(
         default=["warm"], description="of a cold start: cold drops the server's and the model's files from memory first"
     )
+    server_warmup: OneOrMore[bool] = Field(
+        default=[True],
+        description="of a cold start: whether the server answers its artifact's warm-up requests before it is ready",
+    )
     steady: Steady | None = Field(default=None, description="steady load; empty: none")
     bursty: Bursty | None = Field(default=None, description="bursty load; empty: none")
     capacity: Capacity | None = Field(default=None, description="largest rate under an objective; empty: none")
@@ -233,7 +237,16 @@ class Plan(_Strict):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Plan:
-        for name in ("engines", "model", "protocol", "payload", "images_per_request", "threads", "page_cache"):
+        for name in (
+            "engines",
+            "model",
+            "protocol",
+            "payload",
+            "images_per_request",
+            "threads",
+            "page_cache",
+            "server_warmup",
+        ):
             values = [value.name if isinstance(value, ModelPlan) else value for value in getattr(self, name)]
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")

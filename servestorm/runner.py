@@ -145,10 +145,11 @@ class Study:
 def backend_of(plan: Plan) -> Backend:
     """Where the plan's engines run."""
     if plan.backend == "attach":
-        from serving.backends.attach import AttachBackend
+        from serving.backends.attach import Address, AttachBackend
 
-        addresses = {engine: [point.model_dump() for point in points] for engine, points in plan.attach.items()}
-        return AttachBackend(addresses)
+        return AttachBackend(
+            {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
+        )
     return BACKENDS[plan.backend]
 
 
