@@ -1,5 +1,7 @@
 """A load generator that sends nothing and writes what the real one would: toy_locust.py MODE steady.py OPTIONS...
 
+The servers that it plays have a capacity: over 300 requests/s every answer takes 60 ms.
+
 Modes: valid, invalid, late-once (invalid the first time in a folder), hang (until it is ended), refuse (exit code 2),
 crash (no summary), nospace (exit code 3).
 """
@@ -32,10 +34,13 @@ if MODE == "hang":
 rate, duration_s = float(option("--rate", "100")), float(option("--duration"))
 count = int(rate * duration_s)
 scheduled = 10**12 + np.arange(count, dtype=np.int64) * int(1e9 / rate)
-latency_ns = 3_000_000 if option("--engine") == "savedmodel" else 9_000_000
+base_ns = 3_000_000 if option("--engine") == "savedmodel" else 9_000_000
+latency_ns = (60_000_000 if rate > 300 else base_ns) + np.random.default_rng(int(option("--seed"))).integers(
+    0, 10**6, count
+)
 table = {
     "scheduled_ns": scheduled,
-    "done_ns": scheduled + latency_ns + np.random.default_rng(int(option("--seed"))).integers(0, 10**6, count),
+    "done_ns": scheduled + latency_ns,
     "sent_ns": scheduled,
     "sent_bytes": np.full(count, 700, np.int32),
     "received_bytes": np.full(count, 250, np.int32),
@@ -47,5 +52,19 @@ table = {
 pq.write_table(pa.table(table), out / "samples.parquet")
 late = MODE == "invalid" or (MODE == "late-once" and not list(out.glob("attempt-*")))
 reasons = ["the generator sent late"] if late else []
-(out / "summary.json").write_text(json.dumps({"valid": not reasons, "reasons": reasons}))
+quantiles = {"p50": float(np.quantile(latency_ns, 0.5)) / 1e6, "p99": float(np.quantile(latency_ns, 0.99)) / 1e6}
+summary = {
+    "valid": not reasons,
+    "reasons": reasons,
+    "scheduled": count,
+    "ok": count,
+    "dropped": 0,
+    "wrong_answers": 0,
+    "errors": {},
+    "latency_ms": quantiles,
+    "service_ms": quantiles,
+    "lag_ms": {"p99": 5.0 if late else 0.1},
+    "images_per_s": count * int(option("--images-per-request", "1")) / duration_s,
+}
+(out / "summary.json").write_text(json.dumps(summary))
 sys.exit(4 if reasons else 0)
