@@ -207,6 +207,9 @@ def _run(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _report(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("report", "draw report.html and results.json again from what lies in a run directory")
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
+    parser.add_argument(
+        "--paper", action="store_true", help="also the plain form of papers: three runs, mean, deviation, t, p < 0.05"
+    )
 
 
 def _schedule(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -10,7 +10,11 @@ from servestorm.results import Results
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, print the table and the report's path."""
-    show(arguments.run)
+    results = show(arguments.run)
+    if arguments.paper:
+        from servestorm.paper_table import print_paper
+
+        print_paper(results)
     return 0
 
 
