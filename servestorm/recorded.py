@@ -16,10 +16,11 @@ RESULTS = "results.json"
 ALIKE = 1e-6
 """A mean may differ from that of its runs by this share: both were rounded."""
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Neither infinite nor not-a-number: both are outside."""
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class RecordedValue(_Part):

@@ -201,7 +201,7 @@ def _coverage(studies: int, seed: int) -> Iterator[str]:
     for effect in (0.0, 1.0, 3.0):
         for runs in RUNS:
             share = g_coverage(effect, runs, 2 * studies, seed)
-            print(f"| g_ci, normal | {effect:g} deviations | {runs} | {share} |", flush=True)
+            print(f"| g_ci, normal | {effect:g} standard deviations | {runs} | {share} |", flush=True)
             if share.interval[1] < 1 - ALPHA:
                 yield f"g_ci, {effect:g}, {runs} runs: the interval is too short"
 

@@ -107,6 +107,18 @@ def test_less_scatter_needs_fewer_runs():
     assert verdict(A, calm, "lower").runs_more < verdict(A, NOISY, "lower").runs_more
 
 
+def test_the_advice_for_sides_that_seem_alike_is_the_sample_size_of_an_equivalence_test():
+    # Schuirmann 1987 at a true difference of 0: (t_0.975 + t_0.90) standard errors must fit into the margin
+    side = [9.0, 11.0, 10.0, 10.0, 10.0]
+    found = verdict(side, side, "lower")
+
+    def room(count):
+        errors = math.sqrt(2 * np.var(side, ddof=1) / count)
+        return 0.5 - errors * (student.ppf(0.975, 2 * count - 2) + student.ppf(0.90, 2 * count - 2))
+
+    assert room(5 + found.runs_more) >= 0 > room(5 + found.runs_more - 1)
+
+
 def test_no_advice_is_given_where_no_number_of_runs_in_reach_would_tell():
     wild = [1.0, 400.0, 3.0]
     found = verdict(wild, [2.0, 390.0, 12.0], "lower")
