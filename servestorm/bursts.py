@@ -121,33 +121,46 @@ def read_bursts(
 
 
 def _read(path: Path, warmup_s: float) -> Load | None:
-    """None where there is no sample at all."""
+    """None where there is no sample at all; read by row group, so that only the four arrays lie in memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=list(_COLUMNS))
+        with pq.ParquetFile(path) as file:
+            if missing := set(_COLUMNS) - set(file.schema_arrow.names):
+                raise StudyError(f"{path} has no column {sorted(missing)[0]}: it comes from another version.")
+            columns = _columns(file)
     except (OSError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise StudyError(f"{path} is no whole file of samples ({first}): run the study again.") from error
-    if missing := set(_COLUMNS) - set(table.column_names):
-        raise StudyError(f"{path} has no column {sorted(missing)[0]}: it comes from another version.")
-    return _load_of(table, warmup_s) if len(table) else None
+    return _load_of(*columns, warmup_s) if columns[0].size else None
 
 
-def _load_of(table: Any, warmup_s: float) -> Load:
+def _columns(file: Any) -> tuple[Times, Times, Flags, Flags]:
+    """scheduled_ns, done_ns (-1 where there is none), ok and warmup of all samples, in the file's order."""
     import pyarrow.compute as pc
 
-    scheduled_ns = table["scheduled_ns"].to_numpy()
-    done_ns = table["done_ns"].fill_null(-1).to_numpy()
-    ok = pc.equal(table["outcome"].cast("string"), "ok").to_numpy()
-    measured = pc.invert(table["warmup"]).to_numpy()
-    had_warmup = not measured.all()
-    start_ns = int(scheduled_ns.min()) + (int(warmup_s * _NS) if had_warmup else 0)
+    rows = file.metadata.num_rows
+    scheduled_ns, done_ns = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    ok, warmup = np.empty(rows, np.bool_), np.empty(rows, np.bool_)
+    filled = 0
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=list(_COLUMNS))
+        part = slice(filled, filled + len(table))
+        scheduled_ns[part] = table["scheduled_ns"].to_numpy()
+        done_ns[part] = table["done_ns"].fill_null(-1).to_numpy()
+        ok[part] = pc.equal(table["outcome"].cast("string"), "ok").to_numpy()
+        warmup[part] = table["warmup"].to_numpy()
+        filled += len(table)
+    return scheduled_ns, done_ns, ok, warmup
+
+
+def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> Load:
+    start_ns = int(scheduled_ns.min()) + (int(warmup_s * _NS) if warmup.any() else 0)
     # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
-    kept = measured | (done_ns > start_ns)
-    order = np.argsort(scheduled_ns[kept], kind="stable")  # samples lie in the order in which they ended
-    return Load(scheduled_ns[kept][order], done_ns[kept][order], ok[kept][order], start_ns)
+    kept = np.flatnonzero(~warmup | (done_ns > start_ns))
+    order = kept[np.argsort(scheduled_ns[kept], kind="stable")]  # samples lie in the order in which they ended
+    return Load(scheduled_ns[order], done_ns[order], ok[order], start_ns)
 
 
 def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:
