@@ -42,9 +42,9 @@ Offer = Callable[[float, int], dict]
 """The summary of a load at a rate; the number of the probe seeds it."""
 
 
-def find(offer: Offer, objective_ms: float, tolerance: float) -> Capacity:
+def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float = START_PER_S) -> Capacity:
     """A whole search as a study makes it."""
-    search = Search(START_PER_S, tolerance=tolerance)
+    search = Search(start_per_s, tolerance=tolerance)
     objective = {"p99_ms": objective_ms, "max_error_percent": MOST_ERROR_PERCENT}
     number = 0
     while (rate := search.next_rate()) is not None:
@@ -97,9 +97,11 @@ def real(port: int, seconds: float, seed: int) -> Offer:
             command += ["--duration", f"{length_s(rate, seconds):g}", "--seed", str(1000 * seed + number)]
             done = subprocess.run([*command, "--out", folder], capture_output=True, text=True, cwd=folder, check=False)
             try:
-                return json.loads((Path(folder) / "summary.json").read_text())
+                summary = json.loads((Path(folder) / "summary.json").read_text())
             except FileNotFoundError:
                 raise SystemExit(done.stdout + done.stderr) from None
+        print(f"{rate:g}/s: p99 {summary['latency_ms']['p99']} ms {summary['reasons']}", file=sys.stderr, flush=True)
+        return summary
 
     return offer
 
@@ -131,6 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="searches an objective against the real server")
     parser.add_argument("--simulated", type=int, default=0, help="searches an objective of simulated queues instead")
     parser.add_argument("--tolerance", type=float, default=0.03)
+    parser.add_argument("--start", type=float, default=START_PER_S, help="first rate, requests/s")
     parser.add_argument("--objective", type=float, action="append", help="p99 in ms (may be repeated)")
     parser.add_argument("--out", type=Path, help="write every probe as JSON")
     options = parser.parse_args()
@@ -140,10 +143,10 @@ def main() -> None:
     for seed in range(options.simulated or options.rounds):
         for objective_ms in options.objective or OBJECTIVES_MS:
             if options.simulated:
-                found = find(simulated(options.seconds, seed), objective_ms, options.tolerance)
+                found = find(simulated(options.seconds, seed), objective_ms, options.tolerance, options.start)
             else:
                 with known_server() as port:
-                    found = find(real(port, options.seconds, seed), objective_ms, options.tolerance)
+                    found = find(real(port, options.seconds, seed), objective_ms, options.tolerance, options.start)
             rows.append(report(objective_ms, seed, found))
     summed_up(rows)
     if options.out:
