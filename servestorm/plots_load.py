@@ -42,8 +42,13 @@ def split(name: str, engines: Sequence[str], data: Mapping[str, Sequence[Mapping
         axes.set_xlim(0, longest * (1.2 if narrow else 1.1))
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("ms per request, mean")
-        swatches = [Patch(facecolor=part_colour(index), linewidth=0) for index in range(len(parts))]
-        legend(figure, swatches, parts, narrow, columns=2)
+        drawn = [
+            place
+            for place, part in enumerate(parts)
+            if any(row["part"] == part and row["ms"] for engine in engines for row in data.get(engine, []))
+        ]
+        swatches = [Patch(facecolor=part_colour(place), linewidth=0) for place in drawn]
+        legend(figure, swatches, [parts[place] for place in drawn], narrow, columns=2)
 
     height_in = 0.75 + 0.55 * len(engines)
     return draw(name, paint, height_in + 0.3, height_in + 0.2 * ((len(parts) + 1) // 2))
@@ -71,35 +76,43 @@ def _stack(
 def bursts(name: str, engines: Sequence[str], data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing | None:
     """By burst: the share of requests over the objective or failed, the longest queue, and the time to recover.
 
-    `data`: {engine: [{"index": from 0, "violations": requests, "requests", "queue_peak": requests in flight | None,
-    "recover_s": seconds after the burst's end | None where it never did}]}; several runs may give the same index. None
-    without a burst.
+    `data`: {engine: [{"index": from 0, "violations": requests | None, "requests", "queue_peak": requests | None,
+    "recover_s": seconds after the burst's end | None where that was not seen}]}; several runs may give the same index.
+    Without an objective (no violations are known) the first panel is left out. None without a burst.
     """
     shown = [engine for engine in engines if data.get(engine)]
     if not shown:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
-        panels: Any = figure.subplots(3, 1, sharex=True)
-        for axes, title in zip(panels, ("violations, %", "longest queue", "s to recover"), strict=True):
+        judged = any(violation_percent(row) is not None for engine in shown for row in data[engine])
+        panels: Any = figure.subplots(3 if judged else 2, 1, sharex=True)
+        for axes, title in zip(panels, ("violations, %", "longest queue", "s to recover")[-len(panels) :], strict=True):
             axes.set_title(title, loc="left", fontsize=9.5, color=MUTED)
         for engine in shown:
             _burst_marks(panels, data[engine], engines, engine)
-        _never_recovered(panels[2], engines, shown, data)
+        _never_recovered(panels[-1], engines, shown, data)
         for axes in panels:
             top = axes.get_ylim()[1]
             axes.set_ylim(-0.07 * top, 1.1 * top)  # whole marks at 0 and at the top
             axes.yaxis.set_major_locator(MaxNLocator(3))
-        panels[2].xaxis.set_major_locator(MaxNLocator(6 if narrow else 12, integer=True))
-        panels[2].set_xlabel("burst")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(6 if narrow else 12, integer=True))
+        panels[-1].set_xlabel("burst")
         handles = [
             Line2D([], [], color=engine_colour(i), marker=MARKS[i % 3], linestyle="none")
             for i in map(engines.index, shown)
         ]
         handles.append(Line2D([], [], color=MUTED, marker="x", linestyle="none", markeredgewidth=1.6))
-        legend(figure, handles, [*(ENGINE_SHORT[e] for e in shown), "not recovered before the next burst"], narrow)
+        legend(figure, handles, [*(ENGINE_SHORT[e] for e in shown), "not seen to recover"], narrow)
 
     return draw(name, paint, 4.6, 5.0)
+
+
+def violation_percent(burst: Mapping[str, Any]) -> float | None:
+    """Share of a burst's requests; None without an objective or a request."""
+    if burst["violations"] is None or not burst["requests"]:
+        return None
+    return float(100 * burst["violations"] / burst["requests"])
 
 
 def _dodge(engines: Sequence[str], engine: str) -> float:
@@ -111,9 +124,9 @@ def _burst_marks(
     panels: Sequence[Axes], rows: Sequence[Mapping[str, Any]], engines: Sequence[str], engine: str
 ) -> None:
     index = engines.index(engine)
-    shares = [(row, 100 * row["violations"] / row["requests"] if row["requests"] else None) for row in rows]
+    shares = [(row, violation_percent(row)) for row in rows]
     series = (shares, [(row, row["queue_peak"]) for row in rows], [(row, row["recover_s"]) for row in rows])
-    for axes, values in zip(panels, series, strict=True):
+    for axes, values in zip(panels, series[-len(panels) :], strict=True):
         known = [(row["index"] + 1 + _dodge(engines, engine), value) for row, value in values if value is not None]
         if known:
             places, heights = zip(*known, strict=True)

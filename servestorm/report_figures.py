@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from servestorm import plots, report_parts, words
 from servestorm.labels import ENGINE_SHORT, PHASES, SCENARIO_LABELS, number, spread_text
+from servestorm.latency_split import INFERENCE
 from servestorm.report_parts import Part, part
 from servestorm.results import Results
 from servestorm.rows import Metric
@@ -21,10 +23,13 @@ def figures(results: Results) -> list[dict[str, Any]]:
         ("cold-start", "Cold start", (_cold_start(results, group) for group in of["coldstart"])),
         ("over-time", "Latency over time", (_over_time(results, group) for group in loads)),
         ("spectrum", "Percentile spectrum", (_spectrum(results, group) for group in loads)),
+        ("split", "Where the time goes", (_split(results, group) for group in loads)),
+        ("bursts", "Burst by burst", (_bursts(results, group) for group in of["bursty"])),
         ("capacity", "Capacity", (_capacity(results, group) for group in of["capacity"])),
         ("scaling", "Scaling", (_scaling(results, group) for group in of["scaling"])),
         ("scaling-law", "Scaling law", (_law(results, group) for group in of["scaling"])),
         ("sweep", "Throughput against latency", (_sweep(results, group) for group in of["sweep"])),
+        ("cost", "Cost", (_cost(results, group) for group in of["capacity"])),
         ("use", "Resource use", (_use(results, group) for group in (of["steady"] or of["bursty"]))),
         ("runs", "Scatter between runs", [_boxes(results)]),
     ]
@@ -91,6 +96,44 @@ def _law(results: Results, group: str) -> Part | None:
     if not any(found["curve"] for found in data.values()):
         return None
     return report_parts.usl(f"law-{plots.slug(group)}", results.engines, data, _subtitle(results, group))
+
+
+def _split(results: Results, group: str) -> Part | None:
+    found = results.figures["split"].get(group, {})
+    data = {engine: of["parts"] for engine, of in found.items()}
+    inside = [row["ms"] for rows in data.values() for row in rows if row["part"] == INFERENCE]
+    if all(ms is None for ms in inside):  # no server told anything: there is nothing to split
+        return None
+    notes = [f"{ENGINE_SHORT[engine]}: {' '.join(of['notes'])}" for engine, of in found.items() if of["notes"]]
+    name = f"split-{plots.slug(group)}"
+    part = report_parts.split(name, results.engines, data, " ".join(notes), results.groups[group])
+    return part and {**part, "caption": _marked(results, group, part["caption"])}
+
+
+def _bursts(results: Results, group: str) -> Part | None:
+    runs = [run for run in results.runs if run.group == group and run.counts]
+    data = {
+        engine: [asdict(burst) for run in runs if run.engine == engine for burst in run.bursts]
+        for engine in results.engines
+    }
+    limit_ms = results.study["plan"]["bursty"]["objective_ms"]
+    rule = (
+        f"The objective is {number(limit_ms, 'ms')} a request."
+        if limit_ms
+        else "Without an objective, recovered means as fast as 99 % of the answers before the first burst."
+    )
+    return report_parts.bursts(f"by-{plots.slug(group)}", results.engines, data, rule, _subtitle(results, group))
+
+
+def _cost(results: Results, group: str) -> Part | None:
+    data = results.figures["cost"].get(group, {})
+    days = sorted({row["dated"] for rows in data.values() for row in rows})
+    dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+    source = (
+        f"On demand, from price lists of {dated}, every vCPU taken to do what one core of the study did: a figure to "
+        "compare engines by, not a bill. The sources stand in results.json."
+    )
+    return report_parts.cost(f"cost-{plots.slug(group)}", results.engines, data, source, _subtitle(results, group))
 
 
 def _sweep(results: Results, group: str) -> Part | None:

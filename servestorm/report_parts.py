@@ -204,9 +204,9 @@ def bursts(name: str, engines: Sequence[str], data: Data, rule: str = "", subtit
     rows = []
     for engine in engines:
         for burst in data.get(engine, []):
-            share = 100 * burst["violations"] / burst["requests"] if burst["requests"] else None
-            recover = "not before the next burst" if burst["recover_s"] is None else number(burst["recover_s"])
-            violations = f"{burst['violations']:,} of {burst['requests']:,} ({number(share, '%')})"
+            recover = "not seen" if burst["recover_s"] is None else number(burst["recover_s"])
+            share = number(plots_load.violation_percent(burst), "%")
+            violations = f"{_count(burst['violations'])} of {burst['requests']:,} ({share})"
             title = f"{ENGINE_SHORT[engine]}, burst {burst['index'] + 1}"
             rows.append([title, violations, _count(burst["queue_peak"]), recover])
     caption = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from servestorm.audit import Doubt, doubts, facts_of
 from servestorm.figures import figures_of
+from servestorm.figures_cost import cost_figures
+from servestorm.figures_split import split_figures
 from servestorm.judged import Judgement, Kept, judge, objectives
 from servestorm.labels import SCENARIO_LABELS, group_key, group_label
 from servestorm.measures import Run, measure
@@ -66,11 +69,13 @@ def groups_of(study: Mapping[str, Any]) -> dict[str, str]:
         if not (starts if scenario == "coldstart" else plan[scenario]):
             continue
         variants = study["variants"][:1] if scenario == "sweep" else study["variants"]
-        for variant in variants:
-            for cache in plan["page_cache"] if scenario == "coldstart" else ["warm"]:
-                label = group_label(scenario, variant, cache)
-                title = f"{SCENARIO_LABELS[scenario]} ({label})" if label else SCENARIO_LABELS[scenario]
-                found.setdefault(group_key({"scenario": scenario, "page_cache": cache}, variant), title)
+        starts_of = itertools.product(plan["page_cache"], plan["server_warmup"])
+        conditions = list(starts_of) if scenario == "coldstart" else [("warm", True)]
+        for variant, (cache, warmup) in itertools.product(variants, conditions):
+            label = group_label(scenario, variant, cache, warmup)
+            title = f"{SCENARIO_LABELS[scenario]} ({label})" if label else SCENARIO_LABELS[scenario]
+            cell = {"scenario": scenario, "page_cache": cache, "server_warmup": warmup}
+            found.setdefault(group_key(cell, variant), title)
     return found
 
 
@@ -98,7 +103,11 @@ def compute(record: RunRecord) -> Results:
         runs=runs,
         doubts=_doubts(record),
         notes=[*study["cores"]["notes"], *_state_notes(record, runs)],
-        figures=figures_of(engines, used, samples),
+        figures={
+            **figures_of(engines, used, samples),
+            "cost": cost_figures(metrics, study, record.path),
+            "split": split_figures(engines, used, record.cells),
+        },
     )
 
 
@@ -123,6 +132,11 @@ def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
 
 def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     notes = []
+    if record.study["plan"]["backend"] == "attach":
+        notes.append(
+            "The endpoints ran already, and were only asked: nothing is told of cold starts, scaling or their use, "
+            "nor of what else they were doing."
+        )
     planned = len(record.study["cells"])
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")

@@ -19,6 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from servestorm.cost import Cost
+from servestorm.latency_split import Part
 from servestorm.results import Results
 from servestorm.store import SCHEMA_VERSION
 
@@ -80,6 +82,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The parts of the mean latency of a request, means over runs."""
+
+    parts: list[Part]
+    notes: list[str]
+    """What the server does not tell, and how its figures were read."""
+
+
+@dataclass(frozen=True)
 class Figures:
     """What the figures show and no row holds, by group of runs and engine."""
 
@@ -88,6 +99,10 @@ class Figures:
     """[share of the answers, milliseconds per image that it took at most]."""
     scaling_law: dict[str, dict[str, Law]]
     sweep: dict[str, dict[str, list[Setting]]]
+    cost: dict[str, dict[str, list[Cost]]]
+    """Of a million images at the capacity found."""
+    split: dict[str, dict[str, Parts]]
+    """Where the time of a mean request goes."""
 
 
 def schema() -> dict[str, Any]:

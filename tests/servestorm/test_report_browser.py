@@ -22,7 +22,7 @@ from servestorm.results import compute
 from servestorm.store import read_run
 
 AXE_VERSION = "4.14.1"
-PLOTS = 9 + 8
+PLOTS = 10 + 8
 """Of the run, and of the made-up data."""
 SCHEMES = [
     pytest.param({"width": 1100}, id="light"),
