@@ -116,8 +116,8 @@ def test_the_first_steady_answer_is_the_event():
 def test_the_ledger_gives_each_phase_and_the_sums_of_the_first_replica():
     events = [
         event("start", 0, None),
+        event("spawned", 500_000_000, 1),
         event("spawned", 1_000_000_000),
-        event("spawned", 1_500_000_000, 1),
         event("port_bound", 2_000_000_000),
         event("port_bound", 9_000_000_000, 1),
         event("ready", 4_000_000_000),
