@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from statistics import median
 import numpy as np
 import pyarrow.parquet as pq
 import tools
+
+from loadtests.keep_awake import KeptAwake
 
 Figures = dict[str, float]
 _CONNECTIONS = 32
@@ -61,11 +64,30 @@ def nginx() -> Iterator[int]:
 
 @contextmanager
 def known(*options: str) -> Iterator[tuple[int, int]]:
-    """Port and start (monotonic ns) of a known server."""
+    """Port and start (monotonic ns) of a known server, whose core is kept awake.
+
+    On a virtual machine a core that sleeps returns milliseconds late: the server would not be what it claims to be,
+    for whichever tool asks it.
+    """
     command = [sys.executable, str(tools.ROOT / "tests" / "known_server.py"), *options]
-    with pinned_server(command) as process:
+    with awake(tools.SERVER_CORE), pinned_server(command) as process:
         port, start_ns = map(int, process.stdout.readline().split())
         yield port, start_ns
+
+
+@contextmanager
+def awake(core: int) -> Iterator[None]:
+    """A process of idle priority spins on the core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        spinner = KeptAwake()
+    finally:
+        os.sched_setaffinity(0, before)
+    try:
+        yield
+    finally:
+        spinner.close()
 
 
 def _wait_for(port: int) -> None:
@@ -200,7 +222,38 @@ def _truth(port: int) -> np.ndarray:
         return np.frombuffer(reply.read(), np.int64).reshape(-1, 2)
 
 
+_WATCH_A_CORE = """
+import sys, time
+seconds = float(sys.argv[1])
+begin = last = time.monotonic_ns()
+gaps = []
+while last - begin < seconds * 1e9:
+    now = time.monotonic_ns()
+    if now - last > 300_000:
+        gaps.append((now - last) / 1e6)
+    last = now
+print(sum(gaps), max(gaps, default=0.0))
+"""
+
+
+def machine(seconds: float) -> Figures:
+    """What no generator can mend: moments over 0.3 ms in which a busy core was not ours, both cores at once."""
+    cores = {"server": tools.SERVER_CORE, "generator": tools.GENERATOR_CORE}
+    command = [sys.executable, "-I", "-c", _WATCH_A_CORE, str(seconds)]
+    watches = {
+        name: subprocess.Popen(["taskset", "-c", str(core), *command], stdout=subprocess.PIPE, text=True)
+        for name, core in cores.items()
+    }
+    figures: Figures = {}
+    for name, watch in watches.items():
+        lost_ms, longest_ms = map(float, watch.communicate()[0].split())
+        figures[f"{name}'s core taken away, % of time"] = lost_ms / seconds / 10
+        figures[f"{name}'s core taken away, longest ms"] = longest_ms
+    return figures
+
+
 CASES: dict[str, Callable[[], Figures]] = {
+    "the machine itself": lambda: machine(10),
     "closed loop, small reply": lambda: closed_loop(5),
     "closed loop, 60 KB body": lambda: large_body(5),
     "open loop 200/s": lambda: low_rate(20),
