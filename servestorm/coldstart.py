@@ -93,7 +93,12 @@ def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None])
     found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
     found["total_s"] = _span_s(times, "spawned", "first_right_answer")
     found["to_steady_s"] = _span_s(times, "spawned", "steady")
-    found["deployment_s"] = _span_s(times, "start", "first_right_answer")
+    deployment_s, drop_s = (
+        _span_s(times, "start", "first_right_answer"),
+        _span_s(times, "page_cache_drop", "page_cache_dropped"),
+    )
+    # nobody who deploys would drop the page cache
+    found["deployment_s"] = None if deployment_s is None else deployment_s - (drop_s or 0.0)
     return found | {f"server_{name}": value for name, value in own.items()}
 
 

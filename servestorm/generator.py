@@ -92,6 +92,12 @@ def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: i
     )
 
 
+def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> Load:
+    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
+    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+    return Load("steady.py", options, duration_s + warmup_s, images)
+
+
 def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> Load:
     """Always so many requests in flight."""
     options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))

@@ -8,18 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.summary import SUMMARY, generator_at_fault
+from loadtests.summary import SUMMARY, generator_at_fault, samples_needed
 from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm.capacity import Probe, Search, judge
+from servestorm.capacity import Probe, Search, error_percent, judge
 from servestorm.cells import Cell, Variant, by_capacity
 from servestorm.cores import Cores
-from servestorm.generator import Generator, Load, bursty_load, closed_load, drive, steady_load
+from servestorm.generator import Generator, Load, bursty_load, closed_load, drive, probe_load, steady_load
 from servestorm.plan import Plan
 from servestorm.store import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
 from servestorm.watch import Watch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
+
+SPARE = 1.1
+"""Poisson arrivals may be fewer than their rate says."""
+ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S = 4, 3.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,27 @@ class Offer:
         """Probe after probe until the largest rate under the objective is known; each keeps its own folder."""
         capacity = self.plan.capacity
         assert capacity
-        search = Search(
-            capacity.start_rate_per_s, most_probes=capacity.most_probes, tolerance=capacity.tolerance_percent / 100
-        )
+        start_rate_per_s = capacity.start_rate_per_s or self._estimate(folder)
+        tolerance = capacity.tolerance_percent / 100
+        search = Search(start_rate_per_s, most_probes=capacity.most_probes, tolerance=tolerance)
         objective = {"p99_ms": capacity.p99_ms, "max_error_percent": capacity.max_error_percent}
         for number in itertools.count(1):
             rate = search.next_rate()
             if rate is None:
                 break
-            load = steady_load(rate, capacity.probe_s, capacity.warmup_s, self.variant.images_per_request)
+            probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
+            load = probe_load(rate, probe_s, capacity.warmup_s, self.variant.images_per_request)
             summary = self._offer(load, folder / f"probe-{number:02d}")
             search.record(_probe(rate, summary, objective))
             write_json(folder / CAPACITY, {"objective": objective, **asdict(search.result())})
             self._drained()
+
+    def _estimate(self, folder: Path) -> float:
+        """A rate to begin with: a search that begins far off spends its probes on finding the neighbourhood."""
+        load = closed_load(ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S, self.variant.images_per_request)
+        summary = self._offer(load, folder / "estimate")
+        self._drained()
+        return max(1.0, (summary.get("ok") or 0) / ESTIMATE_S / 2)
 
     def _sweep(self, folder: Path) -> None:
         """Every client batch with every number in flight, on these servers."""
@@ -132,9 +144,7 @@ class Offer:
 
 def _probe(rate_per_s: float, summary: dict[str, Any], objective: dict[str, float]) -> Probe:
     verdict, reason = judge(summary, objective)
-    sent, ok = summary.get("scheduled") or 0, summary.get("ok") or 0
-    errors = 100 * (1 - ok / sent) if sent else None
-    return Probe(rate_per_s, verdict, reason, (summary.get("latency_ms") or {}).get("p99"), errors)
+    return Probe(rate_per_s, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary))
 
 
 def _point(summary: dict[str, Any]) -> dict[str, Any]:

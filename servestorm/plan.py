@@ -84,15 +84,20 @@ class Capacity(_Strict):
     """The largest rate that keeps an objective: found by probes of open-loop load on one deployment."""
 
     p99_ms: Milliseconds = Field(description="longest 99th percentile of a request's latency, milliseconds")
-    max_error_percent: Annotated[float, Field(ge=0, lt=100)] = Field(
+    max_error_percent: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.1, description="largest share of failed or wrong answers, percent"
     )
-    start_rate_per_s: Rate = Field(default=50, description="requests per second of the first probe")
-    probe_s: Seconds = Field(default=20, description="measured seconds of a probe, after the warm-up")
+    start_rate_per_s: Rate | None = Field(
+        default=None,
+        description="requests per second of the first probe; empty: half of what a short closed loop gives",
+    )
+    probe_s: Seconds = Field(
+        default=20, description="measured seconds of a probe, after the warm-up; longer where a p99 needs it"
+    )
     warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
     most_probes: Annotated[int, Field(ge=3, le=100)] = Field(default=12, description="probes of one search")
     tolerance_percent: Annotated[float, Field(gt=0, le=50)] = Field(
-        default=5, description="the search ends when pass and fail lie this close together, percent"
+        default=3, description="the search ends when pass and fail lie this close together, percent"
     )
 
 

@@ -15,7 +15,7 @@ from servestorm.judged import Judgement, Kept, judge, objectives
 from servestorm.labels import SCENARIO_LABELS, group_key, group_label
 from servestorm.measures import Run, measure
 from servestorm.rows import Metric, Rows
-from servestorm.store import RunRecord
+from servestorm.store import SCHEMA_VERSION, RunRecord
 
 SCENARIOS = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep")
 
@@ -57,7 +57,7 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """What results.json holds."""
-        return {"schema_version": 2, **asdict(self)}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
 def groups_of(study: Mapping[str, Any]) -> dict[str, str]:

@@ -192,5 +192,9 @@ class Backend(Protocol):
         workdir: Path,
         events: EventLog,
         ports: Sequence[int] | None = None,
+        before_spawn: Callable[[], None] | None = None,
     ) -> Deployment:
-        """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica)."""
+        """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica).
+
+        `before_spawn` is called once everything has been checked, and what that read may be dropped from memory again.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,6 +55,7 @@ class AttachBackend:
         workdir: Path,
         events: EventLog,
         ports: Sequence[int] | None = None,
+        before_spawn: Callable[[], None] | None = None,
     ) -> Attached:
         """Take the engine's endpoints as they are; no event tells of a start, for there was none.
 

@@ -36,6 +36,7 @@ class ProcessBackend:
         workdir: Path,
         events: EventLog,
         ports: Sequence[int] | None = None,
+        before_spawn: Callable[[], None] | None = None,
     ) -> ProcessDeployment:
         """Start replicas and return at once; see Backend.
 
@@ -47,6 +48,8 @@ class ProcessBackend:
             raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
         _verify(engine, model)
         engine.check()
+        if before_spawn:
+            before_spawn()
 
         def launch(index: int) -> Launch:
             port = _port(ports, index)

@@ -19,7 +19,7 @@ def whole(tmp_path_factory):
 
 def test_the_plain_form_is_of_three_runs_each_without_correction(whole, capsys):
     assert cli.main(["report", str(whole), "--paper"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines()]
+    lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if "Cold start: process start" in line]
     runs = compute(read_run(whole)).metric("coldstart.total_s").values
     a, b = (runs[engine].runs[:3] for engine in ("savedmodel", "torchserve"))
