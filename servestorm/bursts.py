@@ -158,8 +158,9 @@ def _columns(file: Any) -> tuple[Times, Times, Flags, Flags]:
 def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> Load:
     start_ns = int(scheduled_ns.min()) + (int(warmup_s * _NS) if warmup.any() else 0)
     # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
-    kept = np.flatnonzero(~warmup | (done_ns > start_ns))
-    order = kept[np.argsort(scheduled_ns[kept], kind="stable")]  # samples lie in the order in which they ended
+    kept = ~warmup | (done_ns > start_ns)
+    order = np.argsort(scheduled_ns, kind="stable")  # samples lie in the order in which they ended
+    order = order[kept[order]]
     return Load(scheduled_ns[order], done_ns[order], ok[order], start_ns)
 
 

@@ -66,7 +66,7 @@ def _phase_bars(axes: Axes, results: Results, group: str, engine: str) -> float:
 def over_time(results: Results, group: str) -> Drawing | None:
     """Median and slowest answer of each bin, with the offered load beneath."""
     data = results.figures["over_time"].get(group)
-    if not data:
+    if not data or not any(ms is not None for own in data["engines"].values() for ms in own["slowest_ms"]):
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:

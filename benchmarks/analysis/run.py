@@ -99,12 +99,14 @@ def _table(random: np.random.Generator, first: int, size: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(columns[name]) for name in SCHEMA.names], schema=SCHEMA)
 
 
-def make(folder: Path, samples: int, cells: int) -> Path:
-    """A run directory of so many samples in all, shared evenly by its load runs."""
+def make(folder: Path, samples: int, cells: int, crowded: str | None) -> Path:
+    """A run directory of so many samples in all, shared evenly by its load runs, or nearly all in one of a scenario."""
     run = make_run(folder, plan_text(cells))
     loads = sorted(path for path in (run / "cells").iterdir() if (path / "samples.parquet").exists())
+    one = next((cell for cell in loads if crowded and f"-{crowded}-" in cell.name), None)
     for index, cell in enumerate(loads):
-        write_samples(cell / "samples.parquet", samples // len(loads), index)
+        count = samples // len(loads) if one is None else 1000 if cell != one else samples - 1000 * (len(loads) - 1)
+        write_samples(cell / "samples.parquet", count, index)
     return run
 
 
@@ -132,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--cells", type=int, default=20, help="load runs that share the samples (at least 12)")
+    parser.add_argument("--crowded", choices=["steady", "bursty"], help="nearly all samples in one run of this kind")
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many is told")
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
@@ -140,7 +143,7 @@ def main() -> None:
     for samples in options.sizes:
         folder = Path(tempfile.mkdtemp(prefix="servestorm-analysis-"))
         try:
-            run = make(folder, samples, options.cells)
+            run = make(folder, samples, options.cells, options.crowded)
             best = min((measure(run, samples, options.cores) for _ in range(options.rounds)), key=lambda c: c.wall_s)
         finally:
             shutil.rmtree(folder)

@@ -16,11 +16,10 @@ from servestorm.figures import figures_of
 from servestorm.figures_cost import cost_figures
 from servestorm.figures_split import split_figures
 from servestorm.measures import Run
-from servestorm.results import compute
+from servestorm.report import write_report
 from servestorm.rows import Metric, Value
 from servestorm.samples import Samples, pooled_ms, read_samples
 from servestorm.server_metrics import ServerTimes
-from servestorm.store import read_run
 
 ENGINES = ["savedmodel", "torchserve"]
 
@@ -183,10 +182,12 @@ def test_plain_strings_for_outcomes_are_read_too(tmp_path):
     assert read_samples(tmp_path / "samples.parquet").ok.tolist() == [True, False, True]
 
 
-def test_a_run_of_warm_up_alone_has_no_samples_and_still_a_report(tmp_path):
+def test_loads_of_warm_up_alone_have_no_samples_and_still_a_report(tmp_path):
     run = make_run(tmp_path)
-    for folder in (run / "cells").glob("*-steady-savedmodel-*"):
+    for folder in (run / "cells").glob("*-steady-*"):
         write_samples(folder, np.arange(9.0), np.full(9, 0.01), warmup_s=100.0)
-    results = compute(read_run(run))
+    results, page = write_report(run)
+    assert "Latency over time, Bursty load" in page.read_text()
+    assert "Latency over time, Steady load" not in page.read_text()
     assert results.metric("steady.p50").values["savedmodel"].value is None
     assert results.figures["spectrum"]["steady"]["savedmodel"] == []
