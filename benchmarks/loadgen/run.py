@@ -144,12 +144,16 @@ def fixed_latency(rate: int, seconds: float) -> Figures:
     with known("--fixed-ms", "5") as (port, _):
         ours = tools.servestorm(port, seconds, "--rate", str(rate), "--warmup", "2")
     with known("--fixed-ms", "5") as (port, _):
+        floor_ms = tools.busy_client(port, min(seconds, 10))
+    with known("--fixed-ms", "5") as (port, _):
         hey = tools.hey(port, min(seconds, 10), workers=max(20, rate // 50), rate=rate)
     with known("--fixed-ms", "5") as (port, _):
         fast = tools.locust(port, min(seconds, 10), "FastHttpUser", users=max(20, rate // 50), rate=rate)
     return {
         "p50 error ms": ours.p50_ms - 5,
         "p99 error ms": ours.p99_ms - 5,
+        "floor: busy client p50 error ms": float(np.quantile(floor_ms, 0.5)) - 5,
+        "floor: busy client p99 error ms": float(np.quantile(floor_ms, 0.99)) - 5,
         "hey p99 error ms": hey.p99_ms - 5,
         "FastHttpUser p99 error ms": fast.p99_ms - 5,
         "lag p99 ms": ours.summary["lag_ms"]["p99"],

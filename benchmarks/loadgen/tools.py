@@ -54,6 +54,35 @@ def run_pinned(command: list[str], env: dict[str, str] | None = None, cwd: str |
     return done.stdout + done.stderr, cpu_s
 
 
+_BUSY_CLIENT = """
+import socket, sys, time
+port, seconds = int(sys.argv[1]), float(sys.argv[2])
+link = socket.create_connection(("127.0.0.1", port))
+link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+link.setblocking(False)
+request = b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n"
+due, end = time.monotonic_ns() + 10**7, time.monotonic_ns() + int(seconds * 1e9)
+while due < end:
+    while time.monotonic_ns() < due:
+        pass
+    link.send(request)
+    while True:
+        try:
+            link.recv(65536)
+            break
+        except BlockingIOError:
+            pass
+    print((time.monotonic_ns() - due) / 1e6)
+    due = max(due + 7 * 10**6, time.monotonic_ns())
+"""
+
+
+def busy_client(port: int, seconds: float) -> list[float]:
+    """Latencies (ms) that a client sees which never sleeps and asks one thing at a time: what no tool can better."""
+    text, _ = run_pinned([sys.executable, "-I", "-c", _BUSY_CLIENT, str(port), str(seconds)])
+    return [float(line) for line in text.split()]
+
+
 def servestorm(port: int, seconds: float, *options: str, body: int = 0, keep: Path | None = None) -> Outcome:
     """loadtests/steady.py; its CPU is the process's own account of the measured time."""
     with tempfile.TemporaryDirectory() as folder:
