@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from servestorm.latency_split import Split, split
@@ -16,7 +17,7 @@ UNREAD = ServerTimes(notes=("The server's own metrics were not read.",))
 def split_figures(engines: Sequence[str], runs: Iterable[Run], cells: Iterable[CellRecord]) -> dict[str, Any]:
     """{group: {engine: {"parts": [{"part", "ms"}, ...], "notes": [sentence, ...]}}} of the runs under an open load.
 
-    `ms` is the mean over runs, None where no server told. The server's means are over the warm-up too.
+    `ms` is the mean over runs, None where no server told.
     Raises StudyError for a broken file of samples or metrics.
     """
     folders = {cell.cell["id"]: cell for cell in cells}
@@ -31,8 +32,17 @@ def split_figures(engines: Sequence[str], runs: Iterable[Run], cells: Iterable[C
 
 def _split(cell: CellRecord) -> Split | None:
     metrics = cell.path / "metrics.parquet"
-    times = server_times(cell.cell["engine"], metrics) if metrics.is_file() else UNREAD
+    since_ms = _measured_from_ms(cell.summary or {})
+    times = server_times(cell.cell["engine"], metrics, since_unix_ms=since_ms) if metrics.is_file() else UNREAD
     return split(cell.samples_path, times) if cell.samples_path else None
+
+
+def _measured_from_ms(summary: Mapping[str, Any]) -> int | None:
+    """When the warm-up ended, Unix time; None where the generator does not say."""
+    if "started_at" not in summary:
+        return None
+    begin_s = datetime.datetime.fromisoformat(summary["started_at"]).timestamp()
+    return int(1000 * (begin_s + summary["warmup_s"]))
 
 
 def _together(splits: Sequence[Split]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from servestorm.labels import ENGINE_SHORT
 from servestorm.rows import Metric, Value
 from servestorm.verdict import Verdict, verdicts
 
@@ -56,7 +57,7 @@ def judge(metrics: Sequence[Metric], plan: Mapping[str, Any], titles: Mapping[st
         for a, b in itertools.combinations(metric.values, 2):
             left, right = metric.values[a], metric.values[b]
             family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
-            names[metric.key, a, b] = (a, b)
+            names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
     found = verdicts(family, plan["margin_percent"] / 100, names=names)
     labels = {metric.key: f"{titles[metric.group]}: {metric.label}" for metric in asked}
     return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in found.items()]
