@@ -4,8 +4,9 @@
 
 prints its port and its start (monotonic ns) as one line. It answers every request after a time that it knows exactly,
 and keeps the moment when each request arrived whole and the moment when its answer was due: GET /truth gives both as
-int64 pairs, nanoseconds of time.monotonic_ns(), and begins anew. Deadlines are kept with a timerfd, because an event
-loop's milliseconds would be the largest error in the room.
+int64 pairs, nanoseconds of time.monotonic_ns(), and begins anew. GET /lateness gives by how many nanoseconds an answer
+left after it was due (int64, in the order of the answers), which is what this machine cost the server. Deadlines are
+kept with a timerfd, because an event loop's milliseconds would be the largest error in the room.
 
     --fixed-ms T        every answer after T
     --exponential-ms T  after exponential times with mean T
@@ -61,6 +62,8 @@ class KnownServer:
         self.buffers = {}
         self.due = []
         self.truth = array("q")
+        self.lateness = array("q")
+        self.reply = self._reply()
         self.order = 0
         self.busy_until_ns = 0
         self.start_ns = monotonic_ns()
@@ -117,8 +120,11 @@ class KnownServer:
         return end + 4 + length if len(data) >= end + 4 + length else None
 
     def _take(self, connection, data, now_ns):
-        if data.startswith(b"GET /truth"):
-            body, self.truth = self.truth.tobytes(), array("q")
+        if data.startswith((b"GET /truth", b"GET /lateness")):
+            if data.startswith(b"GET /truth"):
+                body, self.truth = self.truth.tobytes(), array("q")
+            else:
+                body, self.lateness = self.lateness.tobytes(), array("q")
             connection.setblocking(True)
             connection.sendall(_HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             connection.setblocking(False)
@@ -149,14 +155,16 @@ class KnownServer:
         return due_ns
 
     def _answer_due(self):
-        while self.due and self.due[0][0] <= monotonic_ns():
-            self._answer(heapq.heappop(self.due)[2])
+        while self.due and self.due[0][0] <= (now_ns := monotonic_ns()):
+            due_ns, _, connection = heapq.heappop(self.due)
+            self._answer(connection)
+            self.lateness.append(now_ns - due_ns)
         self.timer.arm(self.due[0][0] if self.due else 0)
 
     def _answer(self, connection):
         if connection.fileno() < 0:
             return
-        reply, close = self._reply()
+        reply, close = self.reply
         try:
             if self.options.misbehave == "slow-bytes":
                 for byte in (reply[i : i + 7] for i in range(0, len(reply), 7)):

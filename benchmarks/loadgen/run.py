@@ -143,6 +143,7 @@ def fixed_latency(rate: int, seconds: float) -> Figures:
     """Reported percentiles minus the truth, an exact 5 ms, and the generator's own health."""
     with known("--fixed-ms", "5") as (port, _):
         ours = tools.servestorm(port, seconds, "--rate", str(rate), "--warmup", "2")
+        late_ms = _lateness_ms(port)
     with known("--fixed-ms", "5") as (port, _):
         floor_ms = tools.busy_client(port, min(seconds, 10))
     with known("--fixed-ms", "5") as (port, _):
@@ -152,6 +153,8 @@ def fixed_latency(rate: int, seconds: float) -> Figures:
     return {
         "p50 error ms": ours.p50_ms - 5,
         "p99 error ms": ours.p99_ms - 5,
+        "the server's own lateness, p50 ms": float(np.quantile(late_ms, 0.5)),
+        "the server's own lateness, p99 ms": float(np.quantile(late_ms, 0.99)),
         "floor: busy client p50 error ms": float(np.quantile(floor_ms, 0.5)) - 5,
         "floor: busy client p99 error ms": float(np.quantile(floor_ms, 0.99)) - 5,
         "hey p99 error ms": hey.p99_ms - 5,
@@ -190,10 +193,12 @@ def queue(seconds: float) -> Figures:
     with known("--queue-ms", "2") as (port, _):
         ours = tools.servestorm(port, seconds, "--arrivals", "poisson", "--rate", "400", "--warmup", "0")
         truth = _truth(port)
+        late_ms = _lateness_ms(port)
     waited_ms = (truth[:, 1] - truth[:, 0]) / 1e6
     return {
         "mean error ms": ours.mean_ms - float(waited_ms.mean()),
         "p99 error ms": ours.p99_ms - float(np.quantile(waited_ms, 0.99, method="inverted_cdf")),
+        "the server's own lateness, mean ms": float(late_ms.mean()),
         "true mean ms": float(waited_ms.mean()),
         "true p99 ms": float(np.quantile(waited_ms, 0.99, method="inverted_cdf")),
     }
@@ -219,6 +224,12 @@ def stall(seconds: float) -> Figures:
         "hey p95 / ideal": hey.p95_ms / p95,
         "FastHttpUser p95 / ideal": fast.p95_ms / p95,
     }
+
+
+def _lateness_ms(port: int) -> np.ndarray:
+    """By how much the known server's answers left after they were due: the machine's doing, and no generator's."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/lateness") as reply:
+        return np.frombuffer(reply.read(), np.int64) / 1e6
 
 
 def _truth(port: int) -> np.ndarray:
