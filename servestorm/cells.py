@@ -158,7 +158,8 @@ def cells_of(plan: Plan) -> list[Cell]:
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
     variant = entry.variant
     threads, max_batch_size, timeout_us = entry.setting or variant.deployment[1:]
-    replicas = len(plan.attach[entry.engine]) if plan.backend == "attach" else entry.replicas
+    addresses = {str(engine): places for engine, places in plan.attach.items()}
+    replicas = len(addresses[entry.engine]) if plan.backend == "attach" else entry.replicas
     return Cell(
         index,
         entry.scenario,
@@ -180,7 +181,7 @@ def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
     servers = list({variant.deployment: variant for variant in reversed(variants)}.values())[::-1]
     conditions = list(itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup))
     for repetition in range(1, cold_starts(plan) + 1):
-        yield repetition, [_Entry("coldstart", engine, 1, *condition) for engine, *condition in conditions]
+        yield repetition, [_Entry("coldstart", e, 1, variant, cache, warmup) for e, variant, cache, warmup in conditions]
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
     for repetition in range(1, plan.repetitions + 1) if loads else ():
         yield repetition, [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants]
