@@ -181,7 +181,7 @@ def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
     servers = list({variant.deployment: variant for variant in reversed(variants)}.values())[::-1]
     conditions = list(itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup))
     for repetition in range(1, cold_starts(plan) + 1):
-        yield repetition, [_Entry("coldstart", e, 1, variant, cache, warmup) for e, variant, cache, warmup in conditions]
+        yield repetition, [_Entry("coldstart", e, 1, v, cache, warmup) for e, v, cache, warmup in conditions]
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
     for repetition in range(1, plan.repetitions + 1) if loads else ():
         yield repetition, [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants]
