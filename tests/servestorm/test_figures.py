@@ -146,13 +146,15 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         write_samples(tmp_path / name, scheduled_s, np.full(10, 0.02), sent_ns=sent)
         (tmp_path / name / "metrics.parquet").touch()
         path = tmp_path / name
-        cells.append(
-            SimpleNamespace(path=path, samples_path=path / "samples.parquet", cell={"id": name, "engine": "savedmodel"})
-        )
+        summary = {"started_at": "2026-01-01T00:00:00+00:00", "warmup_s": 2.5} if name == "a" else None
+        own = {"id": name, "engine": "savedmodel"}
+        cells.append(SimpleNamespace(path=path, samples_path=path / "samples.parquet", summary=summary, cell=own))
     told = ServerTimes(requests=10, total_ms=12.0, inference_ms=10.0, notes=("No queue is told.",))
-    monkeypatch.setattr(figures_split, "server_times", lambda engine, path: told)
+    since = []
+    monkeypatch.setattr(figures_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)
     runs = [run_of("steady", name) for name in ("a", "b")]
     found = split_figures(ENGINES, runs, cells)["steady"]
+    assert since == [1_767_225_602_500, None]  # the servers' means leave the warm-up out too, where its end is known
     parts = {row["part"]: row["ms"] for row in found["savedmodel"]["parts"]}
     assert parts["generator lag"] == pytest.approx(2.0, abs=1e-6)
     assert parts["inference"] == 10.0
