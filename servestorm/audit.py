@@ -244,7 +244,7 @@ def _generator(run: RunFacts) -> Iterable[Found]:
             "generator_repeats",
             run.repeats,
             (
-                f"The load was offered {run.repeats + 1} times, because the generator was late before: the machine "
+                f"A load had to be offered {run.repeats + 1} times, because the generator had been late: the machine "
                 "was not quiet."
             ),
         )

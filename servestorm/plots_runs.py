@@ -18,6 +18,8 @@ from servestorm.plots_canvas import INK, MARKS, MUTED, Drawing, draw, engine_col
 
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
+FEW_TICKS_PERCENT = 300
+"""Beyond it the axis has room for few ticks."""
 
 
 def boxes(
@@ -156,7 +158,8 @@ def _percent_axis(axes: Axes, rows: Sequence[Mapping[str, Any]], margin_percent:
     else:
         axes.set_xscale("symlog", linthresh=margin_percent, linscale=0.6)
         axes.set_xlim(low * 1.4, high * 1.4)
-        steps = (5, 30, 200, 1000, 10_000) if narrow else (5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
+        few = narrow or max(-low, high) > FEW_TICKS_PERCENT
+        steps = (5, 30, 200, 1000, 10_000) if few else (5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
         ticks = [sign * step for step in steps if step >= margin_percent for sign in (-1, 1)]
         axes.xaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if low * 1.4 <= tick <= high * 1.4)]))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -164,7 +167,8 @@ def _percent_axis(axes: Axes, rows: Sequence[Mapping[str, Any]], margin_percent:
 
 
 def _signed(value: float, _position: object = None) -> str:
-    return f"{value:+,.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+    text = f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
+    return text.replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def _forest_legend(figure: Figure, engines: Sequence[str], rows: Sequence[Mapping[str, Any]], narrow: bool) -> None:
