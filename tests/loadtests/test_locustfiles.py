@@ -28,6 +28,8 @@ def start(locustfile, *arguments, cwd, **popen):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # a test run in a shell's background has Ctrl-C switched off, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads here)
         **popen,
     )
 

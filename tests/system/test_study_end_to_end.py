@@ -58,7 +58,7 @@ def test_a_study_from_nothing_to_a_report(tmp_path):
     results = json.loads((run / "results.json").read_text())
     assert results["state"] == "complete"
     assert {r["state"] for r in results["runs"]} == {"complete"}
-    assert results["model"]["parity"]["status"] == "proved"
+    assert results["models"][0]["parity"]["status"] == "proved"
     loaded = [r for r in results["runs"] if r["scenario"] != "coldstart"]
     assert all(r["samples"] == r["requests"] > 0 for r in loaded)
     starts = [r["numbers"]["total_s"] for r in results["runs"] if r["scenario"] == "coldstart"]
