@@ -90,8 +90,8 @@ def install(arrivals_default: str) -> None:
 def _interrupt_in_main() -> None:
     """Let Ctrl-C raise in Locust's own greenlet, which waits for it, and not in whichever happens to run.
 
-    Python raises KeyboardInterrupt between any two instructions of the main thread. In the middle of a write it cost a
-    traceback, and once the whole ending.
+    Python raises KeyboardInterrupt between any two instructions of the main thread: in the middle of a write of ours it
+    cost a traceback.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         main = gevent.getcurrent()
