@@ -8,7 +8,6 @@ load generator's own rule): 11 for p50, 64 for p90, 130 for p95, 662 for p99, 66
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loadtests.summary import samples_needed
+from servestorm.welch import known, welch
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
@@ -52,39 +52,25 @@ class Over:
 
 def over_runs(values: Sequence[float | None]) -> Over:
     """Mean and standard deviation (n - 1) of the values that exist."""
-    known = [value for value in values if value is not None]
-    mean = float(np.mean(known)) if known else None
-    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Over(tuple(values), len(known), mean, sd)
+    there = known(values)
+    mean = float(np.mean(there)) if there else None
+    sd = float(np.std(there, ddof=1)) if len(there) > 1 else None
+    return Over(tuple(values), len(there), mean, sd)
 
 
 def interval(values: Sequence[float | None], confidence: float = 0.95) -> tuple[float, float] | None:
     """Student's t interval of the mean over runs; None with under two of them."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
+    there = known(values)
+    if len(there) < 2:
         return None
     from scipy.stats import t
 
-    half = float(t.ppf((1 + confidence) / 2, len(known) - 1) * np.std(known, ddof=1) / math.sqrt(len(known)))
-    mean = float(np.mean(known))
+    half = float(t.ppf((1 + confidence) / 2, len(there) - 1) * np.std(there, ddof=1) / math.sqrt(len(there)))
+    mean = float(np.mean(there))
     return mean - half, mean + half
 
 
 def welch_p(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
-    """Two-sided p of Welch's t-test (unequal variances) over runs.
-
-    None where either side has fewer than two runs, or where neither varies by more than rounding.
-    """
-    left, right = ([value for value in side if value is not None] for side in (a, b))
-    if len(left) < 2 or len(right) < 2 or (_constant(left) and _constant(right)):
-        return None
-    from scipy.stats import ttest_ind
-
-    with warnings.catch_warnings():  # it warns where one side does not vary, which is no fault of the reader's
-        warnings.simplefilter("ignore", RuntimeWarning)
-        p = float(ttest_ind(left, right, equal_var=False).pvalue)
-    return None if math.isnan(p) else p
-
-
-def _constant(values: Sequence[float]) -> bool:
-    return float(np.ptp(values)) <= 1e-9 * float(np.max(np.abs(values)))
+    """Two-sided p of Welch's t-test over the runs that exist; None where `welch` cannot be had."""
+    test = welch(known(a), known(b))
+    return test.p if test else None
