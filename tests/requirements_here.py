@@ -24,7 +24,9 @@ def need_docker() -> None:
     """Go on only where a Docker Engine answers."""
     if shutil.which("docker") is None:
         lacking("docker", "no docker program is on the PATH")
-    told = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True)
+    told = subprocess.run(
+        ["docker", "info", "--format", "{{.ServerVersion}}"], check=False, capture_output=True, text=True
+    )
     if told.returncode or not told.stdout.strip():
         lacking("docker", f"no Docker Engine answers: {(told.stderr.strip() or 'docker info said nothing')[-200:]}")
 
@@ -32,6 +34,6 @@ def need_docker() -> None:
 def need_image(reference: str) -> None:
     """Go on only where the engine holds the image `reference`."""
     need_docker()
-    found = subprocess.run(["docker", "image", "inspect", reference], capture_output=True, text=True)
+    found = subprocess.run(["docker", "image", "inspect", reference], check=False, capture_output=True, text=True)
     if found.returncode:
         lacking("docker", f"image {reference} is not here: make airgap-images")
