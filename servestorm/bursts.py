@@ -78,10 +78,10 @@ def bursts(
     """
     period_ns, on_ns, off_ns = (int(seconds * _NS) for seconds in (on_s + off_s, on_s, off_s))
     length_ns = int(duration_s * _NS)
-    scheduled_ns = load.scheduled_ns - load.start_ns
+    scheduled_ns, done_ns = _since(load.start_ns, load.scheduled_ns), _since(load.start_ns, load.done_ns)
     level_ns = _level_ns(load, scheduled_ns, off_ns) if objective_ms is None else int(objective_ms * 1e6)
     bad = _bad(load, level_ns)
-    queue = _Queue(scheduled_ns, load.done_ns - load.start_ns, load.done_ns >= 0)
+    queue = _Queue(scheduled_ns, done_ns, load.done_ns >= 0)
     found = []
     for index in range(math.ceil((length_ns - off_ns) / period_ns)):
         begin_ns = index * period_ns + off_ns
@@ -105,6 +105,11 @@ def bursts(
             )
         )
     return found
+
+
+def _since(start_ns: int, times_ns: Times) -> Times:
+    """Times that count from `start_ns`: no copy where they do already, for there may be tens of millions."""
+    return times_ns - start_ns if start_ns else times_ns
 
 
 def read_bursts(
@@ -161,7 +166,10 @@ def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warm
     kept = ~warmup | (done_ns > start_ns)
     order = np.argsort(scheduled_ns, kind="stable")  # samples lie in the order in which they ended
     order = order[kept[order]]
-    return Load(scheduled_ns[order], done_ns[order], ok[order], start_ns)
+    load = Load(scheduled_ns[order], done_ns[order], ok[order], start_ns=0)
+    load.scheduled_ns[:] -= start_ns
+    load.done_ns[:] -= start_ns  # what never was under way stays negative; what ended did so after the start
+    return load
 
 
 def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:

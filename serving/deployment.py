@@ -24,7 +24,9 @@ class Budget:
     threads: int = 1
     """Intra-op threads of one replica; inter-op is always 1."""
     memory_bytes: int | None = None
-    """Limit per replica where the backend can enforce one."""
+    """Limit of one replica; only a backend that can enforce it takes one."""
+    cpu_quota: float | None = None
+    """CPUs that one replica may use on average, on top of the CPU set; only a backend that can enforce it takes one."""
     warmup: bool = True
     """Whether a server answers the warm-up requests that its artifact holds before it is ready."""
 
@@ -101,7 +103,19 @@ class Use:
     swap_bytes: int | None = None
     """Memory that is swapped out now."""
     throttled_s: float | None = None
-    """Time for which the kernel kept the replicas' control group off the CPU for its quota (CFS bandwidth)."""
+    """Time for which the kernel kept the replicas' control group off the CPU for its quota (CFS bandwidth).
+
+    Of the replica that was kept off the longest, where each has a group of its own.
+    """
+    memory_bytes: int | None = None
+    """Charged to the replicas' own control groups now, page cache included: what a limit counts."""
+    memory_peak_bytes: int | None = None
+    """The most that was ever charged to each of them, summed."""
+    network_received_bytes: int | None = None
+    """By the replicas' own network interfaces."""
+    network_sent_bytes: int | None = None
+    pids: int | None = None
+    """Tasks (processes and threads) in the replicas' own control groups now."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,42 @@ class Launch:
     """What appears shortly before the server is ready: asking any earlier only takes CPU from its start."""
     fatal: str | None = None
     """Regular expression: a log line in which it is found says that the model will never be ready."""
+
+
+@dataclass(frozen=True)
+class ContainerLaunch:
+    """How one replica is started as a container; ports are those inside it, the same for every replica."""
+
+    image: str
+    """Reference of the image that a plan may replace."""
+    command: Sequence[str]
+    """Handed to the image's entry point."""
+    env: Mapping[str, str]
+    config: Path
+    """Folder with its configuration, to be mounted read-only at `serving.containers.CONFIG`."""
+    rest_port: int
+    grpc_port: int
+    metrics_port: int
+    metrics_path: str
+    management_port: int | None = None
+    fatal: str | None = None
+    """Regular expression: a log line in which it is found says that the model will never be ready."""
+
+    def endpoint(self, replica: int, address: Callable[[int], str]) -> Endpoint:
+        """Where the replica listens; `address` gives host:port of a port inside the container."""
+        management = self.management_port
+        return Endpoint(
+            replica=replica,
+            rest_url=f"http://{address(self.rest_port)}",
+            grpc_target=address(self.grpc_port),
+            metrics_url=f"http://{address(self.metrics_port)}{self.metrics_path}",
+            management_url=f"http://{address(management)}" if management else None,
+        )
+
+    def ports(self) -> tuple[int, ...]:
+        """Every port inside the container, each once, REST's first."""
+        ports = (self.rest_port, self.grpc_port, self.metrics_port, self.management_port)
+        return tuple(dict.fromkeys(port for port in ports if port))
 
 
 class Engine(Protocol):
@@ -144,6 +194,9 @@ class Engine(Protocol):
     ) -> Launch:
         """Write the configuration into `workdir`, tell the command; `port` fixes REST's, others are free."""
 
+    def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
+        """Write the configuration into the folder `config`, tell how a container of it is started."""
+
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model answers; never raises for a server that is not up yet."""
 
@@ -152,6 +205,10 @@ class Deployment(Protocol):
     """A started deployment. Stopping twice is harmless; `with` stops it."""
 
     endpoints: list[Endpoint]
+
+    @property
+    def front(self) -> list[Endpoint]:
+        """Where load goes: the endpoints, or what stands in front of them; known once `wait_ready` has returned."""
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every replica is ready; raises DeploymentError with the last log lines otherwise."""
@@ -164,6 +221,9 @@ class Deployment(Protocol):
 
     def use(self) -> Use:
         """CPU, memory and disk used so far."""
+
+    def cpu_elsewhere_s(self) -> float | None:
+        """CPU seconds of all that belongs to the deployment and does not descend from this process; None: unknown."""
 
     def logs(self, lines: int = 20) -> str:
         """The last lines that the replicas wrote."""
@@ -181,6 +241,9 @@ class Backend(Protocol):
 
     name: str
 
+    def check(self, engine: Engine) -> str:
+        """Version of the engine as it runs there; raises EngineUnavailable with the remedy where it cannot."""
+
     def start(
         self,
         engine: Engine,
@@ -195,6 +258,8 @@ class Backend(Protocol):
         before_spawn: Callable[[], None] | None = None,
     ) -> Deployment:
         """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica).
+
+        A container has more of them: image_built, image_present, created, and started after spawned.
 
         `before_spawn` is called once everything has been checked, and what that read may be dropped from memory again.
         """

@@ -84,13 +84,36 @@ def holder(port: int) -> str | None:
     return None
 
 
-def is_bound(port: int, timeout_s: float = 0.2) -> bool:
-    """True where something accepts connections on `port`."""
+def is_bound(port: int, timeout_s: float = 0.2, host: str = HOST) -> bool:
+    """True where something accepts connections on `port` of `host`."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout_s)
         try:
-            probe.connect((HOST, port))
+            probe.connect((host, port))
             # Connecting to a free port can meet itself where the kernel picks that very port as the source.
             return bool(probe.getsockname() != probe.getpeername())
+        except OSError:
+            return False
+
+
+def is_bound_at(address: str) -> bool:
+    """True where something accepts connections at `address`, host:port."""
+    host, _, port = address.rpartition(":")
+    return port.isdecimal() and is_bound(int(port), host=host or HOST)
+
+
+def stays_open(host: str, port: int, hold_s: float = 0.05) -> bool:
+    """True where a connection is accepted and not closed at once.
+
+    A proxy of published ports accepts before the server behind it listens, and hangs up then.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect((host, port))
+            probe.settimeout(hold_s)
+            return bool(probe.recv(1))
+        except TimeoutError:
+            return True
         except OSError:
             return False

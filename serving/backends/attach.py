@@ -44,6 +44,10 @@ class AttachBackend:
     def __init__(self, addresses: Mapping[str, Sequence[Address]]) -> None:
         self._addresses = {engine: tuple(places) for engine, places in addresses.items()}
 
+    def check(self, engine: Engine) -> str:
+        """Nothing is needed here of what runs elsewhere."""
+        return "runs already"
+
     def start(
         self,
         engine: Engine,
@@ -78,6 +82,11 @@ class Attached:
     def __init__(self, engine: Engine, model: ModelDir, endpoints: list[Endpoint]) -> None:
         self.endpoints = endpoints
         self._engine, self._model = engine, model
+
+    @property
+    def front(self) -> list[Endpoint]:
+        """The endpoints themselves."""
+        return self.endpoints
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every endpoint answers the model's first golden image; see Deployment.
@@ -120,6 +129,10 @@ class Attached:
     def use(self) -> Use:
         """Nothing can be told of what runs elsewhere."""
         return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
+
+    def cpu_elsewhere_s(self) -> float:
+        """0: of what runs elsewhere nothing is known to run on this machine."""
+        return 0.0
 
     def logs(self, lines: int = 20) -> str:
         """Where they are to be looked for."""

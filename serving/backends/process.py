@@ -21,9 +21,13 @@ _ERROR_LINES = 15
 
 
 class ProcessBackend:
-    """Server processes on this machine. It cannot limit memory: `Budget.memory_bytes` is not enforced."""
+    """Server processes on this machine. It cannot enforce a limit of memory or a CPU quota, and refuses them."""
 
     name = "process"
+
+    def check(self, engine: Engine) -> str:
+        """Version of the engine that is installed here; see Backend."""
+        return engine.check()
 
     def start(
         self,
@@ -46,6 +50,8 @@ class ProcessBackend:
         """
         if replicas < 1:
             raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
+        if budget.memory_bytes is not None or budget.cpu_quota is not None:
+            raise ServingError("processes cannot be given limits of memory or CPU here: use the backend docker.")
         _verify(engine, model)
         engine.check()
         if before_spawn:
@@ -87,6 +93,11 @@ class ProcessDeployment:
         self._replicas: list[Replica] = []
         self._retired: list[Replica] = []
         self._changed = threading.Condition()
+
+    @property
+    def front(self) -> list[Endpoint]:
+        """The replicas themselves: the load generator deals requests out to them."""
+        return self.endpoints
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every replica is ready; see Deployment."""
@@ -163,6 +174,10 @@ class ProcessDeployment:
             return size_of(self._model.path / artifact.path) + sum(map(size_of, folders))
         except OSError:  # a file went while it was measured
             return None
+
+    def cpu_elsewhere_s(self) -> float:
+        """0: every replica descends from this process."""
+        return 0.0
 
     def logs(self, lines: int = 20) -> str:
         """The last lines that each replica wrote."""

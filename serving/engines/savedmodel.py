@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from models.manifest import ModelDir
-from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.containers import image
+from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.engines import tf_server
 from serving.errors import EngineUnavailable
 
@@ -41,6 +42,12 @@ class SavedModelEngine:
         program = [sys.executable, "-P", "-m", "serving.savedmodel_server"]
         env = {"PYTHONUNBUFFERED": "1"}  # what it says before it crashes must reach the log
         return tf_server.launch(program, env, model, replica, budget, batching, workdir, port)
+
+    def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
+        """Container of our image; see Engine."""
+        # outside a container it listens on the loopback interface only, unlike TensorFlow Serving
+        everywhere = ["--bind_address=0.0.0.0"]
+        return tf_server.contain(image(self.name), model, budget, batching, config, everywhere)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
 from models.manifest import ModelDir
-from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.containers import CONFIG, MODELS
+from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.errors import EngineUnavailable
-from serving.ports import HOST, free_ports, is_bound
+from serving.ports import HOST, free_ports, is_bound_at
 from serving.probe import http_get
 
 _MOST_IMAGES = 1024
@@ -19,6 +21,22 @@ _MOST_IMAGES = 1024
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
+_FATAL = "event=load_failed|Failed to start server|did not become available"
+_REST, _GRPC = 8501, 8500
+"""Ports in a container, as its image's entry point sets them."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Where configuration files are written, and where the server finds them."""
+
+    here: Path
+    there: str
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file; its path as the server sees it."""
+        (self.here / name).write_text(text)
+        return f"{self.there}/{name}"
 
 
 def launch(
@@ -35,7 +53,14 @@ def launch(
     rest, grpc = _ports(port)
     url = f"http://{HOST}:{rest}"
     return Launch(
-        command=[*program, *_flags(model, budget, batching, workdir, rest, grpc)],
+        command=[
+            *program,
+            f"--port={grpc}",
+            f"--rest_api_port={rest}",
+            f"--model_name={model.name}",
+            f"--model_base_path={_base_path(model)}",
+            *_flags(budget, batching, _Folder(workdir, str(workdir))),
+        ],
         env={**_environment(budget), **env},
         endpoint=Endpoint(
             replica=replica,
@@ -46,8 +71,32 @@ def launch(
         ),
         workdir=workdir,
         ports=(rest, grpc),
-        fatal="event=load_failed|Failed to start server|did not become available",
+        fatal=_FATAL,
     )
+
+
+def contain(
+    image: str, model: ModelDir, budget: Budget, batching: Batching, config: Path, more: Sequence[str] = ()
+) -> ContainerLaunch:
+    """Container of an image whose entry point is, or works like, that of tensorflow/serving; `more` flags come last."""
+    _base_path(model)
+    return ContainerLaunch(
+        image=image,
+        command=[*_flags(budget, batching, _Folder(config, CONFIG)), *more],
+        env={**_environment(budget), "MODEL_NAME": model.name, "MODEL_BASE_PATH": MODELS},
+        config=config,
+        rest_port=_REST,
+        grpc_port=_GRPC,
+        metrics_port=_REST,
+        metrics_path=METRICS_PATH,
+        fatal=_FATAL,
+    )
+
+
+def _base_path(model: ModelDir) -> Path:
+    if model.savedmodel_base_path is None:
+        raise EngineUnavailable(f"{model.path} holds no SavedModel: export or import the model with one.")
+    return model.savedmodel_base_path
 
 
 def _ports(port: int | None) -> tuple[int, int]:
@@ -55,27 +104,19 @@ def _ports(port: int | None) -> tuple[int, int]:
     return (port or rest), grpc
 
 
-def _flags(model: ModelDir, budget: Budget, batching: Batching, workdir: Path, rest: int, grpc: int) -> list[str]:
-    if model.savedmodel_base_path is None:
-        raise EngineUnavailable(f"{model.path} holds no SavedModel: export or import the model with one.")
-    monitoring = workdir / "monitoring.config"
-    monitoring.write_text(_MONITORING)
+def _flags(budget: Budget, batching: Batching, folder: _Folder) -> list[str]:
+    """What a study sets, wherever the server runs; writes the files that it names."""
     flags = [
-        f"--port={grpc}",
-        f"--rest_api_port={rest}",
-        f"--model_name={model.name}",
-        f"--model_base_path={model.savedmodel_base_path}",
         f"--tensorflow_intra_op_parallelism={budget.threads}",
         "--tensorflow_inter_op_parallelism=1",
-        f"--monitoring_config_file={monitoring}",
+        f"--monitoring_config_file={folder.write('monitoring.config', _MONITORING)}",
         "--max_num_load_retries=0",  # a model that does not load is told at once, not after minutes
         "--file_system_poll_wait_seconds=0",  # a study is of this version: nothing to look for later
     ]
     if not budget.warmup:
         flags.append("--enable_model_warmup=false")
     if batching.max_batch_size > 1:
-        parameters = workdir / "batching.config"
-        parameters.write_text(_batching_parameters(batching))
+        parameters = folder.write("batching.config", _batching_parameters(batching))
         flags += ["--enable_batching=true", f"--batching_parameters_file={parameters}"]
     return flags
 
@@ -109,7 +150,7 @@ def ready(endpoint: Endpoint, model: ModelDir) -> bool:
     reply = http_get(f"{endpoint.rest_url}/v1/models/{quote(model.name, safe='')}")
     if reply is None or reply[0] != 200:
         return False
-    return _available(reply[1]) and is_bound(urlsplit(f"//{endpoint.grpc_target}").port or 0)
+    return _available(reply[1]) and is_bound_at(endpoint.grpc_target)
 
 
 def _available(body: bytes) -> bool:

@@ -11,11 +11,13 @@ import subprocess
 from pathlib import Path
 
 from models.manifest import ModelDir
-from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.engines import tf_server
 from serving.errors import EngineUnavailable
 
 PROGRAM = "tensorflow_model_server"
+IMAGE = "tensorflow/serving:2.19.1"
+"""TensorFlow Serving's own image."""
 _VERSION_TIMEOUT_S = 20.0
 
 
@@ -48,6 +50,10 @@ class TfServingEngine:
     ) -> Launch:
         """Command of one replica; see Engine."""
         return tf_server.launch([_program()], {}, model, replica, budget, batching, workdir, port)
+
+    def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
+        """Container of TensorFlow Serving's own image; see Engine."""
+        return tf_server.contain(IMAGE, model, budget, batching, config)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""
