@@ -127,7 +127,7 @@ class LocalDrive(Drive):
         feeds.append(self._collector.add)
         if prepared.options.metrics_port:
             metrics = GeneratorMetrics(lambda: session.generator.fired, lambda: session.generator.in_flight)
-            self._close_metrics = expose(metrics, prepared.options.metrics_port)
+            self._close_metrics = expose(metrics, prepared.options.metrics_host, prepared.options.metrics_port)
             feeds.append(metrics.feed)
         session.start()
         while session.poll():
@@ -248,7 +248,7 @@ class MasterDrive(Drive):
         self._collector = Collector(prepared, lambda: self._start_ns, len(self._workers))
         if prepared.options.metrics_port:
             self._metrics = GeneratorMetrics(lambda: self._fired, lambda: 0)
-            self._close_metrics = expose(self._metrics, prepared.options.metrics_port)
+            self._close_metrics = expose(self._metrics, prepared.options.metrics_host, prepared.options.metrics_port)
         offset = wall_minus_monotonic_ns()
         for worker, client in enumerate(self._workers):
             deal = {

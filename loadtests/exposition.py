@@ -74,14 +74,14 @@ class _Counts:
         )
 
 
-def expose(metrics: GeneratorMetrics, port: int) -> Callable[[], None]:
-    """Serve the metrics on 127.0.0.1:`port`; the result ends that. Raises LoadEnvironmentError for a taken port."""
+def expose(metrics: GeneratorMetrics, host: str, port: int) -> Callable[[], None]:
+    """Serve the metrics on `host`:`port`; the result ends that. Raises LoadEnvironmentError where it cannot."""
     registry = CollectorRegistry()
     registry.register(metrics)
     try:
-        server, thread = start_http_server(port, "127.0.0.1", registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise LoadEnvironmentError(f"--metrics-port {port} cannot be bound: {error.strerror}.") from error
+        raise LoadEnvironmentError(f"--metrics-port {port} cannot be bound on {host}: {error.strerror}.") from error
 
     def close() -> None:
         server.shutdown()

@@ -42,7 +42,8 @@ def options_for(arrivals_default: str) -> list[Option]:
         ),
         Option("--timeout", float, 10.0, "seconds before a request is given up"),
         Option("--out", str, "", "folder for samples.parquet and summary.json", True),
-        Option("--metrics-port", int, 0, "Prometheus port of the generator on 127.0.0.1 (0: none)"),
+        Option("--metrics-port", int, 0, "Prometheus port of the generator (0: none)"),
+        Option("--metrics-host", str, "127.0.0.1", "address that --metrics-port listens on", True),
     ]
 
 

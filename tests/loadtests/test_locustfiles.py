@@ -231,6 +231,15 @@ def _scrape(port):
     return {sample.name: sample.value for sample in samples if sample.labels.get("outcome", "ok") == "ok"}
 
 
+def test_the_metrics_listen_where_asked_and_say_so_where_they_cannot(tmp_path):
+    with known_server() as port:
+        asked = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--duration", 1, "--metrics-port", 9646]
+        # 192.0.2.1 is kept for documentation: no machine has it
+        code, output = locust("steady.py", *asked, "--metrics-host", "192.0.2.1", cwd=tmp_path)
+    assert code == 3
+    assert "--metrics-port 9646 cannot be bound on 192.0.2.1: Cannot assign requested address." in output
+
+
 def test_locust_s_own_user_counts_are_ignored_with_a_warning(tmp_path):
     with known_server() as port:
         arguments = ["--engine", "http", "--rate", 50, "--duration", 1, "--warmup", 0, "-u", 20, "-r", 5]
