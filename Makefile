@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images
+.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images pin-digests
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
@@ -43,6 +43,10 @@ check: lint types contracts wheel-check test
 # All container images from Debian and PyPI packages, nothing pulled: see docs/images.md.
 airgap-images:
 	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) sh serving/images/airgap.sh
+
+# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
+pin-digests:
+	@$(PYTHON) deploy/compose/pin_digests.py
 
 lock: venv
 	{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==$(TORCH_VERSION)/'; } > constraints.new && mv constraints.new constraints.txt
