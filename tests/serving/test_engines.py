@@ -18,57 +18,11 @@ from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES, java, tf_server, torchserve
 from serving.errors import EngineUnavailable, ServingError
+from tests.tensorflow_serving_flags import TF_SERVING_FLAGS
 
 BUDGET = Budget(cpus=(0, 1), threads=3)
 ONE = Batching()
 MANY = Batching(max_batch_size=8, timeout_us=2500, queue_size=100)
-
-# Every flag of TensorFlow Serving's main.cc.
-TF_SERVING_FLAGS = {
-    "allow_version_labels_for_unavailable_models",
-    "batching_parameters_file",
-    "enable_batching",
-    "enable_model_warmup",
-    "enable_per_model_batching_params",
-    "enable_profiler",
-    "enable_signature_method_name_check",
-    "file_system_poll_wait_seconds",
-    "flush_filesystem_caches",
-    "grpc_channel_arguments",
-    "grpc_max_threads",
-    "grpc_socket_path",
-    "load_retry_interval_micros",
-    "max_num_load_retries",
-    "model_base_path",
-    "model_config_file",
-    "model_config_file_poll_wait_seconds",
-    "model_name",
-    "monitoring_config_file",
-    "num_load_threads",
-    "num_request_iterations_for_warmup",
-    "num_tflite_interpreters_per_pool",
-    "num_tflite_pools",
-    "num_unload_threads",
-    "per_process_gpu_memory_fraction",
-    "platform_config_file",
-    "port",
-    "prefer_tflite_model",
-    "remove_unused_fields_from_bundle_metagraph",
-    "rest_api_enable_cors_support",
-    "rest_api_num_threads",
-    "rest_api_port",
-    "rest_api_timeout_in_ms",
-    "saved_model_tags",
-    "ssl_config_file",
-    "tensorflow_inter_op_parallelism",
-    "tensorflow_intra_op_parallelism",
-    "tensorflow_session_config_file",
-    "tensorflow_session_parallelism",
-    "thread_pool_factory_config_file",
-    "use_alts_credentials",
-    "version",
-    "xla_cpu_compilation_enabled",
-}
 
 
 @pytest.fixture
