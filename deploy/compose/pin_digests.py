@@ -40,7 +40,7 @@ def digest_of(reference: str) -> str:
     digest = told.stdout.strip()
     if told.returncode == 0 and DIGEST.fullmatch(digest):
         return digest
-    reason = (told.stderr.strip().splitlines() or ["it told no digest"])[-1]
+    reason = (told.stderr.strip().splitlines() or ["it told no digest"])[0]
     raise NotToBeHad(
         f"the digest of {reference} cannot be read ({reason}): "
         "install Docker's buildx plug-in where it lacks, and try again where the registry can be reached."
