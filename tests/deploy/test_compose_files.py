@@ -161,7 +161,7 @@ def test_the_flags_of_tensorflow_serving_are_real_and_their_files_are_read():
         assert text_format.Parse(path.read_text(), message).ByteSize() > 0
     (model,) = messages["model_config_file"].model_config_list.config
     defaults = env_file(ROOT / ".env.example")
-    assert (model.name, model.base_path) == (defaults["MODEL_NAME"], f"/models/{defaults['MODEL_NAME']}")
+    assert (model.name, model.base_path) == (defaults["MODEL_NAME"], f"/srv/models/{defaults['MODEL_NAME']}")
     assert {file.name for file in folder.iterdir()} == {Path(flags[flag]).name for flag in messages}
 
 
