@@ -1,0 +1,70 @@
+{{/* What the names of the adapter's metrics begin with. */}}
+{{- define "servestorm.metricPrefix" -}}
+{{- ternary "torchserve" "tensorflow" (eq .Values.engine "torchserve") -}}
+{{- end -}}
+
+{{/* The metrics of the HorizontalPodAutoscaler, as a YAML list. */}}
+{{- define "servestorm.targets" -}}
+{{- $targets := .Values.autoscaling.targets -}}
+{{- $prefix := include "servestorm.metricPrefix" . -}}
+{{- with $targets.cpuPercent }}
+- type: Resource
+  resource:
+    name: cpu
+    target:
+      type: Utilization
+      averageUtilization: {{ int . }}
+{{- end }}
+{{- range $key, $metric := dict "requestsInFlight" "requests_in_flight" "requestsPerSecond" "requests_per_second" "requestsQueued" "requests_queued" }}
+{{- with index $targets $key }}
+- type: Pods
+  pods:
+    metric:
+      name: {{ $prefix }}_{{ $metric }}
+    target:
+      type: AverageValue
+      averageValue: {{ include "servestorm.quantity" . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A number as a Kubernetes quantity in thousandths: 2.5 is 2500m. */}}
+{{- define "servestorm.quantity" -}}
+{{- printf "%dm" (round (mulf (float64 .) 1000.0) 0 | int) | quote -}}
+{{- end -}}
+
+{{- define "servestorm.adapterRules.on" -}}
+{{- $targets := .Values.autoscaling.targets -}}
+{{- $asked := and .Values.autoscaling.enabled (or $targets.requestsInFlight $targets.requestsQueued $targets.requestsPerSecond) -}}
+{{- $enabled := .Values.monitoring.adapterRules.enabled -}}
+{{- if kindIs "invalid" $enabled -}}{{- if $asked -}}true{{- end -}}
+{{- else if $enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+Rules of prometheus-adapter. One adapter has one configuration for all releases, so it holds the rules of every engine.
+A counter only grows: what an autoscaler may watch is its rate, over all series of a pod. Latency sums are microseconds;
+seconds of latency a second are requests under way (Little's law).
+*/}}
+{{- define "servestorm.adapterRules" -}}
+{{- $window := .Values.autoscaling.rateWindow -}}
+rules:
+{{- $series := list
+  (list ":tensorflow:serving:request_latency_sum" "tensorflow_requests_in_flight" " / 1e6")
+  (list ":tensorflow:serving:batching_session:queuing_latency_sum" "tensorflow_requests_queued" " / 1e6")
+  (list ":tensorflow:serving:request_latency_count" "tensorflow_requests_per_second" "")
+  (list "ts_inference_latency_microseconds" "torchserve_requests_in_flight" " / 1e6")
+  (list "ts_queue_latency_microseconds" "torchserve_requests_queued" " / 1e6")
+  (list "ts_inference_requests_total" "torchserve_requests_per_second" "") }}
+{{- range $series }}
+  - seriesQuery: '{__name__="{{ index . 0 }}",namespace!="",pod!=""}'
+    resources:
+      overrides:
+        namespace: {resource: namespace}
+        pod: {resource: pod}
+    name:
+      matches: ^(.*)$
+      as: {{ index . 1 }}
+    metricsQuery: sum by (<<.GroupBy>>) (rate({__name__="<<.Series>>",<<.LabelMatchers>>}[{{ $window }}])){{ index . 2 }}
+{{- end }}
+{{- end -}}

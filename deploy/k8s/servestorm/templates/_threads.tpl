@@ -1,0 +1,29 @@
+{{/* Thousandths of a CPU in a quantity such as 500m, 1.5 or 2. */}}
+{{- define "servestorm.millicores" -}}
+{{- $text := toString . -}}
+{{- if hasSuffix "m" $text -}}
+{{- trimSuffix "m" $text | int -}}
+{{- else -}}
+{{- round (mulf (float64 $text) 1000.0) 0 | int -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whole CPUs in the limit of `resources`, at least 1: more threads than that would be throttled. */}}
+{{- define "servestorm.wholeCpus" -}}
+{{- max 1 (div (include "servestorm.millicores" .limits.cpu | int) 1000) -}}
+{{- end -}}
+
+{{- define "servestorm.threads" -}}
+{{- .Values.threads | default (include "servestorm.wholeCpus" .Values.resources) -}}
+{{- end -}}
+
+{{/* Threads of one of TorchServe's workers. */}}
+{{- define "servestorm.workerThreads" -}}
+{{- max 1 (div (include "servestorm.threads" . | int) (int .Values.workers)) -}}
+{{- end -}}
+
+{{/* Calls that a TensorFlow server handles at a time: they mostly wait, and two batches must be on their way. */}}
+{{- define "servestorm.callThreads" -}}
+{{- $filled := mul 2 (int .Values.batching.maxSize) (int .Values.workers) -}}
+{{- min 256 (max 16 (mul 4 (include "servestorm.threads" . | int)) $filled) -}}
+{{- end -}}
