@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from loadtests.summary import MAX_CPU_SHARE
-from servestorm.balance import balance
+from servestorm.balance import balance, counted_balance
 from servestorm.store import CellRecord
 
 Severity = Literal["grave", "doubt", "note"]
@@ -58,9 +58,19 @@ class RunFacts:
     """Requests of the busiest replica over those of an average one."""
     repeats: int = 0
     """Tries of the load that were thrown away because the generator had been late."""
+    quota_cpus: float | None = None
+    """CPUs that the plan lets one replica use."""
+    balanced: bool = False
+    """Whether a balancer stood in front of the replicas, so that the samples do not tell them apart."""
 
 
-def facts_of(record: CellRecord, threads: int, engine_cores: Sequence[int], generator_cores: Sequence[int]) -> RunFacts:
+def facts_of(
+    record: CellRecord,
+    threads: int,
+    engine_cores: Sequence[int],
+    generator_cores: Sequence[int],
+    quota_cpus: float | None = None,
+) -> RunFacts:
     """The facts in a cell's folder."""
     replicas = int(record.cell["replicas"])
     return RunFacts(
@@ -71,15 +81,32 @@ def facts_of(record: CellRecord, threads: int, engine_cores: Sequence[int], gene
         generator_cores=generator_cores,
         use=record.use or {},
         summary=record.summary or {},
-        busiest_over_mean=busiest_over_mean(record.samples_path, replicas),
+        busiest_over_mean=busiest_over_mean(record),
         repeats=record.repeats,
+        quota_cpus=quota_cpus,
+        balanced=is_balanced(record),
     )
 
 
-def busiest_over_mean(samples: Path | None, replicas: int) -> float | None:
-    """From the samples that were sent; None for one replica, or where there are no whole samples."""
-    if samples is None or replicas < 2:
+def is_balanced(record: CellRecord) -> bool:
+    """Whether the load of a cell went through a balancer."""
+    return any(event["name"] == "balancer_ready" for event in record.events)
+
+
+def busiest_over_mean(record: CellRecord) -> float | None:
+    """Requests of the busiest replica over those of an average one; None for one replica, or where nothing tells.
+
+    From the samples that were sent; where a balancer stood between, from the replicas' own counters.
+    """
+    replicas = int(record.cell["replicas"])
+    if replicas < 2 or record.samples_path is None:
         return None
+    if is_balanced(record):
+        return counted_balance(record, replicas).largest_over_mean
+    return _dealt(record.samples_path, replicas)
+
+
+def _dealt(samples: Path, replicas: int) -> float | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -138,7 +165,7 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
                 "or read the latencies as pessimistic."
             ),
         )
-    if run.replicas > cores:
+    if run.replicas * min(run.quota_cpus or 1, 1) > cores:
         yield (
             "doubt",
             "shared_cores",
@@ -148,7 +175,7 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
                 "cores, not what more machines would give."
             ),
         )
-    elif wanted > cores:
+    elif wanted > cores and run.quota_cpus is None:
         yield (
             "doubt",
             "threads_over_budget",
@@ -161,16 +188,15 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
     throttled_s, elapsed_s = _throttled_s(run), _elapsed_s(run)
     if throttled_s and elapsed_s:
         share = throttled_s / elapsed_s
-        severity: Severity = "doubt" if share >= THROTTLED_SHARE else "note"
-        yield (
-            severity,
-            "throttled",
-            share,
-            (
-                f"A CPU quota held the servers back for {throttled_s:.2f} s of {elapsed_s:.1f} s (CFS throttling): "
-                "raise the quota to the cores that the budget names."
-            ),
+        severity: Severity = "doubt" if share >= THROTTLED_SHARE and run.quota_cpus is None else "note"
+        held = f"for {throttled_s:.2f} s of {elapsed_s:.1f} s (CFS throttling)"
+        said = (
+            f"A CPU quota held the servers back {held}: raise the quota to the cores that the budget names."
+            if run.quota_cpus is None
+            else f"The plan's limit of {run.quota_cpus:g} CPU held a replica back {held}: the figures are those of "
+            "that limit, not of the cores."
         )
+        yield severity, "throttled", share, said
     if run.busiest_over_mean is not None and run.busiest_over_mean > UNEVEN:
         yield (
             "doubt",
@@ -178,7 +204,8 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
             run.busiest_over_mean,
             (
                 f"The busiest of {run.replicas} replicas got {100 * (run.busiest_over_mean - 1):.0f} % more requests "
-                "than an average one: they are not equally fast."
+                f"than an average one: {'the balancer dealt unevenly, or ' if run.balanced else ''}they are not "
+                "equally fast."
             ),
         )
 

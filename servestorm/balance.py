@@ -1,7 +1,8 @@
 """How evenly requests were spread over the replicas.
 
 The generator is the balancer: each request goes to the endpoint with the fewest under way. So an uneven spread says
-that the replicas are not equally fast, not that the dealing is unfair.
+that the replicas are not equally fast, not that the dealing is unfair. Where a balancer of its own stands between, the
+samples know only that, and the replicas' own counters tell the spread.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from servestorm.server_metrics import requests_by_replica
+from servestorm.store import CellRecord
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,24 @@ def balance(endpoint: ArrayLike, endpoints: int) -> Balance:
     Allocation in Shared Computer Systems, DEC-TR-301, 1984.
     """
     index = np.asarray(endpoint).astype(np.int64)
-    counts = np.bincount(index[(index >= 0) & (index < endpoints)], minlength=endpoints)
+    return _of_counts(np.bincount(index[(index >= 0) & (index < endpoints)], minlength=endpoints))
+
+
+def counted_balance(cell: CellRecord, replicas: int) -> Balance:
+    """Evenness of a cell's load by what each replica itself counted, from its metrics' first reading to the last.
+
+    Raises StudyError for a broken file of metrics.
+    """
+    metrics = cell.path / "metrics.parquet"
+    counted = requests_by_replica(cell.cell["engine"], metrics) if metrics.is_file() else {}
+    return _of_counts(np.array([counted.get(replica, 0.0) for replica in range(replicas)]))
+
+
+def _of_counts(counts: NDArray[np.generic]) -> Balance:
     requests = tuple(int(count) for count in counts)
     total = float(counts.sum())
     if not total:
         return Balance(requests, None, None, None)
-    shares = counts / total
-    jain = 1.0 / float(endpoints * np.square(shares).sum())
-    return Balance(requests, tuple(float(s) for s in shares), jain, float(shares.max() * endpoints))
+    shares = counts.astype(np.float64) / total
+    jain = 1.0 / float(counts.size * np.square(shares).sum())
+    return Balance(requests, tuple(float(s) for s in shares), jain, float(shares.max() * counts.size))

@@ -25,6 +25,7 @@ from serving.orphans import scratch_folder
 from serving.probe import first_answer
 from serving.wire import WIRES
 
+MIB = 1024 * 1024
 OWN_FIGURES_S = 5.0
 """A server that has just started may take long to write its first page of metrics."""
 
@@ -102,7 +103,7 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
         engine,
         bench.model(cell),
         replicas=cell.replicas,
-        budget=Budget(cpus=bench.cores.engine, threads=cell.threads, warmup=cell.server_warmup),
+        budget=_budget(bench, cell),
         batching=Batching(cell.max_batch_size, cell.timeout_us),
         workdir=workdir,
         events=events,
@@ -113,6 +114,17 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
             yield deployment
         finally:
             write_text(folder / "server.log", deployment.logs(200) + "\n")
+
+
+def _budget(bench: Bench, cell: Cell) -> Budget:
+    limits = bench.plan.limits
+    return Budget(
+        cpus=bench.cores.engine,
+        threads=cell.threads,
+        warmup=cell.server_warmup,
+        memory_bytes=limits.memory_mib * MIB if limits and limits.memory_mib else None,
+        cpu_quota=limits.cpus if limits else None,
+    )
 
 
 def _drop(bench: Bench, cell: Cell, events: EventLog) -> None:

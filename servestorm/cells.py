@@ -158,13 +158,11 @@ def cells_of(plan: Plan) -> list[Cell]:
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
     variant = entry.variant
     threads, max_batch_size, timeout_us = entry.setting or variant.deployment[1:]
-    addresses = {str(engine): places for engine, places in plan.attach.items()}
-    replicas = len(addresses[entry.engine]) if plan.backend == "attach" else entry.replicas
     return Cell(
         index,
         entry.scenario,
         entry.engine,
-        replicas,
+        _running(plan, entry.engine) or entry.replicas,
         repetition,
         plan.seed * 1000 + repetition,
         variant.index,
@@ -174,6 +172,15 @@ def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
         max_batch_size,
         timeout_us,
     )
+
+
+def _running(plan: Plan, engine: str) -> int:
+    """Replicas of an engine that run already; 0 where the study starts them itself."""
+    if not plan.runs_already:
+        return 0
+    if plan.docker and plan.docker.project:
+        return plan.docker.replicas
+    return len({str(name): places for name, places in plan.attach.items()}[engine])
 
 
 def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
@@ -210,15 +217,22 @@ def _sweep(plan: Plan, variant: Variant) -> Iterable[_Entry]:
 
 def cold_starts(plan: Plan) -> int:
     """Cold starts of each engine: none of an endpoint that runs already."""
-    return 0 if plan.backend == "attach" else plan.cold_starts
+    return 0 if plan.runs_already else plan.cold_starts
 
 
 def expected_s(plan: Plan, cell: Cell) -> float:
     """First guess of a cell's length in seconds, for the progress bar and `--dry-run`."""
-    starting = 0.0 if plan.backend == "attach" else START_GUESS_S.get(cell.engine, 10.0) * cell.replicas + STOP_GUESS_S
+    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S
     if cell.scenario == "coldstart":
         return starting + SETTLE_GUESS_S
     return starting + loads_of(plan, cell) * (GENERATOR_GUESS_S + load_s(plan, cell))
+
+
+def _start_s(plan: Plan, cell: Cell) -> float:
+    """Seconds until every replica answers: one after the other on one core, but a quota holds each of them back."""
+    one_s = START_GUESS_S.get(cell.engine, 10.0)
+    quota = plan.limits.cpus if plan.limits and plan.limits.cpus else 1.0
+    return one_s * max(cell.replicas, 1 / quota)
 
 
 def loads_of(plan: Plan, cell: Cell) -> int:

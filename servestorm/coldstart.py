@@ -32,6 +32,8 @@ from serving.wire import Wire
 
 PHASES: Final = ("spawned", "port_bound", "ready", "first_right_answer", "steady")
 """Events in order; each but the first ends the phase named after it."""
+CONTAINER_PHASES: Final = ("image_built", "image_present", "created", "started")
+"""Events of a container before its port is bound, in order; each ends the phase named after it, the first `start`."""
 _REQUEST_TIMEOUT_S = 10.0
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _COLD_SHARE = 0.05
@@ -87,10 +89,12 @@ def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None])
     `events` are those of events.json (name, t_ns, replica); `own` comes from `own_figures`. Keys: `PHASE_s` for each
     phase by the event that ends it; `total_s` from spawned to the first right answer; `to_steady_s` from spawned to
     steady; `deployment_s` from the order to start (event `start`: artifact checked, configuration written) to the
-    first right answer; and `server_NAME_s` for each of the server's own.
+    first right answer; and `server_NAME_s` for each of the server's own. A container has phases of its own before
+    that, and `port_bound_s` begins where it was started; its `total_s` holds the starting itself, as a process's does.
     """
     times = _first_times(events)
     found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
+    found |= _container_phases(times)
     found["total_s"] = _span_s(times, "spawned", "first_right_answer")
     found["to_steady_s"] = _span_s(times, "spawned", "steady")
     deployment_s, drop_s = (
@@ -100,6 +104,16 @@ def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None])
     # nobody who deploys would drop the page cache
     found["deployment_s"] = None if deployment_s is None else deployment_s - (drop_s or 0.0)
     return found | {f"server_{name}": value for name, value in own.items()}
+
+
+def _container_phases(times: Mapping[str, int]) -> dict[str, float | None]:
+    """Seconds of a container's own phases; empty for a process."""
+    passed = [name for name in CONTAINER_PHASES if name in times]
+    if "created" not in passed:
+        return {}
+    return {
+        f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(["start", *passed, "port_bound"])
+    }
 
 
 def _first_times(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -27,12 +27,22 @@ MACHINE = {
 
 def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
-    plans = old.study.plan, new.study.plan
+    plans = _spelt_out(old.study.plan), _spelt_out(new.study.plan)
     cores = [len(side.study.cores.get("engine") or []) for side in (old, new)]
     found = [*_models(old, new), *_plan(*plans, "")]
     if all(cores) and cores[0] != cores[1]:
         found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
     return found
+
+
+def _spelt_out(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with what a run leaves out where it was not asked for: of limits, what they were not."""
+    limits, docker = plan.get("limits") or {}, plan.get("docker") or {}
+    return {
+        **plan,
+        "limits": {name: limits.get(name) for name in ("cpus", "memory_mib")},
+        "docker": {"reach": docker.get("reach", "direct"), "balancer": docker.get("balancer", "none")},
+    }
 
 
 def _models(old: Recorded, new: Recorded) -> Iterator[str]:
@@ -72,6 +82,8 @@ def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_short, value)) or "none"
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

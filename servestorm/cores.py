@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,8 +50,14 @@ def _most_threads(plan: Plan) -> int:
     return max([*plan.threads, *(plan.sweep.threads if plan.sweep else [])])
 
 
+def _quota(plan: Plan) -> float | None:
+    """CPUs that a replica may use at most; None without a limit."""
+    return plan.limits.cpus if plan.limits else None
+
+
 def _wanted(plan: Plan) -> int:
-    return _most_replicas(plan) * _most_threads(plan)
+    each = min(_quota(plan) or math.inf, _most_threads(plan))
+    return math.ceil(_most_replicas(plan) * each)
 
 
 def _notes(plan: Plan, engine: tuple[int, ...], generator: tuple[int, ...], cores: int) -> tuple[str, ...]:
@@ -61,6 +68,8 @@ def _notes(plan: Plan, engine: tuple[int, ...], generator: tuple[int, ...], core
             f"{have}: the engine and the load generator share {_named(tuple(sorted(shared)))}, so they slow each other "
             "and latencies are pessimistic."
         )
+    if quota := _quota(plan):
+        notes.append(f"Each replica may use {quota:g} CPU of {_named(engine)} on average, which the kernel enforces.")
     if len(engine) < _wanted(plan):
         most = _most_replicas(plan)
         if most > 1:

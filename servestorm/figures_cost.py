@@ -24,7 +24,9 @@ def cost_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path)
         return {}
     own = run / PRICES
     prices = load_prices(own if own.is_file() else None)
-    cores = len(study["cores"]["engine"])
+    # a replica with a limit needs no more of a machine than that
+    limit = (study.get("plan", {}).get("limits") or {}).get("cpus")
+    cores = limit or len(study["cores"]["engine"])
     return {
         metric.group: {
             engine: [asdict(cost) for cost in costs(value.value if value.valid else None, cores, prices)]

@@ -27,6 +27,14 @@ PHASES = {
     "steady": "first right answer to steady answers",
 }
 """Cold-start phase by the event that ends it, in order."""
+CONTAINER_PHASES = {
+    "image_built": "order to image built",
+    "image_present": "image looked up",
+    "created": "image present to container created",
+    "started": "container created to started",
+}
+"""What a container has before those; without a build, the look-up begins with the order."""
+ALL_PHASES = {**CONTAINER_PHASES, **PHASES}
 
 
 def group_key(cell: Mapping[str, Any], variant: Mapping[str, Any]) -> str:

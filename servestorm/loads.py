@@ -75,14 +75,14 @@ class Offer:
             engine=self.cell.engine,
             variant=self.variant,
             model=self.model.name,
-            endpoints=self.deployment.endpoints,
+            endpoints=self.deployment.front,
             manifest=self.model.path / MANIFEST_NAME,
             seed=self.cell.seed,
             out=folder,
         )
         write_json(folder / "generator.json", command)
         used = {"ready": use_now(self.deployment.use())}
-        watch = Watch([*self.cores.engine, *self.cores.generator])
+        watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
             limit_s = load.length_s + self.plan.timeouts.generator_s

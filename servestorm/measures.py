@@ -10,7 +10,7 @@ from typing import Any
 from servestorm.audit import busiest_over_mean
 from servestorm.bursts import Burst, read_bursts
 from servestorm.coldstart import ledger, own_figures, steady_ns
-from servestorm.labels import PHASES, group_key
+from servestorm.labels import CONTAINER_PHASES, PHASES, group_key
 from servestorm.samples import Samples, read_samples, traffic_bytes
 from servestorm.statistics import QUANTILES, percentile
 from servestorm.store import CellRecord
@@ -153,7 +153,7 @@ def _load_numbers(samples: Samples, record: CellRecord, duration_s: float) -> di
     assert record.samples_path
     replicas = record.cell["replicas"]
     if replicas > 1:
-        numbers["largest_over_mean"] = busiest_over_mean(record.samples_path, replicas)
+        numbers["largest_over_mean"] = busiest_over_mean(record)
     numbers |= _traffic_numbers(record.samples_path, samples.images_with_warmup)
     return numbers | _use_numbers(record.use or {}, samples.images_with_warmup)
 
@@ -211,5 +211,6 @@ def _mib(size_bytes: float | None) -> float | None:
 
 
 def _phases(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Seconds of each cold-start phase, by the event that ends it."""
-    return {phase: numbers.get(f"{phase}_s") for phase in PHASES}
+    """Seconds of each cold-start phase, by the event that ends it; a container's own only where it has them."""
+    own = [phase for phase in CONTAINER_PHASES if numbers.get(f"{phase}_s") is not None]
+    return {phase: numbers.get(f"{phase}_s") for phase in (*own, *PHASES)}

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from servestorm.errors import StudyError
 
@@ -159,6 +168,49 @@ class Attached(_Strict):
     management: str | None = Field(default=None, description="TorchServe's management address; empty: none is asked")
 
 
+class Limits(_Strict):
+    """What one replica may use at most; the same for every engine. Only a backend that can enforce them takes them."""
+
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
+        default=None, description="CPUs on average over 0.1 s (CFS quota), on top of the cores; empty: the cores alone"
+    )
+    memory_mib: Annotated[int, Field(ge=16)] | None = Field(
+        default=None, description="memory in MiB, page cache included; who needs more is killed; empty: none"
+    )
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Limits:
+        if self.cpus is None and self.memory_mib is None:
+            raise ValueError("give cpus, memory_mib or both, or leave limits out")
+        return self
+
+
+class DockerPlan(_Strict):
+    """How the containers of backend docker are made and reached."""
+
+    images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy"], str] = Field(
+        default_factory=dict, description="image references in place of the default ones, by engine, or for haproxy"
+    )
+    reach: Literal["direct", "published"] = Field(
+        default="direct",
+        description="direct: at the containers' own addresses; published: at ports of 127.0.0.1, by Docker's proxy",
+    )
+    balancer: Literal["none", "haproxy"] = Field(
+        default="none",
+        description="haproxy: load for several replicas goes through an HAProxy on the generator's cores; none: the "
+        "generator deals it out",
+    )
+    bake: bool = Field(
+        default=False, description="build an image with the model in it for each deployment, instead of mounting it"
+    )
+    project: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="a running compose project whose containers are asked; empty: containers are started",
+    )
+    replicas: Count = Field(default=1, description="containers of each engine that run in that project")
+
+
 class Cpus(_Strict):
     """Which cores the engine and the generator get."""
 
@@ -191,12 +243,15 @@ class Plan(_Strict):
         default_factory=lambda: [ModelPlan()], description="which model is studied; a list: each of them"
     )
     engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
-    backend: Literal["process", "attach"] = Field(
-        default="process", description="where the engines run: as processes here, or elsewhere already (attach)"
+    backend: Literal["process", "docker", "attach"] = Field(
+        default="process",
+        description="where the engines run: as processes here, as containers (docker), or elsewhere already (attach)",
     )
     attach: dict[EngineName, OneOrMore[Attached]] = Field(
         default_factory=dict, description="for backend attach: each engine's endpoints"
     )
+    docker: DockerPlan | None = Field(default=None, description="for backend docker; empty: its defaults")
+    limits: Limits | None = Field(default=None, description="for backend docker: of each replica; empty: none")
     protocol: OneOrMore[Protocol] = Field(default=["rest"], description="how requests travel; a list: each of them")
     payload: OneOrMore[Payload] = Field(
         default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
@@ -261,13 +316,18 @@ class Plan(_Strict):
             raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
         return self
 
+    @property
+    def runs_already(self) -> bool:
+        """Whether the servers were started by somebody else, and are only asked."""
+        return self.backend == "attach" or bool(self.docker and self.docker.project)
+
     @model_validator(mode="after")
     def _attaches_to_what_is_named(self) -> Plan:
-        if self.backend != "attach":
-            if self.attach:
-                raise ValueError("attach names endpoints, but backend is process: set backend: attach")
+        if self.attach and self.backend != "attach":
+            raise ValueError(f"attach names endpoints, but backend is {self.backend}: set backend: attach")
+        if not self.runs_already:
             return self
-        if missing := [engine for engine in self.engines if engine not in self.attach]:
+        if self.backend == "attach" and (missing := [name for name in self.engines if name not in self.attach]):
             raise ValueError(f"backend attach needs the endpoints of {missing[0]} under `attach`")
         for name in ("cold_starts", "scaling", "sweep"):
             if name in self.model_fields_set and getattr(self, name):
@@ -275,6 +335,26 @@ class Plan(_Strict):
         if not (self.steady or self.bursty or self.capacity):
             raise ValueError("nothing is asked of the endpoint: give steady, bursty or capacity")
         return self
+
+    @model_validator(mode="after")
+    def _only_containers_are_limited(self) -> Plan:
+        for name in ("limits", "docker"):
+            if getattr(self, name) is not None and self.backend != "docker":
+                raise ValueError(f"backend {self.backend} cannot enforce `{name}`: set backend: docker or leave it out")
+        if self.backend == "docker" and "cold" in self.page_cache:
+            raise ValueError("the files of an image cannot be dropped from the page cache: leave page_cache at warm")
+        docker = self.docker
+        if docker and docker.project and (self.limits or docker.bake or docker.images):
+            raise ValueError("containers of a running project cannot be given limits, a model or other images")
+        if docker and docker.replicas > 1 and not docker.project:
+            raise ValueError("docker.replicas is of a running project: studies of their own have `scaling`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out keys that are younger than the run directories that may go on, where a plan does not use them."""
+        dumped: dict[str, Any] = handler(self)
+        return {key: value for key, value in dumped.items() if key not in ("docker", "limits") or value is not None}
 
 
 def load_plan(path: Path) -> Plan:

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from servestorm.labels import ENGINE_SHORT, PHASES, number
+from servestorm.labels import ALL_PHASES, ENGINE_SHORT, PHASES, number
 from servestorm.plots_canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks
 from servestorm.results import Results
 
 PHASE_OPACITY = (1.0, 0.68, 0.42, 0.2)
+CONTAINER_OPACITY = (1.0, 0.78, 0.56, 0.36, 0.18)
 
 
 def slug(group: str) -> str:
@@ -24,12 +25,13 @@ def slug(group: str) -> str:
 
 def cold_start(results: Results, group: str) -> Drawing:
     """Stacked bars by phase, one an engine; a tick for each start's first right answer."""
-    shown = [(p, o) for p, o in zip(PHASES, PHASE_OPACITY, strict=True) if results.metric(f"{group}.{p}_s")]
+    phases = _phases(results, group)
+    shown = [(phase, opacity) for phase, opacity in phases if results.metric(f"{group}.{phase}_s")]
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for row, engine in enumerate(results.engines):
-            left = _phase_bars(axes, results, group, engine)
+            left = _phase_bars(axes, results, group, engine, phases)
             total = results.metric(f"{group}.total_s")
             runs = [run for run in (total.values[engine].runs if total else []) if run is not None]
             axes.plot(runs, [row + 0.36] * len(runs), "|", color=INK, markersize=7, markeredgewidth=1.2)
@@ -42,19 +44,26 @@ def cold_start(results: Results, group: str) -> Drawing:
         axes.set_ylim(len(results.engines) - 0.45, -0.5)
         axes.set_xlim(0, axes.get_xlim()[1] * (1.16 if narrow else 1.08))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("seconds from the process start")
+        axes.set_xlabel(f"seconds from the {'process' if len(phases) == len(PHASES) else 'container'} start")
         from matplotlib.patches import Patch
 
         swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for _, opacity in shown]
-        legend(figure, swatches, [PHASES[phase] for phase, _ in shown], narrow)
+        legend(figure, swatches, [ALL_PHASES[phase] for phase, _ in shown], narrow)
 
     return draw(slug(group), paint, 1.35 + 0.62 * len(results.engines))
 
 
-def _phase_bars(axes: Axes, results: Results, group: str, engine: str) -> float:
+def _phases(results: Results, group: str) -> list[tuple[str, float]]:
+    """The phases from the start on, with their shades: a container is started before its server is."""
+    if results.metric(f"{group}.started_s"):
+        return list(zip(("started", *PHASES), CONTAINER_OPACITY, strict=True))
+    return list(zip(PHASES, PHASE_OPACITY, strict=True))
+
+
+def _phase_bars(axes: Axes, results: Results, group: str, engine: str, phases: Sequence[tuple[str, float]]) -> float:
     """Draws the bar of mean phases; returns its end in seconds."""
     left, row = 0.0, results.engines.index(engine)
-    for phase, opacity in zip(PHASES, PHASE_OPACITY, strict=True):
+    for phase, opacity in phases:
         metric = results.metric(f"{group}.{phase}_s")
         mean = metric.values[engine].value if metric else None
         if mean is not None:

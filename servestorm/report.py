@@ -208,6 +208,20 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
+def _containers(results: Results) -> list[tuple[str, Any]]:
+    """What a study on containers says of them; nothing for any other."""
+    engine, plan = results.environment.get("docker_engine"), results.study["plan"]
+    if not engine:
+        return []
+    said = plan.get("docker") or {}
+    kind = f"{engine.get('ServerVersion')}, cgroups v{engine.get('CgroupVersion')}, {engine.get('Driver')}"
+    return [
+        ("Docker Engine", kind),
+        ("Limits of a replica", words.limits_text(results).removeprefix(", each limited to ") or "none"),
+        ("Balancer", "HAProxy" if said.get("balancer") == "haproxy" else "the load generator"),
+    ]
+
+
 def _environment(results: Results) -> list[dict[str, Any]]:
     here, plan, cores = results.environment, results.study["plan"], results.study["cores"]
     memory = f"{here['memory_bytes'] / 2**30:.1f} GiB" if here.get("memory_bytes") else None
@@ -229,6 +243,7 @@ def _environment(results: Results) -> list[dict[str, Any]]:
                 ("Artifacts", words.parity_text(model)),
             )
         ),
+        *_containers(results),
         ("Threads a replica", " or ".join(map(str, plan["threads"]))),
         ("Batching", "; ".join(batching_label(BatchingPlan(**batching)) for batching in plan["batching"])),
         ("Seed", plan["seed"]),

@@ -64,7 +64,7 @@ def groups_of(study: Mapping[str, Any]) -> dict[str, str]:
     """The groups of runs that a study asks for, in order, with their titles."""
     plan = study["plan"]
     found: dict[str, str] = {}
-    starts = plan["cold_starts"] if plan["backend"] != "attach" else 0
+    starts = 0 if _runs_already(plan) else plan["cold_starts"]
     for scenario in SCENARIOS:
         if not (starts if scenario == "coldstart" else plan[scenario]):
             continue
@@ -111,10 +111,16 @@ def compute(record: RunRecord) -> Results:
     )
 
 
+def _runs_already(plan: Mapping[str, Any]) -> bool:
+    """Whether the servers were started by somebody else."""
+    return plan["backend"] == "attach" or bool((plan.get("docker") or {}).get("project"))
+
+
 def _doubts(record: RunRecord) -> list[Doubt]:
-    cores = record.study["cores"]
+    cores, limits = record.study["cores"], record.study["plan"].get("limits") or {}
     loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
-    return doubts(facts_of(cell, cell.cell["threads"], cores["engine"], cores["generator"]) for cell in loads)
+    sets = cores["engine"], cores["generator"]
+    return doubts(facts_of(cell, cell.cell["threads"], *sets, quota_cpus=limits.get("cpus")) for cell in loads)
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:
@@ -132,10 +138,13 @@ def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
 
 def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     notes = []
-    if record.study["plan"]["backend"] == "attach":
+    if _runs_already(record.study["plan"]):
         notes.append(
             "The endpoints ran already, and were only asked: nothing is told of cold starts, scaling or their use, "
             "nor of what else they were doing."
+            if record.study["plan"]["backend"] == "attach"
+            else "The containers ran already, and were only asked: nothing is told of cold starts or scaling, nor of "
+            "what else they were doing."
         )
     planned = len(record.study["cells"])
     if (complete := sum(run.state == "complete" for run in runs)) < planned:

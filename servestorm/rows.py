@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from loadtests.summary import samples_needed
-from servestorm.labels import PHASES
+from servestorm.labels import ALL_PHASES, CONTAINER_PHASES
 from servestorm.measures import QUOTED, Run
 from servestorm.samples import Samples, pooled_ms
 from servestorm.statistics import QUANTILES, interval, nearest_rank, over_runs, welch_p
@@ -54,7 +54,7 @@ class Metric:
 _Row = tuple[str, str, str, Better]
 _START: tuple[_Row, ...] = (
     ("total_s", "process start to first right answer", "s", "lower"),
-    *((f"{phase}_s", label, "s", "lower") for phase, label in PHASES.items()),
+    *((f"{phase}_s", label, "s", "lower") for phase, label in ALL_PHASES.items()),
     ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
     ("server_load_s", "the server's own: loading the model", "s", "lower"),
     ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
@@ -87,6 +87,7 @@ _CAPACITY: tuple[_Row, ...] = (("images_per_s", "largest rate under the objectiv
 _OPTIONAL = {
     *(name for name, *_ in (*_REQUEST, *_BURSTS)),
     *(f"server_{name}_s" for name in ("import", "load", "warmup")),
+    *(f"{phase}_s" for phase in CONTAINER_PHASES),
     *(f"{way}_kib_per_1000" for way in ("disk_read", "disk_written", "sent", "received")),
     "gpu_j_per_image",
     "steady_s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,12 +17,15 @@ from servestorm.cells import Cell, Variant, cells_of, expected_s, variants_of
 from servestorm.cores import Cores, assign
 from servestorm.environment import describe
 from servestorm.generator import Generator
-from servestorm.plan import ModelPlan, Plan
+from servestorm.plan import DockerPlan, ModelPlan, Plan
 from servestorm.prepare import is_missing, prepare
 from servestorm.progress import Display, Step
 from servestorm.scrape import open_scraper
 from servestorm.store import RunRecord
-from serving.backends import BACKENDS
+from serving.backends import BACKENDS, DockerBackend
+from serving.backends.docker_leftovers import counted
+from serving.backends.docker_project import ProjectBackend
+from serving.backends.docker_settings import DockerSettings
 from serving.deployment import Backend, Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
@@ -50,6 +54,7 @@ class Study:
         self.cells = cells_of(plan)
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
+        self.backend: Backend = backend_of(plan, self.cores)
         self.path: Path | None = None
         self._resume = resume
         self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
@@ -57,10 +62,8 @@ class Study:
 
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
-        if self.plan.backend == "attach":
-            versions = dict.fromkeys(self.engines, "runs already")
-        else:
-            versions = {name: engine.check() for name, engine in self.engines.items()}
+        self._remove_leftovers()
+        versions = {name: self.backend.check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
         to_run = [cell for cell in self.cells if cell.id not in self._kept]
         with Display(_steps(self.plan, to_run, missing)) as display:
@@ -78,6 +81,12 @@ class Study:
         assert self.path is not None
         return self.path
 
+    def _remove_leftovers(self) -> None:
+        """End what an earlier, killed study left on the Docker Engine, as every command does with processes."""
+        if isinstance(self.backend, DockerBackend) and (left := self.backend.leftovers()):
+            self.backend.remove(left)
+            sys.stderr.write(f"servestorm: removed {counted(left)} that an earlier, killed study had left.\n")
+
     def _prepare(self, plan: ModelPlan, display: Display) -> ModelDir:
         """A model, with the artifacts of every engine of the plan intact."""
         if is_missing(plan):
@@ -85,7 +94,7 @@ class Study:
                 model = prepare(plan, display.fraction)
         else:
             model = prepare(plan, lambda _what, _share: None)
-        for engine in self.engines.values() if self.plan.backend != "attach" else ():
+        for engine in self.engines.values() if not self.plan.runs_already else ():
             model.verify("mar" if engine.artifact == "mar" else "savedmodel")
         return model
 
@@ -115,7 +124,10 @@ class Study:
             store.write_text(path / store.manifest_name(place), manifest)
         if self.plan.prices:
             store.write_text(path / "prices.yaml", self.plan.prices.read_text(encoding="utf-8"))
-        store.write_json(path / "environment.json", describe(self.plan.seed, self.cores.engine, self.cores.generator))
+        environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
+        if self.plan.backend == "docker":
+            environment["docker_engine"] = DockerBackend().describe()
+        store.write_json(path / "environment.json", environment)
         store.write_json(path / "study.json", self._study)
 
     def _close(self, state: store.State, reason: str | None) -> None:
@@ -132,8 +144,8 @@ class Study:
             stack.callback(os.sched_setaffinity, 0, before)
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
-            variants, backend = variants_of(self.plan), backend_of(self.plan)
-            bench = Bench(self.plan, variants, models, self.engines, backend, self.cores, scraper, self.generator)
+            variants = variants_of(self.plan)
+            bench = Bench(self.plan, variants, models, self.engines, self.backend, self.cores, scraper, self.generator)
             for cell in cells:
                 with display.step():
                     outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
@@ -142,8 +154,10 @@ class Study:
                 troubles.saw(cell.engine, outcome)
 
 
-def backend_of(plan: Plan) -> Backend:
+def backend_of(plan: Plan, cores: Cores) -> Backend:
     """Where the plan's engines run."""
+    if plan.backend == "docker":
+        return _docker(plan.docker or DockerPlan(), cores)
     if plan.backend == "attach":
         from serving.backends.attach import Address, AttachBackend
 
@@ -151,6 +165,17 @@ def backend_of(plan: Plan) -> Backend:
             {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
         )
     return BACKENDS[plan.backend]
+
+
+def _docker(said: DockerPlan, cores: Cores) -> Backend:
+    settings = DockerSettings(
+        images={str(name): reference for name, reference in said.images.items()},
+        reach=said.reach,
+        balancer=said.balancer,
+        balancer_cpus=cores.generator,
+        bake=said.bake,
+    )
+    return ProjectBackend(said.project, settings) if said.project else DockerBackend(settings)
 
 
 class _Troubles:

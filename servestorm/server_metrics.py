@@ -65,6 +65,18 @@ def server_times(
     return _torchserve(series) if engine == "torchserve" else _tensorflow(engine, series)
 
 
+def requests_by_replica(engine: str, metrics: Path) -> dict[int, float]:
+    """Requests that each replica has counted since its metrics were first read; those that counted none are left out.
+
+    Raises StudyError naming the file where it is not one of metrics.
+    """
+    series = _Series(_read(metrics), None, None)
+    if engine != "torchserve":
+        return series.increases(f"{_REQUEST}_count", _of_predict)
+    # the handler's own counter knows both protocols; a handler of somebody else's has none
+    return series.increases("HandledRequests") or series.increases("ts_inference_requests")
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -99,12 +111,15 @@ class _Series:
 
     def increase(self, metric: str, keep: Callable[[Labels], bool] = lambda _: True) -> float | None:
         """Of a counter, over all its series whose labels are kept; None where there is none, or it stood still."""
-        found = [
-            self._grown(replica, sorted(points))
-            for (name, replica, labels), points in self._points.items()
-            if name == metric and keep(json.loads(labels))
-        ]
-        return sum(found) or None
+        return sum(self.increases(metric, keep).values()) or None
+
+    def increases(self, metric: str, keep: Callable[[Labels], bool] = lambda _: True) -> dict[int, float]:
+        """Of a counter, by replica, over all its series whose labels are kept; without those where it stood still."""
+        found: dict[int, float] = defaultdict(float)
+        for (name, replica, labels), points in self._points.items():
+            if name == metric and keep(json.loads(labels)):
+                found[replica] += self._grown(replica, sorted(points))
+        return {replica: grown for replica, grown in found.items() if grown}
 
     def _grown(self, replica: int, points: list[tuple[int, float]]) -> float:
         since_ms = self._begin_ms(replica)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,15 +29,15 @@ class Counters:
     steal_s: Mapping[int, float] | None
     """Time that the hypervisor gave others while a core wanted to run."""
     ours_s: float | None
-    """CPU time of this process and of everything it started: servers, generator, scraper."""
+    """CPU time of this process and of everything it started: servers, generator, scraper; containers too."""
     swapped_pages: int | None
     throttled_s: float | None
     """Of our own control group."""
     gpus: tuple[Gpu, ...] | None = None
 
     @classmethod
-    def now(cls, proc: Path = Path("/proc")) -> Counters:
-        """As they stand."""
+    def now(cls, proc: Path = Path("/proc"), elsewhere_s: float | None = 0.0) -> Counters:
+        """As they stand; `elsewhere_s` is CPU time of ours that no process tells which descends from this one."""
         busy_s, steal_s = _cores(proc)
         wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         return cls(
@@ -45,7 +45,7 @@ class Counters:
             wall_ns=wall_ns,
             busy_s=busy_s,
             steal_s=steal_s,
-            ours_s=_ours_s(),
+            ours_s=_plus(_ours_s(), elsewhere_s),
             swapped_pages=_swapped(proc),
             throttled_s=processes.throttled_s(os.getpid()),
             gpus=gpus(),
@@ -86,15 +86,19 @@ def _swapped(proc: Path) -> int | None:
 
 
 class Watch:
-    """Looks at the machine now, and again at `stop`. `cores` are those of the engine and of the generator."""
+    """Looks at the machine now, and again at `stop`. `cores` are those of the engine and of the generator.
 
-    def __init__(self, cores: Iterable[int]) -> None:
+    `elsewhere_s` tells the CPU time of servers that do not descend from this process.
+    """
+
+    def __init__(self, cores: Iterable[int], elsewhere_s: Callable[[], float | None] = lambda: 0.0) -> None:
         self._cores = sorted(set(cores))
-        self._begin = Counters.now()
+        self._elsewhere_s = elsewhere_s
+        self._begin = Counters.now(elsewhere_s=elsewhere_s())
 
     def stop(self) -> dict[str, Any]:
         """What happened since, for use.json; call it when the generator has ended and the servers still run."""
-        return difference(self._begin, Counters.now(), self._cores, clocksource())
+        return difference(self._begin, Counters.now(elsewhere_s=self._elsewhere_s()), self._cores, clocksource())
 
 
 def clocksource(path: Path = _CLOCKSOURCE) -> str | None:
@@ -132,6 +136,10 @@ def _grown(begin: Mapping[int, float] | None, end: Mapping[int, float] | None, c
     if begin is None or end is None or any(core not in begin or core not in end for core in cores):
         return None
     return sum(end[core] - begin[core] for core in cores)
+
+
+def _plus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
 
 
 def _minus(end: float | None, begin: float | None) -> float | None:

@@ -221,6 +221,14 @@ def cores_text(results: Results) -> str:
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
+def limits_text(results: Results) -> str:
+    """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
+    limits = results.study["plan"].get("limits") or {}
+    cpus, memory_mib = limits.get("cpus"), limits.get("memory_mib")
+    said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
+    return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
+
+
 def better(results: Results, metric: Metric) -> str | None:
     """The engine that is better than every other: by its verdicts where it is judged, else with p under 0.05."""
     known = _known(metric)

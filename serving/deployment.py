@@ -141,8 +141,6 @@ class Launch:
 class ContainerLaunch:
     """How one replica is started as a container; ports are those inside it, the same for every replica."""
 
-    image: str
-    """Reference of the image that a plan may replace."""
     command: Sequence[str]
     """Handed to the image's entry point."""
     env: Mapping[str, str]
@@ -179,6 +177,10 @@ class Engine(Protocol):
     name: str
     artifact: str
     """'savedmodel' or 'mar': which artifact of a model directory it needs."""
+
+    @property
+    def image(self) -> str:
+        """Reference of the container image that serves it, where nobody names another."""
 
     def check(self) -> str:
         """Version of the engine; raises EngineUnavailable with the remedy where it cannot run here."""

@@ -32,7 +32,7 @@ def reap_orphans() -> int:
     orphans = [
         process
         for pid, tag in processes.tagged(OWNER_VARIABLE)
-        if pid not in spared and not _lives(tag) and (process := processes.identify(pid, OWNER_VARIABLE, tag))
+        if pid not in spared and not lives(tag) and (process := processes.identify(pid, OWNER_VARIABLE, tag))
     ]
     processes.kill(orphans)
     for folder in _abandoned_scratch():
@@ -48,11 +48,11 @@ def scratch_folder() -> Path:
 def _abandoned_scratch() -> Iterator[Path]:
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}*-*-*"):
         pid, start, *_ = folder.name.removeprefix(_SCRATCH_PREFIX).split("-")
-        if folder.is_dir() and folder.stat().st_uid == os.getuid() and not _lives(f"{pid}:{start}"):
+        if folder.is_dir() and folder.stat().st_uid == os.getuid() and not lives(f"{pid}:{start}"):
             yield folder
 
 
-def _lives(tag: str) -> bool:
+def lives(tag: str) -> bool:
     """True where the owner lives, and where the tag is not one of ours."""
     pid, _, start = tag.partition(":")
     if not (pid.isdecimal() and start.isdecimal()):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from serving.backends.docker import DockerBackend
 from serving.backends.process import ProcessBackend
 from serving.deployment import Backend
 
-BACKENDS: dict[str, Backend] = {"process": ProcessBackend()}
-"""Backend name to the backend."""
+BACKENDS: dict[str, Backend] = {"process": ProcessBackend(), "docker": DockerBackend()}
+"""Backend name to the backend, as it is without settings of its own."""
 
-__all__ = ["BACKENDS", "ProcessBackend"]
+__all__ = ["BACKENDS", "DockerBackend", "ProcessBackend"]

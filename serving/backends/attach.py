@@ -130,7 +130,7 @@ class Attached:
         """Nothing can be told of what runs elsewhere."""
         return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
 
-    def cpu_elsewhere_s(self) -> float:
+    def cpu_elsewhere_s(self) -> float | None:
         """0: of what runs elsewhere nothing is known to run on this machine."""
         return 0.0
 

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from models.errors import ModelError
 from models.manifest import ModelDir, size_of
+from serving.backends.preparation import made, port_of, unwritable, verify
 from serving.backends.replica import Replica
 from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Launch, Use
 from serving.errors import DeploymentError, ServingError
@@ -52,18 +52,18 @@ class ProcessBackend:
             raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
         if budget.memory_bytes is not None or budget.cpu_quota is not None:
             raise ServingError("processes cannot be given limits of memory or CPU here: use the backend docker.")
-        _verify(engine, model)
+        verify(engine, model)
         engine.check()
         if before_spawn:
             before_spawn()
 
         def launch(index: int) -> Launch:
-            port = _port(ports, index)
-            folder = _made(workdir / f"replica-{index}")
+            port = port_of(ports, index)
+            folder = made(workdir / f"replica-{index}")
             try:
                 return engine.launch(model, index, budget, batching, folder, port)
             except OSError as error:
-                raise _unwritable(folder, error) from error
+                raise unwritable(folder, error) from error
 
         deployment = ProcessDeployment(engine, model, budget, events, launch)
         try:
@@ -231,32 +231,6 @@ def _ask_to_end(replicas: list[Replica]) -> None:
     deadline = time.monotonic() + STOP_GRACE_S
     for replica in replicas:
         replica.wait(deadline - time.monotonic())
-
-
-def _verify(engine: Engine, model: ModelDir) -> None:
-    if engine.artifact not in ("savedmodel", "mar"):
-        raise ModelError(f"engine {engine.name} needs an artifact {engine.artifact!r} that no model has.")
-    model.verify("savedmodel" if engine.artifact == "savedmodel" else "mar")
-
-
-def _port(ports: Sequence[int] | None, index: int) -> int | None:
-    if ports is None:
-        return None
-    if index >= len(ports):
-        raise ServingError(f"{len(ports)} ports were given for {index + 1} replicas: give one port each.")
-    return ports[index]
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> DeploymentError:
-    return DeploymentError(f"{folder} cannot be written ({error.strerror}): free space or choose another folder.")
 
 
 def _told(code: int) -> str:

@@ -19,6 +19,11 @@ class SavedModelEngine:
     name = "savedmodel"
     artifact = "savedmodel"
 
+    @property
+    def image(self) -> str:
+        """Our own; see Engine."""
+        return image(self.name)
+
     def check(self) -> str:
         """TensorFlow's version, which does the work; see Engine."""
         for library in ("tensorflow", "tensorflow-cpu"):
@@ -47,7 +52,7 @@ class SavedModelEngine:
         """Container of our image; see Engine."""
         # outside a container it listens on the loopback interface only, unlike TensorFlow Serving
         everywhere = ["--bind_address=0.0.0.0"]
-        return tf_server.contain(image(self.name), model, budget, batching, config, everywhere)
+        return tf_server.contain(model, budget, batching, config, everywhere)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""

@@ -76,12 +76,11 @@ def launch(
 
 
 def contain(
-    image: str, model: ModelDir, budget: Budget, batching: Batching, config: Path, more: Sequence[str] = ()
+    model: ModelDir, budget: Budget, batching: Batching, config: Path, more: Sequence[str] = ()
 ) -> ContainerLaunch:
     """Container of an image whose entry point is, or works like, that of tensorflow/serving; `more` flags come last."""
     _base_path(model)
     return ContainerLaunch(
-        image=image,
         command=[*_flags(budget, batching, _Folder(config, CONFIG)), *more],
         env={**_environment(budget), "MODEL_NAME": model.name, "MODEL_BASE_PATH": MODELS},
         config=config,

@@ -16,8 +16,6 @@ from serving.engines import tf_server
 from serving.errors import EngineUnavailable
 
 PROGRAM = "tensorflow_model_server"
-IMAGE = "tensorflow/serving:2.19.1"
-"""TensorFlow Serving's own image."""
 _VERSION_TIMEOUT_S = 20.0
 
 
@@ -26,6 +24,7 @@ class TfServingEngine:
 
     name = "tfserving"
     artifact = "savedmodel"
+    image = "tensorflow/serving:2.19.1"
 
     def check(self) -> str:
         """Version of the program; see Engine."""
@@ -53,7 +52,7 @@ class TfServingEngine:
 
     def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
         """Container of TensorFlow Serving's own image; see Engine."""
-        return tf_server.contain(IMAGE, model, budget, batching, config)
+        return tf_server.contain(model, budget, batching, config)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""

@@ -13,17 +13,18 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 import yaml
 
 from models.manifest import ModelDir
-from serving.deployment import Batching, Budget, Endpoint, Launch
+from serving.containers import CONFIG, MODELS, image
+from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.engines.java import find_java
 from serving.errors import EngineUnavailable, ServingError
 from serving.orphans import scratch_folder
-from serving.ports import HOST, free_ports, is_bound
+from serving.ports import HOST, free_ports, is_bound_at
 from serving.probe import http_get
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
@@ -41,6 +42,9 @@ HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "Handl
 """What models/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
+_FATAL = "Failed to load model"
+IMAGE_METRICS = "/etc/servestorm/metrics.yaml"
+"""In our image: TorchServe's own metrics and those of our handler."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,34 @@ class _Ports:
         return (self.inference, self.management, self.metrics, self.grpc_inference, self.grpc_management)
 
 
+_CONTAINER_PORTS = _Ports(8080, 8081, 8082, 7070, 7071)
+"""Ports in a container, TorchServe's own."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a replica runs: what its configuration says beyond the study's own settings."""
+
+    host: str
+    """Address that it listens on."""
+    ports: _Ports
+    store: str
+    """Folder of the archive."""
+    workflows: str
+    metrics: str
+    """metrics.yaml."""
+
+
 class TorchServeEngine:
     """Runs the installed TorchServe with one worker a replica."""
 
     name = "torchserve"
     artifact = "mar"
+
+    @property
+    def image(self) -> str:
+        """Our own; see Engine."""
+        return image(self.name)
 
     def check(self) -> str:
         """Versions of TorchServe and Java; see Engine."""
@@ -82,7 +109,9 @@ class TorchServeEngine:
         tmp, scratch = _temporary(workdir)
         config, logging = workdir / "config.properties", workdir / "log4j2.xml"
         (workdir / _METRICS).write_bytes(_metrics())
-        config.write_text(properties(_settings(model, budget, batching, workdir, ports)), encoding="latin-1")
+        store, workflows = str(_archive(model).parent), str(_made(workdir / "workflows"))
+        place = _Place(HOST, ports, store, workflows, str(workdir / _METRICS))
+        config.write_text(properties(_settings(model, budget, batching, place)), encoding="latin-1")
         logging.write_text(_LOG4J2)
         return Launch(
             command=_command(budget, tmp, config, logging),
@@ -91,8 +120,33 @@ class TorchServeEngine:
             workdir=workdir,
             ports=ports.all(),
             scratch=scratch,
-            fatal="Failed to load model",
+            fatal=_FATAL,
             precursor=tmp / f".ts.sock.{_WORKER_PORT}",
+        )
+
+    def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
+        """Container of our image, with a config.properties of the study in place of its own; see Engine."""
+        ports, folder = _CONTAINER_PORTS, f"{MODELS}/{model.name}"
+        # workflows are none, and the model's folder is there; the image brings its own metrics.yaml and log4j2.xml
+        place = _Place("0.0.0.0", ports, folder, folder, IMAGE_METRICS)
+        text = properties(_settings(model, budget, batching, place))
+        (config / "config.properties").write_text(text, encoding="latin-1")
+        return ContainerLaunch(
+            command=[],
+            env={
+                **_threads(budget),
+                "TS_CONFIG_FILE": f"{CONFIG}/config.properties",
+                "JAVA_ACTIVE_PROCESSORS": str(_processors(budget)),
+                "MODEL_NAME": model.name,
+                "MODEL_BASE_PATH": MODELS,
+            },
+            config=config,
+            rest_port=ports.inference,
+            grpc_port=ports.grpc_inference,
+            metrics_port=ports.metrics,
+            metrics_path="/metrics",
+            management_port=ports.management,
+            fatal=_FATAL,
         )
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
@@ -100,7 +154,7 @@ class TorchServeEngine:
         reply = http_get(f"{endpoint.management_url}/models/{quote(model.name, safe='')}")
         if reply is None or reply[0] != 200:
             return False
-        return _workers_ready(reply[1]) and is_bound(urlsplit(f"//{endpoint.grpc_target}").port or 0)
+        return _workers_ready(reply[1]) and is_bound_at(endpoint.grpc_target)
 
 
 def _workers_ready(body: bytes) -> bool:
@@ -135,7 +189,7 @@ def _command(budget: Budget, tmp: Path, config: Path, logging: Path) -> list[str
     home = _home()
     return [
         find_java().path,
-        f"-XX:ActiveProcessorCount={max(1, len(budget.cpus))}",
+        f"-XX:ActiveProcessorCount={_processors(budget)}",
         "-XX:+ExitOnOutOfMemoryError",
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={tmp}",
@@ -149,14 +203,24 @@ def _command(budget: Budget, tmp: Path, config: Path, logging: Path) -> list[str
     ]
 
 
-def _environment(budget: Budget, workdir: Path, tmp: Path, config: Path) -> dict[str, str]:
-    """Sets all that TorchServe prefers to its own configuration, so that the caller's does not leak in."""
-    threads = str(budget.threads)
+def _processors(budget: Budget) -> int:
+    """Cores that Java is to see: those of the CPU set, or as many as the quota comes to."""
+    return max(1, min(len(budget.cpus), math.ceil(budget.cpu_quota or len(budget.cpus))))
+
+
+def _threads(budget: Budget) -> dict[str, str]:
     return {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": str(budget.threads),
+        "MKL_NUM_THREADS": str(budget.threads),
         "SERVESTORM_WARMUP": str(int(budget.warmup)),  # our handler's; TorchServe itself has no warm-up
         "CUDA_VISIBLE_DEVICES": "",  # a budget holds CPUs: no engine may use a GPU that the other cannot
+    }
+
+
+def _environment(budget: Budget, workdir: Path, tmp: Path, config: Path) -> dict[str, str]:
+    """Sets all that TorchServe prefers to its own configuration, so that the caller's does not leak in."""
+    return {
+        **_threads(budget),
         "TS_CONFIG_FILE": str(config),
         "TS_MODEL_SERVER_HOME": str(_home()),
         "LOG_LOCATION": str(workdir / "logs"),
@@ -176,27 +240,26 @@ def _endpoint(replica: int, ports: _Ports) -> Endpoint:
     )
 
 
-def _settings(
-    model: ModelDir, budget: Budget, batching: Batching, workdir: Path, ports: _Ports
-) -> dict[str, str | int]:
+def _settings(model: ModelDir, budget: Budget, batching: Batching, place: _Place) -> dict[str, str | int]:
     """config.properties. Threads that only shuffle bytes follow the CPU set; one worker computes."""
-    archive = _archive(model)
-    threads = max(1, len(budget.cpus))
+    archive, ports = _archive(model), place.ports
+    threads = _processors(budget)
     return {
-        "inference_address": f"http://{HOST}:{ports.inference}",
-        "management_address": f"http://{HOST}:{ports.management}",
-        "metrics_address": f"http://{HOST}:{ports.metrics}",
-        "grpc_inference_address": HOST,
-        "grpc_management_address": HOST,
+        "inference_address": f"http://{place.host}:{ports.inference}",
+        "management_address": f"http://{place.host}:{ports.management}",
+        "metrics_address": f"http://{place.host}:{ports.metrics}",
+        "grpc_inference_address": place.host,
+        "grpc_management_address": place.host,
         "grpc_inference_port": ports.grpc_inference,
         "grpc_management_port": ports.grpc_management,
-        # Everything listens on the loopback interface only, where a token would guard nothing.
+        # Only this machine reaches it, on the loopback interface or a container's own network: a token would guard
+        # nothing.
         "disable_token_authorization": "true",
         "enable_envvars_config": "false",
         "install_py_dep_per_model": "false",
         "allowed_urls": "file://.*",
-        "model_store": str(archive.parent),
-        "workflow_store": str(_made(workdir / "workflows")),
+        "model_store": place.store,
+        "workflow_store": place.workflows,
         "load_models": f"{model.name}={archive.name}",
         "models": _models(model, archive, batching),
         "default_workers_per_model": 1,
@@ -209,7 +272,7 @@ def _settings(
         "max_request_size": MAX_MESSAGE_BYTES,
         "max_response_size": MAX_MESSAGE_BYTES,
         "metrics_mode": "prometheus",
-        "metrics_config": str(workdir / _METRICS),
+        "metrics_config": place.metrics,
         # They start a Python process a minute inside the CPU budget, to tell what the backend measures.
         "disable_system_metrics": "true",
     }

@@ -114,4 +114,4 @@ def test_processes_of_another_namespace_are_left_alone(sleeper, monkeypatch):
 
 def test_the_tag_does_not_change_while_its_process_lives():
     assert owner_tag() == owner_tag()
-    assert orphans._lives(owner_tag())
+    assert orphans.lives(owner_tag())

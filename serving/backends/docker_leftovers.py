@@ -1,0 +1,108 @@
+"""Labels by which containers, networks and images of ours are found again, and the removal of what was left.
+
+Everything that a deployment makes carries its owner (pid and start time, as `serving.orphans` has it) and its owner's
+machine, for a Docker Engine may serve several. What has a dead owner on this machine is a leftover.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from serving.backends.docker_engine import asking
+from serving.orphans import lives, owner_tag
+
+OWNER = "servestorm.owner"
+MACHINE = "servestorm.machine"
+DEPLOYMENT = "servestorm.deployment"
+
+Kind = Literal["container", "network", "image"]
+KINDS: tuple[Kind, ...] = ("container", "network", "image")
+"""In the order of their removal: a network is held by its containers, an image too."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a killed study left."""
+
+    kind: Kind
+    name: str
+    item: Any
+    """docker's own model of it."""
+
+
+def labels(deployment: str) -> dict[str, str]:
+    """What everything of a deployment is labelled with."""
+    return {OWNER: owner_tag(), MACHINE: machine(), DEPLOYMENT: deployment}
+
+
+def machine() -> str:
+    """This machine, process namespace and user: a pid means nothing elsewhere, and other people's are not ours."""
+    try:
+        node = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        node = ""
+    namespace = Path("/proc/self/ns/pid").readlink()
+    return f"{node or platform.node()}/{namespace}/{os.getuid()}"
+
+
+def leftovers(client: Any) -> list[Leftover]:
+    """What owners of this machine that live no more left behind. Raises DeploymentError."""
+    found = _labelled(client, f"{MACHINE}={machine()}")
+    return [leftover for leftover in found if not lives(_labels(leftover).get(OWNER, ""))]
+
+
+def counted(found: Sequence[Leftover]) -> str:
+    """'2 containers and 1 network', for a sentence."""
+    counts = [(kind, sum(leftover.kind == kind for leftover in found)) for kind in KINDS]
+    parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts if count]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def of_deployment(client: Any, deployment: str) -> list[Leftover]:
+    """Everything that a deployment has made and that is still there."""
+    return list(_labelled(client, f"{DEPLOYMENT}={deployment}"))
+
+
+def _labelled(client: Any, label: str) -> Iterator[Leftover]:
+    filters = {"label": label}
+    with asking("list what is labelled as servestorm's"):
+        for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
+            yield Leftover("container", container.name, container)
+        for network in client.networks.list(filters=filters):
+            yield Leftover("network", network.name, network)
+        for image in client.images.list(filters=filters):
+            yield Leftover("image", (image.tags or [image.short_id])[0], image)
+
+
+def _labels(leftover: Leftover) -> dict[str, str]:
+    attributes = leftover.item.attrs
+    return (attributes.get("Config") or attributes).get("Labels") or {}
+
+
+def remove(client: Any, found: list[Leftover]) -> None:
+    """Remove them, containers by force; what is gone already is fine. Raises DeploymentError."""
+    for leftover in sorted(found, key=lambda one: KINDS.index(one.kind)):
+        with asking(f"remove the {leftover.kind} {leftover.name}"):
+            _remove(client, leftover)
+
+
+def _remove(client: Any, leftover: Leftover) -> None:
+    from docker.errors import APIError, NotFound
+
+    with suppress(NotFound):
+        try:
+            if leftover.kind == "container":
+                leftover.item.remove(force=True, v=True)
+            elif leftover.kind == "network":
+                leftover.item.remove()
+            else:
+                client.images.remove(leftover.item.id, force=True)
+        except APIError as error:
+            if "already in progress" not in str(error):
+                raise

@@ -1,0 +1,150 @@
+"""Speaks to the containers of a compose project that runs already: nothing is started, stopped or scaled there.
+
+Unlike endpoints that run elsewhere, containers can be looked into: what they use, write, and whether they run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.manifest import ModelDir
+from serving.backends.attach import Attached
+from serving.backends.docker_deployment import use_of
+from serving.backends.docker_engine import asking, connect
+from serving.backends.docker_replica import log_of
+from serving.backends.docker_settings import BALANCER, DockerSettings
+from serving.backends.docker_use import ContainerUse, Group, of_statistics, total, with_processes
+from serving.backends.preparation import made
+from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Engine, EventLog, Use
+from serving.errors import DeploymentError, ServingError
+from serving.ports import HOST
+
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+
+
+class ProjectBackend:
+    """The containers of a compose project, by the engines' names as its services have them."""
+
+    name = "docker"
+
+    def __init__(self, project: str, settings: DockerSettings) -> None:
+        self.project, self.settings = project, settings
+
+    @functools.cached_property
+    def client(self) -> Any:
+        """Docker's client; raises EngineUnavailable where no engine can be asked."""
+        return connect()
+
+    def check(self, engine: Engine) -> str:
+        """The image that the project's service runs; raises DeploymentError where it does not run."""
+        image = self._containers(engine.name)[0].image
+        return f"image {(image.tags or ['without a name'])[0]} ({str(image.id)[:19]}) in project {self.project}"
+
+    def _containers(self, service: str) -> list[Any]:
+        labels = [f"{_PROJECT}={self.project}", f"{_SERVICE}={service}"]
+        with asking(f"look for project {self.project}"):
+            found = self.client.containers.list(filters={"label": labels})
+        if not found:
+            raise DeploymentError(
+                f"no container of service {service} runs in compose project {self.project}: start it with `docker "
+                "compose up`, or look for the project's name with `docker compose ls`."
+            )
+        return sorted(found, key=lambda container: str(container.name))
+
+    def start(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        *,
+        replicas: int,
+        budget: Budget,
+        batching: Batching,
+        workdir: Path,
+        events: EventLog,
+        ports: Sequence[int] | None = None,
+        before_spawn: Callable[[], None] | None = None,
+    ) -> ProjectDeployment:
+        """Take the service's containers as they are; budget, batching and ports are whatever they were started with.
+
+        Raises DeploymentError where none runs, ServingError where another number than `replicas` does.
+        """
+        containers = self._containers(engine.name)
+        if len(containers) != replicas:
+            raise ServingError(
+                f"{replicas} replicas of {engine.name} are wanted, and {len(containers)} containers of it run in "
+                f"project {self.project}: set docker.replicas, or `docker compose up --scale {engine.name}={replicas}`."
+            )
+        launch = engine.contain(model, budget, batching, made(Path(workdir) / "unused"))
+        endpoints = [self._endpoint(container, index, launch) for index, container in enumerate(containers)]
+        front = None
+        if self.settings.balancer != "none":
+            front = self._endpoint(self._containers(BALANCER)[0], 0, launch)
+            events.add("balancer_ready", detail=f"haproxy of project {self.project} at {front.rest_url}")
+        return ProjectDeployment(engine, model, endpoints, self.client, containers, front)
+
+    def _endpoint(self, container: Any, index: int, launch: ContainerLaunch) -> Endpoint:
+        """Where a container is reached; the balancer's ports are the servers' own."""
+        attributes = container.attrs["NetworkSettings"]
+        own = next((one["IPAddress"] for one in attributes["Networks"].values() if one.get("IPAddress")), None)
+
+        def address(port: int) -> str:
+            if self.settings.reach == "direct" and own:
+                return f"{own}:{port}"
+            for place in attributes["Ports"].get(f"{port}/tcp") or []:
+                return f"{HOST}:{place['HostPort']}"
+            raise ServingError(f"{container.name} publishes no port {port}: set docker.reach to direct.")
+
+        return launch.endpoint(index, address)
+
+
+class ProjectDeployment(Attached):
+    """Containers that run already; see Deployment."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: ModelDir,
+        endpoints: list[Endpoint],
+        client: Any,
+        containers: list[Any],
+        front: Endpoint | None,
+    ) -> None:
+        super().__init__(engine, model, endpoints)
+        self._client, self._containers, self._front = client, containers, front
+
+    @property
+    def front(self) -> list[Endpoint]:
+        """The project's balancer where the plan asks for it, else the replicas."""
+        return [self._front] if self._front else self.endpoints
+
+    def alive(self) -> bool:
+        """True while every container runs."""
+        with asking("look after the containers"):
+            for container in self._containers:
+                container.reload()
+        return all(container.status == "running" for container in self._containers)
+
+    def use(self) -> Use:
+        """What the containers have used since they were started."""
+        found = total(self._used(container) for container in self._containers)
+        return use_of(found, found, alive=True, disk_bytes=None)
+
+    def _used(self, container: Any) -> ContainerUse:
+        with asking(f"tell what {container.name} uses"):
+            told = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
+        return with_processes(told, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
+
+    def cpu_elsewhere_s(self) -> float | None:
+        """CPU seconds of the servers' containers; the project's others count as other programs."""
+        return total(self._used(container) for container in self._containers).cpu_s
+
+    def logs(self, lines: int = 20) -> str:
+        """The last lines that each container wrote."""
+        return "\n".join(
+            f"[{container.name}] {line}"
+            for container in self._containers
+            for line in log_of(container, lines).splitlines()
+        )
