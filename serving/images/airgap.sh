@@ -5,86 +5,108 @@
 #   PYTHON          Python 3.11 with venv (python3.11)
 #   DEBIAN_MIRROR   address of a Debian mirror (http://deb.debian.org/debian)
 #   TORCH_INDEX     address of PyTorch's CPU wheel index; empty: whatever pip is configured for
-#   IMAGES          what to build (all)
 set -eu
 PYTHON=${PYTHON:-python3.11}
 DEBIAN_MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 TORCH_INDEX=${TORCH_INDEX:-}
-IMAGES=${IMAGES:-savedmodel torchserve trainer generator haproxy prometheus busybox}
 HERE=serving/images
+LOGS=build/airgap
 BASE=servestorm/base:bookworm
-BASE_NEEDS_KB=1500000
-ENGINE_NEEDS_KB=14000000
-WHEELS_NEED_KB=2000000
+VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' servestorm/__init__.py)
+REVISION=$(git describe --always --dirty 2>/dev/null || echo unknown)
+WHEELHOUSE=servestorm/wheelhouse:$VERSION
+ENGINE_NEEDS_MB=14000
+FOLDER_NEEDS_MB=2000
+
+say() { echo "airgap-images: $1" >&2; }
 
 fail() { # sentence; exit code 3: this machine lacks something
-  echo "airgap-images: $1" >&2
+  say "$1"
   exit 3
+}
+
+logged() { # name, sentence for the case that it fails, command: its words go to a file, the last ones are shown
+  name=$1
+  sentence=$2
+  shift 2
+  "$@" >"$LOGS/$name.log" 2>&1 || {
+    tail -n 8 "$LOGS/$name.log" >&2
+    fail "$sentence (all it said: $LOGS/$name.log)"
+  }
 }
 
 check_machine() {
   command -v docker >/dev/null || fail "docker is missing; on Debian: apt-get install docker.io"
-  docker info >/dev/null 2>&1 || fail "no Docker Engine answers; start one (service docker start), or join the group docker."
+  docker info >/dev/null 2>&1 || fail "no Docker Engine answers: start one (service docker start), or become a member of the group docker."
   command -v "$PYTHON" >/dev/null || fail "$PYTHON is missing; on Debian: apt-get install python3.11 python3.11-venv"
-  free_disk "$(docker info --format '{{.DockerRootDir}}')" $ENGINE_NEEDS_KB "docker system prune"
+  if ! has_base; then
+    [ "$(id -u)" = 0 ] || fail "debootstrap makes $BASE and must be root: run sudo make airgap-images."
+    command -v debootstrap >/dev/null || fail "debootstrap is missing; on Debian: apt-get install debootstrap"
+  fi
+  mkdir -p $LOGS build/wheelhouse
+  free_disk "$(docker info --format '{{.DockerRootDir}}')" $ENGINE_NEEDS_MB "docker system prune"
+  free_disk build $FOLDER_NEEDS_MB "make clean"
 }
 
-free_disk() { # folder, KB, remedy. A folder that is not here belongs to an engine elsewhere.
+free_disk() { # folder, MB, remedy. A folder that is not here belongs to an engine elsewhere.
   [ -d "$1" ] || return 0
-  free_kb=$(df -Pk "$1" | awk 'NR == 2 {print $4}')
-  [ "$free_kb" -ge "$2" ] || fail "$1 has $((free_kb / 1000000)) GB free and $(($2 / 1000000)) GB are needed: free some space ($3)."
+  free_mb=$(df -Pm "$1" | awk 'NR == 2 {print $4}')
+  [ "$free_mb" -ge "$2" ] || fail "$1 has $free_mb MB free and $2 MB are needed: free some space ($3)."
 }
+
+has_base() { docker image inspect $BASE >/dev/null 2>&1; }
 
 make_base() {
-  if docker image inspect $BASE >/dev/null 2>&1; then return; fi
-  [ "$(id -u)" = 0 ] || fail "debootstrap makes the base image $BASE as root: run sudo make airgap-images."
-  command -v debootstrap >/dev/null || fail "debootstrap is missing; on Debian: apt-get install debootstrap"
-  echo "airgap-images: $BASE with debootstrap (about two minutes)"
-  mkdir -p build/airgap
-  free_disk build/airgap $BASE_NEEDS_KB "make clean"
-  root=$(mktemp -d "$PWD/build/airgap/base.XXXXXX")
+  if has_base; then return; fi
+  say "$BASE with debootstrap"
+  root=$(mktemp -d "$PWD/$LOGS/base.XXXXXX")
   trap 'rm -rf "$root"' EXIT
-  sh $HERE/base.sh "$root" "$DEBIAN_MIRROR" >build/airgap/base.log 2>&1 || {
-    tail -n 5 build/airgap/base.log >&2
-    fail "debootstrap failed; all it said is in build/airgap/base.log. Is $DEBIAN_MIRROR reachable (DEBIAN_MIRROR)?"
-  }
+  logged base "debootstrap failed: is $DEBIAN_MIRROR reachable, or does DEBIAN_MIRROR name a nearer one?" \
+    sh $HERE/base.sh "$root" "$DEBIAN_MIRROR"
   tar -C "$root" --numeric-owner -c . | docker import \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' --change 'CMD ["bash"]' \
-    --change 'LABEL org.opencontainers.image.title=servestorm/base' - $BASE >/dev/null
-  rm -rf "$root"
-  trap - EXIT
+    --change 'LABEL org.opencontainers.image.title=servestorm/base' - $BASE >/dev/null || fail "docker import of $BASE failed."
 }
 
-fill_wheelhouse() {
-  wanted=$(cat constraints.txt $HERE/requirements/*.txt | sha256sum | cut -d' ' -f1)
-  if [ "$(cat build/wheelhouse/lock.sha256 2>/dev/null)" = "$wanted" ]; then return; fi
-  echo "airgap-images: wheels into build/wheelhouse (about 700 MB the first time)"
-  mkdir -p build/wheelhouse
-  free_disk build/wheelhouse $WHEELS_NEED_KB "make clean"
-  [ -x build/airgap/pip/bin/pip ] || "$PYTHON" -m venv build/airgap/pip || fail "venv failed; on Debian: apt-get install python3.11-venv"
-  collect ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
-  for list in $HERE/requirements/*.txt; do collect -r "$list"; done
-  echo "$wanted" >build/wheelhouse/lock.sha256
+fill_wheelhouse() { # again only when the lock or a list has changed
+  lock=$(cat constraints.txt $HERE/requirements/*.txt | sha256sum | cut -d' ' -f1)
+  if [ "$(cat build/wheelhouse/lock.sha256 2>/dev/null)" = "$lock" ]; then return; fi
+  say "wheels into build/wheelhouse (about 700 MB the first time)"
+  [ -x $LOGS/pip/bin/pip ] || logged venv "venv failed; on Debian: apt-get install python3.11-venv" "$PYTHON" -m venv $LOGS/pip
+  collect torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+  for list in savedmodel torchserve generator trainer build; do collect "$list" -r "$HERE/requirements/$list.txt"; done
+  echo "$lock" >build/wheelhouse/lock.sha256
 }
 
-collect() { # what pip takes: wheels come as they are, anything else is built once
-  build/airgap/pip/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheelhouse \
-    --find-links build/wheelhouse -c constraints.txt "$@" || fail "pip could not fetch the packages named above."
+collect() { # name, what pip takes. A wheel comes as it is, anything else is built once.
+  name=$1
+  shift
+  logged "wheels-$name" "pip could not get all wheels of $name" $LOGS/pip/bin/pip wheel --disable-pip-version-check \
+    --no-deps --wheel-dir build/wheelhouse --find-links build/wheelhouse -c constraints.txt "$@"
 }
 
-build() { # image
-  echo "airgap-images: servestorm/$1:$VERSION"
-  docker build --quiet -f "$HERE/$1/Dockerfile" -t "servestorm/$1:$VERSION" --build-arg "BASE=$BASE" \
-    --build-arg "BUILDER=servestorm/wheelhouse:$VERSION" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" \
-    . >/dev/null || fail "servestorm/$1 could not be built; what failed stands above."
+image() { # name, context
+  say "servestorm/$1:$VERSION"
+  logged "$1" "servestorm/$1 could not be built" docker build -f "$HERE/$1/Dockerfile" -t "servestorm/$1:$VERSION" \
+    --build-arg "BASE=$BASE" --build-arg "BUILDER=$WHEELHOUSE" --build-arg "VERSION=$VERSION" \
+    --build-arg "REVISION=$REVISION" "$2"
 }
 
-VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' servestorm/__init__.py)
-REVISION=$(git describe --always --dirty 2>/dev/null || echo unknown)
+both() { # two commands side by side, since few of them use more than one core; fails if either does
+  $1 &
+  first=$!
+  $2 &
+  second=$!
+  wait $first || { wait $second || true; exit 3; }
+  wait $second || exit 3
+}
+
+from_tensorflow() { image savedmodel . && image busybox . && image prometheus .; }
+from_torch() { image torchserve . && image generator . && image haproxy .; }
+
 check_machine
-make_base
-fill_wheelhouse
-docker build --quiet -f $HERE/wheelhouse/Dockerfile -t "servestorm/wheelhouse:$VERSION" --build-arg BASE=$BASE \
-  build/wheelhouse >/dev/null || fail "the wheelhouse image could not be built; what failed stands above."
-for image in $IMAGES; do build "$image"; done
+both make_base fill_wheelhouse
+image wheelhouse build/wheelhouse
+both from_tensorflow from_torch
+image trainer . # made of what the builds before it left in the engine's cache
 docker images --filter 'reference=servestorm/*' --format 'table {{.Repository}}:{{.Tag}}\t{{.Size}}'
