@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images pin-digests
+.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images pin-digests kind-up kind-down
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
@@ -47,6 +47,13 @@ airgap-images:
 # The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
 pin-digests:
 	@$(PYTHON) deploy/compose/pin_digests.py
+
+# A cluster in Docker with the chart in it, from images that were built here: see docs/cluster.md.
+kind-up:
+	@deploy/k8s/kind-up.sh
+
+kind-down:
+	kind delete cluster --name servestorm
 
 lock: venv
 	{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==$(TORCH_VERSION)/'; } > constraints.new && mv constraints.new constraints.txt

@@ -51,6 +51,6 @@ kubectl --context kind-servestorm create namespace servestorm --dry-run=client -
 kubectl --context kind-servestorm label --overwrite namespace servestorm pod-security.kubernetes.io/enforce=restricted
 helm upgrade --install servestorm deploy/k8s/servestorm --kube-context kind-servestorm --namespace servestorm \
   --values deploy/k8s/values/kind.yaml --set engine="$engine" \
-  --set models[0].name="$name" --set models[0].source.image.repository="servestorm/models-$name" \
+  --set "models[0].name=$name" --set "models[0].source.image.repository=servestorm/models-$name" \
   --wait --timeout 10m
 echo "make kind-down removes the cluster."

@@ -57,7 +57,7 @@ rules:
   (list "ts_queue_latency_microseconds" "torchserve_requests_queued" " / 1e6")
   (list "ts_inference_requests_total" "torchserve_requests_per_second" "") }}
 {{- range $series }}
-  - seriesQuery: '{__name__="{{ index . 0 }}",namespace!="",pod!=""}'
+  - seriesQuery: '{{ index . 0 }}{namespace!="",pod!=""}'
     resources:
       overrides:
         namespace: {resource: namespace}
@@ -65,6 +65,6 @@ rules:
     name:
       matches: ^(.*)$
       as: {{ index . 1 }}
-    metricsQuery: sum by (<<.GroupBy>>) (rate({__name__="<<.Series>>",<<.LabelMatchers>>}[{{ $window }}])){{ index . 2 }}
+    metricsQuery: sum by (<<.GroupBy>>) (rate(<<.Series>>{<<.LabelMatchers>>}[{{ $window }}])){{ index . 2 }}
 {{- end }}
 {{- end -}}
