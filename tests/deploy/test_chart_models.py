@@ -139,7 +139,7 @@ def test_an_image_s_model_is_copied_by_an_init_container_and_mounted_read_only()
     pod = render().server()
     copy = container(pod, "model-0")
     assert copy["image"] == "servestorm/models-cnn:0.1.0"
-    assert copy["command"] == ["cp", "-a", "/models/.", "/target"]
+    assert copy["command"] == ["cp", "-R", "/models/.", "/target"]
     assert {"name": "models", "mountPath": "/target"} in copy["volumeMounts"]
     mount = {"name": "models", "mountPath": "/models/cnn", "subPath": "cnn", "readOnly": True}
     assert mount in container(pod, "server")["volumeMounts"]

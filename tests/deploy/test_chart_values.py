@@ -183,6 +183,6 @@ def test_a_cloud_s_values_differ_in_a_few_lines():
         lines = [line for line in path.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
         assert len(lines) < 20
         registry = yaml.safe_load(path.read_text())["images"]["registry"]
-        rendered = render("load.enabled=true", "load.mode=job", values=path)
+        rendered = render("load.enabled=true", "load.mode=job", "load.results.size=1Gi", values=path)
         assert rendered.server()["initContainers"][0]["image"] == f"{registry}/servestorm/models-cnn:0.1.0"
         assert rendered.get("PersistentVolumeClaim", "-results")["spec"]["storageClassName"]

@@ -20,7 +20,8 @@
 - name: model-{{ $index }}
   image: {{ include "servestorm.image" (dict "root" $all.root "image" $model.source.image) }}
   imagePullPolicy: {{ $all.root.Values.images.pullPolicy }}
-  command: [cp, -a, /models/., /target]
+  # Not cp -a: nobody may set the times of the volume's own root.
+  command: [cp, -R, /models/., /target]
   {{- include "servestorm.models.initRest" $all | nindent 2 }}
     - {name: models, mountPath: /target}
 {{- else if $model.source.url }}
