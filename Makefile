@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images pin-digests kind-up kind-down
+.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images sbom pin-digests kind-up kind-down
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
@@ -43,6 +43,15 @@ check: lint types contracts wheel-check test
 # All container images from Debian and PyPI packages, nothing pulled: see docs/images.md.
 airgap-images:
 	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) sh serving/images/airgap.sh
+
+# What those images hold of Debian and Python packages, as CycloneDX documents.
+sbom:
+	@mkdir -p build/sbom
+	@version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' servestorm/__init__.py); \
+	for image in savedmodel torchserve trainer generator haproxy prometheus; do \
+	  $(PYTHON) serving/images/sbom.py servestorm/$$image:$$version > build/sbom/$$image.cdx.json || exit $$?; \
+	  echo "build/sbom/$$image.cdx.json"; \
+	done
 
 # The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
 pin-digests:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("tensorflow", "keras", "torch", "numpy", "pillow", "torch-model-archiver", "servestorm")
+LIBRARIES = ("tensorflow", "tensorflow-cpu", "keras", "torch", "numpy", "pillow", "torch-model-archiver", "servestorm")
 
 
 def framework_versions() -> dict[str, str]:

@@ -42,8 +42,18 @@ def _quieten_tensorflow() -> None:
 def _print_versions() -> int:
     from importlib.metadata import version
 
-    print(f"savedmodel-server {version('servestorm')}, TensorFlow {version('tensorflow')}")
+    print(f"savedmodel-server {version('servestorm')}, TensorFlow {_tensorflow_version()}")
     return 0
+
+
+def _tensorflow_version() -> str:
+    """Of the package that is installed: tensorflow-cpu is TensorFlow without the code for GPUs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tensorflow")
+    except PackageNotFoundError:
+        return version("tensorflow-cpu")
 
 
 if __name__ == "__main__":
