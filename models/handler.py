@@ -1,7 +1,8 @@
 """The TorchServe handler that is packed into the archive.
 
 It runs inside TorchServe's worker, where this project is not installed: it may import only what is packed beside it
-and what TorchServe's image has (torch, numpy, Pillow). TorchServe accepts one class per handler module.
+and what TorchServe's image has (torch, numpy, Pillow), and it must run on that image's Python 3.9. TorchServe accepts
+one class per handler module.
 
 A request is an encoded image as the body, or JSON: ``{"instances": [{"b64": "..."}, ...]}`` with encoded images, or
 ``{"instances": [[[[...]]], ...]}`` with normalised float32 HWC tensors. The reply is
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import itertools
 import json
 import os
 import time
@@ -90,9 +90,9 @@ class CnnHandler:
 
     def count(self, context: Any, requests: int, *times_ns: int) -> None:
         """Add a batch whose phases lie between `times_ns` to the sums, and tell them now and then."""
-        phases_ns = [end - begin for begin, end in itertools.pairwise(times_ns)]
-        for name, amount in zip(self.counted, [*phases_ns, 1], strict=True):
-            self.counted[name] += amount * requests
+        amounts = [times_ns[place + 1] - times_ns[place] for place in range(len(times_ns) - 1)] + [1]
+        for place, name in enumerate(self.counted):
+            self.counted[name] += amounts[place] * requests
         metrics = getattr(context, "metrics", None)
         if metrics is None or times_ns[-1] - self.told_ns < TELL_EVERY_NS:
             return
