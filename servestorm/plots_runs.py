@@ -20,6 +20,8 @@ LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
 FEW_TICKS_PERCENT = 300
 """Beyond it the axis has room for few ticks."""
+NARROW_LETTERS = 26
+"""Of a line of a row's name on a narrow figure, which must leave room for the intervals."""
 
 
 def boxes(
@@ -88,6 +90,7 @@ def forest(
     """
     if not rows:
         return None
+    names = {narrow: [_row_name(row, rows, narrow) for row in rows] for narrow in (False, True)}
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -96,13 +99,14 @@ def forest(
         for place, row in enumerate(rows):
             _interval(axes, place, row, engines)
         _percent_axis(axes, rows, margin_percent, narrow)
-        axes.set_yticks(range(len(rows)), [_row_name(row, rows, narrow) for row in rows], color=INK)
+        axes.set_yticks(range(len(rows)), names[narrow], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(textwrap.fill(_axis_name(rows), 26 if narrow else 80))
         _forest_legend(figure, engines, rows, narrow)
 
-    return draw(name, paint, 1.2 + 0.34 * len(rows), 1.5 + (0.5 if _many_pairs(rows) else 0.38) * len(rows))
+    most_lines = max(name.count("\n") for name in names[True]) + 1
+    return draw(name, paint, 1.2 + 0.34 * len(rows), 1.5 + (0.2 + 0.17 * most_lines) * len(rows))
 
 
 def _many_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -110,10 +114,11 @@ def _many_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _row_name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], narrow: bool) -> str:
+    label = textwrap.fill(row["label"], NARROW_LETTERS) if narrow else str(row["label"])
     if not _many_pairs(rows):
-        return str(row["label"])
+        return label
     pair = f"{ENGINE_SHORT[row['b']]} against {ENGINE_SHORT[row['a']]}"
-    return f"{row['label']}\n{pair}" if narrow else f"{row['label']}, {pair}"
+    return f"{label}\n{pair}" if narrow else f"{label}, {pair}"
 
 
 def _axis_name(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -118,6 +118,13 @@ def test_a_verdict_without_numbers_is_a_row_of_its_own(parts):
     assert "scaling, 4 replicas: TorchServe against savedmodel | – | – | inconclusive" in cells(parts["forest"])
 
 
+@pytest.mark.filterwarnings("error:constrained_layout not applied")
+def test_a_question_with_a_long_name_leaves_room_for_its_interval():
+    long = {"label": "Cold start (cold page cache): process start to first right answer, model with a long name, gRPC"}
+    row = {"a": "savedmodel", "b": "torchserve", "difference_percent": 30.0, "ci_percent": [-90.0, 900.0]}
+    assert verdicts("x", ENGINES, [long | row | {"outcome": "inconclusive"}] * 3, 5.0)
+
+
 def test_three_engines_and_one_fit():
     three = ["savedmodel", "torchserve", "tfserving"]
     rows = [row | {"b": b} for row in figure_data.verdicts() for b in three[1:]]
