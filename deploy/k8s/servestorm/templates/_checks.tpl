@@ -22,6 +22,9 @@
 {{- if and .Values.autoscaling.enabled .Values.autoscaling.targets.requestsQueued (ne .Values.engine "torchserve") (eq (int .Values.batching.maxSize) 1) -}}
 {{- fail "autoscaling.targets.requestsQueued needs a queue, which this engine has only with batching: set batching.maxSize over 1." -}}
 {{- end -}}
+{{- if and .Values.autoscaling.enabled .Values.prometheus.enabled (eq .Values.prometheus.discovery "dns") (eq (include "servestorm.targets.rates" .) "true") -}}
+{{- fail "autoscaling by rates needs the names of pods, which prometheus.discovery dns does not tell: set it to kubernetes." -}}
+{{- end -}}
 {{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicas | int -}}
 {{- if and (eq (include "servestorm.balanced" .) "true") (gt $most (int .Values.balancer.slots)) -}}
 {{- fail (printf "There can be %d replicas and the balancer has %d slots: raise balancer.slots." $most (int .Values.balancer.slots)) -}}
