@@ -12,6 +12,7 @@ from loadtests.arrival_options import arrival_options
 from servestorm import __version__
 from servestorm.boundary import guard
 from servestorm.verbs.compare import add_options as _compare
+from servestorm.verbs.image import add_options as _image
 
 EXIT_CODES = (
     "exit codes: 0 fine, 1 an objective missed or a regression, 2 usage, 3 environment (says what to install), "
@@ -228,11 +229,17 @@ def _doctor(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("doctor", "tell what this machine has of Java, Docker, kubectl, helm, Prometheus, and what to install")
 
 
+def _clean(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("clean", "end and remove what killed studies left: processes, folders, containers, networks, images")
+    parser.add_argument("--dry-run", action="store_true", help="only print it")
+
+
 # verb -> (adds its options, module whose `run(arguments) -> int` carries it out)
 VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None], str]] = {
     "train": (_train, "servestorm.verbs.train"),
     "export": (_export, "servestorm.verbs.export"),
     "import": (_import, "servestorm.verbs.import_"),
+    "image": (_image, "servestorm.verbs.image"),
     "serve": (_serve, "servestorm.verbs.serve"),
     "run": (_run, "servestorm.verbs.run"),
     "report": (_report, "servestorm.verbs.report"),
@@ -240,6 +247,7 @@ VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None],
     "load": (_load, "servestorm.verbs.load"),
     "schedule": (_schedule, "servestorm.verbs.schedule"),
     "doctor": (_doctor, "servestorm.verbs.doctor"),
+    "clean": (_clean, "servestorm.verbs.clean"),
 }
 
 
@@ -268,10 +276,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
-    """The verb, after what an earlier, killed command left running was ended."""
+    """The verb, after what an earlier, killed command left running was ended; `clean` tells what it ends itself."""
     from serving.orphans import reap_orphans
 
-    if ended := reap_orphans():
+    if arguments.verb != "clean" and (ended := reap_orphans()):
         what = "process" if ended == 1 else "processes"
         sys.stderr.write(f"servestorm: ended {ended} {what} that an earlier, killed command had left.\n")
     _, module = VERBS[arguments.verb]

@@ -36,11 +36,12 @@ def differences(old: Recorded, new: Recorded) -> list[str]:
 
 
 def _spelt_out(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with what a run leaves out where it was not asked for: of limits, what they were not."""
+    """The plan with what a run leaves out where it was not asked for: limits, and what is said of containers."""
     limits, docker = plan.get("limits") or {}, plan.get("docker") or {}
+    said = [f"{limits[key]:g} {unit}" for key, unit in (("cpus", "CPU"), ("memory_mib", "MiB")) if limits.get(key)]
     return {
         **plan,
-        "limits": {name: limits.get(name) for name in ("cpus", "memory_mib")},
+        "limits": said,
         "docker": {"reach": docker.get("reach", "direct"), "balancer": docker.get("balancer", "none")},
     }
 
@@ -82,8 +83,6 @@ def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_short, value)) or "none"
-    if value is None:
-        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -44,12 +44,6 @@ class Program:
 
 PROGRAMS = (
     Program(
-        "Docker",
-        ("docker", "--version"),
-        r"version ([\w.+~-]+)",
-        "for studies on containers; on Debian: apt-get install docker.io",
-    ),
-    Program(
         "kubectl",
         ("kubectl", "version", "--client"),
         r"v(\d[\w.+-]*)",
@@ -79,7 +73,7 @@ LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fasta
 
 def examine() -> list[Finding]:
     """Everything looked for, what the default study needs first."""
-    return [_java(), *_libraries(), *_machine(), *(_program(program) for program in PROGRAMS)]
+    return [_java(), *_libraries(), *_machine(), *_docker(), *(_program(program) for program in PROGRAMS)]
 
 
 def _java() -> Finding:
@@ -91,6 +85,30 @@ def _java() -> Finding:
     except EngineUnavailable as error:
         return Finding("Java", False, str(error), required=True)
     return Finding("Java", True, f"{java.version} ({java.path})", required=True)
+
+
+def _docker() -> Iterator[Finding]:
+    """The Docker Engine by its own account, not the client's, and which of our images it holds."""
+    from serving.backends.docker_engine import connect, describe
+    from serving.errors import DeploymentError, EngineUnavailable
+
+    try:
+        client = connect()
+        told, held = describe(client), {tag for image in client.images.list() for tag in image.tags}
+    except (EngineUnavailable, DeploymentError) as error:
+        yield Finding("Docker Engine", False, f"for studies on containers: {error}")
+        return
+    yield Finding("Docker Engine", True, f"{told['ServerVersion']} (cgroups v{told['CgroupVersion'] or '1'})")
+    lacking = [reference for reference in _images() if reference not in held]
+    text = f"lacks {', '.join(lacking)}: make airgap-images" if lacking else "all of servestorm's are here"
+    yield Finding("Docker images", not lacking, text)
+
+
+def _images() -> list[str]:
+    """The images of our own that a study on containers may ask for."""
+    from serving.containers import image
+
+    return [image(role) for role in ("savedmodel", "torchserve", "haproxy")]
 
 
 def _libraries() -> Iterator[Finding]:

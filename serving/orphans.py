@@ -10,7 +10,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from serving import processes
 
@@ -18,26 +21,40 @@ OWNER_VARIABLE = "SERVESTORM_OWNER"
 _SCRATCH_PREFIX = "servestorm-"
 
 
+@dataclass(frozen=True)
+class Orphans:
+    """What owners that live no more left on this machine."""
+
+    processes: tuple[psutil.Process, ...]
+    folders: tuple[Path, ...]
+
+
 def owner_tag() -> str:
     """Tag of this process, "<pid>:<start>"; start is in ticks since boot, which no clock change shifts."""
     return f"{os.getpid()}:{processes.start_ticks(os.getpid())}"
 
 
-def reap_orphans() -> int:
-    """Kill this user's processes whose owner is dead, remove their scratch folders; tells how many.
+def find_orphans() -> Orphans:
+    """This user's processes whose owner is dead, and their scratch folders; nothing is done to them.
 
-    Never touches this process, its ancestors, or anything in another process namespace.
+    Never this process, its ancestors, or anything in another process namespace.
     """
     spared = set(processes.ancestors(os.getpid()))
-    orphans = [
+    found = tuple(
         process
         for pid, tag in processes.tagged(OWNER_VARIABLE)
         if pid not in spared and not lives(tag) and (process := processes.identify(pid, OWNER_VARIABLE, tag))
-    ]
-    processes.kill(orphans)
-    for folder in _abandoned_scratch():
+    )
+    return Orphans(found, tuple(_abandoned_scratch()))
+
+
+def reap_orphans(found: Orphans | None = None) -> int:
+    """Kill the orphans and remove their scratch folders; tells how many processes they were."""
+    found = find_orphans() if found is None else found
+    processes.kill(found.processes)
+    for folder in found.folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return len(orphans)
+    return len(found.processes)
 
 
 def scratch_folder() -> Path:

@@ -36,7 +36,8 @@ def configuration(rest_port: int, rest: Sequence[str], grpc_port: int, grpc: Seq
     return "\n".join(
         [
             "global",
-            "    maxconn 20000",
+            # two descriptors each: many engines give a container no more than 20,000
+            "    maxconn 8000",
             f"    nbthread {threads}",
             "defaults",
             "    mode http",
@@ -153,5 +154,5 @@ def _wait(container: Any, host: str, port: int, published: bool) -> None:
         time.sleep(_POLL_S)
     tail = log_of(container, 10)
     raise DeploymentError(
-        f"the balancer did not come up within {_READY_S:g} s: check its image. Its log ends with:\n{tail}"
+        f"the balancer did not listen within {_READY_S:g} s, or ended: check its image. Its log ends with:\n{tail}"
     )

