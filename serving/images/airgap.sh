@@ -60,7 +60,8 @@ make_base() {
   if has_base; then return; fi
   say "$BASE with debootstrap"
   root=$(mktemp -d "$PWD/$LOGS/base.XXXXXX")
-  trap 'rm -rf "$root"' EXIT
+  trap 'rm -rf --one-file-system "$root"' EXIT
+  trap 'exit 130' INT TERM HUP
   logged base "debootstrap failed: is $DEBIAN_MIRROR reachable, or does DEBIAN_MIRROR name a nearer one?" \
     sh $HERE/base.sh "$root" "$DEBIAN_MIRROR"
   tar -C "$root" --numeric-owner -c . | docker import \

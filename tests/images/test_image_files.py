@@ -24,7 +24,7 @@ DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile*"))
 
 # distribution -> what it declares and a server never imports (each was left out of an image that then answered right)
 NOT_NEEDED = {
-    "tensorflow": {"libclang", "setuptools", "requests"},
+    "tensorflow": {"libclang", "setuptools"},
     "tensorflow-serving-api": {"tensorflow"},
     "astunparse": {"wheel"},
     "torch": {"setuptools"},

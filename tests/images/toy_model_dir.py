@@ -25,6 +25,7 @@ def toy_model(folder: Path, name: str = "toy") -> ModelDir:
     manifest = Manifest(
         name=name,
         architecture="foreign",
+        input=None,
         labels=[],
         savedmodel=_artifact(path, version),
         mar=_artifact(path, archive),

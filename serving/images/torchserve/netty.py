@@ -1,4 +1,4 @@
-"""netty.py JAR FOLDER: puts the native transport of this machine's processor out of TorchServe's jar into FOLDER."""
+"""netty.py JAR FOLDER: puts the native transports for this machine's processor out of TorchServe's jar into FOLDER."""
 
 import platform
 import sys
@@ -9,11 +9,12 @@ NAMES = {"x86_64": "x86_64", "aarch64": "aarch_64"}
 
 
 def main(jar: str, folder: Path) -> None:
-    """Copy the one library; KeyError where the jar has none for this processor."""
-    name = f"libnetty_transport_native_epoll_{NAMES[platform.machine()]}.so"
+    """Copy REST's library and gRPC's; KeyError where the jar has none for this processor."""
     folder.mkdir(parents=True)
     with zipfile.ZipFile(jar) as archive:
-        (folder / name).write_bytes(archive.read(f"META-INF/native/{name}"))
+        for prefix in ("libnetty", "libio_grpc_netty_shaded_netty"):
+            name = f"{prefix}_transport_native_epoll_{NAMES[platform.machine()]}.so"
+            (folder / name).write_bytes(archive.read(f"META-INF/native/{name}"))
 
 
 if __name__ == "__main__":
