@@ -61,7 +61,10 @@ class Project:
     def up(self, *arguments: str) -> None:
         """Start what serves, and wait until all of it is well."""
         services = ["savedmodel", "torchserve", "haproxy", "prometheus"]
-        self.compose("up", "-d", "--wait", "--wait-timeout", "300", "--no-build", *arguments, *services)
+        try:
+            self.compose("up", "-d", "--wait", "--wait-timeout", "300", "--no-build", *arguments, *services)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.compose('logs', '--no-color', '--tail', '20')}") from None
 
     def down(self) -> None:
         """End all of it, volumes too."""
