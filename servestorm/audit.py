@@ -193,8 +193,8 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
         said = (
             f"A CPU quota held the servers back {held}: raise the quota to the cores that the budget names."
             if run.quota_cpus is None
-            else f"The plan's limit of {run.quota_cpus:g} CPU held a replica back {held}: the figures are those of "
-            "that limit, not of the cores."
+            else f"The plan's limit of {run.quota_cpus:g} CPU held a replica back {held} on average: the figures are "
+            "those of that limit, not of the cores."
         )
         yield severity, "throttled", share, said
     if run.busiest_over_mean is not None and run.busiest_over_mean > UNEVEN:

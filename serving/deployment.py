@@ -105,7 +105,7 @@ class Use:
     throttled_s: float | None = None
     """Time for which the kernel kept the replicas' control group off the CPU for its quota (CFS bandwidth).
 
-    Of the replica that was kept off the longest, where each has a group of its own.
+    The mean over replicas, where each has a group of its own.
     """
     memory_bytes: int | None = None
     """Charged to the replicas' own control groups now, page cache included: what a limit counts."""

@@ -161,10 +161,11 @@ def _folders(root: Path, controllers: str, path: str) -> Iterator[Path]:
 
 
 def total(uses: Iterable[ContainerUse]) -> ContainerUse:
-    """The sum over containers, None where none tells; throttling is that of the container that was held back most."""
+    """The sum over containers, None where none tells; of throttling, which passes side by side, the mean."""
     uses = list(uses)
     summed = {field.name: _sum([getattr(use, field.name) for use in uses]) for field in fields(ContainerUse)}
-    summed["throttled_s"] = max((use.throttled_s for use in uses if use.throttled_s is not None), default=None)
+    held_back = [use.throttled_s for use in uses if use.throttled_s is not None]
+    summed["throttled_s"] = sum(held_back) / len(held_back) if held_back else None
     return ContainerUse(**summed)
 
 

@@ -245,9 +245,9 @@ def test_the_kernels_own_files_tell_of_members_peaks_and_kills(tmp_path, cgroup,
     assert Group.of(8, "abc", tmp_path / "sys", tmp_path / "proc") is None
 
 
-def test_replicas_add_up_but_their_throttling_is_that_of_the_worst():
+def test_replicas_add_up_but_their_throttling_which_passes_side_by_side_is_a_mean():
     found = total([ContainerUse(cpu_s=1.0, throttled_s=4.0, pids=3), ContainerUse(cpu_s=2.0, throttled_s=1.0)])
-    assert (found.cpu_s, found.throttled_s, found.pids, found.swap_bytes) == (3.0, 4.0, 3, None)
+    assert (found.cpu_s, found.throttled_s, found.pids, found.swap_bytes) == (3.0, 2.5, 3, None)
     assert total([]).throttled_s is None
 
 
