@@ -119,7 +119,7 @@ def test_the_servers_tell_the_series_that_autoscaling_reads(release, engine):
     own = {rule["seriesQuery"].split("{")[0] for rule in rules if rule["name"]["as"].startswith(PREFIX[engine])}
     path = "/metrics" if engine == "torchserve" else "/monitoring/prometheus/metrics"
     port = "metrics" if engine == "torchserve" else "rest"
-    status, page = http_get(release.server.url(port, path))
+    status, page = http_get(release.server.url(port, path), 30)  # the first look imports what makes the page
     assert status == 200
     told = dict(re.findall(r"^([\w:]+)\{[^}]*\} (\S+)$", page.decode(), re.MULTILINE))
     assert len(own) == 3
@@ -128,7 +128,7 @@ def test_the_servers_tell_the_series_that_autoscaling_reads(release, engine):
 
 
 def test_the_balancer_finds_the_server_by_its_name_over_both_protocols(release):
-    status, page = http_get(release.balancer.url("statistics", "/metrics"))
+    status, page = http_get(release.balancer.url("statistics", "/metrics"), 30)
     assert status == 200
     up = dict(re.findall(r'^haproxy_backend_active_servers\{proxy="(\w+)"\} (\d+)$', page.decode(), re.MULTILINE))
     assert {proxy: int(count) for proxy, count in up.items() if proxy != "statistics"} == {"rest": 1, "grpc": 1}
