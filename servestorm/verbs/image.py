@@ -116,17 +116,17 @@ def build(client: Any, model: ModelDir, tag: str, base: str) -> Any:
     from serving.errors import DeploymentError
 
     what = f"build {tag}"
-    with asking(what), _context(model, base) as context:
+    with asking(what), context(model, base) as stream:
         try:
-            image, _ = client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True)
+            image, _ = client.images.build(fileobj=stream, custom_context=True, tag=tag, rm=True, forcerm=True)
         except BuildError as error:
             raise DeploymentError(refusal(what, str(error.msg))) from error
     return image
 
 
 @contextmanager
-def _context(model: ModelDir, base: str) -> Iterator[IO[bytes]]:
-    """The tar that the engine builds from; on disk, because a model may be larger than memory."""
+def context(model: ModelDir, base: str) -> Iterator[IO[bytes]]:
+    """The tar that the engine builds from: the same bytes for the same model. On disk: it may be larger than memory."""
     with tempfile.TemporaryFile() as stream:
         with tarfile.open(fileobj=stream, mode="w", dereference=True) as archive:
             text = dockerfile(model, base).encode()

@@ -15,7 +15,7 @@ BASE=servestorm/base:bookworm
 VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' servestorm/__init__.py)
 REVISION=$(git describe --always --dirty 2>/dev/null || echo unknown)
 WHEELHOUSE=servestorm/wheelhouse:$VERSION
-ENGINE_NEEDS_MB=14000
+ENGINE_NEEDS_MB=10000
 FOLDER_NEEDS_MB=2000
 
 say() { echo "airgap-images: $1" >&2; }
