@@ -16,7 +16,8 @@ from serving.backends.preparation import made
 from serving.containers import image
 from serving.deployment import Endpoint, EventLog
 from serving.errors import DeploymentError
-from serving.ports import HOST, free_ports, is_bound, stays_open
+from serving.ports import HOST, free_ports, is_bound
+from serving.probe import http_get
 
 _CONFIG = "/usr/local/etc/haproxy"
 _POLL_S = 0.02
@@ -145,7 +146,7 @@ def start_balancer(
 def _wait(container: Any, host: str, port: int, published: bool) -> None:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
-        if stays_open(host, port) if published else is_bound(port, host=host):
+        if http_get(f"http://{host}:{port}/") if published else is_bound(port, host=host):
             return
         with asking("look after the balancer"):
             container.reload()

@@ -15,6 +15,7 @@ from serving.backends.docker_leftovers import Leftover
 from serving.backends.docker_use import ContainerUse, Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
 from serving.ports import HOST, is_bound, stays_open
+from serving.probe import http_get
 
 _BOUND_POLL_S = 0.003
 _READY_POLL_S = 0.01
@@ -175,9 +176,12 @@ class ContainerReplica:
         return self.out_of_memory or self.failure is not None
 
     def _listens(self, port: int) -> bool:
-        if self._published:  # Docker's proxy listens from the start
-            return stays_open(self._host, self._port(port))
-        return is_bound(port, host=self._host)
+        if not self._published:
+            return is_bound(port, host=self._host)
+        # Docker's proxy listens from the start, and hangs up while nothing does behind it
+        if port == self.launch.rest_port:
+            return http_get(f"http://{self._address(port)}/") is not None
+        return stays_open(self._host, self._port(port))
 
     def _answers(self) -> bool:
         if self.endpoint is None or self._stopping.is_set():

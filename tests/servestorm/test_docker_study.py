@@ -12,21 +12,27 @@ from synthetic_run import make_run
 
 from servestorm import plots, words
 from servestorm.audit import RunFacts, doubts, facts_of
-from servestorm.cells import cells_of, expected_s
+from servestorm.cellrun import _budget
+from servestorm.cells import cells_of, expected_s, variants_of
 from servestorm.coldstart import ledger
 from servestorm.conditions import differences
 from servestorm.cores import Cores, assign
 from servestorm.errors import StudyError
 from servestorm.figures_cost import cost_figures
+from servestorm.loads import Offer
 from servestorm.plan import load_plan, parse_plan
 from servestorm.report_figures import figures
 from servestorm.results import compute
 from servestorm.resumed import complete_cells
-from servestorm.runner import backend_of
+from servestorm.runner import Study, backend_of
 from servestorm.scrape import Point, table_bytes
 from servestorm.store import read_run
+from servestorm.watch import Watch
 from serving.backends.docker import DockerBackend
+from serving.backends.docker_leftovers import Leftover
 from serving.backends.docker_project import ProjectBackend
+from serving.deployment import Endpoint, EventLog
+from serving.errors import EngineUnavailable
 
 GOOD = "name: a\nengines: [savedmodel]\n"
 STUDY = Path(__file__).parents[2] / "studies" / "docker.yaml"
@@ -258,3 +264,50 @@ def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
     assert differences(limited, side(limits={"cpus": 0.25, "memory_mib": None})) == []
     assert differences(limited, side()) == ["limits (0.25 CPU against none)"]
     assert differences(side(), side(docker={"balancer": "haproxy"})) == ["docker.balancer (none against haproxy)"]
+
+
+def test_a_study_on_containers_first_removes_what_a_killed_one_left(monkeypatch, capsys, tmp_path):
+    left, removed = [Leftover("container", "x", None)], []
+
+    def check(_backend, _engine):
+        assert removed == left
+        raise EngineUnavailable("far enough")
+
+    monkeypatch.setattr(DockerBackend, "leftovers", lambda _: left)
+    monkeypatch.setattr(DockerBackend, "remove", lambda _, found: removed.extend(found))
+    monkeypatch.setattr(DockerBackend, "check", check)
+    text = GOOD + "backend: docker\n"
+    with pytest.raises(EngineUnavailable, match="far enough"):
+        Study(parse_plan(text, "plan"), text, tmp_path).carry_out()
+    assert "removed 1 container that an earlier, killed study had left" in capsys.readouterr().err
+
+
+def test_every_cell_gets_the_plans_limits():
+    plan = parse_plan(GOOD + "backend: docker\nlimits: {cpus: 0.25, memory_mib: 512}\n", "plan")
+    bench = SimpleNamespace(plan=plan, cores=Cores((0,), (1,), ()))
+    budget = _budget(bench, cells_of(plan)[0])
+    assert (budget.cpus, budget.cpu_quota, budget.memory_bytes) == ((0,), 0.25, 512 * 2**20)
+
+
+def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path):
+    front = Endpoint(0, "http://10.0.0.9:8501", "10.0.0.9:8500", "")
+    asked = []
+
+    def command(_load, *, endpoints, **_):
+        asked.extend(endpoints)
+        raise KeyboardInterrupt
+
+    plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
+    cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
+    model = SimpleNamespace(name="cnn", path=tmp_path)
+    deployment, generator = SimpleNamespace(front=[front], endpoints=[]), SimpleNamespace(command=command)
+    offer = Offer(plan, cell, variants_of(plan)[0], model, deployment, EventLog(), generator, Cores((0,), (1,), ()))
+    with pytest.raises(KeyboardInterrupt):
+        offer.carry_out(tmp_path / "cell")
+    assert asked == [front]
+
+
+def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
+    told = iter([5.0, 1005.0])
+    found = Watch([0], lambda: next(told)).stop()
+    assert found["ours_s"] >= 1000 and found["other_s"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,3 +50,24 @@ def test_a_taken_port_whose_holder_is_hidden_is_still_told(listener, monkeypatch
     monkeypatch.setattr(ports, "holder", lambda _port: None)
     with pytest.raises(DeploymentError, match=f"port {listener} .* in use by another process"):
         ports.require_free([listener])
+
+
+def test_a_proxy_that_hangs_up_at_once_does_not_pass_for_a_server():
+    with socket.socket() as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+
+        def hang_up():
+            proxy.accept()[0].close()
+
+        hung_up = pool.submit(hang_up)
+        assert not ports.stays_open(*proxy.getsockname(), hold_s=30)
+        hung_up.result()
+        assert ports.stays_open(*proxy.getsockname())  # nobody takes it: the backlog keeps it open
+    assert not ports.stays_open("127.0.0.1", ports.free_ports(1)[0])
+
+
+def test_an_address_is_bound_where_it_says(listener):
+    assert ports.is_bound_at(f"127.0.0.1:{listener}")
+    assert not ports.is_bound_at(f"127.0.0.2:{listener}")
+    assert not ports.is_bound_at("127.0.0.1:")
