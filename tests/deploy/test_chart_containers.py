@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -97,6 +99,30 @@ def test_a_server_that_its_probe_calls_ready_answers_rightly_at_once(release, en
     status, body = http_send(release.server.url("rest"), question.request)
     assert question.verdict(status, body) == "right", body
     assert release.server.passes("readinessProbe") and release.server.passes("livenessProbe")
+
+
+def test_a_server_that_cannot_answer_is_alive_and_yet_not_ready(engine, model, tmp_path):
+    """The looks that the probes do without say otherwise: TorchServe's /ping, and the other's status of a model."""
+    cluster = Cluster(rendered := render(f"engine={engine}", *SETTINGS), tmp_path)
+    broken = cluster.volume("models") / model.name
+    shutil.copytree(model.path, broken)
+    (broken / "1" / "saved_model.pb").write_bytes(b"no model")
+    _hang(broken / f"{model.name}.mar")
+    with cluster.running():
+        server = cluster.start(rendered.get("Deployment"), "server", HEADLESS)
+        server.wait("livenessProbe")
+        assert not server.passes("startupProbe")
+        assert not server.passes("readinessProbe")
+
+
+def _hang(archive: Path) -> None:
+    """Give a model archive a handler that never comes to an end of its start."""
+    with zipfile.ZipFile(archive) as whole:
+        files = {name: whole.read(name) for name in whole.namelist()}
+    files["handler.py"] = b"import time\nclass Handler:\n    def initialize(self, context):\n        time.sleep(3600)\n"
+    with zipfile.ZipFile(archive, "w") as changed:
+        for name, content in files.items():
+            changed.writestr(name, content)
 
 
 def test_a_job_waits_for_the_balancer_and_gets_right_answers_through_it(release):

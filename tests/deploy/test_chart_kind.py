@@ -71,6 +71,16 @@ def test_the_chart_asks_kind_s_node_for_nothing_else():
         assert set(re.findall(r"'imagePullPolicy': '(\w+)'", str(rendered.objects))) == {"Never"}
 
 
+@pytest.mark.helm
+def test_debian_s_prometheus_is_not_asked_for_what_it_cannot_do():
+    """Its build has no discovery by Kubernetes."""
+    for values in (VALUES, CHART / "ci" / "airgap-values.yaml"):
+        rendered = render("prometheus.enabled=true", values=values)
+        (deployment,) = [each for each in rendered.all("Deployment") if each["metadata"]["name"].endswith("prometheus")]
+        assert "'image': 'servestorm/prometheus:" in str(deployment)
+        assert "kubernetes_sd_configs" not in rendered.get("ConfigMap", "-prometheus")["data"]["prometheus.yml"]
+
+
 @pytest.mark.parametrize("missing", ["docker", "kind", "kubectl", "helm"])
 def test_a_program_that_is_missing_is_named_with_where_to_get_it(missing, programs, export):
     (programs / missing).unlink()
