@@ -81,6 +81,7 @@ def test_every_pulled_image_is_pinned_once_and_what_else_env_says_stays(clone):
         (None, "no docker program is on the PATH"),
         ("#!/bin/sh\necho 'dial tcp: lookup failed' >&2\nexit 1\n", "dial tcp: lookup failed"),
         ("#!/bin/sh\necho sha256:short\n", "it told no digest"),
+        (f"{REGISTRY}exit 1\n", "it told no digest"),
         (REGISTRY.replace("printf", '[ "$reference" = python:3.11-slim-bookworm ] && exit 1\nprintf'), "python:3.11"),
     ],
 )
