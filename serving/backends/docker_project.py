@@ -74,8 +74,8 @@ class ProjectBackend:
         containers = self._containers(engine.name)
         if len(containers) != replicas:
             raise ServingError(
-                f"{replicas} replicas of {engine.name} are wanted, and {len(containers)} containers of it run in "
-                f"project {self.project}: set docker.replicas, or `docker compose up --scale {engine.name}={replicas}`."
+                f"project {self.project} runs {len(containers)} of {engine.name} where the plan says "
+                f"{replicas}: set docker.replicas, or `docker compose up --scale {engine.name}={replicas}`."
             )
         launch = engine.contain(model, budget, batching, made(Path(workdir) / "unused"))
         endpoints = [self._endpoint(container, index, launch) for index, container in enumerate(containers)]

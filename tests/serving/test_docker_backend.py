@@ -347,7 +347,7 @@ def test_containers_of_a_running_project_are_asked_measured_and_left_running(cli
         backend = ProjectBackend(project, DockerSettings())
         assert engine.image in backend.check(engine)
         arguments = {"budget": Budget(cpus=(0,)), "batching": Batching(), "events": EventLog()}
-        with pytest.raises(ServingError, match="2 replicas of torchserve are wanted, and 1 containers"):
+        with pytest.raises(ServingError, match="runs 1 of torchserve where the plan says 2"):
             backend.start(engine, model, replicas=2, workdir=tmp_path / "replica-0", **arguments)
         with backend.start(engine, model, replicas=1, workdir=tmp_path / "replica-0", **arguments) as deployment:
             deployment.wait_ready(TIMEOUT_S)
