@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="of each side (default: 3)")
     parser.add_argument("--engine", action="append", help="default: savedmodel and torchserve")
     parser.add_argument("--rate", type=float, default=70, help="requests a second (default: 70)")
-    parser.add_argument("--seconds", type=float, default=8, help="of a run, after its warm-up (default: 8)")
+    parser.add_argument("--seconds", type=float, default=10, help="of a run, after its warm-up (default: 10)")
     parser.add_argument("--cold-starts", action="store_true", help="judge cold starts too")
     parser.add_argument("--out", type=Path, default=Path("build/same-engine"), help="for the run directories")
     options = parser.parse_args()
