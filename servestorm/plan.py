@@ -230,7 +230,7 @@ class BatchingPlan(_Strict):
 class Timeouts(_Strict):
     """How long anything may take before it counts as failed."""
 
-    ready_s: Seconds = Field(default=120, description="from the process start to a ready server")
+    ready_s: Seconds = Field(default=120, description="from the server's start to a ready server")
     answer_s: Seconds = Field(default=30, description="from ready to the first right answer")
     generator_s: Seconds = Field(default=60, description="for the generator beyond its load's own length")
 

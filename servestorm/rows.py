@@ -53,12 +53,12 @@ class Metric:
 # name, label, unit, which direction is better
 _Row = tuple[str, str, str, Better]
 _START: tuple[_Row, ...] = (
-    ("total_s", "process start to first right answer", "s", "lower"),
+    ("total_s", "server start to first right answer", "s", "lower"),
     *((f"{phase}_s", label, "s", "lower") for phase, label in ALL_PHASES.items()),
     ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
     ("server_load_s", "the server's own: loading the model", "s", "lower"),
     ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
-    ("to_steady_s", "process start to steady answers", "s", "lower"),
+    ("to_steady_s", "server start to steady answers", "s", "lower"),
     ("deployment_s", "deployment time: from the artifact to the first right answer", "s", "lower"),
     ("rss_mib", "memory after the start", "MiB", "lower"),
 )

@@ -39,7 +39,7 @@ def summary(results: Results) -> list[str]:
     return [*_objectives(results), *(sentence for sentence in found if sentence)]
 
 
-COLD_START = "A cold start, from process start to the first right answer, took"
+COLD_START = "A cold start, from server start to the first right answer, took"
 
 
 def _each(

@@ -20,7 +20,7 @@ def whole(tmp_path_factory):
 def test_the_plain_form_is_of_three_runs_each_without_correction(whole, capsys):
     assert cli.main(["report", str(whole), "--paper"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if "Cold start: process start" in line]
+    (row,) = [line for line in lines if "Cold start: server start" in line]
     runs = compute(read_run(whole)).metric("coldstart.total_s").values
     a, b = (runs[engine].runs[:3] for engine in ("savedmodel", "torchserve"))
     assert len(runs["savedmodel"].runs) == 5
