@@ -32,8 +32,8 @@ from loadtests.summary import distribution, samples_needed  # noqa: E402
 from servestorm.capacity import Capacity, Probe, Search, error_percent, judge  # noqa: E402
 
 SERVICE_MS = 2.0
-OBJECTIVES_MS = (10.0, 20.0, 40.0)
-"""At a utilisation of 0.56, 0.77 and 0.89."""
+OBJECTIVES = (5, 10, 20)
+"""In service times: at a utilisation of 0.56, 0.77 and 0.89."""
 MOST_ERROR_PERCENT = 0.1
 START_PER_S = 100.0
 GENERATOR_CORE, SERVER_CORE = max(os.sched_getaffinity(0)), min(os.sched_getaffinity(0))
@@ -60,12 +60,12 @@ def length_s(rate: float, seconds: float) -> float:
     return max(seconds, 1.1 * samples_needed(0.99) / rate)
 
 
-def simulated(seconds: float, seed: int) -> Offer:
+def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
     """Loads of a simulated M/D/1 queue."""
 
     def offer(rate: float, number: int) -> dict:
         schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
-        latency_ms = md1.simulated_ms(schedule / 1e9, SERVICE_MS)
+        latency_ms = md1.simulated_ms(schedule / 1e9, service_ms)
         count = len(schedule)
         p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
         counts = {"scheduled": count, "ok": count, "errors": {}, "dropped": 0, "wrong_answers": 0}
@@ -75,9 +75,9 @@ def simulated(seconds: float, seed: int) -> Offer:
 
 
 @contextmanager
-def known_server() -> Iterator[int]:
+def known_server(service_ms: float) -> Iterator[int]:
     """Port of a server with the known queue, on its core."""
-    command = [sys.executable, str(ROOT / "tests" / "known_server.py"), "--queue-ms", str(SERVICE_MS)]
+    command = [sys.executable, str(ROOT / "tests" / "known_server.py"), "--queue-ms", str(service_ms)]
     pinned = ["taskset", "-c", str(SERVER_CORE), *command]
     with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -106,15 +106,22 @@ def real(port: int, seconds: float, seed: int) -> Offer:
     return offer
 
 
-def report(objective_ms: float, seed: int, found: Capacity) -> dict:
-    true = md1.capacity_per_s(SERVICE_MS, objective_ms)
+def report(service_ms: float, objective_ms: float, seed: int, found: Capacity) -> dict:
+    true = md1.capacity_per_s(service_ms, objective_ms)
     rate = found.rate_per_s
     error = None if rate is None else 100 * (rate - true) / true
     shown = "none" if rate is None else f"{rate:.1f} | {error:+.1f} %"
     interval = f"{found.low or 0:.1f} to {found.high or 0:.1f}"
-    load = true * SERVICE_MS / 1000
+    load = true * service_ms / 1000
     print(f"| {objective_ms:g} ms | {load:.2f} | {true:.1f} | {shown} | {interval} | {len(found.probes)} |", flush=True)
-    return {"objective_ms": objective_ms, "seed": seed, "true": true, "error_percent": error, **asdict(found)}
+    return {
+        "service_ms": service_ms,
+        "objective_ms": objective_ms,
+        "seed": seed,
+        "true": true,
+        "error_percent": error,
+        **asdict(found),
+    }
 
 
 def summed_up(rows: list[dict]) -> None:
@@ -134,20 +141,24 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=0, help="searches an objective of simulated queues instead")
     parser.add_argument("--tolerance", type=float, default=0.03)
     parser.add_argument("--start", type=float, default=START_PER_S, help="first rate, requests/s")
-    parser.add_argument("--objective", type=float, action="append", help="p99 in ms (may be repeated)")
+    parser.add_argument("--service-ms", type=float, default=SERVICE_MS, help="of the known server (default: 2)")
+    parser.add_argument(
+        "--objective", type=float, action="append", help="p99 in ms, may be repeated (default: 5, 10, 20 service times)"
+    )
     parser.add_argument("--out", type=Path, help="write every probe as JSON")
     options = parser.parse_args()
     rows: list[dict] = []
     print("| p99 objective | utilisation | analytic /s | found /s | error | low to high | probes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for seed in range(options.simulated or options.rounds):
-        for objective_ms in options.objective or OBJECTIVES_MS:
+        for objective_ms in options.objective or [times * options.service_ms for times in OBJECTIVES]:
             if options.simulated:
-                found = find(simulated(options.seconds, seed), objective_ms, options.tolerance, options.start)
+                offer = simulated(options.service_ms, options.seconds, seed)
+                found = find(offer, objective_ms, options.tolerance, options.start)
             else:
-                with known_server() as port:
+                with known_server(options.service_ms) as port:
                     found = find(real(port, options.seconds, seed), objective_ms, options.tolerance, options.start)
-            rows.append(report(objective_ms, seed, found))
+            rows.append(report(options.service_ms, objective_ms, seed, found))
     summed_up(rows)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
