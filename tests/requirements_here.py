@@ -5,10 +5,11 @@ SERVESTORM_REQUIRE, a comma-separated list such as `docker,helm`, names what mus
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -37,3 +38,34 @@ def need_image(reference: str) -> None:
     found = subprocess.run(["docker", "image", "inspect", reference], check=False, capture_output=True, text=True)
     if found.returncode:
         lacking("docker", f"image {reference} is not here: make airgap-images")
+
+
+def need_kubernetes(*images: str) -> Any:
+    """Go on only where the cluster that KUBECONFIG names answers, and a node of it holds each image; its API client."""
+    found = _cluster()
+    if isinstance(found, str):
+        lacking("kubernetes", found)
+    client, held = found
+    for image in images:
+        if not any(name == image or name.endswith(f"/{image}") for name in held):
+            lacking("kubernetes", f"no node of the cluster holds image {image}: load it there")
+    return client
+
+
+@functools.cache
+def _cluster() -> str | tuple[Any, frozenset[str]]:
+    """A client, and the names of the images that nodes hold; or why there is no cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG names no cluster"
+    from kubernetes import client, config
+    from urllib3.exceptions import HTTPError
+
+    settings = client.Configuration()
+    settings.retries = False
+    try:
+        config.load_kube_config(client_configuration=settings)
+        api = client.ApiClient(settings)
+        nodes = client.CoreV1Api(api).list_node(_request_timeout=10).items
+    except (config.ConfigException, client.ApiException, HTTPError, OSError) as error:
+        return f"the cluster of KUBECONFIG does not answer: {' '.join(str(error).split())[:200]}"
+    return api, frozenset(name for node in nodes for image in node.status.images or [] for name in image.names or [])
