@@ -1,0 +1,300 @@
+"""The cluster: reaching it, what it refuses in sentences, and what it is made of."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.backends.kubernetes.clock import ClusterClock, measure
+from serving.errors import DeploymentError, EngineUnavailable
+
+TIMEOUT_S = (5.0, 60.0)
+"""Of every request, to connect and for the next byte; a watch names its own."""
+ROLE = "deploy/k8s/role.yaml"
+"""What every refusal points to."""
+_INSIDE = "in-cluster"
+_HINT = "look at it with `kubectl cluster-info`"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that answers; made by `connect`."""
+
+    api: Any
+    """kubernetes.client.ApiClient, each of whose requests has a timeout."""
+    context: str
+    """Of the kubeconfig, or `in-cluster`."""
+    version: str
+    """Such as 1.32.13."""
+    kube_context: str | None = None
+    """What helm and kubectl are told with --context; None: what they find themselves."""
+
+    @classmethod
+    def connect(cls, context: str | None = None) -> Cluster:
+        """The cluster of a context; None: the kubeconfig's current one, or the account of the pod that we run in.
+
+        Raises EngineUnavailable with the remedy where there is no such context, or its server does not let us in.
+        """
+        try:
+            import kubernetes  # noqa: F401
+        except ImportError as error:
+            raise EngineUnavailable(
+                "the backend kubernetes needs the Kubernetes client: pip install kubernetes."
+            ) from error
+        settings, name, told_helm = _configuration(context)
+        return cls(_client(settings, retries=True), name, _version(settings, name), told_helm)
+
+    @functools.cached_property
+    def core(self) -> Any:
+        """CoreV1Api."""
+        from kubernetes.client import CoreV1Api
+
+        return CoreV1Api(self.api)
+
+    @functools.cached_property
+    def apps(self) -> Any:
+        """AppsV1Api."""
+        from kubernetes.client import AppsV1Api
+
+        return AppsV1Api(self.api)
+
+    @functools.cached_property
+    def autoscaling(self) -> Any:
+        """AutoscalingV2Api."""
+        from kubernetes.client import AutoscalingV2Api
+
+        return AutoscalingV2Api(self.api)
+
+    @functools.cached_property
+    def authorization(self) -> Any:
+        """AuthorizationV1Api."""
+        from kubernetes.client import AuthorizationV1Api
+
+        return AuthorizationV1Api(self.api)
+
+    @functools.cached_property
+    def custom(self) -> Any:
+        """CustomObjectsApi: metrics.k8s.io among others."""
+        from kubernetes.client import CustomObjectsApi
+
+        return CustomObjectsApi(self.api)
+
+    @functools.cached_property
+    def clock(self) -> ClusterClock:
+        """The API server's clock, measured at first use (about a second). Raises DeploymentError."""
+        with asking("tell its time"):
+            return measure(self._date)
+
+    def streaming(self) -> Any:
+        """A CoreV1Api of its own for one exec or port-forward: the client's stream functions replace the methods of the
+        API client that they are given while they run, under everybody else who uses it.
+        """
+        from kubernetes.client import CoreV1Api
+
+        return CoreV1Api(_client(self.api.configuration, retries=True))
+
+    def _date(self) -> str | None:
+        from kubernetes.client import VersionApi
+
+        _, _, headers = VersionApi(self.api).get_code_with_http_info(_return_http_data_only=False)
+        date = headers.get("Date")
+        return None if date is None else str(date)
+
+    def describe(self) -> dict[str, Any]:
+        """The cluster for environment.json: version, context, and its nodes, None where they may not be read."""
+        from kubernetes.client import ApiException
+
+        try:
+            with asking("list its nodes"):
+                nodes = self.core.list_node().items
+        except DeploymentError as error:
+            if not isinstance(error.__cause__, ApiException) or error.__cause__.status != 403:
+                raise
+            nodes = None
+        return {
+            "version": self.version,
+            "context": self.context,
+            "nodes": None if nodes is None else [_node(node) for node in nodes],
+        }
+
+
+def _configuration(context: str | None) -> tuple[Any, str, str | None]:
+    """Settings of the client, the context's name, and what helm is told. Raises EngineUnavailable."""
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    settings = Configuration()
+    place = _kubeconfig()
+    try:
+        if not _exists(place):
+            if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=settings)
+                return settings, _INSIDE, None
+            raise EngineUnavailable(f"no kubeconfig is at {place}: make one, or point KUBECONFIG at it.")
+        found, current = config.list_kube_config_contexts(config_file=place)
+        names = [str(one["name"]) for one in found]
+        name = context or (str(current["name"]) if current else None)
+        if name not in names:
+            raise EngineUnavailable(_no_context(name, place, names))
+        config.load_kube_config(place, context=name, client_configuration=settings, persist_config=False)
+    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineUnavailable(
+            f"the kubeconfig {place} cannot be used ({_short(error)}): correct it until `kubectl get pods` works."
+        ) from error
+    return settings, str(name), context
+
+
+def _kubeconfig() -> str:
+    """One path, or several with colons, as kubectl reads them."""
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _exists(place: str) -> bool:
+    return any(Path(path).expanduser().is_file() for path in place.split(os.pathsep) if path)
+
+
+def _no_context(name: str | None, place: str, names: list[str]) -> str:
+    there = f"it has {', '.join(names)}" if names else "it has none"
+    if name is None:
+        return f"the kubeconfig {place} has no current context ({there}): `kubectl config use-context NAME`."
+    return f"the kubeconfig {place} has no context {name} ({there}): name one of them under kubernetes.context."
+
+
+def _client(settings: Any, *, retries: bool) -> Any:
+    """An ApiClient whose every request ends: the generated ones wait for ever where nobody gives them a time."""
+    import copy
+
+    from kubernetes.client import ApiClient
+    from urllib3 import Retry
+
+    class PatientClient(ApiClient):  # type: ignore[misc]
+        def call_api(self, *request: Any, _request_timeout: Any = None, **more: Any) -> Any:
+            return super().call_api(*request, _request_timeout=_request_timeout or TIMEOUT_S, **more)
+
+    settings = copy.copy(settings)
+    settings.retries = Retry(total=3, connect=1, backoff_factor=0.2) if retries else False
+    return PatientClient(settings)
+
+
+def _version(settings: Any, name: str) -> str:
+    """What the server calls itself, asked once without trying again. Raises EngineUnavailable."""
+    from kubernetes.client import ApiException, VersionApi
+    from urllib3.exceptions import HTTPError
+
+    try:
+        told = VersionApi(_client(settings, retries=False)).get_code()
+    except ApiException as error:
+        raise EngineUnavailable(_turned_away(error, settings.host, name)) from error
+    except (HTTPError, OSError) as error:
+        raise EngineUnavailable(_unreachable(error, settings.host, name)) from error
+    return str(told.git_version).removeprefix("v").partition("+")[0]
+
+
+def _turned_away(error: Any, host: str, name: str) -> str:
+    if error.status == 0:
+        return _unreachable(error, host, name)
+    if error.status in (401, 403):
+        return (
+            f"the cluster of context {name} ({host}) refuses its token or certificate (HTTP {error.status}): log in "
+            "again, so that `kubectl get pods` works."
+        )
+    return f"{host} of context {name} answers HTTP {error.status}, not as a Kubernetes API does: {_HINT}."
+
+
+def _unreachable(error: BaseException, host: str, name: str) -> str:
+    told = " ".join(str(error).split())
+    if "certificate verify failed" in told.lower() or "CERTIFICATE" in told:
+        return (
+            f"the certificate of {host} (context {name}) is not signed by the authority that the kubeconfig names: "
+            "take certificate-authority-data from the cluster's own kubeconfig."
+        )
+    return f"no Kubernetes API answers at {host} (context {name}; {_cause(told)}): start the cluster, or {_HINT}."
+
+
+def _cause(told: str) -> str:
+    """What the socket said, without the library's words around it."""
+    for mark in (
+        "Connection refused",
+        "No route to host",
+        "Name or service not known",
+        "timed out",
+        "Network is unreachable",
+    ):
+        if mark.lower() in told.lower():
+            return mark.lower()
+    return told[-120:]
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """What the API refuses, or that it is gone, as a DeploymentError; `what` is what was to be done."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        raise DeploymentError(refusal(what, error)) from error
+    except (HTTPError, OSError) as error:
+        raise DeploymentError(
+            f"the Kubernetes API stopped answering when it was to {what} ({_cause(' '.join(str(error).split()))}): "
+            f"{_HINT}, then remove what is left with `servestorm clean`."
+        ) from error
+
+
+def refusal(what: str, error: Any) -> str:
+    """One sentence for an ApiException, with the remedy where it is known."""
+    told = _status(error)
+    reason = str(told.get("message") or error.reason or "no reason given").strip().rstrip(".")
+    if error.status == 403 and "forbidden: user" in reason.lower():
+        return f"you may not {what} ({reason}): ask for the rights in {ROLE}."
+    if error.status == 401:
+        return f"the cluster no longer knows us when it was to {what}: log in again, so that `kubectl get pods` works."
+    return f"the cluster cannot {what}: {' '.join(reason.split())}."
+
+
+def _status(error: Any) -> Mapping[str, Any]:
+    """The API's own account of a refusal (kind Status)."""
+    try:
+        told = json.loads(error.body or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, Mapping) else {}
+
+
+def _node(node: Any) -> dict[str, Any]:
+    labels, info = node.metadata.labels or {}, node.status.node_info
+    capacity = node.status.capacity or {}
+    return {
+        "name": node.metadata.name,
+        "cpus": _quantity(capacity.get("cpu")),
+        "memory_bytes": _whole(_quantity(capacity.get("memory"))),
+        "kubelet": info.kubelet_version,
+        "runtime": info.container_runtime_version,
+        "os_image": info.os_image,
+        "kernel": info.kernel_version,
+        "architecture": info.architecture,
+        "instance_type": labels.get("node.kubernetes.io/instance-type"),
+        "zone": labels.get("topology.kubernetes.io/zone"),
+    }
+
+
+def _quantity(text: str | None) -> float | None:
+    """Kubernetes' way of writing amounts: 500m, 16Gi, 2."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return None if text is None else float(parse_quantity(text))
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else round(number)
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

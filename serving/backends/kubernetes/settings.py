@@ -1,0 +1,52 @@
+"""What a plan may say of the kubernetes backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+BALANCER = "haproxy"
+DEFAULT_CPUS = 1.0
+"""Of one replica, where the plan says nothing: requested, and its limit."""
+DEFAULT_MEMORY_MIB = 2048
+
+
+@dataclass(frozen=True)
+class Autoscaling:
+    """A HorizontalPodAutoscaler by CPU."""
+
+    min_replicas: int
+    max_replicas: int
+    cpu_percent: int
+    """Of what a replica requests."""
+    scale_down_stabilization_s: int
+    """The most replicas of so many seconds are kept."""
+    scale_down_period_s: int = 15
+    """One replica may go in so many seconds."""
+    scale_up_stabilization_s: int = 0
+
+
+@dataclass(frozen=True)
+class KubernetesSettings:
+    """How a release is made and reached."""
+
+    context: str | None = None
+    """Of the kubeconfig; None: the current one, or the account of the pod that we run in."""
+    namespace: str = "servestorm"
+    images: Mapping[str, str] = field(default_factory=dict)
+    """References instead of the chart's, by engine's name, `haproxy` or `generator`."""
+    registry: str = ""
+    """Put before our own images, servestorm/..."""
+    model_image: str | None = None
+    """None: servestorm/models-NAME:VERSION, as `servestorm image` makes it."""
+    values: tuple[Path, ...] = ()
+    """Further Helm values files; what a study sets itself goes over theirs."""
+    reach: Literal["service", "pods", "port-forward"] = "service"
+    balancer: Literal["none", "haproxy"] = "none"
+    autoscaling: Autoscaling | None = None
+    agents: int = 0
+    """Pods of the load generator, idle until a load is offered."""
+    keep: bool = False
+    """Leave a release where it failed."""
