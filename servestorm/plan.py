@@ -7,12 +7,38 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from servestorm.plan_deployments import Attached, BatchingPlan, Cpus, DockerPlan, Limits, ModelPlan, Timeouts
+from servestorm.errors import StudyError
+from servestorm.plan_deployments import (
+    Attached,
+    BatchingPlan,
+    Cpus,
+    DockerPlan,
+    KubernetesPlan,
+    Limits,
+    ModelPlan,
+    Timeouts,
+)
 from servestorm.plan_scenarios import Bursty, Capacity, Objective, Scaling, Steady, Sweep
 from servestorm.plan_text import checked, text_of
 from servestorm.plan_values import Count, EngineName, Images, OneOrMore, Payload, Protocol, Strict
 
-__all__ = ["BatchingPlan", "Bursty", "Cpus", "DockerPlan", "ModelPlan", "Plan", "load_plan", "parse_plan"]
+__all__ = [
+    "BatchingPlan",
+    "Bursty",
+    "Cpus",
+    "DockerPlan",
+    "KubernetesPlan",
+    "ModelPlan",
+    "Plan",
+    "load_plan",
+    "loaded_from",
+    "parse_plan",
+]
+
+YOUNGER = {"docker": None, "limits": None, "kubernetes": None, "load_from": "here"}
+"""Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
+ENFORCED_BY = {"docker": ("docker",), "kubernetes": ("kubernetes",), "limits": ("docker", "kubernetes")}
+"""The backends that a key is of."""
 
 
 class Plan(Strict):
@@ -23,15 +49,24 @@ class Plan(Strict):
         default_factory=lambda: [ModelPlan()], description="which model is studied; a list: each of them"
     )
     engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
-    backend: Literal["process", "docker", "attach"] = Field(
+    backend: Literal["process", "docker", "kubernetes", "attach"] = Field(
         default="process",
-        description="where the engines run: as processes here, as containers (docker), or elsewhere already (attach)",
+        description="where the engines run: as processes here, as containers (docker), as pods of a cluster "
+        "(kubernetes), or elsewhere already (attach)",
     )
     attach: dict[EngineName, OneOrMore[Attached]] = Field(
         default_factory=dict, description="for backend attach: each engine's endpoints"
     )
     docker: DockerPlan | None = Field(default=None, description="for backend docker; empty: its defaults")
-    limits: Limits | None = Field(default=None, description="for backend docker: of each replica; empty: none")
+    kubernetes: KubernetesPlan | None = Field(default=None, description="for backend kubernetes; empty: its defaults")
+    limits: Limits | None = Field(
+        default=None,
+        description="for backends docker and kubernetes: of each replica; empty: none; in a cluster its own",
+    )
+    load_from: Literal["here", "cluster"] = Field(
+        default="here",
+        description="where the load generator runs: on this machine, or for backend kubernetes as pods of the cluster",
+    )
     protocol: OneOrMore[Protocol] = Field(default=["rest"], description="how requests travel; a list: each of them")
     payload: OneOrMore[Payload] = Field(
         default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
@@ -112,16 +147,22 @@ class Plan(Strict):
         for name in ("cold_starts", "scaling", "sweep"):
             if name in self.model_fields_set and getattr(self, name):
                 raise ValueError(f"an endpoint that runs already has no {name}: leave it out")
+        for name in ("threads", "batching"):
+            if name in self.model_fields_set:
+                raise ValueError(f"an endpoint that runs already has {name} of its own: leave it out")
         if not (self.steady or self.bursty or self.capacity):
             raise ValueError("nothing is asked of the endpoint: give steady, bursty or capacity")
         return self
 
     @model_validator(mode="after")
     def _only_containers_are_limited(self) -> Plan:
-        for name in ("limits", "docker"):
-            if getattr(self, name) is not None and self.backend != "docker":
-                raise ValueError(f"backend {self.backend} cannot enforce `{name}`: set backend: docker or leave it out")
-        if self.backend == "docker" and "cold" in self.page_cache:
+        for name, backends in ENFORCED_BY.items():
+            if getattr(self, name) is not None and self.backend not in backends:
+                right = " or ".join(backends)
+                raise ValueError(
+                    f"backend {self.backend} cannot enforce `{name}`: set backend: {right}, or leave it out"
+                )
+        if self.backend in ("docker", "kubernetes") and "cold" in self.page_cache:
             raise ValueError("the files of an image cannot be dropped from the page cache: leave page_cache at warm")
         docker = self.docker
         if docker and docker.project and (self.limits or docker.bake or docker.images):
@@ -130,11 +171,23 @@ class Plan(Strict):
             raise ValueError("docker.replicas is of a running project: studies of their own have `scaling`")
         return self
 
+    @model_validator(mode="after")
+    def _pods_are_placed_by_the_cluster(self) -> Plan:
+        in_cluster = self.backend == "kubernetes"
+        if self.load_from == "cluster" and not in_cluster:
+            raise ValueError(f"backend {self.backend} has no cluster that load could come from: leave load_from out")
+        if isinstance(self.cpus, Cpus) and in_cluster and self.cpus.engine:
+            raise ValueError("the cluster's scheduler places the servers: leave cpus.engine out")
+        if isinstance(self.cpus, Cpus) and not in_cluster and not self.cpus.engine:
+            raise ValueError("`cpus.engine` is missing")
+        if self.kubernetes and self.kubernetes.model_image and len(self.model) > 1:
+            raise ValueError("kubernetes.model_image is of one model: leave it out where several are studied")
+        return self
+
     @model_serializer(mode="wrap")
     def _as_before_where_nothing_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out keys that are younger than the run directories that may go on, where a plan does not use them."""
         dumped: dict[str, Any] = handler(self)
-        return {key: value for key, value in dumped.items() if key not in ("docker", "limits") or value is not None}
+        return {key: value for key, value in dumped.items() if key not in YOUNGER or value != YOUNGER[key]}
 
 
 def load_plan(path: Path) -> Plan:
@@ -145,3 +198,10 @@ def load_plan(path: Path) -> Plan:
 def parse_plan(text: str, source: str) -> Plan:
     """Check the YAML text of a plan; `source` names it in errors."""
     return checked(Plan, text, source)
+
+
+def loaded_from(plan: Plan, where: Literal["here", "cluster"]) -> Plan:
+    """The plan with its load generator here or in the cluster; raises StudyError where it has none."""
+    if where == "cluster" and plan.backend != "kubernetes":
+        raise StudyError(f"--load-from cluster needs backend kubernetes, and the plan's is {plan.backend}.")
+    return plan.model_copy(update={"load_from": where})

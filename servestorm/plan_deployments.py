@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from servestorm.plan_values import Count, Seconds, Strict
 
+CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
+"""Limits of a replica in a cluster where a plan has none: those of the chart."""
+
 
 class ModelPlan(Strict):
     """Which model is studied. It is trained and exported first where its directory does not exist."""
@@ -42,10 +45,14 @@ class Limits(Strict):
     """What one replica may use at most; the same for every engine. Only a backend that can enforce them takes them."""
 
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
-        default=None, description="CPUs on average over 0.1 s (CFS quota), on top of the cores; empty: the cores alone"
+        default=None,
+        description="CPUs on average over 0.1 s (CFS quota), on top of the cores; empty: the cores alone; in a "
+        f"cluster {CHART_CPUS:g}",
     )
     memory_mib: Annotated[int, Field(ge=16)] | None = Field(
-        default=None, description="memory in MiB, page cache included; who needs more is killed; empty: none"
+        default=None,
+        description="memory in MiB, page cache included; who needs more is killed; empty: none; in a cluster "
+        f"{CHART_MEMORY_MIB}",
     )
 
     @model_validator(mode="after")
@@ -81,10 +88,54 @@ class DockerPlan(Strict):
     replicas: Count = Field(default=1, description="containers of each engine that run in that project")
 
 
+class KubernetesPlan(Strict):
+    """Where in a cluster the chart is installed for backend kubernetes, and how its pods are reached."""
+
+    context: str | None = Field(
+        default=None, description="of your kubeconfig; empty: its current one, or the account of the pod that runs this"
+    )
+    namespace: str = Field(
+        default="servestorm",
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="where releases are installed; made, and removed at the end, where there is none",
+    )
+    images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy", "generator"], str] = Field(
+        default_factory=dict,
+        description="image references in place of the chart's, by engine, or for haproxy, or for generator",
+    )
+    registry: str = Field(default="", description="put before our own images; empty: the nodes have them already")
+    model_image: str | None = Field(
+        default=None, min_length=1, description="made by `servestorm image`; empty: servestorm/models-NAME"
+    )
+    values: list[Path] = Field(default=[], description="further values files of the chart, each above the one before")
+    reach: Literal["service", "pods", "port-forward"] = Field(
+        default="service",
+        description="service: load goes to the Service; pods: the generator deals it out to the ready pods, followed "
+        "live; port-forward: as pods, by the API server, where there is no way to them",
+    )
+    balancer: Literal["none", "haproxy"] = Field(
+        default="none",
+        description="haproxy: the Service leads to the chart's two HAProxy, which deal requests out; none: it leads to "
+        "the pods, and deals out connections",
+    )
+    agents: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1, description="pods of the generator, where load comes from the cluster"
+    )
+
+    @model_validator(mode="after")
+    def _balancer_is_reached(self) -> KubernetesPlan:
+        if self.balancer != "none" and self.reach != "service":
+            raise ValueError(f"reach {self.reach} goes past the balancer: set reach: service, or balancer: none")
+        return self
+
+
 class Cpus(Strict):
     """Which cores the engine and the generator get."""
 
-    engine: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="cores of all replicas together")
+    engine: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[], description="cores of all replicas together; none in a cluster, whose scheduler places them"
+    )
     generator: list[Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="cores of the load generator and of everything else"
     )
