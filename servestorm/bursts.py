@@ -25,6 +25,8 @@ _COLUMNS: Final = ("scheduled_ns", "done_ns", "outcome", "warmup")
 RECOVERY_WINDOW_S: Final = 0.5
 RECOVERY_SHARE: Final = 0.05
 """Recovered is a window in which no more than this share of the requests is late or failed."""
+REST_SHARE: Final = 0.01
+"""Recovered within a burst also needs that of the burst's remaining requests no more than this share is so."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def bursts(
     length_ns = int(duration_s * _NS)
     scheduled_ns, done_ns = _since(load.start_ns, load.scheduled_ns), _since(load.start_ns, load.done_ns)
     level_ns = _level_ns(load, scheduled_ns, off_ns) if objective_ms is None else int(objective_ms * 1e6)
-    bad = _bad(load, level_ns)
+    bad = late_or_failed(load, level_ns)
     queue = _Queue(scheduled_ns, done_ns, load.done_ns >= 0)
     found = []
     for index in range(math.ceil((length_ns - off_ns) / period_ns)):
@@ -121,12 +123,16 @@ def read_bursts(
     began; without a warm-up the first request stands for the start, which is late by about one gap of the base rate.
     Raises StudyError naming the file where it is not one of samples.
     """
-    load = _read(path, warmup_s)
-    return bursts(load, on_s=on_s, off_s=off_s, duration_s=duration_s, objective_ms=objective_ms) if load else []
+    found = read_load(path, warmup_s)
+    return bursts(found[0], on_s=on_s, off_s=off_s, duration_s=duration_s, objective_ms=objective_ms) if found else []
 
 
-def _read(path: Path, warmup_s: float) -> Load | None:
-    """None where there is no sample at all; read by row group, so that only the four arrays lie in memory."""
+def read_load(path: Path, warmup_s: float) -> tuple[Load, int] | None:
+    """The load of a samples.parquet, its times counted from the bursts' schedule, and that moment's own nanoseconds.
+
+    None where there is no sample at all. Raises StudyError naming the file where it is not one of samples.
+    """
+    # by row group, so that only the four arrays lie in memory
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -160,7 +166,7 @@ def _columns(file: Any) -> tuple[Times, Times, Flags, Flags]:
     return scheduled_ns, done_ns, ok, warmup
 
 
-def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> Load:
+def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> tuple[Load, int]:
     start_ns = int(scheduled_ns.min()) + (int(warmup_s * _NS) if warmup.any() else 0)
     # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
     kept = ~warmup | (done_ns > start_ns)
@@ -169,7 +175,7 @@ def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warm
     load = Load(scheduled_ns[order], done_ns[order], ok[order], start_ns=0)
     load.scheduled_ns[:] -= start_ns
     load.done_ns[:] -= start_ns  # what never was under way stays negative; what ended did so after the start
-    return load
+    return load, start_ns
 
 
 def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:
@@ -181,24 +187,49 @@ def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:
     return int(latency_ns[math.ceil(0.99 * latency_ns.size) - 1])
 
 
-def _bad(load: Load, level_ns: int | None) -> Flags | None:
+def late_or_failed(load: Load, level_ns: int | None) -> Flags | None:
+    """Of each request whether it got no right answer, or a later one than `level_ns`; None without a level."""
     return None if level_ns is None else ~load.ok | (load.done_ns - load.scheduled_ns > level_ns)
+
+
+def recovered_within(scheduled_ns: Times, bad: Flags, begin_ns: int, end_ns: int) -> int | None:
+    """Nanoseconds from a burst's begin to the moment from which on it keeps the objective; None where none is in it.
+
+    That moment begins a calm window, as in `bursts`, and REST_SHARE bounds what is late or failed of all requests from
+    there to the burst's end: 99 % of them keep the objective. So neither the first requests of a queue that has yet to
+    build up nor a good moment in a bad burst count as recovery, and a bad moment in a good one is forgiven.
+    """
+    first, last = np.searchsorted(scheduled_ns, (begin_ns, end_ns))
+    due_ns, bad = scheduled_ns[first:last], bad[first:last]
+    from_ns, calm = _calm_windows(due_ns, bad, begin_ns, end_ns)
+    begin = np.concatenate([[0], np.arange(due_ns.size)])
+    bad_before = np.concatenate([[0], np.cumsum(bad)])
+    calm &= bad_before[-1] - bad_before[begin] <= REST_SHARE * (due_ns.size - begin)
+    return int(from_ns[calm.argmax()]) - begin_ns if calm.any() else None
 
 
 def _recovery_ns(scheduled_ns: Times, bad: Flags, end_ns: int, limit_ns: int) -> int | None:
     """Nanoseconds after `end_ns`; None where no such window lies whole before `limit_ns`."""
-    window_ns = int(RECOVERY_WINDOW_S * _NS)
     first, last = np.searchsorted(scheduled_ns, (end_ns, limit_ns))
-    due_ns = scheduled_ns[first:last]
-    bad_before = np.concatenate([[0], np.cumsum(bad[first:last])])
-    from_ns = np.concatenate([[end_ns], due_ns])
+    from_ns, calm = _calm_windows(scheduled_ns[first:last], bad[first:last], end_ns, limit_ns)
+    return int(from_ns[calm.argmax()]) - end_ns if calm.any() else None
+
+
+def _calm_windows(due_ns: Times, bad: Flags, begin_ns: int, limit_ns: int) -> tuple[Times, Flags]:
+    """Where a window may begin (at `begin_ns`, and at each request), and whether it is calm and whole before the limit.
+
+    `due_ns` and `bad` are of the requests between the two.
+    """
+    window_ns = int(RECOVERY_WINDOW_S * _NS)
+    bad_before = np.concatenate([[0], np.cumsum(bad)])
+    from_ns = np.concatenate([[begin_ns], due_ns])
     begin = np.concatenate([[0], np.arange(due_ns.size)])
     until = np.searchsorted(due_ns, from_ns + window_ns)
     requests, late = until - begin, bad_before[until] - bad_before[begin]
     # a window that begins with a late request has not recovered there, however many timely ones follow
     calm = (requests > 0) & (late <= RECOVERY_SHARE * requests) & (from_ns + window_ns <= limit_ns)
-    calm &= ~np.concatenate([bad[first : first + 1] if due_ns.size else [True], bad[first:last]])
-    return int(from_ns[calm.argmax()]) - end_ns if calm.any() else None
+    calm &= ~np.concatenate([bad[:1] if due_ns.size else [True], bad])
+    return from_ns, calm
 
 
 class _Queue:

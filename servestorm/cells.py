@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from servestorm.plan import BatchingPlan, Plan
 
-Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep"]
-SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep")
+Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
+SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
 
 # seconds from process start to first right answer on one slow core; only the progress bar's first guess
 START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0}
@@ -20,6 +20,8 @@ STOP_GUESS_S = 2.0
 GENERATOR_GUESS_S = 3.0
 SETTLE_GUESS_S = 2.0
 PROBES_GUESS = 8
+METRICS_GUESS_S = 60.0
+"""Until an autoscaler has the metrics of pods that are new."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,10 @@ def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
     if plan.sweep:
         for repetition in range(1, plan.sweep.repetitions + 1):
             yield repetition, list(_sweep(plan, variants[0]))
+    if scaled := plan.autoscaling:
+        least = scaled.min_replicas
+        for repetition in range(1, (scaled.repetitions or plan.repetitions) + 1):
+            yield repetition, [_Entry("autoscaling", e, least, v) for e in plan.engines for v in variants]
 
 
 def _sweep(plan: Plan, variant: Variant) -> Iterable[_Entry]:
@@ -225,6 +231,8 @@ def expected_s(plan: Plan, cell: Cell) -> float:
     starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S
     if cell.scenario == "coldstart":
         return starting + SETTLE_GUESS_S
+    if cell.scenario == "autoscaling" and plan.autoscaling:
+        starting += METRICS_GUESS_S + plan.autoscaling.watch_after_s
     return starting + loads_of(plan, cell) * (GENERATOR_GUESS_S + load_s(plan, cell))
 
 
@@ -256,7 +264,6 @@ def load_s(plan: Plan, cell: Cell) -> float:
     if by_capacity(plan, cell):
         assert plan.capacity
         return plan.capacity.probe_s + plan.capacity.warmup_s
-    loads = {"steady": plan.steady, "bursty": plan.bursty, "scaling": plan.scaling, "sweep": plan.sweep}
-    load = loads[cell.scenario]
-    assert load
-    return load.duration_s + load.warmup_s
+    names = ("steady", "bursty", "scaling", "sweep", "autoscaling")
+    load = {name: getattr(plan, name) for name in names}[cell.scenario]
+    return float(load.duration_s + load.warmup_s)

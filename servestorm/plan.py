@@ -18,11 +18,12 @@ from servestorm.plan_deployments import (
     ModelPlan,
     Timeouts,
 )
-from servestorm.plan_scenarios import Bursty, Capacity, Objective, Scaling, Steady, Sweep
+from servestorm.plan_scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
 from servestorm.plan_text import checked, text_of
 from servestorm.plan_values import Count, EngineName, Images, OneOrMore, Payload, Protocol, Strict
 
 __all__ = [
+    "Autoscaling",
     "BatchingPlan",
     "Bursty",
     "Cpus",
@@ -35,9 +36,14 @@ __all__ = [
     "parse_plan",
 ]
 
-YOUNGER = {"docker": None, "limits": None, "kubernetes": None, "load_from": "here"}
+YOUNGER = {"docker": None, "limits": None, "kubernetes": None, "load_from": "here", "autoscaling": None}
 """Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
-ENFORCED_BY = {"docker": ("docker",), "kubernetes": ("kubernetes",), "limits": ("docker", "kubernetes")}
+ENFORCED_BY = {
+    "docker": ("docker",),
+    "kubernetes": ("kubernetes",),
+    "limits": ("docker", "kubernetes"),
+    "autoscaling": ("kubernetes",),
+}
 """The backends that a key is of."""
 
 
@@ -91,6 +97,9 @@ class Plan(Strict):
     capacity: Capacity | None = Field(default=None, description="largest rate under an objective; empty: none")
     scaling: Scaling | None = Field(default=None, description="scaling; empty: none")
     sweep: Sweep | None = Field(default=None, description="server settings against each other; empty: none")
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="for backend kubernetes: bursts on an autoscaler; empty: none"
+    )
     objectives: list[Objective] = Field(default=[], description="what the results must keep")
     margin_percent: Annotated[float, Field(gt=0, le=50)] = Field(
         default=5, description="differences inside it count as none: the verdict is then `equivalent`"
@@ -125,8 +134,11 @@ class Plan(Strict):
             values = [value.name if isinstance(value, ModelPlan) else value for value in getattr(self, name)]
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
-        if not (self.cold_starts or self.steady or self.bursty or self.capacity or self.scaling or self.sweep):
-            raise ValueError("nothing is asked: give cold_starts, steady, bursty, capacity, scaling or sweep")
+        asked = (self.cold_starts, self.steady, self.bursty, self.capacity, self.scaling, self.sweep, self.autoscaling)
+        if not any(asked):
+            raise ValueError(
+                "nothing is asked: give cold_starts, steady, bursty, capacity, scaling, sweep or autoscaling"
+            )
         if self.scaling and self.scaling.measure == "capacity" and not self.capacity:
             raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
         return self

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from servestorm.plan_values import Count, EngineName, Images, Milliseconds, OneOrMore, Rate, Seconds, Strict, Warmup
 
+SCALE_DOWN_PERIOD_S = 15
+"""The autoscaler of a study lets one replica go in so many seconds."""
+
 
 class Steady(Strict):
     """Open-loop load at one rate."""
@@ -77,6 +80,49 @@ class Scaling(Strict):
         if self.replicas != sorted(set(self.replicas)):
             raise ValueError(f"replicas must grow, such as [1, 2], not {self.replicas}")
         return self
+
+
+class Autoscaling(Strict):
+    """Bursts on a HorizontalPodAutoscaler by CPU: how fast it follows them, and what its replicas cost."""
+
+    min_replicas: Count = Field(default=1, description="replicas that are always there")
+    max_replicas: Count = Field(default=3, description="the most that it may make")
+    cpu_percent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=70, description="CPU use that it aims at, of what a replica requests (`limits.cpus`)"
+    )
+    base_rate: Rate = Field(description="requests per second between bursts")
+    peak_rate: Rate = Field(description="requests per second in a burst")
+    on_s: Seconds = Field(description="seconds of a burst")
+    off_s: Seconds = Field(description="seconds between bursts")
+    objective_ms: Milliseconds = Field(description="latency of a request that should be kept")
+    duration_s: Seconds = Field(description="measured seconds, after the warm-up")
+    warmup_s: Warmup = Field(default=10, description="seconds at the base rate, left out of all numbers")
+    scale_down_stabilization_s: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=300, description="it keeps the most replicas of so many seconds"
+    )
+    cooldown_s: Seconds | None = Field(
+        default=None,
+        description="seconds watched after the load, for the way down; empty: scale_down_stabilization_s, 15 more for "
+        "each replica that may go, and 60",
+    )
+    repetitions: Count | None = Field(default=None, description="runs for each engine; empty: as the plan's")
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Autoscaling:
+        if self.peak_rate <= self.base_rate:
+            raise ValueError(f"peak_rate ({self.peak_rate:g}) must be above base_rate ({self.base_rate:g})")
+        if self.max_replicas <= self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must be above min_replicas ({self.min_replicas})")
+        if self.duration_s < self.off_s + self.on_s:
+            raise ValueError(f"duration_s ({self.duration_s:g}) must hold a whole burst: off_s and on_s at least")
+        return self
+
+    @property
+    def watch_after_s(self) -> float:
+        """Seconds that are watched after the load."""
+        if self.cooldown_s is not None:
+            return self.cooldown_s
+        return self.scale_down_stabilization_s + SCALE_DOWN_PERIOD_S * (self.max_replicas - self.min_replicas) + 60.0
 
 
 class Sweep(Strict):
