@@ -14,7 +14,9 @@ from tests.deploy.chart import CHART, VALUES, container, flags, labels_of, pod_o
 from tests.deploy.chart_tools import ROOT
 
 CI = CHART / "ci"
-WEB, JOB, WORKERS = (CI / f"{name}-values.yaml" for name in ("load-web", "load-job", "load-job-workers"))
+WEB, JOB, WORKERS, AGENTS = (
+    CI / f"{name}-values.yaml" for name in ("load-web", "load-job", "load-job-workers", "load-agents")
+)
 _PARSE = """
 import json, sys
 from locust.argument_parser import get_parser
@@ -43,7 +45,7 @@ def arguments_of(values):
             found += [
                 each["args"]
                 for each in pod_of(thing)["containers"]
-                if each["image"].split(":")[0].endswith("generator")
+                if each["image"].split(":")[0].endswith("generator") and "args" in each
             ]
     return found
 
@@ -164,8 +166,33 @@ def test_the_generator_keeps_away_from_the_servers_where_that_is_possible():
         term["podAffinityTerm"]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"]: term["weight"]
         for term in terms
     }
-    assert weights == {"server": 100, "load": 50, "load-worker": 50}
+    assert weights == {"server": 100, "load": 50, "load-worker": 50, "load-agent": 50}
+    agent = pod_of(render(values=AGENTS).get("Deployment", "-load-agent"))
+    assert agent["affinity"] == pod["affinity"]
     assert "affinity" not in pod_of(job_of(render(values=WORKERS)))
+
+
+@pytest.mark.helm
+def test_agents_wait_idle_with_the_model_beside_them_and_offer_nothing_by_themselves():
+    rendered = render(values=AGENTS)
+    agents = rendered.get("Deployment", "-load-agent")
+    assert agents["spec"]["replicas"] == 3
+    assert agents["spec"]["strategy"] == {"type": "Recreate"}
+    each = container(pod_of(agents), "agent")
+    assert each["command"] == ["tini", "--", "sleep", "infinity"]
+    assert "args" not in each
+    assert each["resources"]["limits"]["cpu"] == "500m"
+    assert {mount["mountPath"] for mount in each["volumeMounts"]} == {"/tmp", "/results", "/models/cnn"}
+    assert {"name": "LOCUST_MASTER_BIND_HOST", "value": "0.0.0.0"} in each["env"]
+    assert not rendered.all("Job")
+    assert not rendered.has("Deployment", "-load") and not rendered.has("Service", "-load")
+
+
+@pytest.mark.helm
+def test_agents_whose_answers_are_not_checked_need_no_model():
+    unchecked = render("load.checkAnswers=false", values=AGENTS)
+    each = container(pod_of(unchecked.get("Deployment", "-load-agent")), "agent")
+    assert {mount["mountPath"] for mount in each["volumeMounts"]} == {"/tmp", "/results"}
 
 
 @pytest.mark.helm

@@ -156,9 +156,10 @@ def test_a_server_is_reached_from_its_namespace_and_reaches_nobody():
 def test_who_is_named_takes_the_namespace_s_place_and_the_release_s_own_parts_come_along():
     peer = "networkPolicy.from[0].namespaceSelector.matchLabels.team=vision"
     alone, behind_haproxy = render(peer), render(peer, "replicas=2")
-    assert ingress(alone, "rest") == {"namespaces", "load", "load-worker", "test"}
-    assert ingress(behind_haproxy, "rest") == {"namespaces", "balancer", "load", "load-worker", "test"}
-    assert ingress(behind_haproxy, "front-grpc", "-balancer") == {"namespaces", "load", "load-worker", "test"}
+    clients = {"namespaces", "load", "load-worker", "load-agent", "test"}
+    assert ingress(alone, "rest") == clients
+    assert ingress(behind_haproxy, "rest") == {*clients, "balancer"}
+    assert ingress(behind_haproxy, "front-grpc", "-balancer") == clients
 
 
 @pytest.mark.parametrize("kind", ["LoadBalancer", "NodePort"])
@@ -195,6 +196,14 @@ def test_locust_s_web_ui_listens_inside_its_pod_only():
     assert {"name": "LOCUST_WEB_HOST", "value": "127.0.0.1"} in each["env"]
     assert not any(port["port"] == 8089 for service in rendered.all("Service") for port in service["spec"]["ports"])
     assert ingress(rendered, "master", "-load") == {"load-worker"}
+
+
+def test_an_agent_s_master_listens_to_the_other_agents_only():
+    rendered = render("load.enabled=true", "load.mode=agents")
+    assert ingress(rendered, "master", "-load") == {"load-agent"}
+    agents = labels_of(rendered.get("Deployment", "-load-agent"))
+    kinds = policy(rendered, "-load")["podSelector"]["matchExpressions"][0]["values"]
+    assert agents["app.kubernetes.io/component"] in kinds
 
 
 def test_what_a_cloud_s_load_balancer_is_told_stands_at_the_service():

@@ -135,7 +135,11 @@ def test_a_typing_error_is_refused_and_named(setting, told):
             "which prometheus.discovery dns does not tell: set it to kubernetes.",
         ),
         (("replicas=40",), "There can be 40 replicas and the balancer has 32 slots: raise balancer.slots."),
-        (("load.enabled=true", "load.workers=0"), "set load.workers to 1 or more."),
+        (("load.enabled=true", "load.workers=0"), "load.mode web needs at least one worker: set load.workers to 1"),
+        (
+            ("load.enabled=true", "load.mode=agents", "load.workers=0"),
+            "load.mode agents needs at least one worker: set load.workers to 1 or more.",
+        ),
         (("workers=2",), "There are 2 workers for 1 threads: raise resources.limits.cpu or lower workers."),
     ],
 )
@@ -174,6 +178,10 @@ def test_the_notes_tell_the_next_three_commands_of_what_was_installed():
     assert "locust -f loadtests/bursty.py --headless --host http://127.0.0.1:8501 --engine tfserving" in plain
     web = notes("--set", "load.enabled=true")
     assert "port-forward deployment/r-servestorm-load 8089:8089" in web
+    agents = notes("--values", str(CHART / "ci" / "load-agents-values.yaml"))
+    assert "one of the 3 idle generators" in agents
+    assert "exec deployment/r-servestorm-load-agent -- locust --headless --out=/results/mine" in agents
+    assert "--host=http://r-servestorm:8080" in agents and "--rate=40" in agents
     job = notes("--values", str(CHART / "ci" / "load-job-values.yaml"))
     assert "exitCode" in job and re.findall(r"^  (\d)\. ", job, re.MULTILINE) == ["1", "2", "3"]
     rates = notes("--values", str(CHART / "ci" / "autoscaling-rates-values.yaml"))

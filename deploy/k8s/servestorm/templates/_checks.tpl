@@ -29,8 +29,8 @@
 {{- if and (eq (include "servestorm.balanced" .) "true") (gt $most (int .Values.balancer.slots)) -}}
 {{- fail (printf "There can be %d replicas and the balancer has %d slots: raise balancer.slots." $most (int .Values.balancer.slots)) -}}
 {{- end -}}
-{{- if and .Values.load.enabled (eq .Values.load.mode "web") (eq (int .Values.load.workers) 0) -}}
-{{- fail "load.mode web needs at least one worker: set load.workers to 1 or more." -}}
+{{- if and .Values.load.enabled (ne .Values.load.mode "job") (eq (int .Values.load.workers) 0) -}}
+{{- fail (printf "load.mode %s needs at least one worker: set load.workers to 1 or more." .Values.load.mode) -}}
 {{- end -}}
 {{- if gt (int .Values.workers) (include "servestorm.threads" . | int) -}}
 {{- fail (printf "There are %d workers for %s threads: raise resources.limits.cpu or lower workers." (int .Values.workers) (include "servestorm.threads" .)) -}}

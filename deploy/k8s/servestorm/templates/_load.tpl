@@ -71,7 +71,7 @@ serviceAccountName: {{ include "servestorm.serviceAccountName" .root }}
 affinity:
   podAntiAffinity:
     preferredDuringSchedulingIgnoredDuringExecution:
-      {{- range $component, $weight := dict "server" 100 "load" 50 "load-worker" 50 }}
+      {{- range $component, $weight := dict "server" 100 "load" 50 "load-worker" 50 "load-agent" 50 }}
       - weight: {{ $weight }}
         podAffinityTerm:
           topologyKey: kubernetes.io/hostname
@@ -194,6 +194,10 @@ volumes:
 
 {{- define "servestorm.load.web" -}}
 {{- if and .Values.load.enabled (eq .Values.load.mode "web") -}}true{{- end -}}
+{{- end -}}
+
+{{- define "servestorm.load.agents" -}}
+{{- if and .Values.load.enabled (eq .Values.load.mode "agents") -}}true{{- end -}}
 {{- end -}}
 
 {{- define "servestorm.load.job" -}}

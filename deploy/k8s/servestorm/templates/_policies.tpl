@@ -8,7 +8,7 @@
       app.kubernetes.io/name: {{ .Chart.Name }}
       app.kubernetes.io/instance: {{ .Release.Name }}
     matchExpressions:
-      - {key: app.kubernetes.io/component, operator: In, values: [load, load-worker, test]}
+      - {key: app.kubernetes.io/component, operator: In, values: [load, load-worker, load-agent, test]}
 {{- else if ne (include "servestorm.reachedFromOutside" .) "true" -}}
 - podSelector: {}
 {{- end -}}
