@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from models.manifest import ModelDir
 from servestorm.cells import Cell, Variant
@@ -17,13 +17,18 @@ from servestorm.cores import Cores
 from servestorm.generator import Generator, GeneratorError
 from servestorm.loads import Offer, use_now
 from servestorm.plan import Plan
+from servestorm.plan_scenarios import SCALE_DOWN_PERIOD_S
 from servestorm.scrape import Scraper, scrape_once, table_bytes
 from servestorm.store import SETTLED, now, write_bytes, write_json, write_text
+from serving.backends.kubernetes.settings import Autoscaling
 from serving.deployment import Backend, Batching, Budget, Deployment, Endpoint, Engine, EventLog
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
 from serving.probe import first_answer
 from serving.wire import WIRES
+
+if TYPE_CHECKING:
+    from serving.backends.kubernetes import KubernetesBackend
 
 MIB = 1024 * 1024
 OWN_FIGURES_S = 5.0
@@ -99,7 +104,7 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
     """A started deployment whose last log lines are kept whatever happens."""
     engine = bench.engines[cell.engine]
     events.add("start", detail=cell.engine)
-    deployment = bench.backend.start(
+    deployment = _backend(bench, cell).start(
         engine,
         bench.model(cell),
         replicas=cell.replicas,
@@ -114,6 +119,22 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
             yield deployment
         finally:
             write_text(folder / "server.log", deployment.logs(200) + "\n")
+
+
+def _backend(bench: Bench, cell: Cell) -> Backend:
+    """Where the cell runs: under an autoscaler where it asks for one, which the plan allows for one backend only."""
+    asked = bench.plan.autoscaling
+    if cell.scenario != "autoscaling" or asked is None:
+        return bench.backend
+    return cast("KubernetesBackend", bench.backend).autoscaled(
+        Autoscaling(
+            min_replicas=asked.min_replicas,
+            max_replicas=asked.max_replicas,
+            cpu_percent=asked.cpu_percent,
+            scale_down_stabilization_s=asked.scale_down_stabilization_s,
+            scale_down_period_s=SCALE_DOWN_PERIOD_S,
+        )
+    )
 
 
 def _budget(bench: Bench, cell: Cell) -> Budget:

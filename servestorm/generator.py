@@ -14,7 +14,7 @@ from servestorm.cells import Variant
 from servestorm.children import start_child, stop_child
 from servestorm.cores import pinned
 from servestorm.errors import StudyEnvironmentError, StudyError
-from servestorm.plan import Bursty
+from servestorm.plan import Autoscaling, Bursty
 from serving.deployment import Deployment, Endpoint
 from serving.errors import DeploymentError
 
@@ -104,7 +104,7 @@ def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int)
     return Load("steady.py", options, duration_s + warmup_s, images)
 
 
-def bursty_load(plan: Bursty, images: int) -> Load:
+def bursty_load(plan: Bursty | Autoscaling, images: int) -> Load:
     """Open loop that switches between two rates."""
     options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
     times = _times(plan.duration_s, plan.warmup_s)

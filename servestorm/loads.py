@@ -10,6 +10,7 @@ from typing import Any
 
 from loadtests.summary import SUMMARY, generator_at_fault, samples_needed
 from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.autoscaling import COOLDOWN_ENDED
 from servestorm.capacity import Probe, Search, error_percent, judge
 from servestorm.cells import Cell, Variant, by_capacity
 from servestorm.cores import Cores
@@ -18,11 +19,13 @@ from servestorm.plan import Plan
 from servestorm.store import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
 from servestorm.watch import Watch
 from serving.deployment import Deployment, EventLog, Use
+from serving.errors import DeploymentError
 from serving.probe import first_answer
 from serving.wire import WIRES
 
 SPARE = 1.1
 """Poisson arrivals may be fewer than their rate says."""
+LOOK_EVERY_S = 0.25
 ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S = 4, 3.0, 1.0
 
 
@@ -45,6 +48,9 @@ class Offer:
             self._search(folder)
         elif self.cell.scenario == "sweep":
             self._sweep(folder)
+        elif self.cell.scenario == "autoscaling":
+            self._offer(self._load(), folder)
+            self._cool_down()
         else:
             self._offer(self._load(), folder)
 
@@ -54,6 +60,8 @@ class Offer:
             return steady_load(steady.rate_per_s, steady.duration_s, steady.warmup_s, images)
         if self.cell.scenario == "bursty" and plan.bursty:
             return bursty_load(plan.bursty, images)
+        if self.cell.scenario == "autoscaling" and plan.autoscaling:
+            return bursty_load(plan.autoscaling, images)
         if self.cell.scenario == "scaling" and (scaling := plan.scaling):
             return closed_load(scaling.concurrency, scaling.duration_s, scaling.warmup_s, images)
         raise ValueError(f"{self.cell.scenario} has no load")
@@ -61,10 +69,12 @@ class Offer:
     def _offer(self, load: Load, folder: Path) -> dict[str, Any]:
         """Offer the load; again, up to the plan's number of tries, where only the generator was at fault."""
         folder.mkdir(exist_ok=True)
-        for attempt in range(1, self.plan.load_attempts + 1):
+        # under an autoscaler a second try would begin with the replicas that the first one's bursts have made
+        attempts = 1 if self.cell.scenario == "autoscaling" else self.plan.load_attempts
+        for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
             summary: dict[str, Any] = read_json(folder / SUMMARY)
-            if attempt == self.plan.load_attempts or not generator_at_fault(summary["reasons"]):
+            if attempt == attempts or not generator_at_fault(summary["reasons"]):
                 break
             _set_aside(folder, attempt)
         return summary
@@ -91,6 +101,16 @@ class Offer:
             self.events.add("load_ended", detail=folder.name)
             used.update(end=use_now(self.deployment.use()), watch=watch.stop())
             write_json(folder / "use.json", used)
+
+    def _cool_down(self) -> None:
+        """Stay while the autoscaler takes its replicas away again: the deployment's events tell of it."""
+        assert self.plan.autoscaling
+        end = time.monotonic() + self.plan.autoscaling.watch_after_s
+        while (left_s := end - time.monotonic()) > 0:
+            if not self.deployment.alive():
+                raise DeploymentError(f"a server died after the load; its last lines: {self.deployment.logs(8)}")
+            time.sleep(min(LOOK_EVERY_S, left_s))
+        self.events.add(COOLDOWN_ENDED)
 
     def _search(self, folder: Path) -> None:
         """Probe after probe until the largest rate under the objective is known; each keeps its own folder."""
