@@ -34,6 +34,11 @@ PHASES: Final = ("spawned", "port_bound", "ready", "first_right_answer", "steady
 """Events in order; each but the first ends the phase named after it."""
 CONTAINER_PHASES: Final = ("image_built", "image_present", "created", "started")
 """Events of a container before its port is bound, in order; each ends the phase named after it, the first `start`."""
+POD_PHASES: Final = (
+    *("spawned", "scheduled", "initialized", "image_pulled", "started"),
+    *("ready", "first_right_answer", "steady"),
+)
+"""Events of a pod in order; the first, its creation, ends a phase that begins with the event `start`."""
 _REQUEST_TIMEOUT_S = 10.0
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _COLD_SHARE = 0.05
@@ -91,10 +96,15 @@ def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None])
     steady; `deployment_s` from the order to start (event `start`: artifact checked, configuration written) to the
     first right answer; and `server_NAME_s` for each of the server's own. A container has phases of its own before
     that, and `port_bound_s` begins where it was started; its `total_s` holds the starting itself, as a process's does.
+    A pod has the phases of POD_PHASES, and is spawned when it is created: `total_s` holds its scheduling and images.
     """
     times = _first_times(events)
-    found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
-    found |= _container_phases(times)
+    if "installed" in times:  # by Helm
+        times = _in_order(times)
+        found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(("start", *POD_PHASES))}
+    else:
+        found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
+        found |= _container_phases(times)
     found["total_s"] = _span_s(times, "spawned", "first_right_answer")
     found["to_steady_s"] = _span_s(times, "spawned", "steady")
     deployment_s, drop_s = (
@@ -114,6 +124,15 @@ def _container_phases(times: Mapping[str, int]) -> dict[str, float | None]:
     return {
         f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(["start", *passed, "port_bound"])
     }
+
+
+def _in_order(times: Mapping[str, int]) -> dict[str, int]:
+    """The times of a pod with none after the next one: a cluster may tell of a step late, but never early."""
+    held = dict(times)
+    passed = [name for name in POD_PHASES if name in held]
+    for before, after in reversed(list(itertools.pairwise(passed))):
+        held[before] = min(held[before], held[after])
+    return held
 
 
 def _first_times(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from servestorm.cost import costs, load_prices
+from servestorm.limits import limits_of
 from servestorm.rows import Metric
 
 PRICES = "prices.yaml"
@@ -25,7 +26,7 @@ def cost_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path)
     own = run / PRICES
     prices = load_prices(own if own.is_file() else None)
     # a replica with a limit needs no more of a machine than that
-    limit = (study.get("plan", {}).get("limits") or {}).get("cpus")
+    limit, _ = limits_of(study.get("plan", {}))
     cores = limit or len(study["cores"]["engine"])
     return {
         metric.group: {

@@ -34,7 +34,33 @@ CONTAINER_PHASES = {
     "started": "container created to started",
 }
 """What a container has before those; without a build, the look-up begins with the order."""
-ALL_PHASES = {**CONTAINER_PHASES, **PHASES}
+POD_PHASES = {
+    "spawned": "order to pod created",
+    "scheduled": "pod created to scheduled",
+    "initialized": "scheduled to model copied",
+    "image_pulled": "model copied to server image there",
+    "started": "image there to server started",
+    "ready": "server started to ready",
+    "first_right_answer": PHASES["first_right_answer"],
+    "steady": PHASES["steady"],
+}
+"""What a pod has instead; Helm's part is in the first."""
+_BEFORE_START = ("image_built", "image_present", "created", "spawned")
+
+
+def phases_of(backend: str) -> dict[str, str]:
+    """Every cold-start phase of a backend, in order: the event that ends it, and its label."""
+    return {"docker": {**CONTAINER_PHASES, **PHASES}, "kubernetes": POD_PHASES}.get(backend, PHASES)
+
+
+def phases_from_start(backend: str) -> dict[str, str]:
+    """Those that add up to the cold start: of a container from its start on, of a pod from its creation on."""
+    return {phase: label for phase, label in phases_of(backend).items() if phase not in _BEFORE_START}
+
+
+def start_of(backend: str) -> str:
+    """Where a cold start begins: 'server start', or 'pod created'."""
+    return "pod created" if backend == "kubernetes" else "server start"
 
 
 def group_key(cell: Mapping[str, Any], variant: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from servestorm.audit import busiest_over_mean
 from servestorm.bursts import Burst, read_bursts
 from servestorm.coldstart import ledger, own_figures, steady_ns
-from servestorm.labels import CONTAINER_PHASES, PHASES, group_key
+from servestorm.labels import CONTAINER_PHASES, group_key, phases_of
 from servestorm.samples import Samples, read_samples, traffic_bytes
 from servestorm.statistics import QUANTILES, percentile
 from servestorm.store import CellRecord
@@ -76,7 +76,7 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
         numbers=numbers | _burst_numbers(found),
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
-        phases_s=_phases(numbers) if cell["scenario"] == "coldstart" else {},
+        phases_s=_phases(numbers, plan["backend"]) if cell["scenario"] == "coldstart" else {},
         capacity=record.capacity,
         bursts=found,
         points=[{**point, **_setting(cell)} for point in record.sweep or []],
@@ -210,7 +210,7 @@ def _mib(size_bytes: float | None) -> float | None:
     return None if size_bytes is None else size_bytes / MIB
 
 
-def _phases(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+def _phases(numbers: Mapping[str, float | None], backend: str) -> dict[str, float | None]:
     """Seconds of each cold-start phase, by the event that ends it; a container's own only where it has them."""
-    own = [phase for phase in CONTAINER_PHASES if numbers.get(f"{phase}_s") is not None]
-    return {phase: numbers.get(f"{phase}_s") for phase in (*own, *PHASES)}
+    found = {phase: numbers.get(f"{phase}_s") for phase in phases_of(backend)}
+    return {phase: s for phase, s in found.items() if s is not None or phase not in CONTAINER_PHASES}

@@ -116,7 +116,7 @@ class KubernetesPlan(Strict):
     )
     balancer: Literal["none", "haproxy"] = Field(
         default="none",
-        description="haproxy: the Service leads to the chart's two HAProxy, which deal requests out; none: it leads to "
+        description="haproxy: the Service leads to the chart's HAProxy, which deals requests out; none: it leads to "
         "the pods, and deals out connections",
     )
     agents: Annotated[int, Field(ge=1, le=100)] = Field(

@@ -10,12 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from servestorm.labels import ALL_PHASES, ENGINE_SHORT, PHASES, number
+from servestorm.labels import ENGINE_SHORT, number, phases_from_start
 from servestorm.plots_canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks
 from servestorm.results import Results
 
-PHASE_OPACITY = (1.0, 0.68, 0.42, 0.2)
-CONTAINER_OPACITY = (1.0, 0.78, 0.56, 0.36, 0.18)
+PHASE_OPACITY = {
+    4: (1.0, 0.68, 0.42, 0.2),
+    5: (1.0, 0.78, 0.56, 0.36, 0.18),
+    7: (1.0, 0.86, 0.72, 0.58, 0.44, 0.3, 0.16),
+}
+"""Shades by the number of phases."""
+_ORIGIN = {"docker": "the container start", "kubernetes": "the pod's creation"}
 
 
 def slug(group: str) -> str:
@@ -25,7 +30,9 @@ def slug(group: str) -> str:
 
 def cold_start(results: Results, group: str) -> Drawing:
     """Stacked bars by phase, one an engine; a tick for each start's first right answer."""
-    phases = _phases(results, group)
+    backend = results.study["plan"]["backend"]
+    named = phases_from_start(backend)
+    phases = list(zip(named, PHASE_OPACITY[len(named)], strict=True))
     shown = [(phase, opacity) for phase, opacity in phases if results.metric(f"{group}.{phase}_s")]
 
     def paint(figure: Figure, narrow: bool) -> None:
@@ -44,20 +51,13 @@ def cold_start(results: Results, group: str) -> Drawing:
         axes.set_ylim(len(results.engines) - 0.45, -0.5)
         axes.set_xlim(0, axes.get_xlim()[1] * (1.16 if narrow else 1.08))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"seconds from the {'process' if len(phases) == len(PHASES) else 'container'} start")
+        axes.set_xlabel(f"seconds from {_ORIGIN.get(backend, 'the process start')}")
         from matplotlib.patches import Patch
 
         swatches = [Patch(facecolor=MUTED, alpha=opacity, linewidth=0) for _, opacity in shown]
-        legend(figure, swatches, [ALL_PHASES[phase] for phase, _ in shown], narrow)
+        legend(figure, swatches, [named[phase] for phase, _ in shown], narrow)
 
     return draw(slug(group), paint, 1.35 + 0.62 * len(results.engines))
-
-
-def _phases(results: Results, group: str) -> list[tuple[str, float]]:
-    """The phases from the start on, with their shades: a container is started before its server is."""
-    if results.metric(f"{group}.started_s"):
-        return list(zip(("started", *PHASES), CONTAINER_OPACITY, strict=True))
-    return list(zip(PHASES, PHASE_OPACITY, strict=True))
 
 
 def _phase_bars(axes: Axes, results: Results, group: str, engine: str, phases: Sequence[tuple[str, float]]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from servestorm import plots, report_parts, words
-from servestorm.labels import ALL_PHASES, ENGINE_SHORT, PHASES, SCENARIO_LABELS, number, spread_text
+from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number, phases_from_start, spread_text
 from servestorm.latency_split import INFERENCE
 from servestorm.report_parts import Part, part
 from servestorm.results import Results
@@ -154,7 +154,7 @@ def _cold_start(results: Results, group: str) -> Part | None:
     metrics = [m for m in results.metrics if m.group == group]
     if not any(value.value is not None for metric in metrics for value in metric.values.values()):
         return None
-    named = {"started": ALL_PHASES["started"], **PHASES} if results.metric(f"{group}.started_s") else PHASES
+    named = phases_from_start(results.study["plan"]["backend"])
     caption = (
         f"Mean seconds of each phase: {', '.join(named.values())}. Each tick is one start's first right answer. "
         f"{_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
@@ -224,8 +224,8 @@ def _scaling(results: Results, group: str) -> Part | None:
         else f"Throughput with {plan['concurrency']} requests in flight"
     )
     caption = (
-        f"{what}, all replicas on {words.cores_text(results)}{words.limits_text(results)}. The dotted line is where "
-        "replicas that simply added up would be."
+        f"{what}, {words.placed_text(results)}{words.limits_text(results)}. The dotted line is where replicas that "
+        "simply added up would be."
     )
     table = _metric_table(results, "Throughput by replicas", metrics)
     name = f"replicas-{plots.slug(group)}"

@@ -13,6 +13,7 @@ from servestorm.figures_cost import cost_figures
 from servestorm.figures_split import split_figures
 from servestorm.judged import Judgement, Kept, judge, objectives
 from servestorm.labels import SCENARIO_LABELS, group_key, group_label
+from servestorm.limits import limits_of
 from servestorm.measures import Run, measure
 from servestorm.rows import Metric, Rows
 from servestorm.store import SCHEMA_VERSION, RunRecord
@@ -117,10 +118,10 @@ def _runs_already(plan: Mapping[str, Any]) -> bool:
 
 
 def _doubts(record: RunRecord) -> list[Doubt]:
-    cores, limits = record.study["cores"], record.study["plan"].get("limits") or {}
+    cores, (quota_cpus, _) = record.study["cores"], limits_of(record.study["plan"])
     loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
     sets = cores["engine"], cores["generator"]
-    return doubts(facts_of(cell, cell.cell["threads"], *sets, quota_cpus=limits.get("cpus")) for cell in loads)
+    return doubts(facts_of(cell, cell.cell["threads"], *sets, quota_cpus=quota_cpus) for cell in loads)
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from loadtests.summary import samples_needed
-from servestorm.labels import ALL_PHASES, CONTAINER_PHASES
+from servestorm.labels import CONTAINER_PHASES, phases_of, start_of
 from servestorm.measures import QUOTED, Run
 from servestorm.samples import Samples, pooled_ms
 from servestorm.statistics import QUANTILES, interval, nearest_rank, over_runs, welch_p
@@ -52,16 +52,22 @@ class Metric:
 
 # name, label, unit, which direction is better
 _Row = tuple[str, str, str, Better]
-_START: tuple[_Row, ...] = (
-    ("total_s", "server start to first right answer", "s", "lower"),
-    *((f"{phase}_s", label, "s", "lower") for phase, label in ALL_PHASES.items()),
-    ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
-    ("server_load_s", "the server's own: loading the model", "s", "lower"),
-    ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
-    ("to_steady_s", "server start to steady answers", "s", "lower"),
-    ("deployment_s", "deployment time: from the artifact to the first right answer", "s", "lower"),
-    ("rss_mib", "memory after the start", "MiB", "lower"),
-)
+
+
+def _start(backend: str) -> tuple[_Row, ...]:
+    """The rows of a cold start on a backend."""
+    return (
+        ("total_s", f"{start_of(backend)} to first right answer", "s", "lower"),
+        *((f"{phase}_s", label, "s", "lower") for phase, label in phases_of(backend).items()),
+        ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
+        ("server_load_s", "the server's own: loading the model", "s", "lower"),
+        ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
+        ("to_steady_s", f"{start_of(backend)} to steady answers", "s", "lower"),
+        ("deployment_s", "deployment time: from the artifact to the first right answer", "s", "lower"),
+        ("rss_mib", "memory after the start", "MiB", "lower"),
+    )
+
+
 _REQUEST: tuple[_Row, ...] = tuple(
     (f"request_{name}", f"{name} latency of a request", "ms", "lower") for name in ("p50", "p99")
 )
@@ -111,7 +117,7 @@ class Rows:
             yield from (self._percentile(group, name) for name in QUOTED)
             yield from self._rows(group, [*_LOAD, *(_BURSTS if scenario == "bursty" else ())])
         elif scenario in ("coldstart", "capacity"):
-            yield from self._rows(group, _START if scenario == "coldstart" else _CAPACITY)
+            yield from self._rows(group, _start(plan["backend"]) if scenario == "coldstart" else _CAPACITY)
 
     def _rows(self, group: str, rows: Sequence[_Row]) -> Iterable[Metric]:
         for name, label, unit, better in rows:

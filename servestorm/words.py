@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from servestorm.judged import Kept
-from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number
+from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
+from servestorm.limits import limits_of
 from servestorm.results import Results
 from servestorm.rows import Metric
 
@@ -33,13 +34,15 @@ def summary(results: Results) -> list[str]:
         *_each(results, "capacity", "images_per_s", "", _capacity),
         *_each(results, "bursty", "p50", "In bursty load the median answer took", _compare),
         *_each(results, "bursty", "p99", "", _tail),
-        *_each(results, "coldstart", "total_s", COLD_START, _compare),
+        *_each(results, "coldstart", "total_s", cold_start_text(results), _compare),
         *_scaling(results),
     ]
     return [*_objectives(results), *(sentence for sentence in found if sentence)]
 
 
-COLD_START = "A cold start, from server start to the first right answer, took"
+def cold_start_text(results: Results) -> str:
+    """How a sentence on cold starts begins."""
+    return f"A cold start, from {start_of(results.study['plan']['backend'])} to the first right answer, took"
 
 
 def _each(
@@ -226,10 +229,15 @@ def cores_text(results: Results) -> str:
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
+def placed_text(results: Results) -> str:
+    """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
+    in_cluster = results.study["plan"]["backend"] == "kubernetes"
+    return "each replica a pod" if in_cluster else f"all replicas on {cores_text(results)}"
+
+
 def limits_text(results: Results) -> str:
     """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
-    limits = results.study["plan"].get("limits") or {}
-    cpus, memory_mib = limits.get("cpus"), limits.get("memory_mib")
+    cpus, memory_mib = limits_of(results.study["plan"])
     said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
     return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
 
