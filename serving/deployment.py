@@ -230,6 +230,9 @@ class Deployment(Protocol):
     def logs(self, lines: int = 20) -> str:
         """The last lines that the replicas wrote."""
 
+    def records(self) -> Mapping[str, str]:
+        """What else is worth keeping of the deployment: file names, and what to write into them."""
+
     def stop(self) -> None:
         """Terminate everything that was started, and wait for it to be gone."""
 
@@ -261,7 +264,8 @@ class Backend(Protocol):
     ) -> Deployment:
         """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica).
 
-        A container has more of them: image_built, image_present, created, and started after spawned.
+        A container has more of them: image_built, image_present, created, and started after spawned. A pod has:
+        spawned, scheduled, initialized, image_pulled, started, ready, terminating, stopped.
 
         `before_spawn` is called once everything has been checked, and what that read may be dropped from memory again.
         """

@@ -139,6 +139,10 @@ class Attached:
         hosts = ", ".join(sorted({urlsplit(endpoint.rest_url).netloc for endpoint in self.endpoints}))
         return f"The servers' logs lie where they run ({hosts}); servestorm only asks them."
 
+    def records(self) -> dict[str, str]:
+        """None: nothing is known of what runs elsewhere."""
+        return {}
+
     def stop(self) -> None:
         """Leave them running: they are not ours."""
 

@@ -6,19 +6,20 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir, size_of
 from serving.backends import docker_leftovers as own
+from serving.backends.container_use import total, use_of
 from serving.backends.docker_bake import bake
 from serving.backends.docker_balancer import Balancer, start_balancer
 from serving.backends.docker_engine import asking, brings_init, require_image
 from serving.backends.docker_replica import ContainerReplica
 from serving.backends.docker_settings import DockerSettings, server_settings
-from serving.backends.docker_use import ContainerUse, total
+from serving.backends.interrupts import through_interrupts
 from serving.backends.preparation import made, port_of
 from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
 from serving.errors import DeploymentError, ServingError
@@ -214,11 +215,15 @@ class DockerDeployment:
             for line in replica.tail(lines).splitlines()
         )
 
+    def records(self) -> dict[str, str]:
+        """None: everything is in the events and the logs."""
+        return {}
+
     def stop(self) -> None:
         """Remove everything that the deployment made, also through Ctrl-C; see Deployment."""
         if self._gone:
             return
-        _through_interrupts(self._retire_all, self._sweep)
+        through_interrupts(self._retire_all, self._sweep)
         self._gone = True
 
     def _retire_all(self) -> None:
@@ -254,40 +259,6 @@ class DockerDeployment:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-
-def use_of(here: ContainerUse, ever: ContainerUse, alive: bool, disk_bytes: int | None) -> Use:
-    """The use of a deployment: `here` of the containers that run now, `ever` of all that did."""
-    return Use(
-        cpu_s=ever.cpu_s,
-        rss_bytes=here.rss_bytes if alive else None,
-        rss_peak_bytes=here.rss_peak_bytes,
-        disk_bytes=disk_bytes,
-        disk_read_bytes=ever.disk_read_bytes,
-        disk_written_bytes=ever.disk_written_bytes,
-        threads=here.threads if alive else None,
-        swap_bytes=here.swap_bytes if alive else None,
-        throttled_s=here.throttled_s if alive else None,
-        memory_bytes=here.memory_bytes if alive else None,
-        memory_peak_bytes=here.memory_peak_bytes,
-        network_received_bytes=ever.network_received_bytes,
-        network_sent_bytes=ever.network_sent_bytes,
-        pids=here.pids if alive else None,
-    )
-
-
-def _through_interrupts(*steps: Callable[[], None]) -> None:
-    """Carry out each step, again from its beginning after a Ctrl-C, which is passed on in the end."""
-    interrupted = False
-    for step in steps:
-        while True:
-            try:
-                step()
-                break
-            except KeyboardInterrupt:  # an impatient second Ctrl-C must not leave a container behind
-                interrupted = True
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def _open_to_readers(folder: Path) -> None:

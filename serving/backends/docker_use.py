@@ -10,41 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from serving import processes
+from serving.backends.container_use import ContainerUse
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
-
-
-@dataclass(frozen=True)
-class ContainerUse:
-    """Since the container started; None is what nobody tells."""
-
-    cpu_s: float | None = None
-    throttled_s: float | None = None
-    rss_bytes: int | None = None
-    rss_peak_bytes: int | None = None
-    threads: int | None = None
-    swap_bytes: int | None = None
-    memory_bytes: int | None = None
-    memory_peak_bytes: int | None = None
-    disk_read_bytes: int | None = None
-    disk_written_bytes: int | None = None
-    network_received_bytes: int | None = None
-    network_sent_bytes: int | None = None
-    pids: int | None = None
-
-    def spent(self) -> ContainerUse:
-        """What outlives the container: what it had of a moment is gone with it."""
-        return replace(
-            self, rss_bytes=None, threads=None, swap_bytes=None, memory_bytes=None, pids=None, throttled_s=None
-        )
 
 
 def of_statistics(statistics: Mapping[str, Any]) -> ContainerUse:
@@ -158,17 +134,3 @@ def _folders(root: Path, controllers: str, path: str) -> Iterator[Path]:
         folder = place / path.lstrip("/")
         if folder.is_dir():
             yield folder
-
-
-def total(uses: Iterable[ContainerUse]) -> ContainerUse:
-    """The sum over containers, None where none tells; of throttling, which passes side by side, the mean."""
-    uses = list(uses)
-    summed = {field.name: _sum([getattr(use, field.name) for use in uses]) for field in fields(ContainerUse)}
-    held_back = [use.throttled_s for use in uses if use.throttled_s is not None]
-    summed["throttled_s"] = sum(held_back) / len(held_back) if held_back else None
-    return ContainerUse(**summed)
-
-
-def _sum(values: list[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -187,6 +187,10 @@ class ProcessDeployment:
             for line in replica.tail(lines).splitlines()
         )
 
+    def records(self) -> dict[str, str]:
+        """None: everything is in the events and the logs."""
+        return {}
+
     def stop(self) -> None:
         """Terminate what was started and wait for it to be gone, also through Ctrl-C; see Deployment."""
         self._end(list(self._replicas))

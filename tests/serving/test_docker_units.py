@@ -13,11 +13,13 @@ from fake_engine import write_model
 
 from serving import orphans
 from serving.backends import docker_engine, docker_leftovers
+from serving.backends.container_use import ContainerUse, total
 from serving.backends.docker_bake import _context
 from serving.backends.docker_balancer import configuration
-from serving.backends.docker_deployment import _open_to_readers, _require_readable, _through_interrupts
+from serving.backends.docker_deployment import _open_to_readers, _require_readable
 from serving.backends.docker_settings import server_settings
-from serving.backends.docker_use import ContainerUse, Group, of_statistics, total
+from serving.backends.docker_use import Group, of_statistics
+from serving.backends.interrupts import through_interrupts
 from serving.deployment import Batching, Budget
 from serving.engines import ENGINES
 from serving.errors import DeploymentError, EngineUnavailable
@@ -300,7 +302,7 @@ def test_every_step_of_the_teardown_is_carried_out_through_ctrl_c():
         done.append("first")
 
     with pytest.raises(KeyboardInterrupt):
-        _through_interrupts(first, lambda: done.append("second"))
+        through_interrupts(first, lambda: done.append("second"))
     assert done == ["first", "second"]
 
 
