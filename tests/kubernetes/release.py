@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from contextlib import suppress
 from typing import Any
+
+from kubernetes import client
 
 from tests.deploy.chart import CHART, Object
 from tests.deploy.chart_tools import helm
@@ -89,6 +92,18 @@ class Release:
                 page = self._get(name, 8501, "/v1/models/cnn")
                 found |= set(re.findall(r'"version": *"([^"]+)"', page))
         return found
+
+    def kill(self, pod: str) -> None:
+        """Kill the server in a pod by SIGKILL, and return once Kubernetes has noticed."""
+        before = self.restarts(pod)
+        with suppress(AssertionError, client.ApiException):  # the container ends under the command
+            self.space.run(pod, "bash", "-c", "kill -KILL -1", container="server")
+        self.space.until("the kill to be noticed", lambda: self.restarts(pod) > before)
+
+    def restarts(self, pod: str) -> int:
+        """How often the server in a pod was started again."""
+        (server,) = self.space.get("Pod", pod)["status"]["containerStatuses"]
+        return int(server["restartCount"])
 
     def uninstall(self) -> None:
         """Take it away, and wait until its pods are gone."""

@@ -122,7 +122,17 @@ def test_three_replicas_all_answer_one_client_s_connection(release: Release, mod
     assert min(gained.values()) > 0, gained
 
 
-def test_a_pod_that_is_killed_under_load_costs_no_request(release: Release, model: ModelDir) -> None:
+def test_a_server_that_is_killed_under_load_costs_no_request(release: Release, model: ModelDir) -> None:
+    victim = release.ready()[0]
+    with asking(release, model, threads=4, rate=40) as told:
+        release.space.until("load on the victim", grows(release, victim))
+        release.kill(victim)
+        release.space.until("its new start", lambda: victim in release.ready())
+    told.assert_all_right()
+    assert release.restarts(victim) == 1
+
+
+def test_a_pod_that_is_deleted_at_once_under_load_costs_no_request(release: Release, model: ModelDir) -> None:
     victim = release.ready()[0]
     with asking(release, model, threads=4, rate=40) as told:
         release.space.until("load on the victim", grows(release, victim))
