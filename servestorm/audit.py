@@ -26,6 +26,8 @@ STEAL_SHARE, GRAVE_STEAL_SHARE = 0.01, 0.05
 THROTTLED_SHARE = 0.01
 DRIFT_MS = 20.0
 UNEVEN = 1.10
+SERVICE_READY = "service_ready"
+"""Event of a deployment whose load goes to a Service."""
 NEAR_SATURATION = 0.6
 
 
@@ -61,7 +63,9 @@ class RunFacts:
     quota_cpus: float | None = None
     """CPUs that the plan lets one replica use."""
     balanced: bool = False
-    """Whether a balancer stood in front of the replicas, so that the samples do not tell them apart."""
+    """Whether something stood in front of the replicas, so that the samples do not tell them apart."""
+    by_service: bool = False
+    """Whether that was a Service of a cluster."""
 
 
 def facts_of(
@@ -70,8 +74,9 @@ def facts_of(
     engine_cores: Sequence[int],
     generator_cores: Sequence[int],
     quota_cpus: float | None = None,
+    loaded_from_here: bool = True,
 ) -> RunFacts:
-    """The facts in a cell's folder."""
+    """The facts in a cell's folder. Where load came from elsewhere, what this machine did is no fact of the run."""
     replicas = int(record.cell["replicas"])
     return RunFacts(
         id=record.cell["id"],
@@ -79,27 +84,29 @@ def facts_of(
         threads=threads,
         engine_cores=engine_cores,
         generator_cores=generator_cores,
-        use=record.use or {},
+        use={key: told for key, told in (record.use or {}).items() if loaded_from_here or key != "watch"},
         summary=record.summary or {},
         busiest_over_mean=busiest_over_mean(record),
         repeats=record.repeats,
         quota_cpus=quota_cpus,
         balanced=is_balanced(record),
+        by_service=any(event["name"] == SERVICE_READY for event in record.events),
     )
 
 
 def is_balanced(record: CellRecord) -> bool:
-    """Whether the load of a cell went through a balancer."""
-    return any(event["name"] == "balancer_ready" for event in record.events)
+    """Whether the load of a cell went through a balancer, or a Service."""
+    return any(event["name"] in ("balancer_ready", SERVICE_READY) for event in record.events)
 
 
 def busiest_over_mean(record: CellRecord) -> float | None:
     """Requests of the busiest replica over those of an average one; None for one replica, or where nothing tells.
 
+    Nothing does under an autoscaler, whose replicas come and go.
     From the samples that were sent; where a balancer stood between, from the replicas' own counters.
     """
     replicas = int(record.cell["replicas"])
-    if replicas < 2 or record.samples_path is None:
+    if replicas < 2 or record.samples_path is None or record.cell["scenario"] == "autoscaling":
         return None
     if is_balanced(record):
         return counted_balance(record, replicas).largest_over_mean
@@ -165,7 +172,7 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
                 "or read the latencies as pessimistic."
             ),
         )
-    if run.replicas * min(run.quota_cpus or 1, 1) > cores:
+    if cores and run.replicas * min(run.quota_cpus or 1, 1) > cores:
         yield (
             "doubt",
             "shared_cores",
@@ -175,7 +182,7 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
                 "cores, not what more machines would give."
             ),
         )
-    elif wanted > cores and run.quota_cpus is None:
+    elif cores and wanted > cores and run.quota_cpus is None:
         yield (
             "doubt",
             "threads_over_budget",
@@ -204,10 +211,16 @@ def _cpu_budget(run: RunFacts) -> Iterable[Found]:
             run.busiest_over_mean,
             (
                 f"The busiest of {run.replicas} replicas got {100 * (run.busiest_over_mean - 1):.0f} % more requests "
-                f"than an average one: {'the balancer dealt unevenly, or ' if run.balanced else ''}they are not "
-                "equally fast."
+                f"than an average one: {_dealer(run)}they are not equally fast."
             ),
         )
+
+
+def _dealer(run: RunFacts) -> str:
+    """What may have dealt unevenly, where it was not the generator."""
+    if run.by_service:
+        return "the Service dealt unevenly (of itself it deals out connections, not requests), or "
+    return "the balancer dealt unevenly, or " if run.balanced else ""
 
 
 def _cores_text(cores: int) -> str:

@@ -17,6 +17,8 @@ SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", 
 # seconds from process start to first right answer on one slow core; only the progress bar's first guess
 START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0}
 STOP_GUESS_S = 2.0
+RELEASE_GUESS_S = 12.0
+"""Helm's part, the model's copying, and the pods' end."""
 GENERATOR_GUESS_S = 3.0
 SETTLE_GUESS_S = 2.0
 PROBES_GUESS = 8
@@ -228,7 +230,8 @@ def cold_starts(plan: Plan) -> int:
 
 def expected_s(plan: Plan, cell: Cell) -> float:
     """First guess of a cell's length in seconds, for the progress bar and `--dry-run`."""
-    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S
+    release_s = RELEASE_GUESS_S if plan.backend == "kubernetes" else 0.0
+    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S + release_s
     if cell.scenario == "coldstart":
         return starting + SETTLE_GUESS_S
     if cell.scenario == "autoscaling" and plan.autoscaling:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from servestorm.labels import ENGINE_SHORT
+from servestorm.limits import limits_of
 from servestorm.recorded import Recorded
 
 NO_CONDITION = frozenset(
@@ -37,12 +38,15 @@ def differences(old: Recorded, new: Recorded) -> list[str]:
 
 def _spelt_out(plan: Mapping[str, Any]) -> dict[str, Any]:
     """The plan with what a run leaves out where it was not asked for: limits, and what is said of containers."""
-    limits, docker = plan.get("limits") or {}, plan.get("docker") or {}
-    said = [f"{limits[key]:g} {unit}" for key, unit in (("cpus", "CPU"), ("memory_mib", "MiB")) if limits.get(key)]
+    docker, kubernetes = plan.get("docker") or {}, plan.get("kubernetes") or {}
+    limits = zip(limits_of(plan), ("CPU", "MiB"), strict=True)
+    said = [f"{size:g} {unit}" for size, unit in limits if size]
     return {
         **plan,
         "limits": said,
         "docker": {"reach": docker.get("reach", "direct"), "balancer": docker.get("balancer", "none")},
+        "kubernetes": {"reach": kubernetes.get("reach", "service"), "balancer": kubernetes.get("balancer", "none")},
+        "load_from": plan.get("load_from", "here"),
     }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from servestorm.errors import StudyError
+from servestorm.limits import limits_of
 from servestorm.plan import Cpus, Plan
 
 
@@ -27,18 +28,32 @@ def assign(plan: Plan, available: set[int] | None = None) -> Cores:
     Raises StudyError where the plan names a core that this process may not use.
     """
     free = sorted(os.sched_getaffinity(0) if available is None else available)
+    if plan.backend == "kubernetes":
+        chosen = plan.cpus.generator if isinstance(plan.cpus, Cpus) else free[-4:]
+        return Cores((), _usable(chosen, free), _notes_of_pods(plan))
     if isinstance(plan.cpus, Cpus):
-        engine, generator = tuple(sorted(set(plan.cpus.engine))), tuple(sorted(set(plan.cpus.generator)))
-        if missing := sorted({*engine, *generator} - set(free)):
-            raise StudyError(
-                f"cpus names core {missing[0]}, which this process may not use; usable: {', '.join(map(str, free))}."
-            )
+        engine, generator = _usable(plan.cpus.engine, free), _usable(plan.cpus.generator, free)
     elif len(free) == 1:
         engine = generator = (free[0],)
     else:
         engine = tuple(free[: min(len(free) - 1, _wanted(plan))])
         generator = tuple(free[len(engine) :])[-4:]  # a generator never fills more than a few cores
     return Cores(engine, generator, _notes(plan, engine, generator, len(free)))
+
+
+def _usable(named: Iterable[int], free: list[int]) -> tuple[int, ...]:
+    """The cores, each once; raises StudyError where one may not be used."""
+    cores = tuple(sorted(set(named)))
+    if missing := [core for core in cores if core not in free]:
+        raise StudyError(
+            f"cpus names core {missing[0]}, which this process may not use; usable: {', '.join(map(str, free))}."
+        )
+    return cores
+
+
+def _notes_of_pods(plan: Plan) -> tuple[str, ...]:
+    cpus, _ = limits_of(plan.model_dump(include={"backend", "limits"}))
+    return (f"Each replica may use {cpus:g} CPU of its node on average, which the kernel enforces.",)
 
 
 def _most_replicas(plan: Plan) -> int:

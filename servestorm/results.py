@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from servestorm.audit import Doubt, doubts, facts_of
 from servestorm.figures import figures_of
-from servestorm.figures_cost import cost_figures
+from servestorm.figures_autoscaling import autoscaling_figures
+from servestorm.figures_cost import cost_figures, fleet_figures, with_cost
 from servestorm.figures_split import split_figures
 from servestorm.judged import Judgement, Kept, judge, objectives
 from servestorm.labels import SCENARIO_LABELS, group_key, group_label
@@ -18,7 +19,7 @@ from servestorm.measures import Run, measure
 from servestorm.rows import Metric, Rows
 from servestorm.store import SCHEMA_VERSION, RunRecord
 
-SCENARIOS = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep")
+SCENARIOS = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def groups_of(study: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     starts = 0 if _runs_already(plan) else plan["cold_starts"]
     for scenario in SCENARIOS:
-        if not (starts if scenario == "coldstart" else plan[scenario]):
+        if not (starts if scenario == "coldstart" else plan.get(scenario)):  # younger than some runs
             continue
         variants = study["variants"][:1] if scenario == "sweep" else study["variants"]
         starts_of = itertools.product(plan["page_cache"], plan["server_warmup"])
@@ -88,7 +89,7 @@ def compute(record: RunRecord) -> Results:
     runs, samples = [run for run, _ in measured], {run.id: found for run, found in measured if found is not None}
     used = usable(runs)
     rows = Rows(engines, used, samples)
-    metrics = [metric for group in groups for metric in rows.of(group, plan)]
+    metrics = with_cost([metric for group in groups for metric in rows.of(group, plan)], study, record.path)
     return Results(
         id=study["id"],
         state=study["state"],
@@ -108,6 +109,8 @@ def compute(record: RunRecord) -> Results:
             **figures_of(engines, used, samples),
             "cost": cost_figures(metrics, study, record.path),
             "split": split_figures(engines, used, record.cells),
+            "autoscaling": autoscaling_figures(engines, used, samples),
+            "fleet_cost": fleet_figures(metrics, study, record.path),
         },
     )
 
@@ -118,10 +121,13 @@ def _runs_already(plan: Mapping[str, Any]) -> bool:
 
 
 def _doubts(record: RunRecord) -> list[Doubt]:
-    cores, (quota_cpus, _) = record.study["cores"], limits_of(record.study["plan"])
+    plan, cores = record.study["plan"], record.study["cores"]
+    (quota_cpus, _), here = limits_of(plan), plan.get("load_from", "here") == "here"
     loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
     sets = cores["engine"], cores["generator"]
-    return doubts(facts_of(cell, cell.cell["threads"], *sets, quota_cpus=quota_cpus) for cell in loads)
+    return doubts(
+        facts_of(cell, cell.cell["threads"], *sets, quota_cpus=quota_cpus, loaded_from_here=here) for cell in loads
+    )
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:
@@ -147,6 +153,7 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             else "The containers ran already, and were only asked: nothing is told of cold starts or scaling, nor of "
             "what else they were doing."
         )
+    notes += _cluster_notes(record)
     planned = len(record.study["cells"])
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
@@ -155,9 +162,34 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             f"{repeats} tries of a load are INVALID for no other reason than that the generator was late or busy; they "
             "were repeated on the same servers, and are kept beside the tries that count."
         )
+    if any(run.scenario == "autoscaling" and run.counts and run.autoscaling is None for run in runs):
+        notes.append(
+            "The clock of the load generator and that of the replicas' events could not be compared in some runs under "
+            "an autoscaler: of those only latencies are told."
+        )
     if invalid := sum(run.valid is False for run in runs):
         notes.append(
             f"{invalid} of {planned} runs are INVALID, for the reasons below, and left out of the numbers; where no "
             "valid run is left, the numbers are marked INVALID."
         )
     return notes
+
+
+def _cluster_notes(record: RunRecord) -> Iterator[str]:
+    """What a cluster had its servers and the load generator share."""
+    told, plan = record.environment.get("kubernetes"), record.study["plan"]
+    if not told:
+        return
+    nodes, here = told.get("nodes") or [], plan.get("load_from", "here") == "here"
+    if here and any(node.get("this_machine") for node in nodes):
+        yield (
+            "The load generator ran on a node of the cluster, whose cores are the servers' and the cluster's own too: "
+            "they slow each other, and latencies are pessimistic."
+        )
+    if not here and len(nodes) == 1:
+        yield (
+            "The cluster has one node, so that the load generator ran beside the servers: they slow each other, and "
+            "latencies are pessimistic."
+        )
+    if here and (plan.get("kubernetes") or {}).get("reach") == "port-forward":
+        yield "Requests went through the API server (reach: port-forward): latencies hold its part too."
