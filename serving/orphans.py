@@ -7,6 +7,7 @@ whose owner no longer lives is an orphan. `kill -9` of a study leaves servers on
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,16 @@ class Orphans:
 def owner_tag() -> str:
     """Tag of this process, "<pid>:<start>"; start is in ticks since boot, which no clock change shifts."""
     return f"{os.getpid()}:{processes.start_ticks(os.getpid())}"
+
+
+def machine() -> str:
+    """This machine, process namespace and user: a pid means nothing elsewhere, and other people's are not ours."""
+    try:
+        node = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        node = ""
+    namespace = Path("/proc/self/ns/pid").readlink()
+    return f"{node or platform.node()}/{namespace}/{os.getuid()}"
 
 
 def find_orphans() -> Orphans:

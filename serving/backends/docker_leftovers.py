@@ -6,16 +6,13 @@ machine, for a Docker Engine may serve several. What has a dead owner on this ma
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from serving.backends.docker_engine import asking
-from serving.orphans import lives, owner_tag
+from serving.orphans import lives, machine, owner_tag
 
 OWNER = "servestorm.owner"
 MACHINE = "servestorm.machine"
@@ -39,16 +36,6 @@ class Leftover:
 def labels(deployment: str) -> dict[str, str]:
     """What everything of a deployment is labelled with."""
     return {OWNER: owner_tag(), MACHINE: machine(), DEPLOYMENT: deployment}
-
-
-def machine() -> str:
-    """This machine, process namespace and user: a pid means nothing elsewhere, and other people's are not ours."""
-    try:
-        node = Path("/etc/machine-id").read_text().strip()
-    except OSError:
-        node = ""
-    namespace = Path("/proc/self/ns/pid").readlink()
-    return f"{node or platform.node()}/{namespace}/{os.getuid()}"
 
 
 def leftovers(client: Any) -> list[Leftover]:

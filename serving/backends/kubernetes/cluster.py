@@ -110,13 +110,13 @@ class Cluster:
         """The cluster for environment.json: version, context, and its nodes, None where they may not be read."""
         from kubernetes.client import ApiException
 
-        try:
-            with asking("list its nodes"):
+        with asking("list its nodes"):
+            try:
                 nodes = self.core.list_node().items
-        except DeploymentError as error:
-            if not isinstance(error.__cause__, ApiException) or error.__cause__.status != 403:
-                raise
-            nodes = None
+            except ApiException as error:
+                if not forbidden(error):
+                    raise
+                nodes = None
         return {
             "version": self.version,
             "context": self.context,
@@ -252,11 +252,16 @@ def refusal(what: str, error: Any) -> str:
     """One sentence for an ApiException, with the remedy where it is known."""
     told = _status(error)
     reason = str(told.get("message") or error.reason or "no reason given").strip().rstrip(".")
-    if error.status == 403 and "forbidden: user" in reason.lower():
+    if forbidden(error):
         return f"you may not {what} ({reason}): ask for the rights in {ROLE}."
     if error.status == 401:
         return f"the cluster no longer knows us when it was to {what}: log in again, so that `kubectl get pods` works."
     return f"the cluster cannot {what}: {' '.join(reason.split())}."
+
+
+def forbidden(error: Any) -> bool:
+    """Whether an ApiException says that we lack a right; a quota and an admission check refuse with 403 too."""
+    return error.status == 403 and "forbidden: user" in str(_status(error).get("message", "")).lower()
 
 
 def _status(error: Any) -> Mapping[str, Any]:
