@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,7 @@ from servestorm.cells import Cell, Variant
 from servestorm.coldstart import drop_page_cache, files_of_start, settle
 from servestorm.cores import Cores
 from servestorm.generator import Generator, GeneratorError
+from servestorm.limits import limits_of
 from servestorm.loads import Offer, use_now
 from servestorm.plan import Plan
 from servestorm.plan_scenarios import SCALE_DOWN_PERIOD_S
@@ -90,8 +91,13 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
                 _ready(bench, cell, deployment, events)
                 _settle(bench, cell, deployment, folder)
             else:
-                with _scraped(bench, cell, deployment, folder):
+                with ExitStack() as stack:
+                    # from the start on where addresses are known then: pods get theirs later
+                    if early := bool(deployment.endpoints):
+                        stack.enter_context(_scraped(bench, cell, deployment, folder))
                     _ready(bench, cell, deployment, events)
+                    if not early:
+                        stack.enter_context(_scraped(bench, cell, deployment, folder))
                     bench.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
                     _offer(bench, cell, deployment, events).carry_out(folder)
     finally:
@@ -101,7 +107,7 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
 
 @contextmanager
 def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folder: Path) -> Iterator[Deployment]:
-    """A started deployment whose last log lines are kept whatever happens."""
+    """A started deployment whose last log lines and records are kept whatever happens."""
     engine = bench.engines[cell.engine]
     events.add("start", detail=cell.engine)
     deployment = _backend(bench, cell).start(
@@ -119,6 +125,8 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
             yield deployment
         finally:
             write_text(folder / "server.log", deployment.logs(200) + "\n")
+            for name, text in deployment.records().items():
+                write_text(folder / name, text)
 
 
 def _backend(bench: Bench, cell: Cell) -> Backend:
@@ -138,13 +146,13 @@ def _backend(bench: Bench, cell: Cell) -> Backend:
 
 
 def _budget(bench: Bench, cell: Cell) -> Budget:
-    limits = bench.plan.limits
+    cpus, memory_mib = limits_of(bench.plan.model_dump(include={"backend", "limits"}))
     return Budget(
         cpus=bench.cores.engine,
         threads=cell.threads,
         warmup=cell.server_warmup,
-        memory_bytes=limits.memory_mib * MIB if limits and limits.memory_mib else None,
-        cpu_quota=limits.cpus if limits else None,
+        memory_bytes=memory_mib * MIB if memory_mib else None,
+        cpu_quota=cpus,
     )
 
 

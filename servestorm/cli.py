@@ -201,6 +201,11 @@ def _run(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
     parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="in a cluster: stop at the first run that fails, and leave its release there",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="the run becomes DIR/ID (default: runs)"
     )
 

@@ -15,7 +15,7 @@ from servestorm.measures import Run
 from servestorm.plan import BatchingPlan
 from servestorm.report_figures import figures
 from servestorm.report_markdown import markdown
-from servestorm.results import Results, compute
+from servestorm.results import Results, compute, runs_already
 from servestorm.rows import Metric, Value
 from servestorm.store import read_run, write_json, write_text
 
@@ -222,6 +222,46 @@ def _containers(results: Results) -> list[tuple[str, Any]]:
     ]
 
 
+def _pods(results: Results) -> list[tuple[str, Any]]:
+    """What a study in a cluster says of it; nothing for any other."""
+    told, plan = results.environment.get("kubernetes"), results.study["plan"]
+    if not told:
+        return []
+    said = plan.get("kubernetes") or {}
+    from_cluster = plan.get("load_from") == "cluster"
+    return [
+        ("Kubernetes", told.get("version")),
+        ("Nodes", words.nodes_text(told.get("nodes"))),
+        ("Limits of a replica", words.limits_text(results).removeprefix(", each limited to ")),
+        ("Load comes from", "pods of the cluster" if from_cluster else "this machine"),
+        (
+            "Load goes to",
+            {"pods": "the pods", "port-forward": "the pods, through the API server"}.get(
+                said.get("reach", "service"), "the Service"
+            ),
+        ),
+        (
+            "Balancer",
+            _BALANCER[said.get("balancer", "none")]
+            if said.get("reach", "service") == "service"
+            else "the load generator",
+        ),
+    ]
+
+
+_BALANCER = {"haproxy": "HAProxy", "none": "the Service, by connections"}
+
+
+def _server_settings(plan: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What the servers were told; nothing of those that somebody else started."""
+    if runs_already(plan):
+        return []
+    return [
+        ("Threads a replica", " or ".join(map(str, plan["threads"]))),
+        ("Batching", "; ".join(batching_label(BatchingPlan(**batching)) for batching in plan["batching"])),
+    ]
+
+
 def _environment(results: Results) -> list[dict[str, Any]]:
     here, plan, cores = results.environment, results.study["plan"], results.study["cores"]
     memory = f"{here['memory_bytes'] / 2**30:.1f} GiB" if here.get("memory_bytes") else None
@@ -231,7 +271,7 @@ def _environment(results: Results) -> list[dict[str, Any]]:
         ("Memory", memory),
         ("System", here.get("system")),
         ("Kernel", here.get("kernel")),
-        ("Engine's cores", ", ".join(map(str, cores["engine"]))),
+        ("Engine's cores", ", ".join(map(str, cores["engine"])) or "of the cluster's choice"),
         ("Generator's cores", ", ".join(map(str, cores["generator"]))),
     ]
     study = [
@@ -244,8 +284,8 @@ def _environment(results: Results) -> list[dict[str, Any]]:
             )
         ),
         *_containers(results),
-        ("Threads a replica", " or ".join(map(str, plan["threads"]))),
-        ("Batching", "; ".join(batching_label(BatchingPlan(**batching)) for batching in plan["batching"])),
+        *_pods(results),
+        *_server_settings(plan),
         ("Seed", plan["seed"]),
         ("Git commit", (here.get("git_commit") or "")[:12] or None),
         *((ENGINE_SHORT[name], version) for name, version in results.study["engines"].items()),

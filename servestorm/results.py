@@ -66,7 +66,7 @@ def groups_of(study: Mapping[str, Any]) -> dict[str, str]:
     """The groups of runs that a study asks for, in order, with their titles."""
     plan = study["plan"]
     found: dict[str, str] = {}
-    starts = 0 if _runs_already(plan) else plan["cold_starts"]
+    starts = 0 if runs_already(plan) else plan["cold_starts"]
     for scenario in SCENARIOS:
         if not (starts if scenario == "coldstart" else plan.get(scenario)):  # younger than some runs
             continue
@@ -115,7 +115,7 @@ def compute(record: RunRecord) -> Results:
     )
 
 
-def _runs_already(plan: Mapping[str, Any]) -> bool:
+def runs_already(plan: Mapping[str, Any]) -> bool:
     """Whether the servers were started by somebody else."""
     return plan["backend"] == "attach" or bool((plan.get("docker") or {}).get("project"))
 
@@ -145,7 +145,7 @@ def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
 
 def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     notes = []
-    if _runs_already(record.study["plan"]):
+    if runs_already(record.study["plan"]):
         notes.append(
             "The endpoints ran already, and were only asked: nothing is told of cold starts, scaling or their use, "
             "nor of what else they were doing."

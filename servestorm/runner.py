@@ -17,7 +17,7 @@ from servestorm.cells import Cell, Variant, cells_of, expected_s, variants_of
 from servestorm.cores import Cores, assign
 from servestorm.environment import describe
 from servestorm.generator import Generator
-from servestorm.plan import DockerPlan, ModelPlan, Plan
+from servestorm.plan import DockerPlan, KubernetesPlan, ModelPlan, Plan
 from servestorm.prepare import is_missing, prepare
 from servestorm.progress import Display, Step
 from servestorm.scrape import open_scraper
@@ -26,6 +26,8 @@ from serving.backends import BACKENDS, DockerBackend
 from serving.backends.docker_leftovers import counted
 from serving.backends.docker_project import ProjectBackend
 from serving.backends.docker_settings import DockerSettings
+from serving.backends.kubernetes.leftovers import counted as counted_releases
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.deployment import Backend, Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
@@ -38,7 +40,8 @@ GIVE_UP_AFTER = 2
 class Study:
     """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
-    With `resume` it goes on in that run directory: what is complete there is kept, the rest is run.
+    With `resume` it goes on in that run directory: what is complete there is kept, the rest is run. With `keep` it ends
+    with the first cell that fails, and leaves its Helm release to be looked at.
     """
 
     def __init__(
@@ -48,13 +51,15 @@ class Study:
         out: Path,
         generator: Generator | None = None,
         resume: RunRecord | None = None,
+        keep: bool = False,
     ) -> None:
         self.plan, self.plan_text, self.out = plan, plan_text, out
         self.generator = generator or Generator()
         self.cells = cells_of(plan)
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
-        self.backend: Backend = backend_of(plan, self.cores)
+        self.keep = keep
+        self.backend: Backend = backend_of(plan, self.cores, keep=keep)
         self.path: Path | None = None
         self._resume = resume
         self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
@@ -82,10 +87,10 @@ class Study:
         return self.path
 
     def _remove_leftovers(self) -> None:
-        """End what an earlier, killed study left on the Docker Engine, as every command does with processes."""
-        if isinstance(self.backend, DockerBackend) and (left := self.backend.leftovers()):
-            self.backend.remove(left)
-            sys.stderr.write(f"servestorm: removed {counted(left)} that an earlier, killed study had left.\n")
+        """End what an earlier, killed study left on a Docker Engine or in a cluster, as every command does here."""
+        removed = _removed(self.backend)
+        if removed:
+            sys.stderr.write(f"servestorm: removed {removed} that an earlier, killed study had left.\n")
 
     def _prepare(self, plan: ModelPlan, display: Display) -> ModelDir:
         """A model, with the artifacts of every engine of the plan intact."""
@@ -127,6 +132,8 @@ class Study:
         environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
         if self.plan.backend == "docker":
             environment["docker_engine"] = DockerBackend().describe()
+        if self.plan.backend == "kubernetes":
+            environment["kubernetes"] = self.backend.describe()
         store.write_json(path / "environment.json", environment)
         store.write_json(path / "study.json", self._study)
 
@@ -151,11 +158,36 @@ class Study:
                     outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
+                    if self.keep:
+                        raise DeploymentError(_kept(self.plan, cell))
                 troubles.saw(cell.engine, outcome)
 
 
-def backend_of(plan: Plan, cores: Cores) -> Backend:
-    """Where the plan's engines run."""
+def _kept(plan: Plan, cell: Cell) -> str:
+    """Where what was kept is found, and how it goes."""
+    namespace = (plan.kubernetes or KubernetesPlan()).namespace
+    return (
+        f"{cell.id} failed and its release was kept: look at it with `helm list --namespace {namespace}` and `kubectl "
+        f"get pods --namespace {namespace}`, then remove it with `servestorm clean`, as the next study does."
+    )
+
+
+def _removed(backend: Backend) -> str:
+    """What was removed of the leftovers, counted in words; '' for nothing."""
+    if isinstance(backend, DockerBackend) and (left := backend.leftovers()):
+        backend.remove(left)
+        return counted(left)
+    if backend.name == "kubernetes":
+        stale = backend.leftovers()
+        backend.remove(stale)
+        return counted_releases(stale)
+    return ""
+
+
+def backend_of(plan: Plan, cores: Cores, keep: bool = False) -> Backend:
+    """Where the plan's engines run. `keep` leaves a release where it failed."""
+    if plan.backend == "kubernetes":
+        return _kubernetes(plan, plan.kubernetes or KubernetesPlan(), keep)
     if plan.backend == "docker":
         return _docker(plan.docker or DockerPlan(), cores)
     if plan.backend == "attach":
@@ -165,6 +197,25 @@ def backend_of(plan: Plan, cores: Cores) -> Backend:
             {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
         )
     return BACKENDS[plan.backend]
+
+
+def _kubernetes(plan: Plan, said: KubernetesPlan, keep: bool) -> Backend:
+    from serving.backends.kubernetes.backend import KubernetesBackend
+
+    return KubernetesBackend(
+        KubernetesSettings(
+            context=said.context,
+            namespace=said.namespace,
+            images={str(name): reference for name, reference in said.images.items()},
+            registry=said.registry,
+            model_image=said.model_image,
+            values=tuple(said.values),
+            reach=said.reach,
+            balancer=said.balancer,
+            agents=said.agents if plan.load_from == "cluster" else 0,
+            keep=keep,
+        )
+    )
 
 
 def _docker(said: DockerPlan, cores: Cores) -> Backend:
@@ -208,6 +259,7 @@ def title(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
         "coldstart": plan.cold_starts,
         "scaling": (plan.scaling.repetitions if plan.scaling else None) or plan.repetitions,
         "sweep": plan.sweep.repetitions if plan.sweep else 1,
+        "autoscaling": (plan.autoscaling.repetitions if plan.autoscaling else None) or plan.repetitions,
     }
     names = {"coldstart": "cold start", "steady": "steady load", "bursty": "bursty load"}
     text = f"{cell.engine}: {names.get(cell.scenario, cell.scenario)} {cell.repetition} of "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from servestorm.judged import Kept
@@ -240,6 +240,19 @@ def limits_text(results: Results) -> str:
     cpus, memory_mib = limits_of(results.study["plan"])
     said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
     return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
+
+
+def nodes_text(nodes: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """'2 x m7i.large (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)'; None where nodes could not be read."""
+    if not nodes:
+        return None
+    counts: dict[str, int] = {}
+    for node in nodes:
+        cpus, memory = node.get("cpus"), node.get("memory_bytes")
+        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
+        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
+        counts[kind] = counts.get(kind, 0) + 1
+    return "; ".join(f"{count} × {kind}" for kind, count in counts.items())
 
 
 def better(results: Results, metric: Metric) -> str | None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from servestorm.boundary import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
+from servestorm.errors import StudyError
 from servestorm.labels import ENGINE_SHORT
 from servestorm.plan import Plan, load_plan
 from servestorm.results import Results
@@ -23,13 +24,15 @@ def run(arguments: argparse.Namespace) -> int:
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
     file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
     plan = load_plan(file)
+    if arguments.keep and plan.backend != "kubernetes":
+        raise StudyError(f"--keep leaves a Helm release, and backend {plan.backend} makes none: leave it out.")
     if arguments.dry_run:
         return _dry_run(plan)
     from servestorm.children import end_all
     from servestorm.runner import Study
 
     record = read_run(resume) if resume else None
-    study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record)
+    study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
     code = OK
     try:
         study.carry_out()
