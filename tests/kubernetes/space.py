@@ -129,11 +129,11 @@ def ending(pod: Object) -> bool:
 
 
 @contextmanager
-def space(api: Any) -> Iterator[Space]:
-    """A namespace for as long as the block runs."""
+def space(api: Any, **marks: str) -> Iterator[Space]:
+    """A namespace with these labels for as long as the block runs."""
     name = f"servestorm-test-{secrets.token_hex(3)}"
     core = client.CoreV1Api(api)
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", **marks}
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
     own = Space(api, name)
     try:
