@@ -100,7 +100,6 @@ def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None])
     """
     times = _first_times(events)
     if "installed" in times:  # by Helm
-        times = _in_order(times)
         found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(("start", *POD_PHASES))}
     else:
         found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
@@ -124,15 +123,6 @@ def _container_phases(times: Mapping[str, int]) -> dict[str, float | None]:
     return {
         f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(["start", *passed, "port_bound"])
     }
-
-
-def _in_order(times: Mapping[str, int]) -> dict[str, int]:
-    """The times of a pod with none after the next one: a cluster may tell of a step late, but never early."""
-    held = dict(times)
-    passed = [name for name in POD_PHASES if name in held]
-    for before, after in reversed(list(itertools.pairwise(passed))):
-        held[before] = min(held[before], held[after])
-    return held
 
 
 def _first_times(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -287,7 +287,16 @@ def _node(node: Any) -> dict[str, Any]:
         "architecture": info.architecture,
         "instance_type": labels.get("node.kubernetes.io/instance-type"),
         "zone": labels.get("topology.kubernetes.io/zone"),
+        "this_machine": info.boot_id is not None and info.boot_id == _boot_id(),
     }
+
+
+def _boot_id() -> str | None:
+    """What tells this kernel's run from every other one; a kubelet reports the same of its own."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def _quantity(text: str | None) -> float | None:
