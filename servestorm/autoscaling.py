@@ -150,6 +150,34 @@ def autoscaled(
     )
 
 
+def numbers_of(found: Autoscaled) -> dict[str, float | None]:
+    """The figures of a run, by the names of their rows.
+
+    Times to a decision and to new replicas are means over the bursts for which more were asked, for one that finds
+    enough of them there has nothing to wait for; each is None where one of those bursts was not seen to get that far.
+    """
+    asked = [reaction for reaction in found.reactions if reaction.target is not None]
+    paid_s = found.replica_seconds
+    return {
+        "decision_s": _mean([reaction.decision_s for reaction in asked]),
+        "ready_s": _mean([reaction.first_ready_s for reaction in asked]),
+        "all_ready_s": _mean([reaction.last_ready_s for reaction in asked]),
+        "recover_s": _mean([reaction.recover_s for reaction in found.reactions]),
+        "violations_percent": 100 * found.violations / found.requests if found.requests else None,
+        "down_decision_s": found.down.decision_s,
+        "down_gone_s": found.down.gone_s,
+        "replica_seconds": paid_s,
+        "replicas_mean": paid_s / found.watched_s if found.watched_s else None,
+        "ready_percent": 100 * found.ready_replica_seconds / paid_s if paid_s else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one is missing: the slowest are those that are not seen."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there and len(there) == len(values) else None
+
+
 def _holds(events: Sequence[Mapping[str, Any]], start_ns: int) -> bool:
     """Whether the load's events enclose its begin: with another machine's clock they would not."""
     begins = [int(event["t_ns"]) for event in events if event["name"] == "load_started"]

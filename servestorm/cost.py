@@ -115,3 +115,49 @@ def costs(images_per_s: float | None, cores: float, prices: Prices, rss_bytes: f
     if not images_per_s or images_per_s < 0 or cores <= 0:
         return []
     return [cost_per_million(images_per_s, cores, instance, rss_bytes) for instance in prices.instances]
+
+
+@dataclass(frozen=True)
+class FleetCost:
+    """Of the replicas under an autoscaler on one kind of machine, beside a fleet that always has the most of them."""
+
+    instance: str
+    provider: str
+    region: str
+    usd_per_hour: float
+    """Of as many replicas as there were on average."""
+    fixed_usd_per_hour: float
+    """Of the most replicas, all the time."""
+    dated: str
+    """ISO 8601 day of the price."""
+    source: str
+
+
+def replica_usd_per_hour(instance: Instance, cpus: float, memory_bytes: float) -> float:
+    """What one replica costs on `instance`: the share of it that the replica fills, of CPUs or memory the larger one.
+
+    A machine takes no more replicas once either is full. What a node keeps for itself is not counted.
+    """
+    share = max(cpus / instance.vcpus, memory_bytes / (instance.memory_gib * 2**30))
+    return instance.usd_per_hour * share
+
+
+def fleet_costs(
+    replicas_mean: float | None, most: int, cpus: float, memory_bytes: float, prices: Prices
+) -> Sequence[FleetCost]:
+    """The cost of so many replicas on average, and of `most`, on every machine of the price file; empty for None."""
+    if replicas_mean is None:
+        return []
+    return [
+        FleetCost(
+            instance=instance.name,
+            provider=instance.provider,
+            region=instance.region,
+            usd_per_hour=replicas_mean * one,
+            fixed_usd_per_hour=most * one,
+            dated=instance.dated.isoformat(),
+            source=instance.source,
+        )
+        for instance in prices.instances
+        for one in (replica_usd_per_hour(instance, cpus, memory_bytes),)
+    ]

@@ -1,15 +1,15 @@
-"""What a million images cost at the capacity that was found, for the report's figure and results.json."""
+"""What a million images cost at the capacity that was found, and replicas under an autoscaler, for the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from servestorm.cost import costs, load_prices
+from servestorm.cost import Prices, costs, fleet_costs, load_prices, replica_usd_per_hour
 from servestorm.limits import limits_of
-from servestorm.rows import Metric
+from servestorm.rows import Metric, Value
 
 PRICES = "prices.yaml"
 """In a run directory: the price file that its plan names."""
@@ -23,14 +23,70 @@ def cost_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path)
     rows = [metric for metric in metrics if metric.scenario == "capacity" and metric.key.endswith(".images_per_s")]
     if not rows:
         return {}
-    own = run / PRICES
-    prices = load_prices(own if own.is_file() else None)
+    prices = _prices(run)
     # a replica with a limit needs no more of a machine than that
     limit, _ = limits_of(study.get("plan", {}))
     cores = limit or len(study["cores"]["engine"])
     return {
         metric.group: {
             engine: [asdict(cost) for cost in costs(value.value if value.valid else None, cores, prices)]
+            for engine, value in metric.values.items()
+        }
+        for metric in rows
+    }
+
+
+def _prices(run: Path) -> Prices:
+    own = run / PRICES
+    return load_prices(own if own.is_file() else None)
+
+
+def with_cost(metrics: Sequence[Metric], study: Mapping[str, Any], run: Path) -> list[Metric]:
+    """The metrics, and after each mean number of replicas what they cost an hour on the price file's first machine.
+
+    Raises StudyError for a broken price file.
+    """
+    found: list[Metric] = []
+    for metric in metrics:
+        found.append(metric)
+        if metric.scenario == "autoscaling" and metric.key.endswith(".replicas_mean"):
+            instance = _prices(run).instances[0]
+            one = replica_usd_per_hour(instance, *_replica_size(study))
+            label = f"cost of the replicas on {instance.name} ({instance.provider})"
+            values = {engine: _times(value, one) for engine, value in metric.values.items()}
+            key = f"{metric.group}.cost_per_hour"
+            found.append(replace(metric, key=key, label=label, unit="USD an hour", values=values))
+    return found
+
+
+def _times(value: Value, factor: float) -> Value:
+    def scaled(number: float | None) -> float | None:
+        return None if number is None else number * factor
+
+    ci = None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor)
+    numbers = {name: scaled(getattr(value, name)) for name in ("value", "mean", "sd")}
+    return replace(value, **numbers, runs=[scaled(run) for run in value.runs], ci=ci)
+
+
+def _replica_size(study: Mapping[str, Any]) -> tuple[float, float]:
+    """CPUs and bytes of memory that one replica of a cluster has."""
+    cpus, memory_mib = limits_of(study["plan"])
+    assert cpus is not None and memory_mib is not None  # a pod has limits, the plan's or the usual ones
+    return cpus, memory_mib * 2.0**20
+
+
+def fleet_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """{group: {engine: [servestorm.cost.FleetCost as a dict, ...]}} of every group under an autoscaler.
+
+    Raises StudyError for a broken price file.
+    """
+    rows = [metric for metric in metrics if metric.scenario == "autoscaling" and metric.key.endswith(".replicas_mean")]
+    if not rows:
+        return {}
+    prices, size, most = _prices(run), _replica_size(study), study["plan"]["autoscaling"]["max_replicas"]
+    return {
+        metric.group: {
+            engine: [asdict(cost) for cost in fleet_costs(value.value if value.valid else None, most, *size, prices)]
             for engine, value in metric.values.items()
         }
         for metric in rows

@@ -19,6 +19,10 @@ QUESTIONS = (
     "bursty.p50",
     "bursty.p99",
     "capacity.images_per_s",
+    "autoscaling.p99",
+    "autoscaling.ready_s",
+    "autoscaling.recover_s",
+    "autoscaling.replica_seconds",
 )
 """Metrics on which engines are judged, in every group that has them; those of the objectives come on top."""
 

@@ -19,6 +19,7 @@ SCENARIO_LABELS = {
     "capacity": "Capacity",
     "scaling": "Scaling",
     "sweep": "Sweep",
+    "autoscaling": "Autoscaling",
 }
 PHASES = {
     "port_bound": "start to port bound",

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from servestorm.audit import busiest_over_mean
-from servestorm.bursts import Burst, read_bursts
+from servestorm.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
+from servestorm.bursts import Burst, bursts, read_bursts, read_load
 from servestorm.coldstart import ledger, own_figures, steady_ns
 from servestorm.labels import CONTAINER_PHASES, group_key, phases_of
+from servestorm.plan_scenarios import Autoscaling
 from servestorm.samples import Samples, read_samples, traffic_bytes
 from servestorm.statistics import QUANTILES, percentile
 from servestorm.store import CellRecord
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
 MIB = 1024 * 1024
-LOADS = ("steady", "bursty", "scaling")
+LOADS = ("steady", "bursty", "scaling", "autoscaling")
 """Scenarios with one load a cell, whose samples lie in the cell's own folder."""
 
 
@@ -48,6 +50,8 @@ class Run:
     points: list[dict[str, Any]] = field(default_factory=list)
     """Of a sweep: its settings, with throughput and p99."""
     bursts: list[Burst] = field(default_factory=list)
+    autoscaling: Autoscaled | None = None
+    """What the autoscaler did; None where none was asked, or where its clock and the samples' cannot be compared."""
 
     @property
     def counts(self) -> bool:
@@ -67,18 +71,20 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
         samples = read_samples(record.samples_path)
     numbers = _numbers(record, samples, plan, variant) if record.complete else {}
     found = _bursts(record, plan["bursty"]) if cell["scenario"] == "bursty" and samples else []
+    scaled = _autoscaled(record, plan["autoscaling"]) if cell["scenario"] == "autoscaling" and samples else None
     run = Run(
         **{key: cell[key] for key in ("id", "scenario", "engine", "replicas", "repetition")},
         group=group_key(cell, variant),
         state=outcome["state"],
         valid=_valid(record) if record.complete else None,
         reasons=[*([outcome["reason"]] if outcome.get("reason") else []), *_reasons(record)],
-        numbers=numbers | _burst_numbers(found),
+        numbers=numbers | _burst_numbers(found) | (numbers_of(scaled) if scaled else {}),
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
         phases_s=_phases(numbers, plan["backend"]) if cell["scenario"] == "coldstart" else {},
         capacity=record.capacity,
         bursts=found,
+        autoscaling=scaled,
         points=[{**point, **_setting(cell)} for point in record.sweep or []],
     )
     return run, samples
@@ -151,8 +157,7 @@ def _load_numbers(samples: Samples, record: CellRecord, duration_s: float) -> di
     numbers["images_per_s"] = samples.images_per_s(duration_s)
     numbers["failed_percent"] = 100 * float(1 - samples.ok.mean()) if samples.ok.size else None
     assert record.samples_path
-    replicas = record.cell["replicas"]
-    if replicas > 1:
+    if record.cell["replicas"] > 1:
         numbers["largest_over_mean"] = busiest_over_mean(record)
     numbers |= _traffic_numbers(record.samples_path, samples.images_with_warmup)
     return numbers | _use_numbers(record.use or {}, samples.images_with_warmup)
@@ -162,6 +167,18 @@ def _bursts(record: CellRecord, plan: Mapping[str, Any]) -> list[Burst]:
     assert record.samples_path
     names = ("on_s", "off_s", "duration_s", "warmup_s", "objective_ms")
     return read_bursts(record.samples_path, **{name: plan[name] for name in names})
+
+
+def _autoscaled(record: CellRecord, plan: Mapping[str, Any]) -> Autoscaled | None:
+    assert record.samples_path
+    asked = Autoscaling.model_validate(plan)
+    found = read_load(record.samples_path, asked.warmup_s)
+    if found is None:
+        return None
+    load, start_ns = found
+    times = {"on_s": asked.on_s, "off_s": asked.off_s, "duration_s": asked.duration_s}
+    shape = Shape(asked.min_replicas, asked.objective_ms, asked.duration_s, asked.watch_after_s)
+    return autoscaled(record.events, load, start_ns, bursts(load, **times, objective_ms=asked.objective_ms), shape)
 
 
 def _burst_numbers(found: Sequence[Burst]) -> dict[str, float | None]:

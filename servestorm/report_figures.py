@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from servestorm import plots, report_parts, words
+from servestorm import plots, report_autoscaling, report_parts, words
 from servestorm.labels import ENGINE_SHORT, SCENARIO_LABELS, number, phases_from_start, spread_text
 from servestorm.latency_split import INFERENCE
 from servestorm.report_parts import Part, part
-from servestorm.results import Results
+from servestorm.results import Results, usable
 from servestorm.rows import Metric
 
 
@@ -28,6 +28,8 @@ def figures(results: Results) -> list[dict[str, Any]]:
         ("capacity", "Capacity", (_capacity(results, group) for group in of["capacity"])),
         ("scaling", "Scaling", (_scaling(results, group) for group in of["scaling"])),
         ("scaling-law", "Scaling law", (_law(results, group) for group in of["scaling"])),
+        ("autoscaling", "Autoscaling", (_followed(results, group) for group in of["autoscaling"])),
+        ("fleet-cost", "Cost of the replicas", (_fleet_cost(results, group) for group in of["autoscaling"])),
         ("sweep", "Throughput against latency", (_sweep(results, group) for group in of["sweep"])),
         ("cost", "Cost", (_cost(results, group) for group in of["capacity"])),
         ("use", "Resource use", (_use(results, group) for group in (of["steady"] or of["bursty"]))),
@@ -123,6 +125,27 @@ def _bursts(results: Results, group: str) -> Part | None:
         else "Without an objective, recovered means as fast as 99 % of the answers before the first burst."
     )
     return report_parts.bursts(f"by-{plots.slug(group)}", results.engines, data, rule, _subtitle(results, group))
+
+
+def _followed(results: Results, group: str) -> Part | None:
+    data = results.figures["autoscaling"].get(group)
+    if not data:
+        return None
+    counted = [run for run in usable(results.runs) if run.group == group]
+    runs = {e: [run.autoscaling for run in counted if run.engine == e and run.autoscaling] for e in results.engines}
+    limit_ms = results.study["plan"]["autoscaling"]["objective_ms"]
+    name = f"followed-{plots.slug(group)}"
+    found = report_autoscaling.followed(name, results.engines, data, runs, limit_ms, _subtitle(results, group))
+    return found and {**found, "caption": _marked(results, group, found["caption"])}
+
+
+def _fleet_cost(results: Results, group: str) -> Part | None:
+    data = results.figures["fleet_cost"].get(group, {})
+    late = results.metric(f"{group}.violations_percent")
+    shares = {engine: value.value for engine, value in late.values.items()} if late else {}
+    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    name = f"fleet-{plots.slug(group)}"
+    return report_autoscaling.cost(name, results.engines, data, most, shares, _subtitle(results, group))
 
 
 def _cost(results: Results, group: str) -> Part | None:

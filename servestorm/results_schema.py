@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from servestorm.cost import Cost
+from servestorm.cost import Cost, FleetCost
 from servestorm.latency_split import Part
 from servestorm.results import Results
 from servestorm.store import SCHEMA_VERSION
@@ -91,6 +91,38 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """How one engine's replicas followed the load, all counted runs together."""
+
+    tail_ms: list[float | None]
+    """Of a request, the percentile that `tail` names, one value a bin; null where a bin has too few answers."""
+    slowest_ms: list[float | None]
+    ready: list[tuple[float, float]]
+    """[second, ready replicas from then on, mean over runs]."""
+    existing: list[tuple[float, float]]
+    """[second, replicas that exist from then on, mean over runs]."""
+
+
+@dataclass(frozen=True)
+class OverScaling:
+    """A group of runs under an autoscaler, over time."""
+
+    bin_s: float
+    """Width of a bin."""
+    t_s: list[float]
+    """Where each bin of the load begins, from the begin of the measured load."""
+    offered_per_s: list[float]
+    """Requests a second, mean over runs."""
+    bursts: list[tuple[float, float]]
+    """[onset, end] in seconds."""
+    watched_s: float
+    """Until when replicas were watched, the shortest of the runs."""
+    tail: str
+    """The largest percentile that most bins have answers enough for, such as p95."""
+    engines: dict[str, Followed]
+
+
+@dataclass(frozen=True)
 class Figures:
     """What the figures show and no row holds, by group of runs and engine."""
 
@@ -103,6 +135,9 @@ class Figures:
     """Of a million images at the capacity found."""
     split: dict[str, dict[str, Parts]]
     """Where the time of a mean request goes."""
+    autoscaling: dict[str, OverScaling]
+    fleet_cost: dict[str, dict[str, list[FleetCost]]]
+    """Of the replicas under an autoscaler, by machine."""
 
 
 def schema() -> dict[str, Any]:

@@ -89,6 +89,21 @@ _BURSTS: tuple[_Row, ...] = (
     ("burst_queue_peak", "most requests under way at once", "requests", "lower"),
     ("burst_recover_s", "time to recover after a burst", "s", "lower"),
 )
+_AUTOSCALING: tuple[_Row, ...] = (
+    ("mean_ms", "mean latency", "ms per image", "lower"),
+    ("images_per_s", "throughput", "images/s", "higher"),
+    ("failed_percent", "failed or wrong answers", "%", "lower"),
+    ("violations_percent", "answers over the objective, or none", "%", "lower"),
+    ("decision_s", "burst's onset to the autoscaler's decision", "s", "lower"),
+    ("ready_s", "burst's onset to the first new replica ready", "s", "lower"),
+    ("all_ready_s", "burst's onset to the last new replica ready", "s", "lower"),
+    ("recover_s", "burst's onset to answers within the objective again", "s", "lower"),
+    ("down_decision_s", "last burst's end to the first replica given up", "s", "lower"),
+    ("down_gone_s", "last burst's end to the least replicas", "s", "lower"),
+    ("replica_seconds", "time that replicas existed, summed", "replica-seconds", "lower"),
+    ("replicas_mean", "replicas that existed, mean", "replicas", "lower"),
+    ("ready_percent", "share of that time in which they were ready", "%", "higher"),
+)
 _CAPACITY: tuple[_Row, ...] = (("images_per_s", "largest rate under the objective", "images/s", "higher"),)
 _OPTIONAL = {
     *(name for name, *_ in (*_REQUEST, *_BURSTS)),
@@ -116,6 +131,9 @@ class Rows:
         elif scenario in ("steady", "bursty"):
             yield from (self._percentile(group, name) for name in QUOTED)
             yield from self._rows(group, [*_LOAD, *(_BURSTS if scenario == "bursty" else ())])
+        elif scenario == "autoscaling":
+            yield from (self._percentile(group, name) for name in QUOTED)
+            yield from self._rows(group, _AUTOSCALING)
         elif scenario in ("coldstart", "capacity"):
             yield from self._rows(group, _start(plan["backend"]) if scenario == "coldstart" else _CAPACITY)
 

@@ -36,6 +36,9 @@ def summary(results: Results) -> list[str]:
         *_each(results, "bursty", "p99", "", _tail),
         *_each(results, "coldstart", "total_s", cold_start_text(results), _compare),
         *_scaling(results),
+        *_each(results, "autoscaling", "ready_s", FIRST_READY, _compare),
+        *_each(results, "autoscaling", "recover_s", RECOVERED, _compare),
+        *_each(results, "autoscaling", "replicas_mean", "", _trade),
     ]
     return [*_objectives(results), *(sentence for sentence in found if sentence)]
 
@@ -43,6 +46,10 @@ def summary(results: Results) -> list[str]:
 def cold_start_text(results: Results) -> str:
     """How a sentence on cold starts begins."""
     return f"A cold start, from {start_of(results.study['plan']['backend'])} to the first right answer, took"
+
+
+FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
+RECOVERED = "Answers kept the objective again after"
 
 
 def _each(
@@ -144,6 +151,21 @@ def _scaling(results: Results) -> list[str]:
     return found
 
 
+def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
+    """'The autoscaler had 1.6 on A of 3 replicas on average. Over the objective ... were 4.1 % on A of ...'"""
+    late = results.metric(f"{metric.group}.violations_percent")
+    known, violations = _known(metric), _known(late) if late else {}
+    if not known or known.keys() - violations.keys():
+        return None
+    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
+    missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
+    return (
+        f"The autoscaler had {_join(kept)} of {most} replicas on average. Over the objective, or without an answer, "
+        f"were {_join(missed)} of the requests."
+    )
+
+
 def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
@@ -202,6 +224,12 @@ def load_text(plan: dict[str, Any], scenario: str) -> str:
         text = (
             f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
             f"{load['off_s']:g} s off) for {load['duration_s']:g} s"
+        )
+    elif scenario == "autoscaling":
+        text = (
+            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
+            f"{load['off_s']:g} s off) for {load['duration_s']:g} s, {load['min_replicas']} to {load['max_replicas']} "
+            f"replicas at {load['cpu_percent']} % of their CPU, objective {load['objective_ms']:g} ms"
         )
     elif scenario == "capacity" or load.get("measure") == "capacity":
         text = _objective_text(plan["capacity"])
