@@ -19,7 +19,7 @@ from loadtests.exposition import GeneratorMetrics, expose
 from loadtests.generator import ROW
 from loadtests.locust_stats import LocustStatistics
 from loadtests.options import read_options
-from loadtests.session import Collector, Ending, Prepared, Rows, Session, prepare
+from loadtests.session import Collector, Ending, Prepared, Rows, Session, prepare, renumbered
 from loadtests.summary import Summary
 
 EXIT_VALID, EXIT_BUG, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID = 0, 70, 2, 3, 4
@@ -148,6 +148,7 @@ class WorkerDrive(Drive):
     def __init__(self, environment: Any, deal: dict[str, Any] | None) -> None:
         super().__init__(environment)
         self._deal = deal
+        self._prepared: Prepared | None = None
         self._session: Session | None = None
         self._rows: list[Rows] = []
         self._close_metrics: Callable[[], None] | None = None
@@ -156,6 +157,7 @@ class WorkerDrive(Drive):
         if self._deal is None:
             raise LoadTestError("the master is not servestorm's: start it with the same locustfile.")
         prepared = prepare_from(self.environment).share(self._deal["worker"], self._deal["workers"])
+        self._prepared = prepared
         feed = _locust_feed(self.environment, prepared)
         start_at_ns = self._deal["start_wall_ns"] - wall_minus_monotonic_ns()
         if self._deal["boot"] == boot_id():
@@ -182,7 +184,8 @@ class WorkerDrive(Drive):
                 # Another machine's clock: told in the master's time through both wall clocks.
                 shift = wall_minus_monotonic_ns() - self._deal["wall_minus_monotonic_ns"]
                 rows[:, _TIMES] = np.where(rows[:, _TIMES] >= 0, rows[:, _TIMES] + shift, rows[:, _TIMES])
-            self._message(ROWS, {"worker": self._deal["worker"], "rows": rows.tobytes()})
+            endpoints = self._prepared.endpoints if self._prepared and self._prepared.options.file else None
+            self._message(ROWS, {"worker": self._deal["worker"], "rows": rows.tobytes(), "endpoints": endpoints})
 
     def _conclude(self) -> None:
         if self._session is None or self._deal is None:
@@ -264,9 +267,11 @@ class MasterDrive(Drive):
 
     def take_rows(self, data: dict[str, Any]) -> None:
         """Samples of a worker."""
-        if self._collector is None or self._concluded:
+        if self._collector is None or self._prepared is None or self._concluded:
             return
         rows = np.frombuffer(data["rows"], np.int64).reshape(-1, len(ROW))
+        if data["endpoints"] is not None:
+            rows = renumbered(rows, data["endpoints"], self._prepared.endpoints)
         self._collector.add(rows)
         self._seen.setdefault(data["worker"], []).append(rows[:, _SCHEDULED].copy())
         self._fired += len(rows)

@@ -11,8 +11,9 @@ import gc
 import resource
 import struct
 import sys
+from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Final
@@ -20,6 +21,7 @@ from typing import Final
 from loadtests import jobs
 from loadtests.arrivals import Schedule
 from loadtests.connections import Address, Connection, GrpcConnection, Http1Connection, PreparedRequest
+from loadtests.endpoints_file import Made
 from loadtests.jobs import Job
 from loadtests.netloop import Timer, native_epoll, sharpen_timers, start_native_thread
 
@@ -55,6 +57,9 @@ _SPIN_NS: Final = 200_000
 _SPIN_SHARE: Final = 0.2
 
 
+Check = Callable[[int, bytes], tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class Target:
     """Where requests go and what they are."""
@@ -63,10 +68,12 @@ class Target:
     requests: list[list[PreparedRequest]]
     """One list an endpoint: the prepared request of each image."""
     grpc: bool
-    check: Callable[[int, bytes], tuple[int, int]]
+    check: Check
     """(image, body of a reply) -> (outcome, correct)."""
     checked: bool = False
     """True where the check knows the right answers."""
+    make: Callable[[str], Made] | None = None
+    """A further endpoint by its address; raises LoadTestError."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class _Endpoint:
     idle: list[Connection] = field(default_factory=list)
     open: set[Connection] = field(default_factory=set)
     in_flight: int = 0
+    listed: bool = True
+    """Whether it gets requests; one that does not ends what is under way."""
 
 
 class Generator:
@@ -111,7 +120,11 @@ class Generator:
         self._target = target
         self._load = load
         self._start_at_ns = start_at_ns
+        self._addresses, self._requests = list(target.addresses), list(target.requests)
         self._endpoints = [_Endpoint(i) for i in range(len(target.addresses))]
+        self._listed = list(self._endpoints)
+        self._relistings: deque[tuple[Sequence[int], Sequence[Made]]] = deque()
+        self._relisted = False
         self._rows = bytearray(_CHUNK_BYTES)
         self._filled = 0
         self._pending: deque[Job] = deque()
@@ -149,6 +162,13 @@ class Generator:
         """Ask for no more requests; what is under way may still end within its time limit."""
         self._stopping = True
         self._closed_until_ns = 0
+
+    def relist(self, listed: Sequence[int], added: Sequence[Made] = ()) -> None:
+        """From the next tick on send to these endpoints (by index) only; `added` get the next free indexes.
+
+        Requests that are under way at others end as they may. Safe from another thread.
+        """
+        self._relistings.append((listed, added))
 
     # What connections call.
 
@@ -214,6 +234,9 @@ class Generator:
 
     def available(self, connection: Connection) -> None:
         """Give a free connection the oldest waiting job, or the next of a closed loop, or keep it."""
+        if self._relisted:
+            self._free_among_changing(connection)
+            return
         if self._load.closed_loop:
             while self._wants_more() and connection.has_room():
                 now_ns = monotonic_ns()
@@ -353,7 +376,7 @@ class Generator:
 
     def _choose(self) -> _Endpoint:
         """The endpoint with the fewest requests under way; equals take turns."""
-        endpoints = self._endpoints
+        endpoints = self._listed
         if len(endpoints) == 1:
             return endpoints[0]
         self._turn = (self._turn + 1) % len(endpoints)
@@ -376,7 +399,7 @@ class Generator:
     def _open(self, endpoint: _Endpoint) -> Connection | None:
         index = endpoint.index
         try:
-            connection = self._connection_type(self, index, self._target.addresses[index], self._target.requests[index])
+            connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
         except OSError as error:
             self.reasons[f"connect: {error.strerror}"] += 1
             return None
@@ -420,6 +443,8 @@ class Generator:
                 return
 
     def _tick(self, now_ns: int) -> None:
+        while self._relistings:
+            self._relist(*self._relistings.popleft())
         self._restart(now_ns)
         for endpoint in self._endpoints:
             for connection in list(endpoint.open):
@@ -446,9 +471,38 @@ class Generator:
                 jobs.UNCHECKED,
                 "timeout waiting to send",
             )
-        for endpoint in self._endpoints:
+        for endpoint in self._listed:
             while self._pending and (connection := self._find_room(endpoint)) is not None:
                 self._assign(connection, self._pending.popleft(), counted=True)
+
+    def _relist(self, listed: Sequence[int], added: Sequence[Made]) -> None:
+        for address, requests in added:
+            self._addresses.append(address)
+            self._requests.append(requests)
+            self._endpoints.append(_Endpoint(len(self._endpoints), listed=False))
+        self._listed = [self._endpoints[index] for index in listed]
+        # A closed loop's requests stay with their connections as long as nothing changes; now each is dealt anew.
+        self._relisted, self._closed_until_ns = True, 0
+        for endpoint in self._endpoints:
+            before, endpoint.listed = endpoint.listed, endpoint.index in listed
+            if endpoint.listed and not before and not endpoint.open:
+                self._open(endpoint)
+            elif before and not endpoint.listed:
+                for connection in [each for each in endpoint.open if each.idle()]:
+                    connection.close()
+
+    def _free_among_changing(self, connection: Connection) -> None:
+        """`available`, once endpoints come and go: a closed loop chooses again, and who is not listed gets nothing."""
+        endpoint = self._endpoints[connection.endpoint]
+        if self._load.closed_loop:
+            while self._wants_more():
+                insort(self._restarts, monotonic_ns())
+        while endpoint.listed and self._pending and connection.has_room():
+            self._assign(connection, self._pending.popleft(), counted=True)
+        if endpoint.listed:
+            self._keep(connection)
+        elif connection.idle():
+            connection.close()
 
     def _record(
         self, job: Job, done_ns: int, outcome: int, status: int, sent: int, received: int, correct: int

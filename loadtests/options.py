@@ -11,6 +11,7 @@ from typing import Any, Final
 from loadtests import arrivals
 from loadtests.arrival_options import Option, arrival_options
 from loadtests.arrivals import Schedule
+from loadtests.endpoints_file import EndpointsFile
 from loadtests.errors import LoadTestError
 from loadtests.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
 from loadtests.traces import read_trace
@@ -25,6 +26,9 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--engine", ("auto", *ENGINES), "auto", "what serves at --host; http is any URL (see --http-path)"),
         Option("--protocol", ("rest", "grpc"), "rest", "how to speak to it"),
         Option("--grpc-target", str, "", "host:port[,host:port] of gRPC; default: --host with the engine's port"),
+        Option(
+            "--endpoints-file", str, "", "JSON list of endpoints in place of --host, followed while it changes", True
+        ),
         Option("--model", str, "cnn", "model name in URLs"),
         Option("--payload", PAYLOADS, "image", "encoded image bytes, base64 in JSON, or the float32 tensor"),
         Option("--images-per-request", int, 1, "images in one request"),
@@ -60,6 +64,8 @@ class LoadOptions:
 
     hosts: list[str]
     namespace: argparse.Namespace
+    file: EndpointsFile | None = None
+    """Where `hosts` come from, to be looked at again."""
 
     def __getattr__(self, name: str) -> Any:
         """An option's value by its name: `options.peak_rate`."""
@@ -92,10 +98,7 @@ class LoadOptions:
 
 def read_options(namespace: argparse.Namespace) -> LoadOptions:
     """Check what a person typed. Raises LoadTestError naming the option and the remedy."""
-    host = getattr(namespace, "host", None)
-    if not host:
-        raise LoadTestError("no target: give --host http://HOST:PORT (several are separated by commas).")
-    options = LoadOptions([part.strip() for part in host.split(",") if part.strip()], namespace)
+    options = _with_hosts(namespace)
     for name in ("rate", "duration", "timeout", "images_per_request", "max_in_flight"):
         if getattr(options, name) <= 0:
             flag = "--" + name.replace("_", "-")
@@ -109,6 +112,21 @@ def read_options(namespace: argparse.Namespace) -> LoadOptions:
     return options
 
 
+def _with_hosts(namespace: argparse.Namespace) -> LoadOptions:
+    host = getattr(namespace, "host", None) or ""
+    if not namespace.endpoints_file:
+        if not host:
+            raise LoadTestError("no target: give --host http://HOST:PORT (several are separated by commas).")
+        return LoadOptions([part.strip() for part in host.split(",") if part.strip()], namespace)
+    if host or namespace.grpc_target:
+        raise LoadTestError("--endpoints-file names the endpoints: leave --host and --grpc-target out.")
+    file = EndpointsFile(Path(namespace.endpoints_file), grpc=namespace.protocol == "grpc")
+    listed = file.read()
+    if not listed:
+        raise LoadTestError(f"--endpoints-file {file.path} lists no endpoint: there must be one to begin with.")
+    return LoadOptions(listed, namespace, file)
+
+
 def target_options(options: LoadOptions) -> TargetOptions:
     """What the target builder needs; asks the server for its engine where none is named."""
     engine = options.engine
@@ -120,7 +138,7 @@ def target_options(options: LoadOptions) -> TargetOptions:
         plain = PlainRequest(options.http_method, options.http_path, body, content_type)
     return TargetOptions(
         hosts=options.hosts,
-        grpc_targets=[part.strip() for part in options.grpc_target.split(",") if part.strip()],
+        grpc_targets=_grpc_targets(options),
         engine=engine,
         protocol=options.protocol,
         model=options.model,
@@ -130,6 +148,12 @@ def target_options(options: LoadOptions) -> TargetOptions:
         timeout_s=options.timeout,
         plain=plain,
     )
+
+
+def _grpc_targets(options: LoadOptions) -> list[str]:
+    if options.file:
+        return options.hosts if options.grpc else []
+    return [part.strip() for part in options.grpc_target.split(",") if part.strip()]
 
 
 def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, dict[str, Any]]:

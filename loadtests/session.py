@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests import arrivals, jobs
+from loadtests.endpoints_file import Follower
 from loadtests.generator import ROW, Generator, Load, Target
 from loadtests.keep_awake import KeptAwake, worth_it
 from loadtests.options import LoadOptions, build_schedule, target_options
@@ -28,6 +29,7 @@ from loadtests.summary import SUMMARY, RunFacts, Summary, summarise
 from loadtests.targets import build_target
 
 Rows = NDArray[np.int64]
+_ENDPOINT = ROW.index("endpoint")
 _NS = 1_000_000_000
 KEPT_AWAKE = "a process of idle priority kept the generator's core awake (--keep-awake)"
 
@@ -40,6 +42,18 @@ class Prepared:
     target: Target
     load: Load
     settings: dict[str, Any]
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Address of each endpoint, in the order of the samples' `endpoint`; it grows where a file is followed."""
+        names: list[str] = self.settings["endpoints"]
+        return names
+
+    def follower(self, generator: Generator) -> Follower | None:
+        """What tells the generator of changes in --endpoints-file; None without it."""
+        if self.options.file is None or self.target.make is None:
+            return None
+        return Follower(self.options.file, self.endpoints, self.target.make, generator.relist)
 
     @property
     def warmup_ns(self) -> int:
@@ -122,6 +136,7 @@ class Session:
         self._warmup_ns = prepared.warmup_ns
         self._sink = sink
         self.generator = Generator(prepared.target, prepared.load, start_at_ns)
+        self._follower = prepared.follower(self.generator)
         self._cpu_at_warm: tuple[float, int] | None = None
         self._stopped_early = False
         self._wanted_awake = prepared.options.keep_awake
@@ -136,6 +151,8 @@ class Session:
     def poll(self) -> bool:
         """Hand over samples; False when the load has ended. Raises what the generator's thread died of."""
         ended = self.generator.finished
+        if self._follower and not ended:
+            self._follower.look()
         chunks = self.generator.chunks
         while chunks:
             self._sink(rows_of(chunks.popleft()))
@@ -226,6 +243,16 @@ class Collector:
         if self._temporary:
             self._temporary.cleanup()
         return summary
+
+
+def renumbered(rows: Rows, theirs: list[str], ours: list[str]) -> Rows:
+    """Rows of a worker that met endpoints in an order of its own, as `ours` numbers them; `ours` grows by new ones."""
+    ours.extend(name for name in theirs if name not in ours)
+    if theirs == ours[: len(theirs)]:
+        return rows
+    rows = rows.copy()
+    rows[:, _ENDPOINT] = np.array([ours.index(name) for name in theirs])[rows[:, _ENDPOINT]]
+    return rows
 
 
 def _cpu_s() -> float:

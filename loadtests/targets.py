@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from loadtests import jobs
 from loadtests.connections import Address, PreparedRequest
+from loadtests.endpoints_file import Made
 from loadtests.errors import LoadEnvironmentError, LoadTestError
-from loadtests.generator import Target
+from loadtests.generator import Check, Target
 from loadtests.wire_http1 import request_bytes
 from loadtests.wire_http2 import message_bytes, request_headers
 from models.errors import ModelError
@@ -45,7 +46,7 @@ class TargetOptions:
     """What the command line says of the target."""
 
     hosts: Sequence[str]
-    """URLs: http(s)://host[:port]."""
+    """URLs: http(s)://host[:port]. Unused where gRPC's targets are given."""
     grpc_targets: Sequence[str]
     """host[:port], empty for the hosts with the engine's default port."""
     engine: str
@@ -74,14 +75,17 @@ def build_target(options: TargetOptions) -> Target:
     checks = [None if expected is None else expected[group] for group in groups]
     batches = [[images[i] for i in group] for group in groups]
     try:
-        if grpc:
-            addresses, requests = _grpc_requests(options, wire, spec, batches)
-        else:
-            addresses, requests = _rest_requests(options, wire, spec, batches)
+        make = (_grpc_endpoint if grpc else _rest_endpoint)(options, wire, spec, batches)
     except WireError as error:
         raise LoadTestError(f"the {options.payload} payload cannot be built: {error}") from error
     check = AnswerCheck(lambda body: answer(body, output), checks, options.images_per_request)
-    return Target(addresses, requests, grpc, check, checked=expected is not None)
+    names = _grpc_targets(options, wire.default_grpc_port) if grpc else options.hosts
+    return _target(names, make, grpc, check, checked=expected is not None)
+
+
+def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check: Check, checked: bool) -> Target:
+    made = [make(name) for name in names]
+    return Target([address for address, _ in made], [requests for _, requests in made], grpc, check, checked, make)
 
 
 class AnswerCheck:
@@ -192,48 +196,51 @@ def _groups(images: int, size: int) -> list[list[int]]:
     return [[(first + i) % images for i in range(size)] for first in range(images)]
 
 
-def _rest_requests(
+def _rest_endpoint(
     options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
-) -> tuple[list[Address], list[list[PreparedRequest]]]:
+) -> Callable[[str], Made]:
+    """What makes an endpoint of a URL."""
     built = [wire.rest_predict(options.model, batch, options.payload, spec) for batch in batches]
-    addresses, requests = [], []
-    for url in options.hosts:
+
+    def make(url: str) -> Made:
         address, name = _rest_address(url, wire.default_rest_port)
-        addresses.append(address)
-        requests.append([PreparedRequest(request_bytes(r.method, r.path, name, r.content_type, r.body)) for r in built])
-    return addresses, requests
+        return address, [PreparedRequest(request_bytes(r.method, r.path, name, r.content_type, r.body)) for r in built]
+
+    return make
 
 
-def _grpc_requests(
+def _grpc_endpoint(
     options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
-) -> tuple[list[Address], list[list[PreparedRequest]]]:
+) -> Callable[[str], Made]:
+    """What makes an endpoint of host[:port], or of a URL."""
     built = [wire.grpc_predict(options.model, batch, options.payload, spec) for batch in batches]
     data = [message_bytes(r.body) for r in built]
-    addresses, requests = [], []
-    for host, port, secure in _grpc_endpoints(options, wire.default_grpc_port):
-        addresses.append(resolve(host, port, tls_context("h2") if secure else None))
-        headers = request_headers(
-            "https" if secure else "http", authority(host, port), built[0].path, options.timeout_s
-        )
-        requests.append([PreparedRequest(headers, each) for each in data])
-    return addresses, requests
+
+    def make(text: str) -> Made:
+        host, port, secure = _split(text if "://" in text else f"http://{text}", wire.default_grpc_port)
+        address = resolve(host, port, tls_context("h2") if secure else None)
+        scheme = "https" if secure else "http"
+        headers = request_headers(scheme, authority(host, port), built[0].path, options.timeout_s)
+        return address, [PreparedRequest(headers, each) for each in data]
+
+    return make
 
 
-def _grpc_endpoints(options: TargetOptions, default_port: int) -> list[tuple[str, int, bool]]:
+def _grpc_targets(options: TargetOptions, default_port: int) -> Sequence[str]:
+    """As given, or the hosts with the engine's own port for gRPC."""
     if options.grpc_targets:
-        texts = [text if "://" in text else f"http://{text}" for text in options.grpc_targets]
-        return [_split(text, default_port) for text in texts]
-    return [(host, default_port, secure) for host, _, secure in (_split(url, 0) for url in options.hosts)]
+        return options.grpc_targets
+    parts = [_split(url, 0) for url in options.hosts]
+    return [f"{'https' if secure else 'http'}://{authority(host, default_port)}" for host, _, secure in parts]
 
 
 def _plain_target(options: TargetOptions, plain: PlainRequest) -> Target:
-    addresses, requests = [], []
-    for url in options.hosts:
+    def make(url: str) -> Made:
         address, name = _rest_address(url, None)
-        addresses.append(address)
         whole = request_bytes(plain.method, plain.path, name, plain.content_type, plain.body)
-        requests.append([PreparedRequest(whole)])
-    return Target(addresses, requests, False, _accept)
+        return address, [PreparedRequest(whole)]
+
+    return _target(options.hosts, make, grpc=False, check=_accept, checked=False)
 
 
 def _accept(_image: int, _body: bytes) -> tuple[int, int]:

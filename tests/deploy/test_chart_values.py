@@ -16,7 +16,15 @@ from tests.deploy.chart_tools import helm
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 SET_BY_THE_CHART = {"model", "grpc-target", "manifest", "keep-awake", "metrics-port", "metrics-host", "out"}
-NEEDS_A_FILE = {"http-body-file", "trace", "trace-column", "trace-bin", "trace-time-scale", "trace-rate-scale"}
+NEEDS_A_FILE = {
+    "endpoints-file",
+    "http-body-file",
+    "trace",
+    "trace-column",
+    "trace-bin",
+    "trace-time-scale",
+    "trace-rate-scale",
+}
 
 
 def schemas(node=SCHEMA, path="values"):

@@ -41,11 +41,12 @@ def read(folder):
     return json.loads((folder / "summary.json").read_text()), pq.read_table(folder / "samples.parquet")
 
 
-def test_the_union_of_three_workers_is_the_schedule(tmp_path):
+@pytest.mark.parametrize("workers", [3, 10])
+def test_the_union_of_several_workers_is_the_schedule(workers, tmp_path):
     with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
         arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 150, "--duration", 3]
         arguments += ["--warmup", 0, "--arrivals", "poisson", "--seed", 4, "--out", tmp_path / "out"]
-        master, _ = stack.enter_context(cluster(3, *arguments, cwd=tmp_path))
+        master, _ = stack.enter_context(cluster(workers, *arguments, cwd=tmp_path))
         output, _ = master.communicate(timeout=90)
     summary, samples = read(tmp_path / "out")
     from loadtests.arrivals import poisson
@@ -54,7 +55,7 @@ def test_the_union_of_three_workers_is_the_schedule(tmp_path):
     asked = poisson(150, 3, 4)
     assert len(scheduled) == len(asked), output
     assert (scheduled - scheduled[0] == asked - asked[0]).all()
-    assert summary["workers"] == 3
+    assert summary["workers"] == workers
     assert summary["sent"] == summary["ok"] == summary["scheduled"] == len(asked)
     assert master.returncode == (0 if summary["valid"] else 4)
 
