@@ -24,10 +24,10 @@ def followed(
         return None
     caption = (
         f"Above, the {data['tail']} of a request in every {data['bin_s']:g} s, shaded up to the slowest answer, with "
-        f"the objective of {number(objective_ms, 'ms')} (log scale). In the middle, the replicas that were ready, shaded "
-        "up to all that existed and are paid for. Beneath, the offered load. All counted runs together. In the table "
-        "seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers kept "
-        "the objective, or, after its end, the first half second in which 95 % did."
+        f"the objective of {number(objective_ms, 'ms')} (log scale). In the middle, the replicas that were ready, "
+        "shaded up to all that existed and are paid for. Beneath, the offered load. All counted runs together. In the "
+        "table seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers "
+        "kept the objective, or, after its end, the first half second in which 95 % did."
     )
     head = ["Burst", "Replicas", "s to decision", "s to first ready", "s to all ready", "s to recover", "Violations"]
     rows = [row for engine in engines for row in _rows(engine, runs.get(engine, []))]
@@ -79,9 +79,9 @@ def cost(
     late = [f"{number(late_percent.get(engine), '%')} on {ENGINE_SHORT[engine]}" for engine in shown]
     caption = (
         "What the replicas cost while they were watched, from their creation until they were gone, beside a fixed "
-        f"fleet of {most}. A replica is charged the share of a machine that its CPU or memory limit fills. The other side: "
-        f"answers over the objective, or none, were {_join(late)} of all. On-demand prices; the sources stand in "
-        "results.json."
+        f"fleet of {most}. A replica is charged the share of a machine that its CPU or memory limit fills. The other "
+        f"side: answers over the objective, or none, were {_join(late)} of all. On-demand prices; the sources stand "
+        "in results.json."
     )
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD an hour" for engine in shown), "fixed fleet, USD an hour"]
     return part(name, drawing, caption, {"title": "Cost of the replicas", "head": head, "rows": rows}, subtitle)
