@@ -235,8 +235,14 @@ def _doctor(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _clean(add: Callable[..., argparse.ArgumentParser]) -> None:
-    parser = add("clean", "end and remove what killed studies left: processes, folders, containers, networks, images")
+    parser = add(
+        "clean", "end and remove what killed studies left: processes, folders, containers, networks, images, releases"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print it")
+    parser.add_argument(
+        "--context", help="of the kubeconfig, for the cluster that is looked at (default: the current one)"
+    )
+    parser.add_argument("--namespace", help="looked at where no other may be (default: servestorm)")
 
 
 # verb -> (adds its options, module whose `run(arguments) -> int` carries it out)

@@ -1,4 +1,4 @@
-"""What of Java, Docker, kubectl, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
+"""What of Java, Docker, Kubernetes, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PROGRAMS = (
         "kubectl",
         ("kubectl", "version", "--client"),
         r"v(\d[\w.+-]*)",
-        "for studies on a cluster; see kubernetes.io/docs/tasks/tools",
+        "to look at a cluster by hand; see kubernetes.io/docs/tasks/tools",
     ),
     Program(
         "helm",
@@ -73,7 +73,8 @@ LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fasta
 
 def examine() -> list[Finding]:
     """Everything looked for, what the default study needs first."""
-    return [_java(), *_libraries(), *_machine(), *_docker(), *(_program(program) for program in PROGRAMS)]
+    programs = [_program(program) for program in PROGRAMS]
+    return [_java(), *_libraries(), *_machine(), *_docker(), _kubernetes(), *programs]
 
 
 def _java() -> Finding:
@@ -102,6 +103,18 @@ def _docker() -> Iterator[Finding]:
     lacking = [reference for reference in _images() if reference not in held]
     text = f"lacks {', '.join(lacking)}: make airgap-images" if lacking else "all of servestorm's are here"
     yield Finding("Docker images", not lacking, text)
+
+
+def _kubernetes() -> Finding:
+    """The cluster of the kubeconfig's current context, by its own account."""
+    from serving.backends.kubernetes.cluster import Cluster
+    from serving.errors import EngineUnavailable
+
+    try:
+        cluster = Cluster.connect()
+    except EngineUnavailable as error:
+        return Finding("Kubernetes", False, f"for studies on a cluster: {error}")
+    return Finding("Kubernetes", True, f"{cluster.version} (context {cluster.context})")
 
 
 def _images() -> list[str]:

@@ -25,6 +25,10 @@ images = list(importlib.resources.files(loadtests).joinpath("bundled_digits").it
 assert len(images) == 32, f"the wheel carries {len(images)} bundled digits instead of 32"
 for name in ("report.html.j2", "report.css"):
     assert importlib.resources.files(servestorm).joinpath(name).is_file(), f"the wheel lost servestorm/{name}"
+from serving.backends.kubernetes.helm import chart_folder
+assert chart_folder().is_relative_to(sys.prefix), f"the chart comes from {chart_folder()}"
+for name in ("Chart.yaml", "values.yaml", "values.schema.json", "templates/_names.tpl", "templates/server/hpa.yaml", "files/wait.sh"):
+    assert chart_folder().joinpath(name).is_file(), f"the wheel lost the chart's {name}"
 assert importlib.metadata.version("servestorm") == servestorm.__version__
 PY
 "$work/venv/bin/servestorm" --help > /dev/null

@@ -1,15 +1,17 @@
-"""`servestorm clean`: ends and removes what killed studies left, on this machine and on its Docker Engine."""
+"""`servestorm clean`: ends and removes what killed studies left: on this machine, its Docker Engine, and a cluster."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
 
 from serving.backends.docker import DockerBackend
-from serving.backends.docker_leftovers import Leftover
-from serving.errors import EngineUnavailable
+from serving.backends.kubernetes.backend import KubernetesBackend
+from serving.backends.kubernetes.settings import KubernetesSettings
+from serving.errors import DeploymentError, EngineUnavailable
 from serving.orphans import Orphans, find_orphans, reap_orphans
 
 _COMMAND_LETTERS = 80
@@ -17,24 +19,25 @@ _COMMAND_LETTERS = 80
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is removed, one line a thing; what a living study uses is never touched."""
-    orphans, backend = find_orphans(), DockerBackend()
-    lines, left = _told(orphans), list[Leftover]()
-    try:
-        left = backend.leftovers()
-        lines += [f"{leftover.kind} {leftover.name}" for leftover in left]
-        docker = ""
-    except EngineUnavailable as error:
-        docker = f"Docker was not looked at: {error}"
-    if not arguments.dry_run:
-        reap_orphans(orphans)
-        if left:
-            backend.remove(left)
+    orphans = find_orphans()
+    lines, unseen = _told(orphans), list[str]()
+    removals: list[Callable[[], object]] = [lambda: reap_orphans(orphans)]
+    for place, look in (("Docker", _docker), ("Kubernetes", lambda: _kubernetes(arguments))):
+        try:
+            found, remove = look()
+        except (EngineUnavailable, DeploymentError) as error:
+            unseen.append(f"{place} was not looked at: {error}")
+        else:
+            lines += found
+            removals += [remove] if found else []
+    for remove in [] if arguments.dry_run else removals:
+        remove()
     for line in lines:
         print(f"{'would remove' if arguments.dry_run else 'removed'} {line}")
     if not lines:
         print("No killed study has left anything here.")
-    if docker:
-        print(docker)
+    for sentence in unseen:
+        print(sentence)
     return 0
 
 
@@ -43,6 +46,21 @@ def _told(orphans: Orphans) -> list[str]:
         *(f"process {process.pid}: {_command(process)}" for process in orphans.processes),
         *(f"folder {folder}" for folder in orphans.folders),
     ]
+
+
+def _docker() -> tuple[list[str], Callable[[], object]]:
+    """What is left on the Docker Engine, one line a thing, and what removes it."""
+    backend = DockerBackend()
+    left = backend.leftovers()
+    return [f"{leftover.kind} {leftover.name}" for leftover in left], lambda: backend.remove(left)
+
+
+def _kubernetes(arguments: argparse.Namespace) -> tuple[list[str], Callable[[], object]]:
+    """What is left in the cluster, and what removes it."""
+    said = {"context": arguments.context, "namespace": arguments.namespace}
+    backend = KubernetesBackend(KubernetesSettings(**{key: value for key, value in said.items() if value}))
+    left = backend.leftovers()
+    return [str(leftover) for leftover in left], lambda: backend.remove(left)
 
 
 def _command(process: psutil.Process) -> str:

@@ -1,12 +1,17 @@
-"""Where an engine runs. One module a backend."""
+"""Where an engine runs. One module or package a backend."""
 
 from __future__ import annotations
 
 from serving.backends.docker import DockerBackend
+from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.process import ProcessBackend
 from serving.deployment import Backend
 
-BACKENDS: dict[str, Backend] = {"process": ProcessBackend(), "docker": DockerBackend()}
+BACKENDS: dict[str, Backend] = {
+    "process": ProcessBackend(),
+    "docker": DockerBackend(),
+    "kubernetes": KubernetesBackend(),
+}
 """Backend name to the backend, as it is without settings of its own."""
 
-__all__ = ["BACKENDS", "DockerBackend", "ProcessBackend"]
+__all__ = ["BACKENDS", "DockerBackend", "KubernetesBackend", "ProcessBackend"]

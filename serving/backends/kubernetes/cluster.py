@@ -16,6 +16,7 @@ from serving.errors import DeploymentError, EngineUnavailable
 
 TIMEOUT_S = (5.0, 60.0)
 """Of every request, to connect and for the next byte; a watch names its own."""
+_FIRST_TIMEOUT_S = (5.0, 10.0)
 ROLE = "deploy/k8s/role.yaml"
 """What every refusal points to."""
 _INSIDE = "in-cluster"
@@ -188,7 +189,7 @@ def _version(settings: Any, name: str) -> str:
     from urllib3.exceptions import HTTPError
 
     try:
-        told = VersionApi(_client(settings, retries=False)).get_code()
+        told = VersionApi(_client(settings, retries=False)).get_code(_request_timeout=_FIRST_TIMEOUT_S)
     except ApiException as error:
         raise EngineUnavailable(_turned_away(error, settings.host, name)) from error
     except (HTTPError, OSError) as error:

@@ -29,6 +29,10 @@ class Leftover:
     namespace: str
     """That of the release, or the namespace itself."""
 
+    def __str__(self) -> str:
+        """Such as `release servestorm-1a2b3c in namespace servestorm`."""
+        return f"{self.kind} {self.name}{f' in namespace {self.namespace}' if self.kind == 'release' else ''}"
+
 
 def leftovers(cluster: Cluster, namespace: str) -> list[Leftover]:
     """What owners of this machine that live no more left behind, in every namespace that we may look at.
