@@ -131,17 +131,23 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
 
 def _backend(bench: Bench, cell: Cell) -> Backend:
     """Where the cell runs: under an autoscaler where it asks for one, which the plan allows for one backend only."""
-    asked = bench.plan.autoscaling
-    if cell.scenario != "autoscaling" or asked is None:
+    autoscaler = autoscaler_of(bench.plan)
+    if cell.scenario != "autoscaling" or autoscaler is None:
         return bench.backend
-    return cast("KubernetesBackend", bench.backend).autoscaled(
-        Autoscaling(
-            min_replicas=asked.min_replicas,
-            max_replicas=asked.max_replicas,
-            cpu_percent=asked.cpu_percent,
-            scale_down_stabilization_s=asked.scale_down_stabilization_s,
-            scale_down_period_s=SCALE_DOWN_PERIOD_S,
-        )
+    return cast("KubernetesBackend", bench.backend).autoscaled(autoscaler)
+
+
+def autoscaler_of(plan: Plan) -> Autoscaling | None:
+    """The autoscaler that the plan asks for."""
+    asked = plan.autoscaling
+    if asked is None:
+        return None
+    return Autoscaling(
+        min_replicas=asked.min_replicas,
+        max_replicas=asked.max_replicas,
+        cpu_percent=asked.cpu_percent,
+        scale_down_stabilization_s=asked.scale_down_stabilization_s,
+        scale_down_period_s=SCALE_DOWN_PERIOD_S,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm import resumed, store
-from servestorm.cellrun import Bench, run_cell
+from servestorm.cellrun import Bench, autoscaler_of, run_cell
 from servestorm.cells import Cell, Variant, cells_of, expected_s, variants_of
 from servestorm.cores import Cores, assign
 from servestorm.environment import describe
@@ -22,7 +22,7 @@ from servestorm.prepare import is_missing, prepare
 from servestorm.progress import Display, Step
 from servestorm.scrape import open_scraper
 from servestorm.store import RunRecord
-from serving.backends import BACKENDS, DockerBackend
+from serving.backends import BACKENDS, DockerBackend, KubernetesBackend
 from serving.backends.docker_leftovers import counted
 from serving.backends.docker_project import ProjectBackend
 from serving.backends.docker_settings import DockerSettings
@@ -68,7 +68,7 @@ class Study:
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
         self._remove_leftovers()
-        versions = {name: self.backend.check(engine) for name, engine in self.engines.items()}
+        versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
         to_run = [cell for cell in self.cells if cell.id not in self._kept]
         with Display(_steps(self.plan, to_run, missing)) as display:
@@ -85,6 +85,13 @@ class Study:
         self._close("complete", None)
         assert self.path is not None
         return self.path
+
+    def _check(self, engine: Engine) -> str:
+        """Version of the engine where it runs; an autoscaler's rights are asked for before anything starts, too."""
+        autoscaler = autoscaler_of(self.plan)
+        if autoscaler and isinstance(self.backend, KubernetesBackend):
+            return self.backend.autoscaled(autoscaler).check(engine)
+        return self.backend.check(engine)
 
     def _remove_leftovers(self) -> None:
         """End what an earlier, killed study left on a Docker Engine or in a cluster, as every command does here."""
@@ -132,7 +139,7 @@ class Study:
         environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
         if self.plan.backend == "docker":
             environment["docker_engine"] = DockerBackend().describe()
-        if self.plan.backend == "kubernetes":
+        if isinstance(self.backend, KubernetesBackend):
             environment["kubernetes"] = self.backend.describe()
         store.write_json(path / "environment.json", environment)
         store.write_json(path / "study.json", self._study)
@@ -168,7 +175,7 @@ def _kept(plan: Plan, cell: Cell) -> str:
     namespace = (plan.kubernetes or KubernetesPlan()).namespace
     return (
         f"{cell.id} failed and its release was kept: look at it with `helm list --namespace {namespace}` and `kubectl "
-        f"get pods --namespace {namespace}`, then remove it with `servestorm clean`, as the next study does."
+        f"get pods --namespace {namespace}`, then remove it with `servestorm clean --namespace {namespace}`; the next study does so too."
     )
 
 
@@ -177,8 +184,7 @@ def _removed(backend: Backend) -> str:
     if isinstance(backend, DockerBackend) and (left := backend.leftovers()):
         backend.remove(left)
         return counted(left)
-    if backend.name == "kubernetes":
-        stale = backend.leftovers()
+    if isinstance(backend, KubernetesBackend) and (stale := backend.leftovers()):
         backend.remove(stale)
         return counted_releases(stale)
     return ""
@@ -200,8 +206,6 @@ def backend_of(plan: Plan, cores: Cores, keep: bool = False) -> Backend:
 
 
 def _kubernetes(plan: Plan, said: KubernetesPlan, keep: bool) -> Backend:
-    from serving.backends.kubernetes.backend import KubernetesBackend
-
     return KubernetesBackend(
         KubernetesSettings(
             context=said.context,
