@@ -174,8 +174,8 @@ def _kept(plan: Plan, cell: Cell) -> str:
     """Where what was kept is found, and how it goes."""
     namespace = (plan.kubernetes or KubernetesPlan()).namespace
     return (
-        f"{cell.id} failed and its release was kept: look at it with `helm list --namespace {namespace}` and `kubectl "
-        f"get pods --namespace {namespace}`, then remove it with `servestorm clean --namespace {namespace}`; the next study does so too."
+        f"{cell.id} failed and its release was kept: look at it with `kubectl get all --namespace {namespace}`, then "
+        f"remove it with `servestorm clean --namespace {namespace}`; the next study removes it too."
     )
 
 
