@@ -29,7 +29,7 @@ from serving.probe import first_answer
 from serving.wire import WIRES
 
 if TYPE_CHECKING:
-    from serving.backends.kubernetes import KubernetesBackend
+    from serving.backends.kubernetes.backend import KubernetesBackend
 
 MIB = 1024 * 1024
 OWN_FIGURES_S = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,8 +31,10 @@ PHASES_S = {"savedmodel": (0.9, 3.4, 0.2), "torchserve": (1.6, 6.1, 0.15), "tfse
 START_NS = 5_000_000_000_000
 
 
-def make_run(root: Path, plan_text: str = PLAN, parity: str = "proved") -> Path:
-    """Write a whole run of the plan under `root`."""
+def make_run(
+    root: Path, plan_text: str = PLAN, parity: str = "proved", make: Callable[..., Path] | None = None
+) -> Path:
+    """Write a whole run of the plan under `root`; `make` writes each cell, in place of make_cell."""
     plan = parse_plan(plan_text, "plan.yaml")
     cells = cells_of(plan)
     path = root / "20260101-000000-synthetic"
@@ -41,7 +44,7 @@ def make_run(root: Path, plan_text: str = PLAN, parity: str = "proved") -> Path:
     _write(path / "manifest.json", _manifest(parity))
     (path / "plan.yaml").write_text(plan_text)
     for cell in cells:
-        make_cell(path, plan, cell)
+        (make or make_cell)(path, plan, cell)
     return path
 
 
