@@ -206,7 +206,9 @@ class Engine(Protocol):
 class Deployment(Protocol):
     """A started deployment. Stopping twice is harmless; `with` stops it."""
 
-    endpoints: list[Endpoint]
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Each replica; of those that are given their addresses later, those that have one already."""
 
     @property
     def front(self) -> list[Endpoint]:

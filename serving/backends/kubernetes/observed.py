@@ -21,6 +21,7 @@ from serving.backends.kubernetes.pods import (
     address_of,
     has_failed,
     is_leaving,
+    is_lost,
     is_ready,
     moments,
     name_of,
@@ -54,10 +55,14 @@ class Replica:
     gone: bool = False
     failed: bool = False
     """Its server ended unasked, or its node did."""
+    lost: bool = False
+    """Its node stopped answering."""
     kept_log: str | None = None
     """Its last lines, once it is to go."""
     spent: ContainerUse = field(default_factory=ContainerUse)
     """What was last seen of its use, of what does not end with it."""
+    here: bool = False
+    """Whether it runs on this machine's own kernel, as far as was seen."""
 
     @property
     def name(self) -> str:
@@ -121,6 +126,7 @@ class Observed:
                 self._replicas[uid] = Replica(len(self._replicas), pod)
             replica = self._replicas[uid]
             replica.pod = pod
+            replica.lost |= is_lost(pod)
             replica.failed |= has_failed(pod) and kind != DELETED
             self._progress(replica, uid, seen_ns)
             if kind == DELETED and not replica.gone:
@@ -172,9 +178,7 @@ class Observed:
     def _note_lost_node(self, event: Object, uid: str) -> None:
         """A node that stops answering is told about the pod first of all; its own status says so minutes later."""
         if event.get("reason") == "NodeNotReady" and uid in self._replicas:
-            replica = self._replicas[uid]
-            replica.pod = {**replica.pod, "status": {**replica.pod["status"], "reason": "NodeLost"}}
-            replica.failed = True
+            self._replicas[uid].lost = self._replicas[uid].failed = True
 
     def scaler(self, kind: str, autoscaler: Object, seen_ns: int) -> None:
         """The release's autoscaler was added, modified or deleted."""

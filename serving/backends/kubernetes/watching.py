@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.observed import DELETED, Observed
 from serving.backends.kubernetes.pods import SERVER, Object
-from serving.errors import DeploymentError
 
 _WATCH_S = 240
 """After which the server ends a watch, and it is resumed."""
@@ -60,7 +60,7 @@ class Watch:
     def stop(self) -> None:
         """End the stream, without waiting for the thread."""
         self._stopping.set()
-        with suppress(Exception):  # it may have ended at this moment
+        with contextlib.suppress(Exception):  # it may have ended at this moment
             self._response.shutdown()
 
     def _run(self) -> None:
@@ -82,6 +82,10 @@ class Watch:
                 if isinstance(error, ApiException) and error.status in (401, 403):
                     self.listed.set()  # more of the same would come
                 self._stopping.wait(self._pause_s)
+            except Exception as error:  # noqa: BLE001 - a bug of ours, told to whoever waits
+                self.fault = error
+                self.listed.set()
+                return
 
     def _list(self) -> None:
         with self._answer() as response:
@@ -130,8 +134,6 @@ class Watch:
 
     def _answer(self, **more: Any) -> Any:
         """The raw response, which closes itself. Raises ApiException for any answer that is no success."""
-        import contextlib
-
         from kubernetes.client import ApiException
 
         response = self._ask(_preload_content=False, _request_timeout=(_CONNECT_S, _SILENCE_S), **more)
@@ -157,8 +159,6 @@ class Watching:
     """All watches of one release."""
 
     def __init__(self, cluster: Cluster, namespace: str, release: str, observed: Observed, autoscaled: bool) -> None:
-        import functools
-
         def ask(lister: Any, **selectors: str) -> Callable[..., Any]:
             return functools.partial(lister, namespace, **selectors)
 
@@ -186,7 +186,7 @@ class Watching:
     def check(self) -> None:
         """Raise DeploymentError where the API has not answered for a while."""
         for what, watch in self._watches.items():
-            if time.monotonic() - watch.answered > SILENT_S:
+            if watch.fault is not None and time.monotonic() - watch.answered > SILENT_S:
                 _raise(what, watch)
 
     def stop(self) -> None:
@@ -201,4 +201,3 @@ def _raise(what: str, watch: Watch) -> None:
         return
     with asking(f"watch {what}"):
         raise watch.fault or TimeoutError("timed out")
-    raise DeploymentError(f"the watch of {what} ended.")
