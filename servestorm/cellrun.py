@@ -92,12 +92,11 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
                 _settle(bench, cell, deployment, folder)
             else:
                 with ExitStack() as stack:
-                    # from the start on where addresses are known then: pods get theirs later
-                    if early := bool(deployment.endpoints):
-                        stack.enter_context(_scraped(bench, cell, deployment, folder))
-                    _ready(bench, cell, deployment, events)
-                    if not early:
-                        stack.enter_context(_scraped(bench, cell, deployment, folder))
+                    if bench.plan.backend == "kubernetes":  # pods have no address before they run
+                        _ready(bench, cell, deployment, events)
+                    stack.enter_context(_scraped(bench, cell, deployment, folder))
+                    if bench.plan.backend != "kubernetes":
+                        _ready(bench, cell, deployment, events)
                     bench.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
                     _offer(bench, cell, deployment, events).carry_out(folder)
     finally:

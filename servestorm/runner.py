@@ -41,7 +41,7 @@ class Study:
     """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
     With `resume` it goes on in that run directory: what is complete there is kept, the rest is run. With `keep` it ends
-    with the first cell that fails, and leaves its Helm release to be looked at.
+    with the first cell that fails, and leaves its Helm release to be looked at, as its reason says.
     """
 
     def __init__(
@@ -166,17 +166,8 @@ class Study:
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
                     if self.keep:
-                        raise DeploymentError(_kept(self.plan, cell))
+                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome['reason']}")
                 troubles.saw(cell.engine, outcome)
-
-
-def _kept(plan: Plan, cell: Cell) -> str:
-    """Where what was kept is found, and how it goes."""
-    namespace = (plan.kubernetes or KubernetesPlan()).namespace
-    return (
-        f"{cell.id} failed and its release was kept: look at it with `kubectl get all --namespace {namespace}`, then "
-        f"remove it with `servestorm clean --namespace {namespace}`; the next study removes it too."
-    )
 
 
 def _removed(backend: Backend) -> str:

@@ -376,7 +376,7 @@ def test_addresses_that_come_with_readiness_are_scraped_from_then_on_and_the_loa
 def test_with_keep_a_study_ends_with_the_first_run_that_fails_and_says_what_it_left(study):
     made = study(keep=True)
     made.backend.fails_with = "the pods wait for a node"
-    with pytest.raises(DeploymentError, match="its release was kept: look at it with `kubectl get all --namespace"):
+    with pytest.raises(DeploymentError, match=r"--keep ended the study with 000-\S+: the pods wait for a node"):
         made.carry_out()
     outcomes = [cell.outcome for cell in read_run(made.path).cells]
     assert [outcome["reason"] for outcome in outcomes] == ["the pods wait for a node"]
