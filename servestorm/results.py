@@ -162,17 +162,30 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             f"{repeats} tries of a load are INVALID for no other reason than that the generator was late or busy; they "
             "were repeated on the same servers, and are kept beside the tries that count."
         )
-    if any(run.scenario == "autoscaling" and run.counts and run.autoscaling is None for run in runs):
-        notes.append(
-            "The clock of the load generator and that of the replicas' events could not be compared in some runs under "
-            "an autoscaler: of those only latencies are told."
-        )
+    notes += _autoscaling_notes(record.study["plan"], runs)
     if invalid := sum(run.valid is False for run in runs):
         notes.append(
             f"{invalid} of {planned} runs are INVALID, for the reasons below, and left out of the numbers; where no "
             "valid run is left, the numbers are marked INVALID."
         )
     return notes
+
+
+def _autoscaling_notes(plan: Mapping[str, Any], runs: Sequence[Run]) -> Iterator[str]:
+    """What keeps the figures of an autoscaler from telling all."""
+    scaled = [run for run in runs if run.scenario == "autoscaling" and run.counts]
+    if any(run.autoscaling is None for run in scaled):
+        yield (
+            "The clock of the load generator and that of the replicas' events could not be compared in some runs under "
+            "an autoscaler: of those only latencies are told."
+        )
+    said = plan.get("kubernetes") or {}
+    if scaled and said.get("reach", "service") == "service" and said.get("balancer", "none") == "none":
+        yield (
+            "Under the autoscaler load went to a Service, which deals out connections and not requests: a new replica "
+            "gets none that are open. Set kubernetes.balancer: haproxy or kubernetes.reach: pods to see what it "
+            "can do."
+        )
 
 
 def _cluster_notes(record: RunRecord) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,6 +312,21 @@ def test_a_run_whose_clocks_differ_tells_latencies_and_says_why_no_more(tmp_path
     assert results.metric("autoscaling.ready_s").values["savedmodel"].value is None
     assert any("could not be compared" in note for note in results.notes)
     assert 'id="autoscaling"' not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [("", True), ("kubernetes: {balancer: haproxy}\n", False), ("kubernetes: {reach: pods}\n", False)],
+)
+def test_a_service_alone_is_told_for_it_deals_out_connections(tmp_path, said, noted):
+    notes = compute(read_run(make_scaled_run(tmp_path, PLAN + said))).notes
+    assert any("deals out connections" in note for note in notes) == noted
+
+
+def test_the_plan_of_the_page_is_a_plan():
+    page = (Path(__file__).parents[2] / "docs" / "autoscaling.md").read_text()
+    plan = parse_plan(page.split("```yaml\n")[1].split("```")[0], "docs/autoscaling.md")
+    assert plan.autoscaling.peak_rate == 25
 
 
 def test_every_engine_and_repetition_is_a_cell_that_begins_with_the_least_replicas():
