@@ -65,7 +65,7 @@ class RunFacts:
     balanced: bool = False
     """Whether something stood in front of the replicas, so that the samples do not tell them apart."""
     by_service: bool = False
-    """Whether that was a Service of a cluster."""
+    """Whether that was a Service of a cluster alone."""
 
 
 def facts_of(
@@ -75,8 +75,12 @@ def facts_of(
     generator_cores: Sequence[int],
     quota_cpus: float | None = None,
     loaded_from_here: bool = True,
+    haproxy: bool = False,
 ) -> RunFacts:
-    """The facts in a cell's folder. Where load came from elsewhere, what this machine did is no fact of the run."""
+    """The facts in a cell's folder. Where load came from elsewhere, what this machine did is no fact of the run.
+
+    `haproxy`: whether the plan asks for one in front of the replicas.
+    """
     replicas = int(record.cell["replicas"])
     return RunFacts(
         id=record.cell["id"],
@@ -90,7 +94,7 @@ def facts_of(
         repeats=record.repeats,
         quota_cpus=quota_cpus,
         balanced=is_balanced(record),
-        by_service=any(event["name"] == SERVICE_READY for event in record.events),
+        by_service=not haproxy and any(event["name"] == SERVICE_READY for event in record.events),
     )
 
 

@@ -112,7 +112,7 @@ class KubernetesPlan(Strict):
     reach: Literal["service", "pods", "port-forward"] = Field(
         default="service",
         description="service: load goes to the Service; pods: the generator deals it out to the ready pods, followed "
-        "live; port-forward: as pods, by the API server, where there is no way to them",
+        "live; port-forward: as pods, or to HAProxy, by the API server, where there is no way to them",
     )
     balancer: Literal["none", "haproxy"] = Field(
         default="none",
@@ -125,8 +125,8 @@ class KubernetesPlan(Strict):
 
     @model_validator(mode="after")
     def _balancer_is_reached(self) -> KubernetesPlan:
-        if self.balancer != "none" and self.reach != "service":
-            raise ValueError(f"reach {self.reach} goes past the balancer: set reach: service, or balancer: none")
+        if self.balancer != "none" and self.reach == "pods":
+            raise ValueError("reach pods goes past the balancer: set reach: service, or balancer: none")
         return self
 
 

@@ -122,12 +122,14 @@ def runs_already(plan: Mapping[str, Any]) -> bool:
 
 def _doubts(record: RunRecord) -> list[Doubt]:
     plan, cores = record.study["plan"], record.study["cores"]
-    (quota_cpus, _), here = limits_of(plan), plan.get("load_from", "here") == "here"
+    told = {
+        "quota_cpus": limits_of(plan)[0],
+        "loaded_from_here": plan.get("load_from", "here") == "here",
+        "haproxy": any((plan.get(backend) or {}).get("balancer") == "haproxy" for backend in ("docker", "kubernetes")),
+    }
     loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
     sets = cores["engine"], cores["generator"]
-    return doubts(
-        facts_of(cell, cell.cell["threads"], *sets, quota_cpus=quota_cpus, loaded_from_here=here) for cell in loads
-    )
+    return doubts(facts_of(cell, cell.cell["threads"], *sets, **told) for cell in loads)
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

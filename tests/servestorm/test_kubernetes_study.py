@@ -314,6 +314,9 @@ def test_a_service_that_deals_out_connections_is_named_where_replicas_were_loade
     assert behind.balanced and behind.by_service
     (doubt,) = doubts([replace(behind, busiest_over_mean=1.6)])
     assert "the Service dealt unevenly (of itself it deals out connections, not requests), or" in doubt.sentence
+    behind = facts_of(replace(cell, events=POD), 1, (), (0,), 1.0, haproxy=True)
+    (doubt,) = doubts([replace(behind, busiest_over_mean=1.6)])
+    assert "the balancer dealt unevenly, or" in doubt.sentence
 
 
 def test_load_from_elsewhere_or_another_way_there_is_another_question():
