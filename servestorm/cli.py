@@ -187,7 +187,8 @@ def _serve(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _run(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add(
-        "run", "carry out a study as its plan says: cold starts, loads, capacity, scaling, sweeps; then a report"
+        "run",
+        "carry out a study as its plan says: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
     )
     parser.add_argument(
         "plan",
@@ -200,6 +201,11 @@ def _run(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--resume", metavar="ID", help="go on with a study that was stopped: its complete runs are kept"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
+    parser.add_argument(
+        "--load-from",
+        choices=("here", "cluster"),
+        help="where load comes from: this machine, or pods beside the servers in their cluster (default: as planned)",
+    )
     parser.add_argument(
         "--keep",
         action="store_true",
