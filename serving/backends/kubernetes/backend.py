@@ -109,8 +109,10 @@ class KubernetesBackend:
             if before_spawn:
                 before_spawn()
             deployment.install(replicas)
-        except BaseException:
-            if not self.settings.keep:
+        except BaseException as error:
+            if self.settings.keep and isinstance(error, ServingError):
+                deployment.keep(error)
+            else:
                 deployment.stop()
             raise
         return deployment

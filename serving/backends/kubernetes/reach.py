@@ -113,6 +113,7 @@ class Reach:
         """Find where load goes, waiting for it until `deadline`. Raises DeploymentError where nothing answers there."""
         if self._settings.reach == "port-forward" and self._settings.balancer == BALANCER:
             self._service = self._launch.endpoint(0, self._forward_balancer().address)
+            self._events.add("balancer_ready", detail=self._service.rest_url)
         elif self._settings.reach == "service" and self._service is None:
             way = self._way(replicas, deadline)
             self._service = self._at(way)
