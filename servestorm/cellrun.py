@@ -184,9 +184,13 @@ def _ready(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
 
 def _settle(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> None:
     """The answers after the first, one by one, until they have become steady; and the server's own figures."""
-    write_json(folder / "use.json", {"start": use_now(deployment.use())})
+    in_cluster = bench.plan.backend == "kubernetes"
+    if not in_cluster:
+        write_json(folder / "use.json", {"start": use_now(deployment.use())})
     (endpoint,) = deployment.endpoints
     write_json(folder / SETTLED, settle(endpoint, WIRES[cell.engine], bench.model(cell)))
+    if in_cluster:  # a pod is asked by a program in it, which takes time and of its CPU
+        write_json(folder / "use.json", {"start": use_now(deployment.use())})
     write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
 

@@ -100,7 +100,7 @@ def test_a_plan_that_says_nothing_of_a_cluster_is_stored_as_before_there_was_one
     assert len(complete_cells(record, cells_of(plan), plan)) == len(record.cells)
 
 
-def test_a_run_whose_load_came_from_the_cluster_does_not_go_on_from_here(tmp_path):
+def test_the_command_line_may_move_the_generator_where_there_is_a_cluster():
     plan = parse_plan(CLUSTER, "plan")
     inside = loaded_from(plan, "cluster")
     assert inside.model_dump(mode="json")["load_from"] == "cluster"
