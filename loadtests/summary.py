@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,7 @@ _NS_PER_MS: Final = 1e6
 _CONFIDENCE: Final = 0.99
 
 _GENERATOR: Final = "the generator"
+_OVERLOADED: Final = re.compile(r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate ")
 
 MAX_LAG_MS: Final = 1.0
 MAX_LAG_SHARE: Final = 0.05
@@ -186,6 +188,11 @@ def summarise(samples: Path, facts: RunFacts) -> Summary:
 def generator_at_fault(reasons: Sequence[str]) -> bool:
     """True where a load is INVALID for nothing but the generator's own health: another try is as good."""
     return bool(reasons) and all(reason.startswith(_GENERATOR) for reason in reasons)
+
+
+def servers_overloaded(reasons: Sequence[str]) -> bool:
+    """True where a load is INVALID for nothing but servers that could not take it: who asks just that has an answer."""
+    return bool(reasons) and all(_OVERLOADED.match(reason) for reason in reasons)
 
 
 def doubts(summary: Summary) -> list[str]:

@@ -29,7 +29,7 @@ DEFAULT_KEYS = (
     *(f"bursty.{name}" for name in ("p99", "failed_percent")),
     "capacity.rate_per_s",
     "capacity.images_per_s",
-    *(f"autoscaling.{name}" for name in ("p99", "ready_s", "recover_s")),
+    *(f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s")),
     "scaling.images_per_s_x",
 )
 """What is compared unless told otherwise; the last stands for every replica count."""

@@ -19,7 +19,7 @@ QUESTIONS = (
     "bursty.p50",
     "bursty.p99",
     "capacity.images_per_s",
-    "autoscaling.p99",
+    "autoscaling.violations_percent",
     "autoscaling.ready_s",
     "autoscaling.recover_s",
     "autoscaling.replica_seconds",

@@ -7,7 +7,7 @@ from loadtests import jobs
 from loadtests.exposition import BOUNDS_S, GeneratorMetrics
 from loadtests.generator import ROW
 from loadtests.recorder import SampleWriter
-from loadtests.summary import RunFacts, distribution, samples_needed, summarise
+from loadtests.summary import RunFacts, distribution, samples_needed, servers_overloaded, summarise
 
 SETTINGS = {
     "loop": "open",
@@ -85,6 +85,24 @@ def test_a_load_not_to_be_believed_is_invalid_and_says_why(tables, facts, reason
     summary = summary_of(tmp_path, *tables, **facts)
     assert not summary.valid
     assert any(reason in text for text in summary.reasons)
+
+
+@pytest.mark.parametrize(
+    ("tables", "facts", "overloaded"),
+    [
+        ([rows(900), rows(100, outcome=jobs.DROPPED)], {}, True),
+        ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, True),
+        ([rows(980, lag_ms=3), rows(20, outcome=jobs.TIMEOUT)], {}, False),
+        ([rows(980), rows(20, outcome=jobs.WRONG_ANSWER)], {}, False),
+        ([rows(outcome=jobs.TIMEOUT)], {}, False),
+        ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {"faults": ["the load was stopped before its end"]}, False),
+        ([rows()], {}, False),
+    ],
+)
+def test_a_load_that_only_the_servers_could_not_take_is_told_from_one_not_to_be_believed(
+    tables, facts, overloaded, tmp_path
+):
+    assert servers_overloaded(summary_of(tmp_path, *tables, **facts).reasons) == overloaded
 
 
 def test_a_lag_that_is_small_against_the_latency_is_allowed(tmp_path):

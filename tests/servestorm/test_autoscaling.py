@@ -252,7 +252,9 @@ def test_a_row_of_cost_is_that_of_the_price_files_first_machine(results, run):
 def test_engines_are_judged_on_how_fast_they_follow(results):
     outcomes = {found.metric: found.verdict.outcome for found in results.verdicts}
     assert outcomes["autoscaling.ready_s"] == outcomes["autoscaling.recover_s"] == "A"
-    assert set(outcomes) == {f"autoscaling.{name}" for name in ("p99", "ready_s", "recover_s", "replica_seconds")}
+    assert set(outcomes) == {
+        f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s", "replica_seconds")
+    }
 
 
 def test_the_figure_shows_a_percentile_that_its_bins_have_answers_for(results):
@@ -312,6 +314,25 @@ def test_a_run_whose_clocks_differ_tells_latencies_and_says_why_no_more(tmp_path
     assert results.metric("autoscaling.ready_s").values["savedmodel"].value is None
     assert any("could not be compared" in note for note in results.notes)
     assert 'id="autoscaling"' not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "counts"),
+    [
+        (["412 arrivals were dropped: 1000 requests were under way", "900 of 9000 requests failed"], True),
+        (["900 of 9000 requests failed", "the generator sent late: p99 lag 4.10 ms, over 1.00 ms"], False),
+        (["3 answers were wrong"], False),
+    ],
+)
+def test_requests_that_fail_until_replicas_have_come_are_an_answer_and_a_late_generator_is_none(
+    tmp_path, reasons, counts
+):
+    run = make_scaled_run(tmp_path)
+    for path in run.glob("cells/*/summary.json"):
+        path.write_text(json.dumps({"valid": False, "reasons": reasons}))
+    runs = compute(read_run(run)).runs
+    assert [one.counts for one in runs] == [counts] * 6
+    assert all(one.reasons == reasons for one in runs)
 
 
 @pytest.mark.parametrize(
