@@ -35,10 +35,10 @@ NEEDED = (
     Rule("apps", "deployments", ("create", "delete", "get", "patch")),
     Rule("", "secrets", ("create", "delete", "get", "list", "update")),
     # what becomes of it
-    Rule("", "pods", ("get", "list", "watch")),
+    Rule("", "pods", ("list", "watch")),
     Rule("", "pods/log", ("get",)),
     Rule("", "events", ("list", "watch")),
-    Rule("apps", "deployments/scale", ("get", "patch")),
+    Rule("apps", "deployments/scale", ("patch",)),
     # a load from inside, and what the servers' own control groups tell
     Rule("", "pods/exec", ("create", "get")),
     Rule("", "pods/portforward", ("create", "get"), "port-forward"),

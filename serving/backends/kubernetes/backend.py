@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.manifest import ModelDir
 from serving.backends.kubernetes import leftovers as own
 from serving.backends.kubernetes.access import require_access
 from serving.backends.kubernetes.cluster import Cluster
+from serving.backends.kubernetes.deployment import KubernetesDeployment
 from serving.backends.kubernetes.helm import Helm, chart_folder
 from serving.backends.kubernetes.namespace import claim
 from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
@@ -19,9 +20,6 @@ from serving.backends.kubernetes.values import server_image
 from serving.backends.preparation import verify
 from serving.deployment import Batching, Budget, Engine, EventLog
 from serving.errors import ServingError
-
-if TYPE_CHECKING:
-    from serving.backends.kubernetes.deployment import KubernetesDeployment
 
 
 class KubernetesBackend:
@@ -94,8 +92,6 @@ class KubernetesBackend:
         EngineUnavailable where cluster, helm or rights are missing, ServingError where the namespace is another's or
         the chart refuses a value, DeploymentError where the cluster refuses something.
         """
-        from serving.backends.kubernetes.deployment import KubernetesDeployment
-
         if replicas < 1:
             raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
         if ports is not None:

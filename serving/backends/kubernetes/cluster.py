@@ -80,25 +80,10 @@ class Cluster:
         return AuthorizationV1Api(self.api)
 
     @functools.cached_property
-    def custom(self) -> Any:
-        """CustomObjectsApi: metrics.k8s.io among others."""
-        from kubernetes.client import CustomObjectsApi
-
-        return CustomObjectsApi(self.api)
-
-    @functools.cached_property
     def clock(self) -> ClusterClock:
         """The API server's clock, measured at first use (about a second). Raises DeploymentError."""
         with asking("tell its time"):
             return measure(self._date)
-
-    def streaming(self) -> Any:
-        """A CoreV1Api of its own for one exec or port-forward: the client's stream functions replace the methods of the
-        API client that they are given while they run, under everybody else who uses it.
-        """
-        from kubernetes.client import CoreV1Api
-
-        return CoreV1Api(_client(self.api.configuration, retries=True))
 
     def _date(self) -> str | None:
         from kubernetes.client import VersionApi
@@ -127,28 +112,56 @@ class Cluster:
 
 def _configuration(context: str | None) -> tuple[Any, str, str | None]:
     """Settings of the client, the context's name, and what helm is told. Raises EngineUnavailable."""
-    from kubernetes import config
     from kubernetes.client import Configuration
 
-    settings = Configuration()
-    place = _kubeconfig()
+    settings, place = Configuration(), _kubeconfig()
+    if _exists(place):
+        return settings, _from_kubeconfig(settings, place, context), context
+    if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        _from_pod(settings)
+        return settings, _INSIDE, None
+    raise EngineUnavailable(f"no kubeconfig is at {place}: make one, or point KUBECONFIG at it.")
+
+
+def _from_kubeconfig(settings: Any, place: str, context: str | None) -> str:
+    """Fill the settings; the context's name."""
+    import yaml
+    from kubernetes import config
+    from kubernetes.config.kube_config import KubeConfigMerger
+
     try:
-        if not _exists(place):
-            if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-                config.load_incluster_config(client_configuration=settings)
-                return settings, _INSIDE, None
-            raise EngineUnavailable(f"no kubeconfig is at {place}: make one, or point KUBECONFIG at it.")
-        found, current = config.list_kube_config_contexts(config_file=place)
-        names = [str(one["name"]) for one in found]
-        name = context or (str(current["name"]) if current else None)
+        written = KubeConfigMerger(place).config.value
+        names = [str(one["name"]) for one in written.get("contexts") or []]
+        name = context or written.get("current-context") or None
         if name not in names:
             raise EngineUnavailable(_no_context(name, place, names))
         config.load_kube_config(place, context=name, client_configuration=settings, persist_config=False)
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        config.ConfigException,
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise EngineUnavailable(
             f"the kubeconfig {place} cannot be used ({_short(error)}): correct it until `kubectl get pods` works."
         ) from error
-    return settings, str(name), context
+    return str(name)
+
+
+def _from_pod(settings: Any) -> None:
+    """Fill the settings from the account of the pod that we run in."""
+    from kubernetes import config
+
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except (config.ConfigException, OSError) as error:
+        raise EngineUnavailable(
+            f"this pod has no account to ask the cluster with ({_short(error)}): give it one with a token "
+            "(automountServiceAccountToken), or a kubeconfig."
+        ) from error
 
 
 def _kubeconfig() -> str:
@@ -179,7 +192,7 @@ def _client(settings: Any, *, retries: bool) -> Any:
             return super().call_api(*request, _request_timeout=_request_timeout or TIMEOUT_S, **more)
 
     settings = copy.copy(settings)
-    settings.retries = Retry(total=3, connect=1, backoff_factor=0.2) if retries else False
+    settings.retries = Retry(total=3, connect=1, read=1, backoff_factor=0.2) if retries else False
     return PatientClient(settings)
 
 
@@ -194,6 +207,8 @@ def _version(settings: Any, name: str) -> str:
         raise EngineUnavailable(_turned_away(error, settings.host, name)) from error
     except (HTTPError, OSError) as error:
         raise EngineUnavailable(_unreachable(error, settings.host, name)) from error
+    except ValueError as error:
+        raise EngineUnavailable(_no_api(settings.host, name)) from error
     return str(told.git_version).removeprefix("v").partition("+")[0]
 
 
@@ -205,7 +220,11 @@ def _turned_away(error: Any, host: str, name: str) -> str:
             f"the cluster of context {name} ({host}) refuses its token or certificate (HTTP {error.status}): log in "
             "again, so that `kubectl get pods` works."
         )
-    return f"{host} of context {name} answers HTTP {error.status}, not as a Kubernetes API does: {_HINT}."
+    return _no_api(host, name)
+
+
+def _no_api(host: str, name: str) -> str:
+    return f"{host} (context {name}) answers, but not as a Kubernetes API does: {_HINT}."
 
 
 def _unreachable(error: BaseException, host: str, name: str) -> str:

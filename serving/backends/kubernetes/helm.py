@@ -1,15 +1,13 @@
-"""Helm, by its program: it installs, changes and removes releases of the chart, and we watch ourselves."""
+"""Helm, by its program: it installs and removes releases of the chart, and we watch ourselves."""
 
 from __future__ import annotations
 
 import functools
-import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,10 @@ import yaml
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
 
 OLDEST = (3, 14)
-"""The first that labels releases in a way that upgrades keep; Chart.yaml's own needs are older."""
+"""As the chart's page says; releases have labels from 3.13 on."""
 CHART = "servestorm"
 _TIMEOUT_S = 120
 _REMEDY = "install 3.14 or newer (helm.sh/docs/intro/install)"
-
-
-@dataclass(frozen=True)
-class Release:
-    """One that Helm knows."""
-
-    name: str
-    namespace: str
-    status: str
-    """deployed, failed, pending-install, uninstalling, ..."""
-    chart: str
-    """Name and version, such as servestorm-0.1.0."""
 
 
 class Helm:
@@ -76,53 +62,10 @@ class Helm:
         """
         self._change(["install", release, str(chart)], namespace, values, files, labels)
 
-    def upgrade(
-        self,
-        release: str,
-        namespace: str,
-        chart: Path,
-        values: Mapping[str, Any],
-        *,
-        files: Sequence[Path] = (),
-        labels: Mapping[str, str] | None = None,
-    ) -> None:
-        """Change a release to exactly these values, without waiting for its pods; raises as `install` does."""
-        # what we changed ourselves meanwhile (a Deployment's scale) is ours to change again
-        forced = ["--force-conflicts"] if self.version >= (4, 0) else []
-        self._change(["upgrade", release, str(chart), *forced], namespace, values, files, labels)
-
-    def uninstall(self, release: str, namespace: str, *, wait: bool = False, timeout_s: float = 60) -> None:
-        """Remove a release, also a half-made one; one that is gone is fine. `wait`: until its objects are gone."""
-        waiting = ["--wait", "--timeout", f"{max(1, round(timeout_s))}s"] if wait else []
+    def uninstall(self, release: str, namespace: str) -> None:
+        """Remove a release, also a half-made one, without waiting for its pods; one that is gone is fine."""
         with _told(f"remove the release {release}"):
-            self._run(
-                ["uninstall", release, "--namespace", namespace, "--ignore-not-found", *waiting],
-                timeout_s=timeout_s + _TIMEOUT_S,
-            )
-
-    def releases(self, namespace: str | None = None, selector: str = "") -> list[Release]:
-        """Releases in any state whose labels match; namespace None: in every namespace, which needs that right."""
-        where = ["--all-namespaces"] if namespace is None else ["--namespace", namespace]
-        selected = ["--selector", selector] if selector else []
-        every = ["--all"] if self.version < (4, 0) else []  # Helm 4 lists all of them of itself
-        with _told("list releases"):
-            told = self._run(["list", *where, *selected, *every, "--max", "0", "--output", "json"])
-        return [Release(one["name"], one["namespace"], one["status"], one["chart"]) for one in json.loads(told or "[]")]
-
-    def template(
-        self,
-        release: str,
-        namespace: str,
-        chart: Path,
-        values: Mapping[str, Any],
-        *,
-        files: Sequence[Path] = (),
-        kube_version: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """The objects of a release, without a cluster; raises ServingError where the chart refuses a value."""
-        more = ["--kube-version", kube_version] if kube_version else []
-        rendered = self._change(["template", release, str(chart), *more], namespace, values, files, None)
-        return [thing for thing in yaml.safe_load_all(rendered) if thing]
+            self._run(["uninstall", release, "--namespace", namespace, "--ignore-not-found"])
 
     def _change(
         self,
@@ -140,7 +83,7 @@ class Helm:
         with _told(f"{command[0]} the release {command[1]}"):
             return self._run([*command, "--namespace", namespace, *given, *marked], stdin=yaml.safe_dump(dict(values)))
 
-    def _run(self, arguments: list[str], *, stdin: str = "", timeout_s: float = _TIMEOUT_S) -> str:
+    def _run(self, arguments: list[str], stdin: str = "") -> str:
         """Its output. Raises _Failure with what it said."""
         assert self.version
         try:
@@ -149,11 +92,11 @@ class Helm:
                 input=stdin,
                 capture_output=True,
                 text=True,
-                timeout=timeout_s,
+                timeout=_TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise _Failure(f"helm did not end within {timeout_s:.0f} s") from error
+            raise _Failure(f"helm did not end within {_TIMEOUT_S} s") from error
         if done.returncode:
             raise _Failure(done.stderr)
         return done.stdout

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from serving.backends.kubernetes.cluster import Cluster, asking, forbidden
 from serving.backends.kubernetes.helm import Helm
 from serving.backends.kubernetes.namespace import read, remove_if_empty
-from serving.backends.kubernetes.owner import MACHINE, is_left, machine_label
+from serving.backends.kubernetes.owner import MACHINE, is_left, labels, machine_label
+
+__all__ = ["KINDS", "Leftover", "counted", "labels", "leftovers", "remove"]
 
 Kind = Literal["release", "namespace"]
 KINDS: tuple[Kind, ...] = ("release", "namespace")

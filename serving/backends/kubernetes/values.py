@@ -13,7 +13,7 @@ from serving.backends.kubernetes.settings import (
     Autoscaling,
     KubernetesSettings,
 )
-from serving.containers import image
+from serving.containers import OURS, image
 from serving.deployment import Batching, Budget, Engine
 
 _MIB = 1024**2
@@ -67,18 +67,15 @@ def values_of(
     return values
 
 
-def model_image(settings: KubernetesSettings, model: ModelDir) -> str:
-    """Reference of the image that holds the model, without the registry that the chart puts before it."""
-    return settings.model_image or image(f"models-{model.name}")
-
-
 def server_image(settings: KubernetesSettings, engine: Engine) -> str:
-    """Reference of the engine's image, without the registry that the chart puts before it."""
-    return settings.images.get(engine.name) or engine.image
+    """Reference of the engine's image, with the registry that the chart puts before our own."""
+    reference = settings.images.get(engine.name) or engine.image
+    behind = settings.registry and reference.startswith(OURS)
+    return f"{settings.registry.removesuffix('/')}/{reference}" if behind else reference
 
 
 def _model_image(settings: KubernetesSettings, model: ModelDir) -> dict[str, str]:
-    return split_reference(model_image(settings, model))
+    return split_reference(settings.model_image or image(f"models-{model.name}"))
 
 
 def _images(settings: KubernetesSettings) -> dict[str, dict[str, str]]:
