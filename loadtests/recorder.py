@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -41,6 +42,8 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """Times are time.monotonic_ns() of the generator's machine; null is what never happened."""
+
+TIMES: Final = ("scheduled_ns", "sent_ns", "first_byte_ns", "done_ns")
 
 _MERGED_ROWS: Final = 65_536
 
@@ -128,6 +131,21 @@ def merge_parts(folder: Path) -> Path:
             part.unlink()
         (folder / PARTS).rmdir()
     return target
+
+
+def shift_times(path: Path, shift_ns: int) -> None:
+    """Tell the times of a samples.parquet on another machine's monotonic clock, which is so much ahead."""
+    temporary = path.with_suffix(".tmp")
+    with _disk(path), pq.ParquetFile(path) as file:
+        with pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd", use_dictionary=["outcome"]) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                for name in TIMES:
+                    place = table.schema.get_field_index(name)
+                    moved = pc.add(table.column(place), pa.scalar(shift_ns, pa.int64()))
+                    table = table.set_column(place, table.schema.field(place), moved)
+                writer.write_table(table, row_group_size=_MERGED_ROWS)
+        temporary.rename(path)
 
 
 def _grouped(parts: list[Path]) -> Iterable[pa.Table]:

@@ -8,69 +8,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import loadtests
+from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.cells import Variant
 from servestorm.children import start_child, stop_child
 from servestorm.cores import pinned
 from servestorm.errors import StudyEnvironmentError, StudyError
 from servestorm.plan import Autoscaling, Bursty
+from servestorm.store import write_json
 from serving.deployment import Deployment, Endpoint
 from serving.errors import DeploymentError
 
 VALID_EXIT, INVALID_EXIT = 0, 4
+LOG, COMMAND = "generator.log", "generator.json"
 
 
 class GeneratorError(StudyEnvironmentError):
     """The load generator gave no summary: this cell has no result."""
-
-
-@dataclass(frozen=True)
-class Generator:
-    """How the generator is started; tests put a program of their own here."""
-
-    python: tuple[str, ...] = (sys.executable, "-m", "locust", "-f")
-    folder: Path = Path(loadtests.__file__).parent
-
-    def command(
-        self,
-        load: Load,
-        *,
-        engine: str,
-        variant: Variant,
-        model: str,
-        endpoints: Sequence[Endpoint],
-        manifest: Path,
-        seed: int,
-        out: Path,
-    ) -> list[str]:
-        """The command line that offers `load` to the endpoints."""
-        grpc = ",".join(endpoint.grpc_target for endpoint in endpoints)
-        return [
-            *self.python,
-            str(self.folder / load.file),
-            "--headless",
-            "--host",
-            ",".join(endpoint.rest_url for endpoint in endpoints),
-            *(["--grpc-target", grpc] if grpc else []),
-            "--engine",
-            engine,
-            "--protocol",
-            variant.protocol,
-            "--model",
-            model,
-            "--payload",
-            variant.payload,
-            "--images-per-request",
-            str(load.images_per_request),
-            "--manifest",
-            str(manifest),
-            "--seed",
-            str(seed),
-            "--out",
-            str(out),
-            *load.options,
-        ]
 
 
 @dataclass(frozen=True)
@@ -83,6 +39,98 @@ class Load:
     length_s: float
     """Seconds, warm-up included."""
     images_per_request: int
+
+
+class Generator(Protocol):
+    """Where load comes from: this machine, or pods beside the servers."""
+
+    def offer(
+        self,
+        load: Load,
+        *,
+        engine: str,
+        variant: Variant,
+        model: ModelDir,
+        seed: int,
+        out: Path,
+        cores: tuple[int, ...],
+        limit_s: float,
+        deployment: Deployment,
+    ) -> None:
+        """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
+
+        Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
+        DeploymentError where a server dies meanwhile. `cores` are for a generator of this machine.
+        """
+
+
+@dataclass(frozen=True)
+class LocalGenerator:
+    """The generator as a subprocess; tests put a program of their own here."""
+
+    python: tuple[str, ...] = (sys.executable, "-m", "locust", "-f")
+    folder: Path = Path(loadtests.__file__).parent
+    follows: bool = False
+    """Whether it follows the endpoints that the deployment lists in a file, for replicas come and go."""
+
+    def offer(
+        self,
+        load: Load,
+        *,
+        engine: str,
+        variant: Variant,
+        model: ModelDir,
+        seed: int,
+        out: Path,
+        cores: tuple[int, ...],
+        limit_s: float,
+        deployment: Deployment,
+    ) -> None:
+        """See Generator."""
+        command = [
+            *self.python,
+            str(self.folder / load.file),
+            "--headless",
+            *(["--endpoints-file", str(front_file(deployment))] if self.follows else at(deployment.front)),
+            *options(load, engine, variant, model.name, seed),
+            "--manifest",
+            str(model.path / MANIFEST_NAME),
+            "--out",
+            str(out),
+            *load.options,
+        ]
+        write_json(out / COMMAND, command)
+        drive(command, out=out, cores=cores, limit_s=limit_s, deployment=deployment)
+
+
+def front_file(deployment: Deployment) -> Path:
+    """The file in which a deployment of pods lists those that are ready."""
+    path: Path = deployment.front_file  # type: ignore[attr-defined] # only a deployment whose replicas come and go has it
+    return path
+
+
+def at(front: Sequence[Endpoint]) -> list[str]:
+    """Options that say whom to ask."""
+    grpc = ",".join(endpoint.grpc_target for endpoint in front)
+    return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
+
+
+def options(load: Load, engine: str, variant: Variant, model: str, seed: int) -> list[str]:
+    """Options that say what is sent, and how."""
+    return [
+        "--engine",
+        engine,
+        "--protocol",
+        variant.protocol,
+        "--model",
+        model,
+        "--payload",
+        variant.payload,
+        "--images-per-request",
+        str(load.images_per_request),
+        "--seed",
+        str(seed),
+    ]
 
 
 def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> Load:
@@ -121,13 +169,18 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
     Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
     DeploymentError where a server dies meanwhile.
     """
-    log = out / "generator.log"
     with pinned(cores):
-        process = start_child(command, log=log, cwd=out)
+        process = start_child(command, log=out / LOG, cwd=out)
     try:
         code = _wait(process, deployment, limit_s)
     finally:
         stop_child(process)
+    require_summary(code, out)
+
+
+def require_summary(code: int, out: Path) -> None:
+    """Raise StudyError or GeneratorError, as `offer` does, where a generator that ended with `code` left no summary."""
+    log = out / LOG
     if code in (VALID_EXIT, INVALID_EXIT) and (out / "summary.json").is_file():
         return
     last = last_line(log)
@@ -143,10 +196,20 @@ def _wait(process: subprocess.Popen[bytes], deployment: Deployment, limit_s: flo
             return process.wait(timeout=0.25)
         except subprocess.TimeoutExpired:
             pass
-        if not deployment.alive():
-            raise DeploymentError(f"a server died under load; its last lines: {deployment.logs(8)}")
+        require_alive(deployment)
         if time.monotonic() > end:
-            raise GeneratorError(f"the load generator was still busy after {limit_s:.0f} s and was ended.")
+            raise GeneratorError(still_busy(limit_s))
+
+
+def require_alive(deployment: Deployment) -> None:
+    """Raise DeploymentError where a server died under load."""
+    if not deployment.alive():
+        raise DeploymentError(f"a server died under load; its last lines: {deployment.logs(8)}")
+
+
+def still_busy(limit_s: float) -> str:
+    """The sentence for a generator that does not end."""
+    return f"the load generator was still busy after {limit_s:.0f} s and was ended."
 
 
 def last_line(path: Path) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.summary import SUMMARY, generator_at_fault, samples_needed
-from models.manifest import MANIFEST_NAME, ModelDir
+from models.manifest import ModelDir
 from servestorm.autoscaling import COOLDOWN_ENDED
 from servestorm.capacity import Probe, Search, error_percent, judge
 from servestorm.cells import Cell, Variant, by_capacity
 from servestorm.cores import Cores
-from servestorm.generator import Generator, Load, bursty_load, closed_load, drive, probe_load, steady_load
+from servestorm.generator import Generator, Load, bursty_load, closed_load, probe_load, steady_load
 from servestorm.plan import Plan
 from servestorm.store import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
 from servestorm.watch import Watch
@@ -80,23 +80,22 @@ class Offer:
         return summary
 
     def _attempt(self, load: Load, folder: Path) -> None:
-        command = self.generator.command(
-            load,
-            engine=self.cell.engine,
-            variant=self.variant,
-            model=self.model.name,
-            endpoints=self.deployment.front,
-            manifest=self.model.path / MANIFEST_NAME,
-            seed=self.cell.seed,
-            out=folder,
-        )
-        write_json(folder / "generator.json", command)
         used = {"ready": use_now(self.deployment.use())}
         watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
             limit_s = load.length_s + self.plan.timeouts.generator_s
-            drive(command, out=folder, cores=self.cores.generator, limit_s=limit_s, deployment=self.deployment)
+            self.generator.offer(
+                load,
+                engine=self.cell.engine,
+                variant=self.variant,
+                model=self.model,
+                seed=self.cell.seed,
+                out=folder,
+                cores=self.cores.generator,
+                limit_s=limit_s,
+                deployment=self.deployment,
+            )
         finally:
             self.events.add("load_ended", detail=folder.name)
             used.update(end=use_now(self.deployment.use()), watch=watch.stop())
@@ -182,7 +181,7 @@ def _set_aside(folder: Path, attempt: int) -> None:
     """Keep what an INVALID try left, beside the try that counts."""
     aside = folder / f"{ATTEMPT}{attempt}"
     aside.mkdir()
-    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "use.json"):
+    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "agents.json", "use.json"):
         if (folder / name).exists():
             (folder / name).rename(aside / name)
 

@@ -16,7 +16,8 @@ from servestorm.cellrun import Bench, autoscaler_of, run_cell
 from servestorm.cells import Cell, Variant, cells_of, expected_s, variants_of
 from servestorm.cores import Cores, assign
 from servestorm.environment import describe
-from servestorm.generator import Generator
+from servestorm.generator import Generator, LocalGenerator
+from servestorm.generator_cluster import ClusterGenerator
 from servestorm.plan import DockerPlan, KubernetesPlan, ModelPlan, Plan
 from servestorm.prepare import is_missing, prepare
 from servestorm.progress import Display, Step
@@ -54,12 +55,12 @@ class Study:
         keep: bool = False,
     ) -> None:
         self.plan, self.plan_text, self.out = plan, plan_text, out
-        self.generator = generator or Generator()
         self.cells = cells_of(plan)
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
         self.keep = keep
         self.backend: Backend = backend_of(plan, self.cores, keep=keep)
+        self.generator = generator or generator_of(plan, self.backend)
         self.path: Path | None = None
         self._resume = resume
         self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
@@ -194,6 +195,14 @@ def backend_of(plan: Plan, cores: Cores, keep: bool = False) -> Backend:
             {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
         )
     return BACKENDS[plan.backend]
+
+
+def generator_of(plan: Plan, backend: Backend) -> Generator:
+    """Where the plan's load comes from."""
+    if plan.load_from == "cluster" and isinstance(backend, KubernetesBackend):
+        return ClusterGenerator(backend)
+    pods_change = plan.backend == "kubernetes" and (plan.kubernetes or KubernetesPlan()).reach == "pods"
+    return LocalGenerator(follows=pods_change)
 
 
 def _kubernetes(plan: Plan, said: KubernetesPlan, keep: bool) -> Backend:

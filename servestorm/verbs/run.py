@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from servestorm.boundary import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
 from servestorm.errors import StudyError
 from servestorm.labels import ENGINE_SHORT
-from servestorm.plan import Plan, load_plan
+from servestorm.plan import Plan, load_plan, loaded_from
 from servestorm.results import Results
 from servestorm.verbs.report import show
+
+if TYPE_CHECKING:
+    from servestorm.store import RunRecord
 
 DEFAULT_PLAN = Path("studies/quickstart.yaml")
 
@@ -23,7 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
     file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
-    plan = load_plan(file)
+    record = read_run(resume) if resume else None
+    plan = _planned(file, arguments.load_from, record)
     if arguments.keep and plan.backend != "kubernetes":
         raise StudyError(f"--keep leaves a Helm release, and backend {plan.backend} makes none: leave it out.")
     if arguments.dry_run:
@@ -31,7 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.children import end_all
     from servestorm.runner import Study
 
-    record = read_run(resume) if resume else None
     study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
     code = OK
     try:
@@ -49,6 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     results = show(study.path)
     return code or _judge(results)
+
+
+def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: RunRecord | None) -> Plan:
+    """The plan with its load from where the command line says, or where a run that goes on began with it."""
+    plan = load_plan(file)
+    if begun and not load_from:
+        load_from = begun.study["plan"].get("load_from", "here")
+    return loaded_from(plan, load_from) if load_from else plan
 
 
 def _dry_run(plan: Plan) -> int:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from models.manifest import sha256_of, size_of
-from servestorm.generator import Generator
+from servestorm.generator import LocalGenerator
 from serving.deployment import Endpoint, Launch
 from serving.ports import free_ports
 from serving.probe import http_get
@@ -49,9 +49,9 @@ def toy_engines(mode: str = "answer") -> dict[str, ToyEngine]:
     return {name: ToyEngine(name, mode) for name in ("savedmodel", "torchserve", "tfserving")}
 
 
-def toy_generator(mode: str = "valid") -> Generator:
+def toy_generator(mode: str = "valid") -> LocalGenerator:
     """toy_locust.py in one of its modes."""
-    return Generator(python=(sys.executable, str(HERE / "toy_locust.py"), mode))
+    return LocalGenerator(python=(sys.executable, str(HERE / "toy_locust.py"), mode))
 
 
 def write_toy_model(folder: Path, parity: str = "proved") -> Path:
