@@ -119,6 +119,7 @@ _CARD_ROWS = (
     ("steady.p99", "p99, steady load", "ms"),
     ("bursty.p99", "p99, bursty load", "ms"),
     ("coldstart.total_s", "cold start", "s"),
+    ("autoscaling.ready_s", "burst to a new replica", "s"),
 )
 
 
