@@ -129,7 +129,12 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
 
 
 def _backend(bench: Bench, cell: Cell) -> Backend:
-    """Where the cell runs: under an autoscaler where it asks for one, which the plan allows for one backend only."""
+    """Where the cell runs: under an autoscaler where it asks for one, which the plan allows for one backend only.
+
+    Nothing else starts beside a server whose start is timed, and so no load agent.
+    """
+    if cell.scenario == "coldstart" and bench.plan.load_from == "cluster":
+        return cast("KubernetesBackend", bench.backend).alone()
     autoscaler = autoscaler_of(bench.plan)
     if cell.scenario != "autoscaling" or autoscaler is None:
         return bench.backend

@@ -42,7 +42,14 @@ class KubernetesBackend:
 
     def autoscaled(self, scaling: Autoscaling) -> KubernetesBackend:
         """The same backend on the same cluster, whose deployments scale themselves."""
-        other = KubernetesBackend(replace(self.settings, autoscaling=scaling))
+        return self._with(replace(self.settings, autoscaling=scaling))
+
+    def alone(self) -> KubernetesBackend:
+        """The same backend on the same cluster, whose deployments have no load agents beside them."""
+        return self._with(replace(self.settings, alone=True))
+
+    def _with(self, settings: KubernetesSettings) -> KubernetesBackend:
+        other = KubernetesBackend(settings)
         other.__dict__.update({name: made for name, made in self.__dict__.items() if name in ("cluster", "helm")})
         return other
 

@@ -93,14 +93,24 @@ def _asked(where: str) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        if isinstance(interrupted := error.__context__, (KeyboardInterrupt, SystemExit)):
-            raise interrupted from None  # the library makes an error of Ctrl-C
-        if error.status == 403 or "403" in str(error.reason):
+        cause = error.__context__
+        if isinstance(cause, (KeyboardInterrupt, SystemExit)):
+            raise cause from None  # the library makes an error of Ctrl-C
+        if getattr(cause, "status_code", error.status) == 403:
             remedy = "it needs the verbs get and create on pods/exec, see deploy/k8s/role.yaml"
             raise NotExecuted(f"this account may not run a command in {where}: {remedy}.") from error
-        raise NotExecuted(f"no command can be run in {where}: {_first_line(str(error.reason))}.") from error
+        raise NotExecuted(f"no command can be run in {where}: {_refusal(error)}.") from error
     except (websocket.WebSocketException, urllib3.exceptions.HTTPError, OSError) as error:
         raise NotExecuted(f"the stream of a command in {where} broke: {_first_line(str(error))}.") from error
+
+
+def _refusal(error: Any) -> str:
+    """What the API said, where it said something."""
+    body = getattr(error.__context__, "resp_body", None) or error.body
+    try:
+        return str(json.loads(body)["message"]).rstrip(".")
+    except (ValueError, TypeError, KeyError):
+        return _first_line(str(error.reason))
 
 
 def _first_line(text: str) -> str:

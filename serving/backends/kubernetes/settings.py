@@ -48,5 +48,7 @@ class KubernetesSettings:
     autoscaling: Autoscaling | None = None
     agents: int = 0
     """Pods of the load generator, idle until a load is offered."""
+    alone: bool = False
+    """Without those pods, though load would come from them: they would start beside a server whose start is timed."""
     keep: bool = False
     """Leave a release where it failed."""

@@ -120,6 +120,6 @@ def _autoscaling(scaling: Autoscaling) -> dict[str, Any]:
 
 def _load(settings: KubernetesSettings) -> dict[str, Any]:
     """Idle pods of the generator, or none."""
-    if not settings.agents:
+    if not settings.agents or settings.alone:
         return {"enabled": False}
     return {"enabled": True, "mode": "agents", "workers": settings.agents, "checkAnswers": True}
