@@ -77,9 +77,11 @@ class Space:
         )
         running.run_forever(timeout=limit_s)
         assert not running.is_open(), f"{command[:2]} in {pod} did not end in {limit_s:g} s"
-        told, complaint = (read() or "" for read in (running.read_stdout, running.read_stderr))
-        assert running.returncode == 0, (
-            f"{command[:2]} in {pod}: {running.returncode}: {told[-1000:]}{complaint[-2000:]}"
+        told, complaint, outcome = (running.read_channel(channel) or "" for channel in (1, 2, 3))
+        assert outcome, f"the stream of {command[:2]} in {pod} broke: {complaint[-2000:]}"
+        ended = json.loads(outcome)
+        assert ended["status"] == "Success", (
+            f"{command[:2]} in {pod}: {ended['message']}: {complaint[-2000:]}{told[-1000:]}"
         )
         return told
 
