@@ -73,6 +73,13 @@ def require_access(cluster: Cluster, settings: KubernetesSettings) -> None:
         )
 
 
+def may_forward(cluster: Cluster, namespace: str) -> bool:
+    """Whether pods may be reached through the API."""
+    rules = [rule for rule in NEEDED if rule.when == "port-forward"]
+    with asking("tell what you may do"):
+        return not any(_lacking(cluster, namespace, rules))
+
+
 def _lacking(cluster: Cluster, namespace: str, rules: Sequence[Rule]) -> Iterator[Rule]:
     """Each rule with the verbs of it that are not granted."""
     for rule in rules:

@@ -173,12 +173,16 @@ class KubernetesDeployment:
         return seconds
 
     def _look(self, replica: Replica) -> Look | None:
-        """What its server uses now; what was seen last where it cannot be asked, None where nothing ever was."""
-        with suppress(NotExecuted):
-            done = execute(self._cluster, self.namespace, replica.name, SERVER, COMMAND)
-            look = look_of(done.out.decode(errors="replace"))
-            replica.spent, replica.here = look.use.spent(), look.here
-            return look
+        """What its server uses now; what was seen last where it cannot be asked, None where nothing ever was.
+
+        A server that has ended is not asked any more: the one in its place begins to count anew.
+        """
+        if not replica.failed:
+            with suppress(NotExecuted):
+                done = execute(self._cluster, self.namespace, replica.name, SERVER, COMMAND)
+                look = look_of(done.out.decode(errors="replace"))
+                replica.spent, replica.here = look.use.spent(), look.here
+                return look
         return None if replica.spent == ContainerUse() else Look(replica.spent, replica.here)
 
     def _disk_bytes(self) -> int | None:

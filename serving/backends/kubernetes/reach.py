@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serving.backends.kubernetes.cluster import Cluster, asking
+from serving.backends.kubernetes.access import may_forward
+from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
 from serving.backends.kubernetes.forward import Forward
 from serving.backends.kubernetes.observed import Replica
 from serving.backends.kubernetes.pods import Object
@@ -103,11 +104,20 @@ class Reach:
             return
         self._direct = _reachable(found.address, self._launch.rest_port, refused=not found.ready)
         self._decided = found.ready or not self._direct
-        if not self._direct and self._settings.reach == "pods" and not self._settings.agents:
-            raise DeploymentError(
-                f"the pods' own addresses ({found.address}) cannot be reached from here: {ELSEWHERE}."
-            )
+        if not self._direct:
+            self._require_another_way(found.address)
         self.follow(replicas)
+
+    def _require_another_way(self, address: str) -> None:
+        """Raise DeploymentError where the pods' ports may not be forwarded, or load would have to go to them."""
+        told = f"the pods' own addresses ({address}) cannot be reached from here"
+        if self._settings.reach == "pods" and not self._settings.agents:
+            raise DeploymentError(f"{told}: {ELSEWHERE}.")
+        if not may_forward(self._cluster, self._settings.namespace):
+            raise DeploymentError(
+                f"{told}, and your account may not forward their ports (create and get pods/portforward): ask for the "
+                f"rights in {ROLE}, or run the study where the pods can be reached."
+            )
 
     def find_front(self, replicas: Sequence[Replica], deadline: float) -> None:
         """Find where load goes, waiting for it until `deadline`. Raises DeploymentError where nothing answers there."""
