@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 
 from serving.backends.kubernetes.access import may_forward
@@ -20,6 +21,7 @@ from serving.backends.kubernetes.service import Way, way_to
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.deployment import ContainerLaunch, Endpoint, EventLog
 from serving.errors import DeploymentError
+from serving.probe import http_get
 
 _TRY_S = 1.0
 _POLL_S = 0.2
@@ -121,16 +123,35 @@ class Reach:
 
     def find_front(self, replicas: Sequence[Replica], deadline: float) -> None:
         """Find where load goes, waiting for it until `deadline`. Raises DeploymentError where nothing answers there."""
+        if self._service is not None:
+            return
         if self._settings.reach == "port-forward" and self._settings.balancer == BALANCER:
-            self._service = self._launch.endpoint(0, self._forward_balancer().address)
-            self._events.add("balancer_ready", detail=self._service.rest_url)
-        elif self._settings.reach == "service" and self._service is None:
+            found = self._launch.endpoint(0, self._forward_balancer(deadline).address)
+            self._events.add("balancer_ready", detail=found.rest_url)
+        elif self._settings.reach == "service":
             way = self._way(replicas, deadline)
-            self._service = self._at(way)
-            self._events.add("service_ready", detail=f"{way.kind} {self._service.rest_url}")
-        if self._service:
-            # what stands in front of several replicas has no metrics of their own
-            self._service = replace(self._service, metrics_url="", management_url=None)
+            found = self._at(way)
+            self._events.add("service_ready", detail=f"{way.kind} {found.rest_url}")
+        else:
+            return
+        # what stands in front of several replicas has no metrics of their own
+        self._service = replace(found, metrics_url="", management_url=None)
+        if self._settings.balancer == BALANCER and not self._settings.agents:
+            self._await_balancer(self._service, deadline)
+
+    def _await_balancer(self, front: Endpoint, deadline: float) -> None:
+        """Until the balancer has heard of a replica: it answers 503 before. Raises DeploymentError."""
+        while (reply := http_get(f"{front.rest_url}/")) is None or reply[0] == HTTPStatus.SERVICE_UNAVAILABLE:
+            if time.monotonic() > deadline:
+                raise DeploymentError(
+                    f"the balancer of release {self._release} has found no replica that is ready: see its log with "
+                    f"`kubectl logs --namespace {self._settings.namespace} --selector {self._balancer()}`."
+                )
+            time.sleep(_POLL_S)
+
+    def _balancer(self) -> str:
+        """Selector of its pods."""
+        return f"app.kubernetes.io/instance={self._release},app.kubernetes.io/component=balancer"
 
     def _way(self, replicas: Sequence[Replica], deadline: float) -> Way:
         ports = (self._launch.rest_port, self._launch.grpc_port)
@@ -169,14 +190,22 @@ class Reach:
         host = bracketed(way.host)
         return self._launch.endpoint(0, lambda port: f"{host}:{way.ports.get(port, port)}")
 
-    def _forward_balancer(self) -> Forward:
-        selector = f"app.kubernetes.io/instance={self._release},app.kubernetes.io/component=balancer"
-        with asking("look for the balancer"):
-            found = self._cluster.core.list_namespaced_pod(self._settings.namespace, label_selector=selector).items
-        if not found:
-            raise DeploymentError(f"the balancer of release {self._release} is not there: see its ReplicaSet's events.")
-        if BALANCER not in self._forwards:
-            self._forwards[BALANCER] = self._forward(found[0].metadata.name, self._launch.ports())
+    def _forward_balancer(self, deadline: float) -> Forward:
+        while BALANCER not in self._forwards:
+            with asking("look for the balancer"):
+                found = self._cluster.core.list_namespaced_pod(
+                    self._settings.namespace, label_selector=self._balancer()
+                ).items
+            running = [pod.metadata.name for pod in found if pod.status.phase == "Running"]
+            if running:
+                self._forwards[BALANCER] = self._forward(running[0], self._launch.ports())
+            elif time.monotonic() > deadline:
+                raise DeploymentError(
+                    f"the balancer of release {self._release} does not run: see why with `kubectl describe pods "
+                    f"--namespace {self._settings.namespace} --selector {self._balancer()}`."
+                )
+            else:
+                time.sleep(_POLL_S)
         return self._forwards[BALANCER]
 
     def close(self) -> None:
