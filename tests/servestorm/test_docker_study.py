@@ -48,7 +48,10 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("limits: {cpus: 0.5}\n", "backend process cannot enforce `limits`: set backend: docker or kubernetes, or leave it out"),
+        (
+            "limits: {cpus: 0.5}\n",
+            "backend process cannot enforce `limits`: set backend: docker or kubernetes, or leave it out",
+        ),
         ("docker: {bake: true}\n", "backend process cannot enforce `docker`"),
         ("backend: docker\nlimits: {}\n", "plan.yaml:4: `limits`: give cpus, memory_mib or both"),
         ("backend: docker\nlimits: {cpu: 1}\n", "there is no key `limits.cpu`, did you mean `cpus`?"),
