@@ -53,7 +53,7 @@ class SmallApi:
         self.url = ""
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
-        parts = urlsplit(target)
+        parts = urlsplit(target.replace("/version/", "/version"))
         request: dict[str, Any] = {key: values[0] for key, values in parse_qs(parts.query).items()}
         request["body"] = json.loads(body) if body else None
         self.asked.append((f"{method} {parts.path}", request))

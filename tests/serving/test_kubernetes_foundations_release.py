@@ -16,6 +16,7 @@ from models.manifest import ModelDir
 from serving import processes
 from serving.backends.kubernetes import helm as helm_module
 from serving.backends.kubernetes import namespace as namespace_module
+from serving.backends.kubernetes.access import needed
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.cluster import Cluster
 from serving.backends.kubernetes.helm import Helm, chart_folder, translated
@@ -160,7 +161,7 @@ class Rendering(Helm):
     """Renders a release as it would be installed, without a cluster."""
 
     def objects(self, values, files):
-        text = self._change(["template", "servestorm-1", str(chart_folder())], "k1", values, files, None)
+        text = self._change(["template", "servestorm-1", str(chart_folder()), "--no-hooks"], "k1", values, files, None)
         return [each for each in yaml.safe_load_all(text) if each]
 
 
@@ -184,8 +185,22 @@ def test_every_engine_gets_the_same_limits_threads_and_replicas(program, engine)
     assert deployment["template"]["metadata"]["annotations"]["who"] == "us"
     (model,) = deployment["template"]["spec"]["initContainers"]
     assert model["image"].startswith("servestorm/models-cnn:")
-    # which needs no right but those of the role
-    assert {kind for kind, _ in found} == {"Deployment", "Service", "ConfigMap"}
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize(
+    "settings",
+    [
+        KubernetesSettings(),
+        KubernetesSettings(balancer="haproxy", agents=2),
+        KubernetesSettings(autoscaling=SCALING, reach="port-forward", agents=1),
+    ],
+    ids=["plain", "balanced", "autoscaled"],
+)
+def test_a_release_is_made_of_what_its_study_may_make_and_remove(program, settings):
+    rules = {rule.resource: rule.verbs for rule in needed(settings)}
+    for kind in {kind for kind, _ in rendered(program, settings)}:
+        assert {"create", "delete", "get", "patch"} <= set(rules[f"{kind.lower()}s"])
 
 
 @pytest.mark.helm
@@ -393,7 +408,9 @@ def test_only_the_process_that_made_a_namespace_gives_it_back(api, here):
 
 @pytest.mark.parametrize("kind", [*LISTS, "deployments", "statefulsets"])
 def test_a_namespace_in_which_somebody_has_something_stays(api, here, kind):
-    empty(api, **{kind: [thing("theirs")]})
+    pod = {"metadata": {}, "spec": {"containers": [{"name": "c"}]}}
+    spec = {"selector": {}, "serviceName": "s", "template": pod} if kind in ("deployments", "statefulsets") else None
+    empty(api, **{kind: [thing("theirs") | ({"spec": spec} if spec else {})]})
     assert not remove_if_empty(here, "k1")
     assert api.paths("DELETE") == []
 
