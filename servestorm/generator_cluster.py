@@ -171,9 +171,8 @@ class _Run:
             raise
         except DeploymentError as error:
             if time.monotonic() - self._seen_s > PATIENCE_S:
-                raise GeneratorError(
-                    f"the load in the cluster was given up after {PATIENCE_S:.0f} s: {error}"
-                ) from error
+                given_up = f"the load in the cluster was given up after {PATIENCE_S:.0f} s without an answer"
+                raise GeneratorError(f"{given_up}: {error}") from error
             return None
         self._seen_s = time.monotonic()
         return said

@@ -43,7 +43,7 @@ _LOOK = """
 cat "$0/code" 2>/dev/null && exit
 [ -d "$0/begun" ] || { echo absent; exit; }
 [ -s "$0/pid" ] || { echo runs; exit; }
-kill -0 "$(cat "$0/pid")" 2>/dev/null && { echo runs; exit; }
+case "$(cat "/proc/$(cat "$0/pid")/stat" 2>/dev/null)" in ''|*') Z '*) ;; *) echo runs; exit ;; esac
 cat "$0/code" 2>/dev/null || echo gone
 """
 _END = f"""
