@@ -19,7 +19,8 @@ from serving.backends.kubernetes.faults import Faults
 from serving.backends.kubernetes.helm import Helm, chart_folder
 from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.observed import Observed, Replica
-from serving.backends.kubernetes.pods import SERVER
+from serving.backends.kubernetes.pods import SERVER, name_of, node_of
+from serving.backends.kubernetes.raw import told
 from serving.backends.kubernetes.reach import Reach
 from serving.backends.kubernetes.records import autoscaler_text, events_text, pods_text, values_text
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
@@ -243,11 +244,11 @@ class KubernetesDeployment:
         selector = f"app.kubernetes.io/instance={self.release}"
         while True:
             with asking("see whether the pods are gone"):
-                left = self._cluster.core.list_namespaced_pod(self.namespace, label_selector=selector).items
+                left = told(self._cluster.core.list_namespaced_pod, self.namespace, label_selector=selector)["items"]
             if not left:
                 return
             if time.monotonic() > deadline:
-                names = ", ".join(f"{pod.metadata.name} on node {pod.spec.node_name}" for pod in left)
+                names = ", ".join(f"{name_of(pod)} on node {node_of(pod)}" for pod in left)
                 raise DeploymentError(
                     f"pods of release {self.release} do not end ({names}): where a node is lost, remove them with "
                     f"`kubectl delete pod --force --namespace {self.namespace} --selector {selector}`."
@@ -265,7 +266,8 @@ class KubernetesDeployment:
     def __enter__(self) -> KubernetesDeployment:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+    def __exit__(self, *exc: object) -> None:
+        error = exc[1] if len(exc) > 1 else None
         if self._settings.keep and isinstance(error, ServingError):
             self.keep(error)
         else:
@@ -274,7 +276,7 @@ class KubernetesDeployment:
     def keep(self, error: ServingError) -> None:
         """Leave the release where it failed, and say in the error how it is removed."""
         self._close()
-        told = f"release {self.release} in namespace {self.namespace} was kept"
-        self._events.add("kept", detail=told)
+        kept = f"release {self.release} in namespace {self.namespace} was kept"
+        self._events.add("kept", detail=kept)
         remedy = f"`helm uninstall {self.release} --namespace {self.namespace}` removes it"
-        error.args = (f"{error} The {told}: {remedy}.",)
+        error.args = (f"{error} The {kept}: {remedy}.",)

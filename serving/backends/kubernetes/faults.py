@@ -14,6 +14,7 @@ from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.model_check import holds, sentence
 from serving.backends.kubernetes.observed import Observed, Replica
 from serving.backends.kubernetes.pods import SERVER, image_of
+from serving.backends.kubernetes.raw import told
 from serving.backends.kubernetes.troubles import Trouble, lost, not_created, trouble, unscaled
 from serving.backends.kubernetes.watching import Watching
 from serving.deployment import Engine
@@ -69,9 +70,8 @@ class Faults:
     def look(self) -> None:
         """Raise DeploymentError where something is wrong that will not come right by itself."""
         self._watching.check()
-        told = self._departure() or self._pods() or self._scaling()
-        if told:
-            raise DeploymentError(told)
+        if fault := self._departure() or self._pods() or self._scaling():
+            raise DeploymentError(fault)
         if time.monotonic() - self._asked >= _ASK_S:
             self._check_model()
             self._read_logs()
@@ -133,7 +133,7 @@ class Faults:
 
         with asking(f"read the deployment {self._observed.release}"):
             try:
-                self._cluster.apps.read_namespaced_deployment(self._observed.release, self._namespace)
+                told(self._cluster.apps.read_namespaced_deployment, self._observed.release, self._namespace)
             except ApiException as error:
                 if error.status != 404:
                     raise
@@ -151,11 +151,11 @@ class Faults:
         for replica in self._observed.replicas:
             if replica.active or (replica.failed and not replica.gone):
                 found = self._trouble(replica)
-                if self._out_of_patience(replica.index, found):
+                if self._out_of_patience(replica.index, found) and found:
                     return self._with_log(replica, found)
         refusal = self._observed.refusal() if len(self._observed.active()) < self.wanted else None
         refused = not_created(refusal, self._engine.name) if refusal else None
-        return self._with_log(None, refused) if self._out_of_patience("refused", refused) else None
+        return refused.sentence if self._out_of_patience("refused", refused) and refused else None
 
     def _scaling(self) -> str | None:
         scaler = self._observed.autoscaler
@@ -172,21 +172,20 @@ class Faults:
         if found is None:
             self._since.pop(about, None)
             return False
-        return time.monotonic() - self._since.setdefault(about, time.monotonic()) >= found.patience_s
+        now = time.monotonic()
+        return now - self._since.setdefault(about, now) >= found.patience_s
 
-    def _with_log(self, replica: Replica | None, found: Trouble | None) -> str | None:
-        if found is None:
-            return None
-        told = self._tail(replica, found) if replica and found.container else ""
-        return found.sentence + (f" Its log ends with:\n{told}" if told else "")
+    def _with_log(self, replica: Replica, found: Trouble) -> str:
+        lines = self._tail(replica, found) if found.container else ""
+        return found.sentence + (f" Its log ends with:\n{lines}" if lines else "")
 
     def _tail(self, replica: Replica, found: Trouble) -> str:
         """Of the container that ended, or, where that one's log is gone already, of the one in its place."""
         container = found.container or SERVER
         for previous in (True, False) if found.previous else (False,):
-            told = tail(self._cluster, self._namespace, replica.name, container, _ERROR_LINES, previous=previous)
-            if told:
-                return told
+            lines = tail(self._cluster, self._namespace, replica.name, container, _ERROR_LINES, previous=previous)
+            if lines:
+                return lines
         return ""
 
     def _check_model(self) -> None:

@@ -84,4 +84,4 @@ class Forward:
                     block = key.fileobj.recv(_BLOCK_BYTES)  # type: ignore[union-attr]
                     if not block:
                         return
-                    other[key.fileobj].sendall(block)  # type: ignore[index]
+                    other[key.fileobj].sendall(block)

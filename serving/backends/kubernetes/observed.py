@@ -131,7 +131,8 @@ class Observed:
             self._progress(replica, uid, seen_ns)
             if kind == DELETED and not replica.gone:
                 replica.gone = True
-                self._events.add("stopped", replica.index, replica.name, t_ns=seen_ns)
+                last_ns = max([seen_ns, *replica.told.values()])
+                self._events.add("stopped", replica.index, replica.name, t_ns=last_ns)
             self.on_change()
             self.changed.notify_all()
 
@@ -154,7 +155,7 @@ class Observed:
     def _record(self, replica: Replica, moment: Moment, t_ns: int, detail: str) -> None:
         place = _CHAIN.index(moment.name)
         earlier = [replica.told[name] for name in _CHAIN[:place] if name in replica.told]
-        later = [replica.told[name] for name in _CHAIN[place + 1 :] if name in replica.told]
+        later = [replica.told[name] - 1 for name in _CHAIN[place + 1 :] if name in replica.told]
         t_ns = min([max([t_ns, *earlier]), *later])
         replica.told[moment.name] = t_ns
         self._events.add(moment.name, replica.index, detail, t_ns)

@@ -49,12 +49,14 @@ def name_of(item: Object) -> str:
 
 def node_of(pod: Object) -> str | None:
     """Name of the node that it was given to."""
-    return pod.get("spec", {}).get("nodeName")
+    node: str | None = pod.get("spec", {}).get("nodeName")
+    return node
 
 
 def address_of(pod: Object) -> str | None:
     """Its own address, once it has one."""
-    return pod.get("status", {}).get("podIP")
+    address: str | None = pod.get("status", {}).get("podIP")
+    return address
 
 
 def condition(item: Object, kind: str) -> Object:
@@ -143,7 +145,7 @@ def has_failed(pod: Object) -> bool:
 
 def is_lost(pod: Object) -> bool:
     """Whether its node does not answer any more."""
-    return pod.get("status", {}).get("reason") == "NodeLost"
+    return bool(pod.get("status", {}).get("reason") == "NodeLost")
 
 
 def disruption(pod: Object) -> Object:

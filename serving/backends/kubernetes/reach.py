@@ -16,7 +16,8 @@ from serving.backends.kubernetes.access import may_forward
 from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
 from serving.backends.kubernetes.forward import Forward
 from serving.backends.kubernetes.observed import Replica
-from serving.backends.kubernetes.pods import Object
+from serving.backends.kubernetes.pods import Object, name_of
+from serving.backends.kubernetes.raw import told
 from serving.backends.kubernetes.service import Way, way_to
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.deployment import ContainerLaunch, Endpoint, EventLog
@@ -112,12 +113,12 @@ class Reach:
 
     def _require_another_way(self, address: str) -> None:
         """Raise DeploymentError where the pods' ports may not be forwarded, or load would have to go to them."""
-        told = f"the pods' own addresses ({address}) cannot be reached from here"
+        far = f"the pods' own addresses ({address}) cannot be reached from here"
         if self._settings.reach == "pods" and not self._settings.agents:
-            raise DeploymentError(f"{told}: {ELSEWHERE}.")
+            raise DeploymentError(f"{far}: {ELSEWHERE}.")
         if not may_forward(self._cluster, self._settings.namespace):
             raise DeploymentError(
-                f"{told}, and your account may not forward their ports (create and get pods/portforward): ask for the "
+                f"{far}, and your account may not forward their ports (create and get pods/portforward): ask for the "
                 f"rights in {ROLE}, or run the study where the pods can be reached."
             )
 
@@ -181,10 +182,7 @@ class Reach:
 
     def _read_service(self) -> Object:
         with asking(f"read the service {self._release}"):
-            told = self._cluster.core.read_namespaced_service(
-                self._release, self._settings.namespace, _preload_content=False
-            )
-            return dict(json.loads(told.data))
+            return told(self._cluster.core.read_namespaced_service, self._release, self._settings.namespace)
 
     def _at(self, way: Way) -> Endpoint:
         host = bracketed(way.host)
@@ -193,10 +191,10 @@ class Reach:
     def _forward_balancer(self, deadline: float) -> Forward:
         while BALANCER not in self._forwards:
             with asking("look for the balancer"):
-                found = self._cluster.core.list_namespaced_pod(
-                    self._settings.namespace, label_selector=self._balancer()
-                ).items
-            running = [pod.metadata.name for pod in found if pod.status.phase == "Running"]
+                found = told(
+                    self._cluster.core.list_namespaced_pod, self._settings.namespace, label_selector=self._balancer()
+                )
+            running = [name_of(pod) for pod in found["items"] if pod["status"].get("phase") == "Running"]
             if running:
                 self._forwards[BALANCER] = self._forward(running[0], self._launch.ports())
             elif time.monotonic() > deadline:
