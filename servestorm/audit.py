@@ -130,15 +130,17 @@ def _dealt(samples: Path, replicas: int) -> float | None:
 
 
 def doubts(runs: Iterable[RunFacts]) -> list[Doubt]:
-    """Every reason to doubt these runs, the gravest first, one for each kind and severity."""
+    """Every reason to doubt these runs, the gravest first, one for each kind: as grave as its worst run."""
     runs = list(runs)
-    found: dict[tuple[str, Severity], list[tuple[str, float, str]]] = {}
+    found: dict[str, list[tuple[str, float, str]]] = {}
+    gravest: dict[str, Severity] = {}
     for run in runs:
         for severity, kind, size, sentence in _of_run(run):
-            found.setdefault((kind, severity), []).append((run.id, size, sentence))
+            found.setdefault(kind, []).append((run.id, size, sentence))
+            gravest[kind] = min(gravest.get(kind, severity), severity, key=SEVERITIES.index)
     merged = [
-        Doubt(severity, kind, _merged(cases, len(runs)), [case[0] for case in cases])
-        for (kind, severity), cases in found.items()
+        Doubt(gravest[kind], kind, _merged(cases, len(runs)), [case[0] for case in cases])
+        for kind, cases in found.items()
     ]
     return sorted(merged, key=lambda doubt: SEVERITIES.index(doubt.severity))
 

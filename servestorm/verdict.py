@@ -114,7 +114,7 @@ class _Judge:
         names: tuple[str, str],
     ) -> Verdict:
         """Where Welch's test is defined."""
-        interval = interval_percent(test, self._alpha)
+        interval = _possible(interval_percent(test, self._alpha), test)
         outcome = self._outcome(test, p_holm, interval, better)
         strict = self._alpha / self._size  # what Holm asks of the smallest p: no advice may ask for less
         more = runs_more(test, self._margin, strict, self._alpha) if outcome == "inconclusive" else None
@@ -204,6 +204,13 @@ def _mean(values: Sequence[float]) -> float | None:
     with np.errstate(over="ignore"):
         mean = float(np.mean(values)) if values else math.inf
     return mean if math.isfinite(mean) else None
+
+
+def _possible(interval: tuple[float, float] | None, test: Welch) -> tuple[float, float] | None:
+    """The interval without what cannot be: a time or a rate is not under 0, so it is never over 100 % less."""
+    if interval is None or test.mean_b < 0:
+        return interval
+    return max(interval[0], -100.0), interval[1]
 
 
 def _percent(mean_a: float | None, mean_b: float | None) -> float | None:

@@ -109,6 +109,12 @@ def test_runs_with_the_same_reason_are_told_once_with_the_worst_and_the_gravest_
     assert "took 3 % of" in steal.sentence and steal.sentence.endswith("(the worst of 2 such runs of 4)")
 
 
+def test_two_grades_of_the_same_reason_are_one_line_as_grave_as_the_worse():
+    (found,) = doubts([run(id="1", watch={"steal_s": 0.5}), run(id="2", watch={"steal_s": 5.0})])
+    assert (found.severity, found.kind, found.runs) == ("grave", "steal", ["1", "2"])
+    assert found.sentence.startswith("The hypervisor took 25 %") and "of 2 such runs of 2" in found.sentence
+
+
 def test_what_the_machine_did_is_told_for_the_studys_cores_only():
     found = difference(BEGIN, END, [0, 1], "tsc")
     assert found["elapsed_s"] == 10.0
@@ -165,7 +171,7 @@ def record(tmp_path, endpoints, replicas=2) -> CellRecord:
         for endpoint in endpoints
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "samples.parquet")
-    return CellRecord(tmp_path, {"id": "x", "replicas": replicas}, None, [], None, None)
+    return CellRecord(tmp_path, {"id": "x", "scenario": "scaling", "replicas": replicas}, None, [], None, None)
 
 
 def test_balancing_is_counted_over_the_requests_that_were_sent(tmp_path):

@@ -233,6 +233,17 @@ def test_the_analytic_capacity_of_an_md1_queue_is_that_of_a_simulated_one(object
 
 @pytest.mark.parametrize("objective_ms", [20.0, 40.0])
 def test_the_search_finds_the_analytic_capacity_of_an_md1_queue_within_five_percent(objective_ms):
-    found = calibration.find(calibration.simulated(60, 1), objective_ms, 0.03)
+    found = calibration.find(calibration.simulated(calibration.SERVICE_MS, 60, 1), objective_ms, 0.03)
     true = md1.capacity_per_s(calibration.SERVICE_MS, objective_ms)
     assert found.rate_per_s == pytest.approx(true, rel=0.05)
+
+
+def test_a_rate_that_passed_and_then_could_not_be_offered_again_is_told_as_passed_once():
+    search, seen = Search(100, most_probes=8), set()
+    while (rate := search.next_rate()) is not None:
+        search.record(probe(rate, "fail" if rate > 230 else "invalid" if rate in seen else "pass"))
+        seen.add(rate)
+    found = search.result()
+    once = max(rate for rate in seen if rate <= 230)
+    assert found.rate_per_s is None and once > (found.low or 0)
+    assert f"the largest that passed once is {once:g} requests/s" in found.reason

@@ -75,6 +75,13 @@ def test_the_side_with_the_lower_latency_wins():
     assert verdict(SLOWER, A, "lower").outcome == "B"
 
 
+def test_no_interval_reaches_under_one_hundred_percent_less():
+    found = verdict([3.2, 3.4, 3.3], [4.9, 6.3], "lower")
+    assert found.outcome == "inconclusive"
+    assert found.ci_percent[0] == -100
+    assert "\u2212100 % to +" in found.reason
+
+
 def test_the_side_with_the_higher_throughput_wins():
     assert verdict(A, SLOWER, "higher").outcome == "B"
     assert verdict(SLOWER, A, "higher").outcome == "A"
