@@ -155,6 +155,7 @@ def numbers_of(found: Autoscaled) -> dict[str, float | None]:
 
     Times to a decision and to new replicas are means over the bursts for which more were asked, for one that finds
     enough of them there has nothing to wait for; each is None where one of those bursts was not seen to get that far.
+    The time to recover is the longest of all bursts, for a mean would count those that lost nothing too.
     """
     asked = [reaction for reaction in found.reactions if reaction.target is not None]
     paid_s = found.replica_seconds
@@ -162,7 +163,7 @@ def numbers_of(found: Autoscaled) -> dict[str, float | None]:
         "decision_s": _mean([reaction.decision_s for reaction in asked]),
         "ready_s": _mean([reaction.first_ready_s for reaction in asked]),
         "all_ready_s": _mean([reaction.last_ready_s for reaction in asked]),
-        "recover_s": _mean([reaction.recover_s for reaction in found.reactions]),
+        "recover_s": _longest([reaction.recover_s for reaction in found.reactions]),
         "violations_percent": 100 * found.violations / found.requests if found.requests else None,
         "down_decision_s": found.down.decision_s,
         "down_gone_s": found.down.gone_s,
@@ -176,6 +177,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """None where one is missing: the slowest are those that are not seen."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there and len(there) == len(values) else None
+
+
+def _longest(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return max(there) if there and len(there) == len(values) else None
 
 
 def _holds(events: Sequence[Mapping[str, Any]], start_ns: int) -> bool:

@@ -63,9 +63,14 @@ def _times(value: Value, factor: float) -> Value:
     def scaled(number: float | None) -> float | None:
         return None if number is None else number * factor
 
-    ci = None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor)
-    numbers = {name: scaled(getattr(value, name)) for name in ("value", "mean", "sd")}
-    return replace(value, **numbers, runs=[scaled(run) for run in value.runs], ci=ci)
+    return replace(
+        value,
+        value=scaled(value.value),
+        mean=scaled(value.mean),
+        sd=scaled(value.sd),
+        runs=[scaled(run) for run in value.runs],
+        ci=None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor),
+    )
 
 
 def _replica_size(study: Mapping[str, Any]) -> tuple[float, float]:

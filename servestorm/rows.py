@@ -97,7 +97,7 @@ _AUTOSCALING: tuple[_Row, ...] = (
     ("decision_s", "burst's onset to the autoscaler's decision", "s", "lower"),
     ("ready_s", "burst's onset to the first new replica ready", "s", "lower"),
     ("all_ready_s", "burst's onset to the last new replica ready", "s", "lower"),
-    ("recover_s", "burst's onset to answers within the objective again", "s", "lower"),
+    ("recover_s", "burst's onset to answers within the objective again, at the longest", "s", "lower"),
     ("down_decision_s", "last burst's end to the first replica given up", "s", "lower"),
     ("down_gone_s", "last burst's end to the least replicas", "s", "lower"),
     ("replica_seconds", "time that replicas existed, summed", "replica-seconds", "lower"),

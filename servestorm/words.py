@@ -49,7 +49,7 @@ def cold_start_text(results: Results) -> str:
 
 
 FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
-RECOVERED = "Answers kept the objective again after"
+RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
 
 
 def _each(
@@ -152,7 +152,7 @@ def _scaling(results: Results) -> list[str]:
 
 
 def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
-    """'The autoscaler had 1.6 on A of 3 replicas on average. Over the objective ... were 4.1 % on A of ...'"""
+    """'Of at most 3 replicas there were 1.6 on A on average. Late by the objective, or ..., were 4.1 % on A of ...'"""
     late = results.metric(f"{metric.group}.violations_percent")
     known, violations = _known(metric), _known(late) if late else {}
     if not known or known.keys() - violations.keys():
@@ -161,7 +161,7 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"The autoscaler had {_join(kept)} of {most} replicas on average. Over the objective, or without an answer, "
+        f"Of at most {most} replicas there were {_join(kept)} on average. Late by the objective, or without an answer, "
         f"were {_join(missed)} of the requests."
     )
 
