@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import secrets
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client, dynamic
@@ -16,6 +19,7 @@ from kubernetes.stream import stream
 from tests.deploy.chart import Object
 
 PATIENCE_S = 300.0
+_PIECE_BYTES = 512 * 1024
 _COME_AND_GO = {"Event", "PodMetrics", "Lease"}
 """Kinds that the cluster makes by itself, and forgets by itself."""
 
@@ -84,6 +88,20 @@ class Space:
             f"{command[:2]} in {pod}: {ended['message']}: {complaint[-2000:]}{told[-1000:]}"
         )
         return told
+
+    def fetch(self, pod: str, folder: str, target: Path) -> None:
+        """Copy a folder out of a pod that has sh, tar, dd and base64.
+
+        In pieces: the client is slow with much, and loses the end of it where the pod's side closes first.
+        """
+        size = int(self.run(pod, "sh", "-c", f"tar -C {folder} -cf /tmp/fetched . && wc -c < /tmp/fetched"))
+        piece = f"dd if=/tmp/fetched bs={_PIECE_BYTES} count=1 skip=$0 2>/dev/null | base64"
+        packed = b"".join(
+            base64.b64decode(self.run(pod, "sh", "-c", piece, str(index))) for index in range(-(-size // _PIECE_BYTES))
+        )
+        assert len(packed) == size
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(target, filter="data")
 
     def inventory(self) -> set[str]:
         """Every object of the namespace, of every kind that the cluster knows."""
