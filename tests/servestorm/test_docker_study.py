@@ -19,6 +19,7 @@ from servestorm.conditions import differences
 from servestorm.cores import Cores, assign
 from servestorm.errors import StudyError
 from servestorm.figures_cost import cost_figures
+from servestorm.generator import LocalGenerator
 from servestorm.loads import Offer
 from servestorm.plan import load_plan, parse_plan
 from servestorm.report_figures import figures
@@ -31,7 +32,7 @@ from servestorm.watch import Watch
 from serving.backends.docker import DockerBackend
 from serving.backends.docker_leftovers import Leftover
 from serving.backends.docker_project import ProjectBackend
-from serving.deployment import Endpoint, EventLog
+from serving.deployment import Endpoint, EventLog, Use
 from serving.errors import EngineUnavailable
 
 GOOD = "name: a\nengines: [savedmodel]\n"
@@ -292,22 +293,26 @@ def test_every_cell_gets_the_plans_limits():
     assert (budget.cpus, budget.cpu_quota, budget.memory_bytes) == ((0,), 0.25, 512 * 2**20)
 
 
-def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path):
+def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch):
     front = Endpoint(0, "http://10.0.0.9:8501", "10.0.0.9:8500", "")
-    asked = []
+    started = []
 
-    def command(_load, *, endpoints, **_):
-        asked.extend(endpoints)
+    def drive(command, **_):
+        started.extend(command)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("servestorm.generator.drive", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)
-    deployment, generator = SimpleNamespace(front=[front], endpoints=[]), SimpleNamespace(command=command)
-    offer = Offer(plan, cell, variants_of(plan)[0], model, deployment, EventLog(), generator, Cores((0,), (1,), ()))
+    use = Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
+    deployment = SimpleNamespace(front=[front], endpoints=[], use=lambda: use, cpu_elsewhere_s=lambda: 0.0)
+    settings = (deployment, EventLog(), LocalGenerator(), Cores((0,), (1,), ()))
+    offer = Offer(plan, cell, variants_of(plan)[0], model, *settings)
     with pytest.raises(KeyboardInterrupt):
         offer.carry_out(tmp_path / "cell")
-    assert asked == [front]
+    assert started[started.index("--host") + 1] == "http://10.0.0.9:8501"
+    assert started[started.index("--grpc-target") + 1] == "10.0.0.9:8500"
 
 
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():

@@ -243,7 +243,7 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     section = next(section for section in figures(results) if section["id"] == "cold-start")
     assert "pod created to scheduled, scheduled to model copied" in section["parts"][0]["caption"]
     assert "order to pod created" not in section["parts"][0]["caption"]
-    assert "seconds from the pod&#x27;s creation" in str(plots.cold_start(results, "coldstart")).replace("'", "&#x27;")
+    assert "seconds from the pod's creation" in plots.cold_start(results, "coldstart").wide
     assert any("A cold start, from pod created to the first right answer" in told for told in words.summary(results))
     scaling = next(section for section in figures(results) if section["id"] == "scaling")
     assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in scaling["parts"][0]["caption"]
