@@ -77,7 +77,7 @@ def test_a_burst_is_followed_by_a_decision_and_by_replicas_that_are_ready():
 
 
 def test_the_order_of_events_is_that_of_their_times():
-    assert told([*FIRST, *reversed(UP), *LAST]) == told([*FIRST, *UP, *LAST])
+    assert told([*FIRST, *reversed([*UP, *DOWN]), *LAST]) == told([*FIRST, *UP, *DOWN, *LAST])
 
 
 def test_what_a_burst_set_off_is_its_own_though_the_next_one_has_begun():
@@ -99,9 +99,15 @@ def test_the_way_down_runs_from_the_last_bursts_end_to_each_of_its_steps():
     assert (down.decision_s, down.least_s, down.gone_s) == (20, 35, 41)
 
 
+def test_a_replica_that_takes_anothers_place_later_on_makes_the_way_down_no_longer():
+    replaced = [event("stopped", 130, 0), event("spawned", 130, 3), event("ready", 135, 3)]
+    assert told([*FIRST, *UP, *LAST, *DOWN, *replaced]).down.gone_s == 41
+
+
 def test_replicas_that_outlive_the_watching_were_not_seen_to_go():
     down = told([*FIRST, *UP, *LAST, *DOWN[:4]]).down
     assert (down.decision_s, down.least_s, down.gone_s) == (20, 35, None)
+    assert told([*FIRST, *UP, *LAST, *DOWN, event("spawned", 130, 3)]).down.gone_s is None
     assert told([*FIRST, *LAST]).down.gone_s is None  # there were none to go
 
 
@@ -175,6 +181,8 @@ def test_means_are_over_the_bursts_for_which_more_were_asked():
     second = [event("hpa_scaled", 66, detail="1 -> 2"), event("spawned", 67, 3), event("ready", 80, 3)]
     numbers = numbers_of(told([*FIRST, *UP, *second, *LAST]))
     assert (numbers["decision_s"], numbers["ready_s"], numbers["all_ready_s"]) == (8, 18, 19)
+    unseen = numbers_of(told([*FIRST, *UP, *second[:-1], *LAST]))
+    assert (unseen["decision_s"], unseen["ready_s"]) == (8, None)
     nothing = numbers_of(told([*FIRST, *LAST]))
     assert (nothing["decision_s"], nothing["ready_s"], nothing["recover_s"]) == (None, None, 0)
 
