@@ -113,6 +113,14 @@ def test_what_helm_says_of_a_failure_becomes_our_error(recorded):
         Helm().install("r1", "k1", recorded / "chart", {})
 
 
+def test_a_release_that_helm_does_not_remove_is_told_with_what_tells_more(recorded):
+    recording_helm(recorded, says="Error: failed to delete release: r1\n", code=1)
+    with pytest.raises(
+        DeploymentError, match=r"cannot remove the release r1: .*`helm uninstall r1 --namespace k1 --debug`"
+    ):
+        Helm().uninstall("r1", "k1")
+
+
 def test_helm_that_lacks_a_right_points_to_the_role():
     said = (
         'Error: INSTALLATION FAILED: services is forbidden: User "x" cannot create resource "services" in API group ""'

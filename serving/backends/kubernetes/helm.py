@@ -64,8 +64,13 @@ class Helm:
 
     def uninstall(self, release: str, namespace: str) -> None:
         """Remove a release, also a half-made one, without waiting for its pods; one that is gone is fine."""
-        with _told(f"remove the release {release}"):
-            self._run(["uninstall", release, "--namespace", namespace, "--ignore-not-found"])
+        command = ["uninstall", release, "--namespace", namespace]
+        try:
+            self._run([*command, "--ignore-not-found"])
+        except _Failure as error:
+            told = translated(f"remove the release {release}", str(error))
+            # its own words are often no more than that it failed
+            raise DeploymentError(f"{told} `helm {' '.join(command)} --debug` tells more.") from error
 
     def _change(
         self,
