@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import shutil
 import signal
 import socket
-import tarfile
 import time
 import zipfile
 
@@ -36,13 +33,14 @@ TIMEOUT_S = 60
 MIB = 2**20
 CLUSTER = KubernetesBackend(KubernetesSettings(namespace=f"servestorm-test-{os.getpid()}"))
 RUNS_ON = {**BACKENDS, "kubernetes": CLUSTER}
+MARKS = {"docker": [pytest.mark.docker], "kubernetes": [pytest.mark.kubernetes, pytest.mark.helm]}
 BESIDES = ("created", "scheduled", "initialized", "image_pulled", "started", "terminating")
 """Events of a replica that a process has not, and a container or a pod has."""
 ON = [
     pytest.param(
         (backend, engine),
         id=f"{backend}-{engine}",
-        marks=[pytest.mark.system, *([getattr(pytest.mark, backend)] * (backend != "process"))],
+        marks=[pytest.mark.system, *MARKS.get(backend, ())],
     )
     for backend in BACKENDS
     for engine in ENGINES
@@ -80,9 +78,7 @@ def model(on, request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "cnn"
     with space(need_kubernetes()) as own:
         own.start(pod("model", image_of("models-cnn"), ["sleep", "3600"]))
-        packed = own.run("model", "sh", "-c", "tar -C /models/cnn -cz . | base64")
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as archive:
-        archive.extractall(folder, filter="data")
+        own.fetch("model", "/models/cnn", folder)
     return ModelDir(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
@@ -103,7 +104,7 @@ def inside(monkeypatch, tmp_path):
             raise NotExecuted("no command can be run in it: it is gone.")
         if command == COMMAND:
             text = f"7\n==> /sys/fs/cgroup/cpu.stat <==\nusage_usec {int(told.cpu_s * 1e6)}\n"
-            text += "==> /sys/fs/cgroup/memory.current <==\n4096\n"
+            text += "==> /sys/fs/cgroup/memory.current <==\n4096\n\n==> end <==\n"
             return Executed(0, text.encode(), "")
         return Executed(0, told.manifest, "") if told.manifest is not None else Executed(1, b"", "no such file")
 
@@ -117,7 +118,7 @@ def made(fake, connected, inside, tmp_path, monkeypatch):
     """Makes deployments on the faked cluster; whatever it made is stopped afterwards."""
     monkeypatch.setattr(faults, "_ASK_S", 0.0)
     model = write_model(tmp_path / "toy")
-    inside.manifest = (model.path / "manifest.json").read_bytes()
+    inside.manifest = hashlib.sha256((model.path / "manifest.json").read_bytes()).hexdigest().encode()
     started = []
 
     def make(replicas=1, **settings):
@@ -537,7 +538,7 @@ def test_a_server_that_says_that_it_never_will_be_ready_is_told_with_its_words(f
 def test_an_image_with_another_model_is_told_with_its_name(fake, made, inside):
     deployment = made()
     deployment.install(1)
-    inside.manifest = b"{}"
+    inside.manifest = b"0" * 64
     play(fake, deployment, 0, "started")
     with pytest.raises(DeploymentError, match=r"its model image servestorm/models-toy:1 was made from another export"):
         deployment.wait_ready(READY_S)

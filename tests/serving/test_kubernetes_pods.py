@@ -219,7 +219,7 @@ def printed(files, states, shell="7"):
     """As the command in a container prints them."""
     parts = [f"==> {name} <==\n{content}" for name, content in files.items()]
     parts += [f"==> /proc/{pid}/status <==\nName:\tx\nPid:\t{pid}\n{text}" for pid, text in states.items()]
-    return f"{shell}\n" + "\n".join(parts)
+    return f"{shell}\n" + "\n".join(parts) + "\n\n==> end <==\n"
 
 
 NETWORK = """Inter-|   Receive                                              |  Transmit
@@ -228,6 +228,7 @@ NETWORK = """Inter-|   Receive                                              |  T
   eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0
 """
 STATES = {
+    8: "PPid:\t7\nVmHWM:\t  500 kB\nVmRSS:\t  500 kB\nThreads:\t1\n",
     1: "VmHWM:\t    30 kB\nVmRSS:\t    20 kB\nThreads:\t4\n",
     5: "VmHWM:\t    10 kB\nVmRSS:\t    10 kB\nThreads:\t1\n",
     7: "VmHWM:\t  9000 kB\nVmRSS:\t  9000 kB\nThreads:\t1\n",
@@ -288,8 +289,15 @@ def test_use_is_read_from_control_groups_of_version_1(tmp_path):
 
 
 def test_what_a_container_does_not_tell_is_unknown_and_not_nothing(tmp_path):
-    look = look_of("", tmp_path / "nowhere")
+    look = look_of(printed({}, {}), tmp_path / "nowhere")
     assert look.use == ContainerUse() and not look.here
+
+
+def test_a_look_that_broke_off_tells_nothing():
+    files = {f"{GROUP}/cpu.stat": "usage_usec 2500000\n"}
+    assert look_of(printed(files, {})).use.cpu_s == 2.5
+    for end in (3, 20, 40):
+        assert look_of(printed(files, {})[:-end]) is None
 
 
 def test_a_container_holds_the_model_when_its_manifest_is_the_plans(tmp_path):
@@ -299,10 +307,10 @@ def test_a_container_holds_the_model_when_its_manifest_is_the_plans(tmp_path):
     def run(code, told):
         return lambda command: (asked.append(command), (code, told))[1]
 
-    own = (model.path / "manifest.json").read_bytes()
-    assert holds(run(0, own), "savedmodel", model)
-    assert asked[-1] == ["cat", "/models/toy/manifest.json"]
-    assert not holds(run(0, own.replace(b"cnn", b"vit")), "savedmodel", model)
+    own = hashlib.sha256((model.path / "manifest.json").read_bytes()).hexdigest().encode()
+    assert holds(run(0, own + b"  /models/toy/manifest.json\n"), "savedmodel", model)
+    assert asked[-1] == ["sha256sum", "/models/toy/manifest.json"]
+    assert not holds(run(0, own[::-1] + b"  /models/toy/manifest.json\n"), "savedmodel", model)
     assert not holds(run(1, b""), "savedmodel", model)
 
 

@@ -26,13 +26,17 @@ _FILES = (
 )
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _OTHERS = ("/proc/net/dev", _BOOT_ID)
+_END = "==> end <=="
 COMMAND = (
     "sh",
     "-c",
-    f"echo $$; exec tail -n +1 {' '.join(f'{_GROUP}/{file}' for file in _FILES)} {' '.join(_OTHERS)} "
-    "/proc/[0-9]*/status 2>/dev/null",
+    f"echo $$; tail -n +1 {' '.join(f'{_GROUP}/{file}' for file in _FILES)} {' '.join(_OTHERS)} "
+    f"/proc/[0-9]*/status 2>/dev/null; echo; echo '{_END}'",
 )
-"""One program prints every file under its name: `==> NAME <==`; those that are not there it leaves out."""
+"""One program prints every file under its name: `==> NAME <==`; those that are not there it leaves out.
+
+A stream can break off without a word, in the middle of a number: hence the last line.
+"""
 _KIB = 1024
 
 
@@ -45,8 +49,10 @@ class Look:
     """Whether the container runs on this machine's own kernel."""
 
 
-def look_of(text: str, boot_id: Path = Path(_BOOT_ID)) -> Look:
-    """What the command printed; see `COMMAND`."""
+def look_of(text: str, boot_id: Path = Path(_BOOT_ID)) -> Look | None:
+    """What the command printed, see `COMMAND`; None where not all of it came."""
+    if not text.rstrip().endswith(_END):
+        return None
     files, processes = _parts(text)
     here = None
     with suppress(OSError):
@@ -60,7 +66,7 @@ def _parts(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     named = re.split(r"^==> (.*) <==\n", told, flags=re.MULTILINE)[1:]
     files = {name.removeprefix(f"{_GROUP}/"): content for name, content in zip(named[::2], named[1::2], strict=True)}
     states = [_fields(content) for name, content in files.items() if name.endswith("/status")]
-    return files, [one for one in states if one.get("Pid") != own.strip()]
+    return files, [one for one in states if own.strip() not in (one.get("Pid"), one.get("PPid"))]
 
 
 def _fields(content: str) -> dict[str, str]:

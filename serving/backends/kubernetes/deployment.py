@@ -31,6 +31,8 @@ from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
 from serving.errors import DeploymentError, ServingError
 
 _KEPT_LINES = 200
+_LOOKS = 2
+"""At what a container uses: a stream that broke off is tried again."""
 _POLL_S = 0.2
 _GOING_S = 150.0
 """For pods to be gone; a pod behind a balancer takes up to 70 s of it."""
@@ -178,12 +180,12 @@ class KubernetesDeployment:
 
         A server that has ended is not asked any more: the one in its place begins to count anew.
         """
-        if not replica.failed:
+        for _ in range(0 if replica.failed else _LOOKS):
             with suppress(NotExecuted):
                 done = execute(self._cluster, self.namespace, replica.name, SERVER, COMMAND)
-                look = look_of(done.out.decode(errors="replace"))
-                replica.spent, replica.here = look.use.spent(), look.here
-                return look
+                if look := look_of(done.out.decode(errors="replace")):
+                    replica.spent, replica.here = look.use.spent(), look.here
+                    return look
         return None if replica.spent == ContainerUse() else Look(replica.spent, replica.here)
 
     def _disk_bytes(self) -> int | None:

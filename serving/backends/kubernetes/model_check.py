@@ -25,8 +25,8 @@ def holds(run: Run, artifact: str, model: ModelDir) -> bool:
     """Whether the container holds the model whose `artifact`, savedmodel or mar, it is to serve."""
     if artifact == "mar" and model.mar_path is not None:
         return _holds_archive(run, model.name, model.mar_path)
-    code, told = run(["cat", f"{MODELS}/{model.name}/{MANIFEST_NAME}"])
-    return code == 0 and told == (model.path / MANIFEST_NAME).read_bytes()
+    code, told = run(["sha256sum", f"{MODELS}/{model.name}/{MANIFEST_NAME}"])
+    return code == 0 and told.split()[:1] == [_digest((model.path / MANIFEST_NAME).read_bytes())]
 
 
 def _holds_archive(run: Run, name: str, own: Path) -> bool:
@@ -39,7 +39,11 @@ def _summary(archive: Path) -> list[bytes]:
     size = archive.stat().st_size
     with archive.open("rb") as content:
         content.seek(max(0, size - _END_BYTES))
-        return [str(size).encode(), hashlib.sha256(content.read()).hexdigest().encode()]
+        return [str(size).encode(), _digest(content.read())]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def sentence(who: str, model: ModelDir, image: str) -> str:
