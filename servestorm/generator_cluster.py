@@ -128,6 +128,10 @@ class _Run:
             code = self._wait(time.monotonic() + limit_s, limit_s)
             self._bring()
             return code
+        except (GeneratorError, AgentLost):
+            with contextlib.suppress(NotExecuted):
+                self._bring_logs()
+            raise
         finally:
             through_interrupts(self._end)
 
@@ -186,9 +190,12 @@ class _Run:
             _each(self._found, lambda agent: self._agents.write(agent, f"{self._base}/endpoints.json", text))
             self._told = text
 
-    def _bring(self) -> None:
+    def _bring_logs(self) -> None:
         for number, (process, _) in enumerate(self._commands):
             process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else LOG))
+
+    def _bring(self) -> None:
+        self._bring_logs()
         for name in (SAMPLES, SUMMARY):
             self._commands[0][0].fetch(f"../out/{name}", self._out / name)
         if self._shift_ns and (self._out / SAMPLES).exists():

@@ -238,9 +238,10 @@ def test_ctrl_c_ends_the_load_in_the_pods(offer):
         offer(number=2, toy="hang", prepare=prepare)
 
 
-def test_a_load_that_does_not_end_is_ended(offer):
+def test_a_load_that_does_not_end_is_ended_and_its_log_kept(offer, tmp_path):
     with pytest.raises(GeneratorError, match="still busy after 2 s and was ended"):
         offer(toy="hang", limit_s=2.0)
+    assert "toy -f loadtests/steady.py" in (tmp_path / "out" / "generator.log").read_text()
 
 
 def test_a_cluster_that_no_longer_answers_is_given_up(offer, monkeypatch):
@@ -255,7 +256,7 @@ def test_a_cluster_that_no_longer_answers_is_given_up(offer, monkeypatch):
 
         deployment.at_look[20] = quiet
 
-    with pytest.raises(GeneratorError, match="given up after 0 s without an answer: the (stream|Kubernetes API)"):
+    with pytest.raises(GeneratorError, match=r"given up after 0 s without an answer: the (stream|Kubernetes API)"):
         offer(toy="hang", prepare=prepare)
 
 
