@@ -66,11 +66,17 @@ def begin(place: Space, model: ModelDir, tmp_path: Path) -> Iterator[Any]:
         deployment.stop()
 
 
-@pytest.mark.parametrize("reach", ["service", "pods", "port-forward"])
-@pytest.mark.parametrize("balancer", ["none", "haproxy"])
+WAYS = [
+    ("service", "none"),
+    ("service", "haproxy"),
+    ("pods", "none"),
+    ("port-forward", "none"),
+    ("port-forward", "haproxy"),
+]
+
+
+@pytest.mark.parametrize(("reach", "balancer"), WAYS)
 def test_a_right_answer_comes_back_on_every_way(begin: Any, model: ModelDir, reach: str, balancer: str) -> None:
-    if (reach, balancer) == ("pods", "haproxy"):
-        pytest.skip("the plan refuses to go past a balancer")
     deployment = begin(reach=reach, balancer=balancer, images={"haproxy": "servestorm/haproxy:0.1.0"})
     deployment.wait_ready(READY_S)
     first_answer(deployment.front[0], WIRES["savedmodel"], model, timeout_s=60)
