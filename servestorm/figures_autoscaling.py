@@ -15,7 +15,7 @@ from servestorm.measures import Run
 from servestorm.samples import Samples
 from servestorm.statistics import QUANTILES, percentile
 
-MOST_BINS: Final = 120
+MOST_BINS, FEWEST_BINS = 120, 24
 BINS_WITH_TAIL: Final = 0.8
 """The percentile that is shown is the largest for which this share of the bins has answers enough."""
 TAILS: Final = ("p99", "p95", "p90", "p50")
@@ -39,7 +39,7 @@ def _over_time(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str
     loads = {engine: [samples[run.id] for run in runs if run.engine == engine] for engine in engines}
     everything = [load for own in loads.values() for load in own if load.ok.size]
     end_ns = max(int(load.scheduled_ns.max()) for load in everything)
-    width_ns = next((width for width in BIN_WIDTHS_NS if end_ns <= MOST_BINS * width), BIN_WIDTHS_NS[-1])
+    width_ns = _bin_width_ns(loads, end_ns)
     bins = end_ns // width_ns + 1
     begins_s = np.arange(bins) * (width_ns / 1e9)
     # the last bin may be cut short by the end of the load
@@ -58,6 +58,17 @@ def _over_time(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str
         "tail": tail,
         "engines": {engine: _followed(inside[engine], QUANTILES[tail], scaled[engine]) for engine in engines},
     }
+
+
+def _bin_width_ns(loads: Mapping[str, Sequence[Samples]], end_ns: int) -> int:
+    """The narrowest width with few enough bins of which most have a median, as long as some bins remain."""
+    widths = [width for width in BIN_WIDTHS_NS if end_ns <= MOST_BINS * width] or [BIN_WIDTHS_NS[-1]]
+    wide = [width for width in widths if end_ns >= FEWEST_BINS * width] or widths[:1]
+    for width in wide:
+        inside = [_by_bin(own, width, end_ns // width + 1) for own in loads.values() if own]
+        if np.mean([values.size >= samples_needed(0.5) for own in inside for values in own]) >= BINS_WITH_TAIL:
+            return width
+    return wide[-1]
 
 
 def _by_bin(loads: Sequence[Samples], width_ns: int, bins: int) -> Latencies:

@@ -296,7 +296,7 @@ def test_the_figure_shows_a_percentile_that_its_bins_have_answers_for(results):
 def test_few_answers_are_shown_by_their_median(results, run):
     few = {one.id: _thinned(one.id, run) for one in results.runs}
     shown = autoscaling_figures(["savedmodel", "torchserve"], results.runs, few)["autoscaling"]
-    assert shown["tail"] == "p50"
+    assert (shown["bin_s"], shown["tail"]) == (10, "p50")  # wider, as long as a burst keeps its shape
 
 
 def _thinned(name, run):
