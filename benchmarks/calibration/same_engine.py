@@ -6,6 +6,8 @@ Each study is a whole one: a fresh server for every run, the usual order, audit 
 A, even ones side B, so both sides see the same drift of the machine, as interleaved engines do. Verdicts come from the
 same questions, the same family and the same margin as a study of two engines. With no difference to find, a verdict of
 A or B is a false one; one study in twenty may have one. Ends with 1 where more than two in ten studies have one.
+
+A study that lies complete in --out, of the same plan, is not run again: hours can be spread over quiet ones.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def carried_out(engine: str, study: int, options: argparse.Namespace) -> list[di
     """Run one study; a row for each of its questions."""
     text = plan_text(engine, study, options)
     plan = parse_plan(text, "the plan of this benchmark")
-    path = Study(plan, text, options.out).carry_out()
+    path = finished(text, plan.name, options.out) or Study(plan, text, options.out).carry_out()
     results = compute(read_run(path))
     found = judged(results, plan, engine)
     if not found:
@@ -98,6 +100,15 @@ def carried_out(engine: str, study: int, options: argparse.Namespace) -> list[di
         }
         for key, verdict in found.items()
     ]
+
+
+def finished(text: str, name: str, out: Path) -> Path | None:
+    """The run directory of a study of this very plan that was carried out whole."""
+    for path in sorted(out.glob(f"*-{name}")):
+        record = read_run(path)
+        if record.study["state"] == "complete" and (path / "plan.yaml").read_text() == text:
+            return path
+    return None
 
 
 def table(rows: list[dict[str, object]]) -> str:
