@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
+import re
 import shutil
 import subprocess
+import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 
+from serving.ports import free_ports
+from serving.probe import http_get
 from tests.deploy.chart import CHART, VALUES, container, labels_of, pod_of, render, selects, workloads
 from tests.requirements_here import lacking
 
@@ -83,6 +91,80 @@ def test_the_balancer_finds_replicas_by_the_headless_name_and_looks_whether_they
     assert text.count("/ping" if engine == "torchserve" else "/v1/models/cnn ") == 2
     # a change of what is served would reach one replica only
     assert ("http-request deny" in text) is (engine != "torchserve")
+
+
+@contextmanager
+def replica(dies):
+    """A server that answers looks and, unless it dies of them, requests; gives its port and what it was asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.answer()
+
+        def do_POST(self):
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.close_connection = dies
+            if not dies:
+                self.answer()
+
+        def answer(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, asked
+        server.shutdown()
+
+
+@contextmanager
+def balancing(haproxy, folder, ports):
+    """HAProxy with the chart's configuration before replicas with these ports; gives its own port."""
+    front, look = free_ports(2)
+    servers = "\n".join(f"    server replica{port} 127.0.0.1:{port}" for port in ports)
+    text = re.sub(r"^resolvers .*?\n\n", "", configuration("engine=savedmodel"), flags=re.MULTILINE | re.DOTALL)
+    text = text.replace(" resolvers cluster init-addr none", "")
+    text = re.sub(r"^listen grpc.*?\n\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^ +server-template .*$", servers, text, flags=re.MULTILINE)
+    text = text.replace("bind :8501", f"bind 127.0.0.1:{front}").replace("bind :8404", f"bind 127.0.0.1:{look}")
+    (folder / "haproxy.cfg").write_text(text)
+    with subprocess.Popen([haproxy, "-db", "-f", "haproxy.cfg"], cwd=folder, stderr=subprocess.PIPE) as process:
+        deadline_s = time.monotonic() + 20
+        while http_get(f"http://127.0.0.1:{look}/ready") is None:
+            assert process.poll() is None and time.monotonic() < deadline_s, text
+            time.sleep(0.02)
+        try:
+            yield front
+        finally:
+            process.kill()
+
+
+def test_the_balancer_asks_another_replica_where_one_dies_under_a_request(haproxy, tmp_path):
+    """Also where the request's body comes after its head, as most clients send it."""
+    with (
+        replica(dies=True) as (dying, asked),
+        replica(dies=False) as (well, answered),
+        balancing(haproxy, tmp_path, [dying, well]) as port,
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        for number in range(4):
+            connection.putrequest("POST", "/v1/models/cnn:predict")
+            connection.putheader("Content-Length", "5")
+            connection.endheaders()
+            time.sleep(0.05)  # HAProxy sees the head alone
+            connection.send(b"body%d" % number)
+            reply = connection.getresponse()
+            assert (reply.status, reply.read()) == (200, b"")
+        connection.close()
+    assert asked, "no request reached the replica that dies"
+    assert sorted(answered) == [b"body%d" % number for number in range(4)]
 
 
 def test_the_balancer_has_a_thread_for_each_whole_cpu():

@@ -38,6 +38,8 @@ defaults
     # it. An answer with an error in it is never asked for again: it is the replica's answer.
     retry-on conn-failure empty-response
     retries 2
+    # What was passed on before its end had come could not be asked for again.
+    option http-buffer-request
     http-reuse always
     timeout connect 1s
     timeout queue 10s
