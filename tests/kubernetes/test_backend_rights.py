@@ -30,7 +30,12 @@ from tests.kubernetes.space import Space, space
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm, pytest.mark.system, pytest.mark.timeout(1200)]
 SCALING = Autoscaling(min_replicas=1, max_replicas=2, cpu_percent=80, scale_down_stabilization_s=0)
-BUDGET = Budget(cpus=(), cpu_quota=0.5, memory_bytes=1024**3)
+BUDGET = Budget(cpus=(), cpu_quota=0.3, memory_bytes=1024**3)
+SMALL = {
+    "load": {"resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
+    "balancer": {"resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "500m"}}},
+}
+"""So that everything fits on two CPUs."""
 
 
 @dataclass
@@ -40,6 +45,7 @@ class Account:
     space: Space
     role: Object
     """As role.yaml has it."""
+    values: Path
 
     def may(self, rules: list[Object]) -> None:
         """Give it these rights and no others."""
@@ -50,7 +56,8 @@ class Account:
     def settings(self, **settings: Any) -> KubernetesSettings:
         """Of a backend that may do all that there is to do."""
         images = {"haproxy": "servestorm/haproxy:0.1.0"}
-        return KubernetesSettings(namespace=self.space.name, images=images, balancer="haproxy", **settings)
+        common: Any = {"namespace": self.space.name, "images": images, "values": (self.values,)}
+        return KubernetesSettings(balancer="haproxy", **common, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,8 @@ def account(own: Space, tmp_path_factory: Any) -> Iterator[Account]:
         (folder / "helm").symlink_to(helm())
         patch.setenv("PATH", str(folder), prepend=":")
         try:
-            yield Account(made, role)
+            (folder / "values.yaml").write_text(yaml.safe_dump(SMALL))
+            yield Account(made, role, folder / "values.yaml")
         finally:
             patch.undo()
 
