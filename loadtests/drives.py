@@ -30,6 +30,7 @@ _DRAIN_S: Final = 2.0
 _SEND_S: Final = 0.5
 _LEAD_S: Final = 2.0
 _PATIENCE_S: Final = 10.0
+_SILENCE_S: Final = 7.0
 _SCHEDULED: Final = ROW.index("scheduled_ns")
 _TIMES: Final = [ROW.index(name) for name in ("scheduled_ns", "sent_ns", "first_byte_ns", "done_ns")]
 
@@ -229,6 +230,7 @@ class MasterDrive(Drive):
         self._seen: dict[int, list[Rows]] = {}
         self._endings: dict[int, Ending] = {}
         self._lost: set[int] = set()
+        self._missing_since_s: dict[int, float] = {}
         self._metrics: GeneratorMetrics | None = None
         self._close_metrics: Callable[[], None] | None = None
         self._fired = 0
@@ -300,10 +302,17 @@ class MasterDrive(Drive):
             gevent.sleep(_POLL_S)
 
     def _look_for_lost(self, too_late: bool) -> None:
-        clients = self.environment.runner.clients
+        """Locust misses a worker after 3 s; one that its machine starves for a moment comes back."""
+        clients, now_s = self.environment.runner.clients, time.monotonic()
         for worker, client in enumerate(self._workers):
             node = clients.get(client)
-            if worker not in self._endings and (too_late or node is None or node.state == STATE_MISSING):
+            if node is not None and node.state != STATE_MISSING:
+                self._missing_since_s.pop(worker, None)
+            elif worker not in self._endings:
+                since_s = self._missing_since_s.setdefault(worker, now_s)
+                if now_s - since_s > _SILENCE_S:
+                    self._lost.add(worker)
+            if too_late and worker not in self._endings:
                 self._lost.add(worker)
 
     def _conclude(self) -> None:

@@ -56,7 +56,10 @@ def test_the_union_of_several_workers_is_the_schedule(workers, tmp_path):
     assert len(scheduled) == len(asked), output
     assert (scheduled - scheduled[0] == asked - asked[0]).all()
     assert summary["workers"] == workers
-    assert summary["sent"] == summary["ok"] == summary["scheduled"] == len(asked)
+    assert summary["scheduled"] == len(asked)
+    # a machine that is busy with other things may keep a worker from a sign of life for seconds
+    lost = summary["errors"].get("lost_worker", 0)
+    assert summary["sent"] == summary["ok"] == len(asked) - lost, summary["reasons"]
     assert master.returncode == (0 if summary["valid"] else 4)
 
 
