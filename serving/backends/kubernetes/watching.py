@@ -14,9 +14,10 @@ from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.observed import DELETED, Observed
 from serving.backends.kubernetes.pods import SERVER, Object
 
-_WATCH_S = 240
-"""After which the server ends a watch, and it is resumed."""
+_WATCH_S = 60
+"""After which the server ends a watch, and it is resumed: on a watch of events nothing at all comes while none happens."""
 _SILENCE_S = 90.0
+"""Longer than that, so that silence is the server's fault."""
 _CONNECT_S = 5.0
 _PAUSE_S = 0.5
 SILENT_S = 30.0
