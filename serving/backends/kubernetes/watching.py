@@ -15,7 +15,7 @@ from serving.backends.kubernetes.observed import DELETED, Observed
 from serving.backends.kubernetes.pods import SERVER, Object
 
 _WATCH_S = 60
-"""After which the server ends a watch, and it is resumed: a watch of events brings nothing at all while none happens."""
+"""After which the server ends a watch, and it is resumed: one of events brings nothing at all while none happens."""
 _SILENCE_S = 90.0
 """Longer than that, so that silence is the server's fault."""
 _CONNECT_S = 5.0
