@@ -29,11 +29,13 @@ class Told:
     faults: list[Any] | None = None
     slowest_s: float = 0.0
 
-    def assert_all_right(self) -> None:
-        """Every question got the right answer, and there were questions."""
-        assert self.asked > 0
-        assert self.verdicts == {"right": self.asked}, self
-        assert self.faults == []
+    def assert_all_right(self, cut: int = 0) -> None:
+        """Every question got the right answer, but so many that may have seen their connection closed without one."""
+        assert self.faults is not None and self.verdicts is not None
+        assert len(self.faults) <= cut, self
+        assert all("RemoteDisconnected" in what for _, what in self.faults), self
+        assert self.verdicts == {"right": self.asked - len(self.faults)}, self
+        assert self.asked > cut
 
 
 @contextmanager
