@@ -47,6 +47,8 @@ class FakeCluster:
         """Whether the account may do what it asks about."""
         self.streams = 0
         """Watches that were begun, ever."""
+        self.since: dict[str, int] = {}
+        """By kind, the version from which its last watch went on."""
         self._changes: list[tuple[int, str, str, dict[str, Any]]] = []
         self._oldest = self._cuts = 0
         self._version = 100
@@ -100,6 +102,7 @@ class FakeCluster:
         """Changes of a kind, as they come, until the stream is cut."""
         with self._told:
             self.streams += 1
+            self.since[kind] = since
             self._told.notify_all()
             if since < self._oldest:
                 yield {
@@ -108,14 +111,12 @@ class FakeCluster:
                 }
                 return
             begun, place = self._cuts, 0
-            while True:
+            while self._cuts == begun:
                 fresh = self._changes[place:]
                 place = len(self._changes)
                 for version, of, what, item in fresh:
                     if of == kind and version > since:
                         yield {"type": what, "object": item}
-                if self._cuts != begun:
-                    return
                 if place == len(self._changes):
                     self._told.wait(10)
 

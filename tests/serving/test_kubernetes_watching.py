@@ -183,6 +183,9 @@ def test_a_broken_stream_is_resumed_where_it_broke(fake, watched):
         settle(lambda number=number: len(observed.replicas) == number + 1)
     names = [event.name for event in observed._events.events]
     assert names.count("spawned") == names.count("ready") == 3
+    fake.cut()
+    last = int(fake.objects["pods"]["toy-2"]["metadata"]["resourceVersion"])
+    settle(lambda: fake.since["pods"] >= last)
     watches.check()
 
 
@@ -194,6 +197,7 @@ def test_where_the_server_has_forgotten_everything_is_listed_again_and_what_is_g
     fake.wait_streams(3)
     fake.refused["pods"] = 500  # so that nobody looks before everything has happened
     fake.cut()
+    settle(lambda: watches._watches["pods"].fault is not None)
     fake.drop("pods", "toy-0")
     fake.put("pods", pod_at("ready", "toy-2"))
     fake.forget()

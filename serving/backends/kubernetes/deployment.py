@@ -128,6 +128,8 @@ class KubernetesDeployment:
                 raise DeploymentError(self._faults.late(timeout_s))
             self._observed.wait(self._faults.settled, min(_POLL_S, max(0.0, deadline - time.monotonic())))
         self._reach.decide(self._observed.replicas)
+        with self._observed.changed:  # what this thread has seen must not undo what a watch has seen since
+            self._reach.follow(self._observed.replicas)
         self._reach.find_front(self._observed.replicas, deadline)
 
     def alive(self) -> bool:
