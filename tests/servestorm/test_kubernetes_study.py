@@ -89,7 +89,7 @@ def test_an_endpoint_that_runs_already_is_not_told_threads_or_batching(where, ke
 def test_the_study_that_comes_with_servestorm_asks_for_cold_starts_scaling_and_an_autoscaler():
     plan = load_plan(ROOT / "studies" / "kubernetes.yaml")
     assert (plan.backend, plan.limits.cpus, plan.scaling.replicas) == ("kubernetes", 0.25, [1, 2, 3])
-    assert {cell.scenario for cell in cells_of(plan)} == {"coldstart", "steady", "scaling", "autoscaling"}
+    assert {cell.scenario for cell in cells_of(plan)} == {"coldstart", "scaling", "autoscaling"}
 
 
 def test_a_plan_that_says_nothing_of_a_cluster_is_stored_as_before_there_was_one(tmp_path):
