@@ -84,16 +84,17 @@ def test_a_closed_loop_moves_to_the_endpoints_that_are_listed_and_keeps_its_numb
 
 
 def test_requests_that_wait_for_a_connection_of_a_removed_endpoint_go_to_another():
-    with known_server("--fixed-ms", 400) as slow, known_server("--fixed-ms", 1) as quick:
-        change = Change(60, [1], [made_of(http_target(quick))])
-        samples, _ = run(http_target(slow), load(EVERY_5_MS, connections=1), meanwhile=change)
+    with known_server("--fixed-ms", 400) as slow, known_server("--fixed-ms", 10) as quicker:
+        change = Change(60, [1], [made_of(http_target(quicker))])
+        samples, _ = run(http_target(slow), load(EVERY_5_MS, connections=1, timeout_s=30), meanwhile=change)
     assert outcomes(samples) == {"ok": 300}
     assert (samples["endpoint"] == 0).sum() <= 3
     assert set(outcomes(samples)) == {"ok"}
 
 
-def test_connections_of_a_removed_endpoint_are_closed():
-    with known_server("--fixed-ms", 1) as old, known_server("--fixed-ms", 1) as new:
+@pytest.mark.parametrize("fixed_ms", [1, 150])
+def test_connections_of_a_removed_endpoint_are_closed_when_nothing_is_under_way(fixed_ms):
+    with known_server("--fixed-ms", fixed_ms) as old, known_server("--fixed-ms", 1) as new:
         change = Change(50, [1], [made_of(http_target(new))])
         still_open = []
 
@@ -137,13 +138,12 @@ def grpc_target(port):
 def test_grpc_calls_move_to_the_endpoint_that_is_listed(echo, closed_loop):
     asked = load(EVERY_5_MS, connections=2, closed_loop=closed_loop, duration_s=1.5 if closed_loop else None)
     change = Change(40, [1], [made_of(grpc_target(echo()))])
-    samples, generator = run(grpc_target(echo()), asked, meanwhile=change)
+    samples, _ = run(grpc_target(echo()), asked, meanwhile=change)
     assert set(outcomes(samples)) == {"ok"}
     at = samples["endpoint"]
     assert (at == 0).sum() >= 40
     assert (at == 1).sum() >= 40
     assert samples["sent_ns"][at == 0].max() < samples["sent_ns"][at == 1].min()
-    assert not generator._endpoints[0].open
 
 
 @pytest.fixture
