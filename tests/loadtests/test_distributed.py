@@ -48,6 +48,7 @@ def test_the_union_of_several_workers_is_the_schedule(workers, tmp_path):
         arguments += ["--warmup", 0, "--arrivals", "poisson", "--seed", 4, "--out", tmp_path / "out"]
         master, _ = stack.enter_context(cluster(workers, *arguments, cwd=tmp_path))
         output, _ = master.communicate(timeout=90)
+    assert (tmp_path / "out" / "summary.json").exists(), output
     summary, samples = read(tmp_path / "out")
     from loadtests.arrivals import poisson
 
