@@ -588,13 +588,16 @@ def test_a_node_lost_in_mid_run_ends_it_and_is_named(fake, ready):
         deployment.wait_ready(READY_S)
 
 
-def test_a_server_that_ends_in_mid_run_is_told(fake, ready):
+def test_a_server_that_ends_in_mid_run_is_told(fake, ready, inside):
     deployment = ready()
+    assert deployment.use().cpu_s == 1.5
     fake.logs[named(deployment, 0), "server", True] = "out of luck"
     fake.put("pods", with_server(pod_at("ready", named(deployment, 0)), restartCount=1, lastState=CRASH))
     settle(lambda: not deployment.alive())
     with pytest.raises(DeploymentError, match=r"(?s)replica 0 ended with exit code 3\..*out of luck"):
         deployment.wait_ready(READY_S)
+    inside.cpu_s = 0.5  # the server in its place has begun to count anew
+    assert deployment.use().cpu_s == 1.5
 
 
 def test_a_refused_release_is_removed(fake, made):
@@ -674,13 +677,17 @@ def test_an_api_that_stops_answering_is_told_while_waiting(fake, made, monkeypat
     fake.refused.clear()
 
 
-def test_forwarding_ends_with_the_deployment(fake, made):
-    deployment = made(reach="port-forward")
+@pytest.mark.parametrize("keep", [False, True])
+def test_forwarding_ends_with_the_deployment_even_where_the_pods_stay(fake, made, keep):
+    deployment = made(reach="port-forward", keep=keep)
     deployment.install(1)
     play(fake, deployment, 0, "ready")
     deployment.wait_ready(READY_S)
     host, _, port = deployment.endpoints[0].grpc_target.partition(":")
-    deployment.stop()
+    if keep:
+        deployment.keep(DeploymentError("something failed."))
+    else:
+        deployment.stop()
 
     def closed():
         try:
