@@ -14,10 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-NAMESPACE = "k2-fake"
+from small_api import kubeconfig
+
+from serving.backends.kubernetes.clock import ClusterClock
+from serving.backends.kubernetes.cluster import Cluster
+
+NAMESPACE = "fake"
 _LISTED = {
     f"/api/v1/namespaces/{NAMESPACE}/pods": "pods",
     f"/api/v1/namespaces/{NAMESPACE}/events": "events",
@@ -202,6 +208,15 @@ def fake_cluster() -> Iterator[FakeCluster]:
             cluster.cut()
             server.shutdown()
             serving.join()
+
+
+def connected_to(fake: FakeCluster, folder: Path, monkeypatch: Any) -> Cluster:
+    """The backend's cluster, speaking to the fake one, whose clock is this machine's."""
+    place = kubeconfig(folder / "kubeconfig", fake.url, "fake", current="fake")
+    monkeypatch.setenv("KUBECONFIG", str(place))
+    cluster = Cluster.connect()
+    cluster.__dict__["clock"] = ClusterClock(time.time_ns() - time.monotonic_ns(), 0)
+    return cluster
 
 
 _uids = itertools.count(1)

@@ -14,6 +14,7 @@ import yaml
 from fake_cluster import (
     NAMESPACE,
     autoscaler,
+    connected_to,
     event_about,
     fake_cluster,
     leaving,
@@ -25,13 +26,10 @@ from fake_cluster import (
     with_server,
 )
 from fake_engine import write_model
-from small_api import kubeconfig
 
 from serving.backends.kubernetes import deployment as module
 from serving.backends.kubernetes import faults, reach, troubles, watching
 from serving.backends.kubernetes.cgroup import COMMAND
-from serving.backends.kubernetes.clock import ClusterClock
-from serving.backends.kubernetes.cluster import Cluster
 from serving.backends.kubernetes.deployment import KubernetesDeployment
 from serving.backends.kubernetes.execute import Executed, NotExecuted
 from serving.backends.kubernetes.forward import Forward
@@ -86,11 +84,7 @@ def fake():
 
 @pytest.fixture
 def connected(fake, tmp_path, monkeypatch):
-    place = kubeconfig(tmp_path / "kubeconfig", fake.url, "fake", current="fake")
-    monkeypatch.setenv("KUBECONFIG", str(place))
-    cluster = Cluster.connect()
-    cluster.__dict__["clock"] = ClusterClock(time.time_ns() - time.monotonic_ns(), 0)
-    return cluster
+    return connected_to(fake, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -610,7 +604,7 @@ def test_a_refused_release_is_removed(fake, made):
 
 def test_a_failed_release_is_left_where_the_settings_say_keep_and_the_error_says_how_to_remove_it(fake, made):
     deployment = made(keep=True)
-    told = r"was kept: `helm uninstall servestorm-\w+ --namespace k2-fake` removes it"
+    told = r"was kept: `helm uninstall servestorm-\w+ --namespace fake` removes it"
     with pytest.raises(DeploymentError, match=told), deployment:
         deployment.install(1)
         deployment.wait_ready(0.1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 
 import pytest
 from fake_cluster import (
     NAMESPACE,
     autoscaler,
+    connected_to,
     event_about,
     fake_cluster,
     leaving,
@@ -18,11 +18,9 @@ from fake_cluster import (
     stamp,
     with_server,
 )
-from small_api import kubeconfig
 
 from serving.backends.kubernetes import watching
 from serving.backends.kubernetes.clock import ClusterClock
-from serving.backends.kubernetes.cluster import Cluster
 from serving.backends.kubernetes.observed import DELETED, Observed
 from serving.backends.kubernetes.watching import Watching
 from serving.deployment import EventLog
@@ -140,11 +138,7 @@ def fake():
 
 @pytest.fixture
 def connected(fake, tmp_path, monkeypatch):
-    place = kubeconfig(tmp_path / "kubeconfig", fake.url, "fake", current="fake")
-    monkeypatch.setenv("KUBECONFIG", str(place))
-    cluster = Cluster.connect()
-    cluster.__dict__["clock"] = ClusterClock(time.time_ns() - time.monotonic_ns(), 0)
-    return cluster
+    return connected_to(fake, tmp_path, monkeypatch)
 
 
 @pytest.fixture
