@@ -20,7 +20,9 @@ from typing import Final
 
 from loadtests import jobs
 from loadtests.arrivals import Schedule
-from loadtests.connections import Address, Connection, GrpcConnection, Http1Connection, PreparedRequest
+from loadtests.connection_grpc import GrpcConnection
+from loadtests.connection_http1 import Http1Connection
+from loadtests.connections import Address, Connection, PreparedRequest
 from loadtests.endpoints_file import Made
 from loadtests.jobs import Job
 from loadtests.netloop import Timer, native_epoll, sharpen_timers, start_native_thread

@@ -90,7 +90,7 @@ def _java() -> Finding:
 
 def _docker() -> Iterator[Finding]:
     """The Docker Engine by its own account, not the client's, and which of our images it holds."""
-    from serving.backends.docker_engine import connect, describe
+    from serving.backends.docker.engine import connect, describe
     from serving.errors import DeploymentError, EngineUnavailable
 
     try:

@@ -24,9 +24,9 @@ from servestorm.progress import Display, Step
 from servestorm.scrape import open_scraper
 from servestorm.store import RunRecord
 from serving.backends import BACKENDS, DockerBackend, KubernetesBackend
-from serving.backends.docker_leftovers import counted
-from serving.backends.docker_project import ProjectBackend
-from serving.backends.docker_settings import DockerSettings
+from serving.backends.docker.leftovers import counted
+from serving.backends.docker.project import ProjectBackend
+from serving.backends.docker.settings import DockerSettings
 from serving.backends.kubernetes.leftovers import counted as counted_releases
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.deployment import Backend, Engine

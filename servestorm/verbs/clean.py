@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from serving.backends.docker import DockerBackend
+from serving.backends.docker.backend import DockerBackend
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.errors import DeploymentError, EngineUnavailable

@@ -42,7 +42,7 @@ def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check the model, build the image, print its name, its size and how to use it."""
     from models.manifest import ModelDir
-    from serving.backends.docker_engine import connect
+    from serving.backends.docker.engine import connect
 
     model = ModelDir(arguments.model)
     kinds = _verified(model)
@@ -84,7 +84,7 @@ def base_image(client: Any, wanted: str | None) -> str:
     """
     from docker.errors import ImageNotFound
 
-    from serving.backends.docker_engine import asking, require_image
+    from serving.backends.docker.engine import asking, require_image
     from serving.errors import EngineUnavailable
 
     ours = f"servestorm/busybox:{__version__}"
@@ -112,7 +112,7 @@ def build(client: Any, model: ModelDir, tag: str, base: str) -> Any:
     """Build the image (docker.models.images.Image). Raises DeploymentError with the engine's words where it cannot."""
     from docker.errors import BuildError
 
-    from serving.backends.docker_engine import asking, refusal
+    from serving.backends.docker.engine import asking, refusal
     from serving.errors import DeploymentError
 
     what = f"build {tag}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.backends.docker import DockerBackend
+from serving.backends.docker.backend import DockerBackend
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.process import ProcessBackend
 from serving.deployment import Backend

@@ -29,9 +29,9 @@ from servestorm.runner import Study, backend_of
 from servestorm.scrape import Point, table_bytes
 from servestorm.store import read_run
 from servestorm.watch import Watch
-from serving.backends.docker import DockerBackend
-from serving.backends.docker_leftovers import Leftover
-from serving.backends.docker_project import ProjectBackend
+from serving.backends.docker.backend import DockerBackend
+from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.project import ProjectBackend
 from serving.deployment import Endpoint, EventLog, Use
 from serving.errors import EngineUnavailable
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fake_engine import FakeEngine, write_model
 
-from serving.backends.docker import DockerBackend
-from serving.backends.docker_settings import DockerSettings
+from serving.backends.docker.backend import DockerBackend
+from serving.backends.docker.settings import DockerSettings
 from serving.deployment import Batching, Budget, EventLog
 
 folder = Path(sys.argv[1])

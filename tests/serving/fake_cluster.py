@@ -127,78 +127,87 @@ class FakeCluster:
                     self._told.wait(10)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.cluster = cluster
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        cluster = self.server.cluster
+        if kind := _LISTED.get(parts.path):
+            if kind in cluster.refused:
+                self.refuse(cluster.refused[kind], f'{kind} is forbidden: User "u" cannot watch resource "{kind}"')
+            elif asked.get("watch"):
+                self.follow(kind, int(asked["resourceVersion"]))
+            else:
+                self.reply(cluster.listed(kind))
+        elif parts.path.rstrip("/") == "/version":
+            self.reply(VERSION)
+        elif parts.path.startswith(_DEPLOYMENT) and (name := parts.path.rpartition("/")[2]) in cluster.releases:
+            self.reply({"metadata": {"name": name}, "spec": {"selector": {}, "template": {}}})
+        elif parts.path.startswith(_SERVICE):
+            self.reply(cluster.service)
+        elif parts.path.endswith("/log"):
+            place = parts.path.split("/")[-2], asked["container"], asked.get("previous") in ("True", "true")
+            lines = cluster.logs.get(place, "").splitlines()[-int(asked["tailLines"]) :]
+            self.send("\n".join(lines).encode(), "text/plain")
+        else:
+            self.refuse(404, f"{parts.path} not found")
+
+    def do_POST(self) -> None:
+        self.reply({**self.body(), "status": {"allowed": self.server.cluster.may}}, 201)
+
+    def body(self) -> dict[str, Any]:
+        return dict(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def do_PATCH(self) -> None:
+        body = self.body()
+        self.server.cluster.releases[self.path.split("/")[-2]] = body["spec"]["replicas"]
+        self.reply({"metadata": {"name": "x"}, "spec": body["spec"]})
+
+    def follow(self, kind: str, since: int) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            for change in self.server.cluster.stream(kind, since):
+                line = json.dumps(change).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
+        except OSError:
+            return  # whoever watched has gone
+        self.close_connection = True
+
+    def refuse(self, status: int, message: str) -> None:
+        self.reply({"kind": "Status", "message": message, "code": status}, status)
+
+    def reply(self, content: object, status: int = 200) -> None:
+        self.send(json.dumps(content).encode(), "application/json", status)
+
+    def send(self, body: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @contextmanager
 def fake_cluster() -> Iterator[FakeCluster]:
     """The server, on a port of its own."""
     cluster = FakeCluster()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
-            if kind := _LISTED.get(parts.path):
-                if kind in cluster.refused:
-                    self.refuse(cluster.refused[kind], f'{kind} is forbidden: User "u" cannot watch resource "{kind}"')
-                elif asked.get("watch"):
-                    self.follow(kind, int(asked["resourceVersion"]))
-                else:
-                    self.reply(cluster.listed(kind))
-            elif parts.path.rstrip("/") == "/version":
-                self.reply(VERSION)
-            elif parts.path.startswith(_DEPLOYMENT) and (name := parts.path.rpartition("/")[2]) in cluster.releases:
-                self.reply({"metadata": {"name": name}, "spec": {"selector": {}, "template": {}}})
-            elif parts.path.startswith(_SERVICE):
-                self.reply(cluster.service)
-            elif parts.path.endswith("/log"):
-                place = parts.path.split("/")[-2], asked["container"], asked.get("previous") in ("True", "true")
-                lines = cluster.logs.get(place, "").splitlines()[-int(asked["tailLines"]) :]
-                self.send("\n".join(lines).encode(), "text/plain")
-            else:
-                self.refuse(404, f"{parts.path} not found")
-
-        def do_POST(self) -> None:
-            self.reply({**self.body(), "status": {"allowed": cluster.may}}, 201)
-
-        def body(self) -> dict[str, Any]:
-            return dict(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def do_PATCH(self) -> None:
-            body = self.body()
-            cluster.releases[self.path.split("/")[-2]] = body["spec"]["replicas"]
-            self.reply({"metadata": {"name": "x"}, "spec": body["spec"]})
-
-        def follow(self, kind: str, since: int) -> None:
-            self.send_response(200)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            try:
-                for change in cluster.stream(kind, since):
-                    line = json.dumps(change).encode() + b"\n"
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
-            except OSError:
-                return  # whoever watched has gone
-            self.close_connection = True
-
-        def refuse(self, status: int, message: str) -> None:
-            self.reply({"kind": "Status", "message": message, "code": status}, status)
-
-        def reply(self, content: object, status: int = 200) -> None:
-            self.send(json.dumps(content).encode(), "application/json", status)
-
-        def send(self, body: bytes, kind: str, status: int = 200) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with _Server(cluster) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         serving.start()
         cluster.url = f"http://127.0.0.1:{server.server_address[1]}"

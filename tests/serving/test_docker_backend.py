@@ -16,11 +16,11 @@ import psutil
 import pytest
 from fake_engine import FAKE_SERVER, FakeEngine, write_model
 
-from serving.backends.docker import DockerBackend
-from serving.backends.docker_deployment import DockerDeployment
-from serving.backends.docker_leftovers import of_deployment
-from serving.backends.docker_project import ProjectBackend
-from serving.backends.docker_settings import DockerSettings
+from serving.backends.docker.backend import DockerBackend
+from serving.backends.docker.deployment import DockerDeployment
+from serving.backends.docker.leftovers import of_deployment
+from serving.backends.docker.project import ProjectBackend
+from serving.backends.docker.settings import DockerSettings
 from serving.containers import image
 from serving.deployment import Batching, Budget, EventLog
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
@@ -183,7 +183,7 @@ def test_a_server_that_never_listens_is_told_after_the_timeout_with_what_may_be_
 
 
 def test_a_server_that_ignores_sigterm_is_killed(client, begin, monkeypatch):
-    monkeypatch.setattr("serving.backends.docker_deployment.STOP_GRACE_S", 0.2)
+    monkeypatch.setattr("serving.backends.docker.deployment.STOP_GRACE_S", 0.2)
     deployment, _ = begin("stubborn")
     deployment.wait_ready(TIMEOUT_S)
     deployment.stop()
@@ -282,7 +282,7 @@ def test_ctrl_c_while_starting_leaves_nothing(client, begin, monkeypatch):
         made.append(replica._container)
         raise KeyboardInterrupt  # the container runs, and nobody knows where it listens yet
 
-    monkeypatch.setattr("serving.backends.docker_replica.ContainerReplica.start", start)
+    monkeypatch.setattr("serving.backends.docker.replica.ContainerReplica.start", start)
     with pytest.raises(KeyboardInterrupt):
         begin("well")
     assert made[0].id not in {container.id for container in client.containers.list(all=True)}

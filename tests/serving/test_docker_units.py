@@ -12,13 +12,14 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from fake_engine import write_model
 
 from serving import orphans
-from serving.backends import docker_engine, docker_leftovers
 from serving.backends.container_use import ContainerUse, total
-from serving.backends.docker_bake import _context
-from serving.backends.docker_balancer import configuration
-from serving.backends.docker_deployment import _open_to_readers, _require_readable
-from serving.backends.docker_settings import server_settings
-from serving.backends.docker_use import Group, of_statistics
+from serving.backends.docker import engine as docker_engine
+from serving.backends.docker import leftovers as docker_leftovers
+from serving.backends.docker.bake import _context
+from serving.backends.docker.balancer import configuration
+from serving.backends.docker.deployment import _open_to_readers, _require_readable
+from serving.backends.docker.settings import server_settings
+from serving.backends.docker.use import Group, of_statistics
 from serving.backends.interrupts import through_interrupts
 from serving.deployment import Batching, Budget
 from serving.engines import ENGINES

@@ -11,9 +11,9 @@ from typing import Any
 
 from models.manifest import ModelDir
 from serving.backends.container_use import ContainerUse
-from serving.backends.docker_engine import asking
-from serving.backends.docker_leftovers import Leftover
-from serving.backends.docker_use import Group, of_statistics, with_processes
+from serving.backends.docker.engine import asking
+from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
 from serving.ports import HOST, is_bound, stays_open
 from serving.probe import http_get

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from serving.backends.docker_engine import asking, require_image
-from serving.backends.docker_replica import log_of
-from serving.backends.docker_settings import BALANCER, DockerSettings, confined, publications
-from serving.backends.docker_use import of_statistics
+from serving.backends.docker.engine import asking, require_image
+from serving.backends.docker.replica import log_of
+from serving.backends.docker.settings import BALANCER, DockerSettings, confined, publications
+from serving.backends.docker.use import of_statistics
 from serving.backends.preparation import made
 from serving.containers import image
 from serving.deployment import Endpoint, EventLog

@@ -13,10 +13,10 @@ from typing import Any
 from models.manifest import ModelDir
 from serving.backends.attach import Attached
 from serving.backends.container_use import ContainerUse, total, use_of
-from serving.backends.docker_engine import asking, connect
-from serving.backends.docker_replica import log_of
-from serving.backends.docker_settings import BALANCER, DockerSettings
-from serving.backends.docker_use import Group, of_statistics, with_processes
+from serving.backends.docker.engine import asking, connect
+from serving.backends.docker.replica import log_of
+from serving.backends.docker.settings import BALANCER, DockerSettings
+from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.backends.preparation import made
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Engine, EventLog, Use
 from serving.errors import DeploymentError, ServingError

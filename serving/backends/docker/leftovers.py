@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.backends.docker_engine import asking
+from serving.backends.docker.engine import asking
 from serving.orphans import lives, machine, owner_tag
 
 OWNER = "servestorm.owner"

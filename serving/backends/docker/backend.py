@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir
-from serving.backends import docker_leftovers as own
-from serving.backends.docker_balancer import image_of
-from serving.backends.docker_deployment import DockerDeployment
-from serving.backends.docker_engine import connect, describe, require_image
-from serving.backends.docker_settings import DockerSettings
+from serving.backends.docker import leftovers as own
+from serving.backends.docker.balancer import image_of
+from serving.backends.docker.deployment import DockerDeployment
+from serving.backends.docker.engine import connect, describe, require_image
+from serving.backends.docker.settings import DockerSettings
 from serving.backends.preparation import verify
 from serving.deployment import Batching, Budget, Engine, EventLog
 from serving.errors import ServingError

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir, size_of
-from serving.backends import docker_leftovers as own
 from serving.backends.container_use import total, use_of
-from serving.backends.docker_bake import bake
-from serving.backends.docker_balancer import Balancer, start_balancer
-from serving.backends.docker_engine import asking, brings_init, require_image
-from serving.backends.docker_replica import ContainerReplica
-from serving.backends.docker_settings import DockerSettings, server_settings
+from serving.backends.docker import leftovers as own
+from serving.backends.docker.bake import bake
+from serving.backends.docker.balancer import Balancer, start_balancer
+from serving.backends.docker.engine import asking, brings_init, require_image
+from serving.backends.docker.replica import ContainerReplica
+from serving.backends.docker.settings import DockerSettings, server_settings
 from serving.backends.interrupts import through_interrupts
 from serving.backends.preparation import made, port_of
 from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use

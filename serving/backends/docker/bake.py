@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
-from serving.backends.docker_engine import refusal
+from serving.backends.docker.engine import refusal
 from serving.containers import MODELS, OURS
 from serving.deployment import Engine
 from serving.errors import DeploymentError

@@ -1,0 +1,1 @@
+"""Containers of a Docker Engine, and compose projects."""
