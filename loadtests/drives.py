@@ -24,11 +24,14 @@ from loadtests.summary import Summary
 
 EXIT_VALID, EXIT_BUG, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID = 0, 70, 2, 3, 4
 DEAL, ROWS, ENDED, REFUSED = "servestorm_deal", "servestorm_rows", "servestorm_ended", "servestorm_refused"
+ASK = "servestorm_ask"
+"""A worker that knows of no share of the load that begins asks for it."""
 
 _POLL_S: Final = 0.1
 _DRAIN_S: Final = 2.0
 _SEND_S: Final = 0.5
 _LEAD_S: Final = 2.0
+_ANSWER_S: Final = 5.0
 _PATIENCE_S: Final = 10.0
 _SILENCE_S: Final = 7.0
 _SCHEDULED: Final = ROW.index("scheduled_ns")
@@ -146,17 +149,21 @@ class LocalDrive(Drive):
 class WorkerDrive(Drive):
     """A worker: waits for its share, runs it, sends samples to the master."""
 
-    def __init__(self, environment: Any, deal: dict[str, Any] | None) -> None:
+    def __init__(self, environment: Any, dealt: Callable[[], dict[str, Any] | None]) -> None:
         super().__init__(environment)
-        self._deal = deal
+        self._dealt = dealt
+        self._deal: dict[str, Any] | None = None
         self._prepared: Prepared | None = None
         self._session: Session | None = None
         self._rows: list[Rows] = []
         self._close_metrics: Callable[[], None] | None = None
 
     def _drive(self) -> None:
-        if self._deal is None:
-            raise LoadTestError("the master is not servestorm's: start it with the same locustfile.")
+        self._deal = self._dealt() or self._asked()
+        if self._deal["worker"] is None:
+            logger.warning("this load was dealt before this worker came: it takes no part in it.")
+            return
+        self.environment.servestorm_run_time_s = self._deal["run_time_s"]
         prepared = prepare_from(self.environment).share(self._deal["worker"], self._deal["workers"])
         self._prepared = prepared
         feed = _locust_feed(self.environment, prepared)
@@ -176,6 +183,21 @@ class WorkerDrive(Drive):
                 sent_at = time.monotonic()
                 self._send()
             gevent.sleep(_POLL_S)
+
+    def _asked(self) -> dict[str, Any]:
+        """The share, from the master: Locust may start a load before it has given this process its runner.
+
+        What the master sent until then is lost. Raises LoadTestError where it does not answer.
+        """
+        until_s, asked = time.monotonic() + _ANSWER_S, False
+        while time.monotonic() < until_s:
+            if self.environment.runner is not None and not asked:
+                asked = True
+                self._message(ASK, {})
+            if (deal := self._dealt()) is not None:
+                return deal
+            gevent.sleep(_POLL_S / 10)
+        raise LoadTestError("the master is not servestorm's: start it with the same locustfile.")
 
     def _send(self) -> None:
         if self._rows and self._deal is not None:
@@ -227,6 +249,7 @@ class MasterDrive(Drive):
         self._collector: Collector | None = None
         self._start_ns = 0
         self._workers: list[str] = []
+        self._deals: dict[str, dict[str, Any]] = {}
         self._seen: dict[int, list[Rows]] = {}
         self._endings: dict[int, Ending] = {}
         self._lost: set[int] = set()
@@ -265,7 +288,14 @@ class MasterDrive(Drive):
                 "boot": boot_id(),
                 "run_time_s": getattr(self.environment, "servestorm_run_time_s", None),
             }
+            self._deals[client] = deal
             runner.send_message(DEAL, deal, client_id=client)
+
+    def take_question(self, client: str) -> None:
+        """A worker knows of no share: it has lost it, or there is none because it came too late."""
+        if client not in self._deals:
+            logger.warning(f"worker {client} came after the load was dealt: it takes no part in it.")
+        self.environment.runner.send_message(DEAL, self._deals.get(client, {"worker": None}), client_id=client)
 
     def take_rows(self, data: dict[str, Any]) -> None:
         """Samples of a worker."""

@@ -18,6 +18,7 @@ from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.drives import (
+    ASK,
     DEAL,
     ENDED,
     EXIT_ENVIRONMENT,
@@ -57,6 +58,17 @@ class _Current:
 
     drive: Drive | None = None
     deal: dict[str, Any] | None = None
+
+    def take_deal(self) -> dict[str, Any] | None:
+        """This worker's share of the load that begins, once."""
+        deal, self.deal = self.deal, None
+        return deal
+
+    @property
+    def master(self) -> MasterDrive:
+        """The drive, where messages of workers come to it."""
+        assert isinstance(self.drive, MasterDrive)
+        return self.drive
 
 
 def install(arrivals_default: str) -> None:
@@ -99,10 +111,9 @@ def _interrupt_in_main() -> None:
 
 
 def _drive_for(environment: Any, current: _Current) -> Drive:
-    if isinstance(environment.runner, WorkerRunner):
-        deal, current.deal = current.deal, None
-        environment.servestorm_run_time_s = deal["run_time_s"] if deal else None
-        return WorkerDrive(environment, deal)
+    # A worker may be told to start before Locust has put its runner into the environment; nobody else is.
+    if environment.runner is None or isinstance(environment.runner, WorkerRunner):
+        return WorkerDrive(environment, current.take_deal)
     prepared = getattr(environment, "servestorm_prepared", None)
     environment.servestorm_prepared = None
     if isinstance(environment.runner, MasterRunner):
@@ -115,10 +126,10 @@ def _listen_to_messages(environment: Any, current: _Current) -> None:
     if isinstance(runner, WorkerRunner):
         runner.register_message(DEAL, lambda environment, msg: setattr(current, "deal", msg.data))
     elif isinstance(runner, MasterRunner):
-        for kind, method in ((ROWS, "take_rows"), (ENDED, "take_ending"), (REFUSED, "take_refusal")):
-            runner.register_message(
-                kind, lambda environment, msg, method=method: getattr(current.drive, method)(msg.data)
-            )
+        runner.register_message(ROWS, lambda environment, msg: current.master.take_rows(msg.data))
+        runner.register_message(ENDED, lambda environment, msg: current.master.take_ending(msg.data))
+        runner.register_message(REFUSED, lambda environment, msg: current.master.take_refusal(msg.data))
+        runner.register_message(ASK, lambda environment, msg: current.master.take_question(msg.node_id))
 
 
 def _take_over(environment: Any) -> None:

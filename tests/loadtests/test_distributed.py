@@ -1,6 +1,7 @@
 """A master and its workers share one schedule, and account for every arrival whatever becomes of a worker."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -18,13 +19,24 @@ STEADY = Path(__file__).resolve().parents[2] / "loadtests" / "steady.py"
 
 
 @contextmanager
-def cluster(workers, *arguments, cwd, worker_cwd=None):
+def cluster(workers, *arguments, cwd, worker_cwd=None, worker_locust=("-m", "locust")):
     """Master and workers as processes; gone when the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    base = [sys.executable, "-m", "locust", "-f", str(STEADY), "--headless", "--only-summary"]
-    master_command = [*base, "--master", "--expect-workers", str(workers), "--master-bind-port", port]
+    options = ["-f", str(STEADY), "--headless", "--only-summary"]
+    worker_command = [sys.executable, *worker_locust, *options, "--worker", "--master-port", port]
+    master_command = [
+        sys.executable,
+        "-m",
+        "locust",
+        *options,
+        "--master",
+        "--expect-workers",
+        str(workers),
+        "--master-bind-port",
+        port,
+    ]
     with ExitStack() as stack:
 
         def launch(command, cwd=cwd):
@@ -34,7 +46,7 @@ def cluster(workers, *arguments, cwd, worker_cwd=None):
             return process
 
         master = launch([*master_command, *map(str, arguments)])
-        yield master, [launch([*base, "--worker", "--master-port", port], worker_cwd or cwd) for _ in range(workers)]
+        yield master, [launch(worker_command, worker_cwd or cwd) for _ in range(workers)]
 
 
 def read(folder):
@@ -84,6 +96,54 @@ def test_a_killed_worker_is_named_and_its_arrivals_are_counted_as_lost(tmp_path)
     assert not summary["valid"]
     assert any("was lost" in reason for reason in summary["reasons"])
     assert master.returncode == 4
+
+
+SLOW_AFTER_CONNECTING = """
+import gevent
+from locust.main import main
+from locust.runners import WorkerRunner
+connect = WorkerRunner.connect_to_master
+WorkerRunner.connect_to_master = lambda runner: (connect(runner), gevent.sleep(1.5))
+main()
+"""
+
+
+def test_a_worker_that_is_told_to_start_before_it_has_its_runner_asks_for_its_share(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 2]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        slow = ("-c", SLOW_AFTER_CONNECTING)
+        master, _ = stack.enter_context(cluster(1, *arguments, cwd=tmp_path, worker_locust=slow))
+        output, _ = master.communicate(timeout=90)
+    summary, _ = read(tmp_path / "out")
+    assert (summary["workers"], summary["errors"]) == (1, {}), output
+    assert sent_by_locusts_count(output) == summary["ok"] == summary["scheduled"] == 2 * 90
+
+
+def sent_by_locusts_count(output):
+    """What was sent by all workers, in no load of ours too."""
+    return int(re.search(r"REST +cnn +(\d+)", output).group(1))
+
+
+def test_a_worker_that_comes_late_takes_no_part_and_disturbs_nobody(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 12]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        master, workers = stack.enter_context(cluster(2, *arguments, cwd=tmp_path))
+        parts = tmp_path / "out" / "samples.parts"
+        until = time.monotonic() + 60
+        while not list(parts.glob("*.parquet")):
+            assert master.poll() is None, master.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        late = subprocess.Popen(workers[0].args, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(late.wait)
+        stack.callback(late.kill)
+        output, _ = master.communicate(timeout=90)
+    assert "came after the load was dealt: it takes no part" in output
+    summary, _ = read(tmp_path / "out")
+    assert summary["workers"] == 2
+    assert sent_by_locusts_count(output) == summary["ok"] == summary["scheduled"], output
 
 
 def test_a_closed_loop_is_divided_over_the_workers(tmp_path):
