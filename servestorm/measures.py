@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from loadtests.summary import servers_overloaded
 from servestorm.audit import busiest_over_mean
 from servestorm.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
 from servestorm.bursts import Burst, bursts, read_bursts, read_load
+from servestorm.capacity import Probe
 from servestorm.coldstart import ledger, own_figures, steady_ns
+from servestorm.crossing import crossing
 from servestorm.labels import CONTAINER_PHASES, group_key, phases_of
 from servestorm.plan_scenarios import Autoscaling
 from servestorm.samples import Samples, read_samples, traffic_bytes
@@ -83,7 +85,7 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
         phases_s=_phases(numbers, plan["backend"]) if cell["scenario"] == "coldstart" else {},
-        capacity=record.capacity,
+        capacity=record.capacity and _search(record.capacity),
         bursts=found,
         autoscaling=scaled,
         points=[{**point, **_setting(cell)} for point in record.sweep or []],
@@ -121,17 +123,24 @@ def _numbers(
     if record.cell["scenario"] == "coldstart":
         return _start_numbers(record)
     if record.capacity:
-        images = variant["images_per_request"]
-        found = {name: record.capacity[name] for name in ("rate_per_s", "low", "high")}
-        rates = {name: None if rate is None else rate * images for name, rate in found.items()}
-        return {
-            "images_per_s": rates["rate_per_s"],
-            "images_per_s_low": rates["low"],
-            "images_per_s_high": rates["high"],
+        met = _search(record.capacity)["crossing"] or {}
+        found = {
+            "images_per_s": record.capacity["rate_per_s"],
+            "images_per_s_low": record.capacity["low"],
+            "images_per_s_high": record.capacity["high"],
+            "crossing_images_per_s": met.get("rate_per_s"),
         }
+        images = variant["images_per_request"]
+        return {name: None if rate is None else rate * images for name, rate in found.items()}
     if samples is None:
         return {}
     return _load_numbers(samples, record, plan[record.cell["scenario"]]["duration_s"])
+
+
+def _search(found: Mapping[str, Any]) -> dict[str, Any]:
+    """capacity.json, with where p99 meets the objective by all its probes."""
+    met = crossing([Probe(**probe) for probe in found["probes"]], found["objective"]["p99_ms"])
+    return {**found, "crossing": met and asdict(met)}
 
 
 def _start_numbers(record: CellRecord) -> dict[str, float | None]:

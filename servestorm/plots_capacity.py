@@ -20,7 +20,8 @@ def capacity(
     """Every probe of the searches by its rate and p99, with each engine's mean capacity and the runs' intervals.
 
     `data`: {engine: {"runs": [{"rate": r | None, "low": l | None, "high": h | None, "confirmed": bool,
-    "probes": [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}]}]}}, rates in requests/s.
+    "probes": [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}], "crossing": {"low",
+    "high"} | None}]}}, rates in requests/s.
     None where there is no probe. A probe without a p99 stands at the upper edge.
     """
     shown = [engine for engine in engines if any(run["probes"] for run in data.get(engine, {}).get("runs", []))]
@@ -55,8 +56,11 @@ def _probes(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _intervals(axes: Axes, runs: Sequence[Mapping[str, Any]], index: int) -> None:
     """A band over each run's interval, and a line at the mean of the capacities found."""
     for run in runs:
-        if run["low"] is not None and run["high"] is not None:
-            axes.axvspan(run["low"], run["high"], color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0)
+        between = run["crossing"] or run
+        if between["low"] is not None and between["high"] is not None:
+            axes.axvspan(
+                between["low"], between["high"], color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0
+            )
     rates = [run["rate"] for run in runs if run["rate"] is not None]
     if rates:
         mean = sum(rates) / len(rates)

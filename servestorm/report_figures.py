@@ -90,7 +90,10 @@ def _capacity(results: Results, group: str) -> Part | None:
 
 
 def _search(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {"rate": found["rate_per_s"], **{name: found[name] for name in ("low", "high", "confirmed", "probes")}}
+    return {
+        "rate": found["rate_per_s"],
+        **{name: found[name] for name in ("low", "high", "confirmed", "probes", "crossing")},
+    }
 
 
 def _law(results: Results, group: str) -> Part | None:

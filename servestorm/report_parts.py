@@ -55,12 +55,15 @@ def capacity(
             rows.append(
                 [f"{title}: capacity", _capacity_text(run), "", "confirmed" if run["confirmed"] else "not confirmed"]
             )
+            if met := run["crossing"]:
+                rows.append([f"{title}: p99 meets the objective at", _met_text(met), "", "estimated"])
     limit = f" of {number(objective_ms, 'ms')}" if objective_ms else ""
     caption = (
         "Every probe of the searches by the rate it offered and the p99 it found. Filled marks met the "
         f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
-        "is the mean of the capacities found, and the bands reach from the largest rate that held to the smallest "
-        "that did not."
+        "is the mean of the capacities found: the largest rates that held twice. A band is the 95 % interval of the "
+        "rate at which p99 meets the objective, estimated from all probes near it; where they do not tell, it reaches "
+        "from the largest rate that held to the smallest that did not."
     )
     head = ["Probe", "requests/s", "p99, ms", "Verdict"]
     return part(name, drawing, caption, _table("Capacity by probes", head, rows), subtitle)
@@ -70,10 +73,16 @@ _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 
 
 def _capacity_text(run: Mapping[str, Any]) -> str:
-    if run["rate"] is None:
-        return "–" if run["high"] is None else f"under {number(run['high'])}"
-    interval = "" if run["high"] is None else f" ({number(run['low'])} to {number(run['high'])})"
-    return f"{number(run['rate'])}{interval}"
+    """The promise and what bounds it: two outcomes, and no interval."""
+    if run["high"] is None:
+        return "–" if run["rate"] is None else number(run["rate"])
+    last = [probe["verdict"] for probe in run["probes"] if probe["rate_per_s"] == run["high"]][-1]
+    bound = f"{number(run['high'])} {'could not be offered' if last == 'invalid' else 'did not hold'}"
+    return f"–; {bound}" if run["rate"] is None else f"{number(run['rate'])}; {bound}"
+
+
+def _met_text(met: Mapping[str, Any]) -> str:
+    return f"{number(met['rate_per_s'])} ({number(met['low'])} to {number(met['high'])})"
 
 
 def usl(name: str, engines: Sequence[str], data: Data, subtitle: str = "") -> Part | None:

@@ -39,7 +39,11 @@ def capacity() -> dict:
             for r in rates
         ]
         probes.append({"rate_per_s": rate * 0.9, "verdict": "invalid", "p99_ms": 12.0})
-        return {"rate": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes}
+        return {"rate": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
+            "crossing": {"rate_per_s": rate * 1.03, "low": rate * 0.98, "high": rate * 1.09, "probes": 5}
+            if seed % 3
+            else None
+        }
 
     return {
         "savedmodel": {"runs": [run(510, 1), run(540, 2), run(525, 3)]},

@@ -68,12 +68,27 @@ def test_where_there_is_nothing_to_draw_there_is_no_figure(draw):
 
 def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_told():
     probe = {"rate_per_s": 100.0, "verdict": "fail", "p99_ms": None}
-    run = {"rate": None, "low": None, "high": 100.0, "confirmed": False, "probes": [probe]}
+    run = {"rate": None, "low": None, "high": 100.0, "confirmed": False, "probes": [probe], "crossing": None}
     part = capacity("x", ["savedmodel"], {"savedmodel": {"runs": [run]}}, None)
     assert part["table"]["rows"] == [
         ["savedmodel, search 1", "100", "–", "did not hold"],
-        ["savedmodel, search 1: capacity", "under 100", "", "not confirmed"],
+        ["savedmodel, search 1: capacity", "–; 100 did not hold", "", "not confirmed"],
     ]
+
+
+def test_a_rate_that_the_generator_could_not_offer_is_not_said_to_have_failed():
+    probes = [{"rate_per_s": r, "verdict": v, "p99_ms": 9.0} for r, v in ((100.0, "pass"), (200.0, "invalid"))]
+    run = {"rate": 100.0, "low": 100.0, "high": 200.0, "confirmed": True, "probes": probes, "crossing": None}
+    told = cells(capacity("x", ["savedmodel"], {"savedmodel": {"runs": [run]}}, 50.0))
+    assert "savedmodel, search 1: capacity | 100; 200 could not be offered |  | confirmed" in told
+
+
+def test_where_p99_meets_the_objective_is_told_with_its_interval():
+    probe = {"rate_per_s": 100.0, "verdict": "pass", "p99_ms": 40.0}
+    met = {"rate_per_s": 104.0, "low": 98.0, "high": 111.0, "probes": 5}
+    run = {"rate": 100.0, "low": 100.0, "high": None, "confirmed": True, "probes": [probe], "crossing": met}
+    told = cells(capacity("x", ["savedmodel"], {"savedmodel": {"runs": [run]}}, 50.0))
+    assert "savedmodel, search 1: p99 meets the objective at | 104 (98.0 to 111) |  | estimated" in told
 
 
 def test_the_law_is_told_with_its_coefficients_and_one_engine_may_lack_it():

@@ -52,7 +52,19 @@ def test_a_search_finds_the_rate_beyond_which_answers_are_late(study):
     assert found.valid
     cell = record.cells[0]
     assert cell.capacity["confirmed"]
+    # the generator of this test answers in 5 ms or in 100 ms: nothing between tells where p99 meets 20 ms
+    assert results.runs[0].capacity["crossing"] is None
     assert len(cell.capacity["probes"]) == len(list(cell.path.glob("probe-*/samples.parquet")))
+
+
+def test_where_p99_meets_the_objective_is_a_row_of_its_own_in_images(study):
+    changes = {**LOADS_OUT, "capacity": CAPACITY, "images_per_request": 4}
+    results = compute(read_run(study(generator="queue", **changes).carry_out()))
+    # 4 ms / (1 - rate / 400) is 20 ms at 320 requests/s
+    assert results.metric("capacity.crossing_images_per_s").values["savedmodel"].value == pytest.approx(
+        4 * 320, rel=0.01
+    )
+    assert results.runs[0].capacity["crossing"]["rate_per_s"] == pytest.approx(320, rel=0.01)
 
 
 def test_capacity_counts_images_and_not_requests(study):

@@ -2,8 +2,8 @@
 
 The servers that it plays have a capacity: over 300 requests/s every answer takes 60 ms.
 
-Modes: valid, invalid, late-once (invalid the first time in a folder), hang (until it is ended), refuse (exit code 2),
-crash (no summary), nospace (exit code 3).
+Modes: valid, queue (answers take 1 / (1 - rate / 400) times as long instead), invalid, late-once (invalid the first
+time in a folder), hang (until it is ended), refuse (exit code 2), crash (no summary), nospace (exit code 3).
 """
 
 import json
@@ -38,6 +38,10 @@ base_ns = 3_000_000 if option("--engine") == "savedmodel" else 9_000_000
 latency_ns = (60_000_000 if rate > 300 else base_ns) + np.random.default_rng(int(option("--seed"))).integers(
     0, 10**6, count
 )
+if MODE == "queue":
+    waiting = 1 / (1 - min(rate, 399) / 400)
+    idle_ns = base_ns + np.random.default_rng(int(option("--seed"))).integers(0, 10**6, count)
+    latency_ns = (idle_ns * waiting).astype(np.int64)
 table = {
     "scheduled_ns": scheduled,
     "done_ns": scheduled + latency_ns,
