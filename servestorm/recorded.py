@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
+from servestorm.kept import first_fault
 from servestorm.store import SCHEMA_VERSION, read_json
 
 RESULTS = "results.json"
@@ -116,12 +117,8 @@ def read_recorded(path: Path) -> Recorded:
     except UnicodeEncodeError as error:
         raise StudyError(f"{file} holds half a character: write it again with `servestorm report RUN`.") from error
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        what = f"{place + ': ' if place else ''}{message[:1].lower()}{message[1:]}"
         raise StudyError(
-            f"{file} is not as servestorm wrote it ({what}): write it again with `servestorm report RUN`."
+            f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
         ) from error
 
 

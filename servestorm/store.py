@@ -19,11 +19,13 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from servestorm.errors import StudyEnvironmentError, StudyError
+from servestorm.kept import checked
 
 SCHEMA_VERSION = 2
 ATTEMPT = "attempt-"
@@ -178,29 +180,47 @@ def read_run(path: Path) -> RunRecord:
             f"{path / 'study.json'} is of version {version}, this servestorm reads {SCHEMA_VERSION}: "
             "use the servestorm that made the run."
         )
+    checked(path / "study.json", study, "study")
     folders = sorted(folder for folder in (path / "cells").glob("*") if (folder / "cell.json").is_file())
     return RunRecord(
         path=path,
         study=study,
-        environment=read_json(path / "environment.json"),
-        manifests=[_optional(path / manifest_name(place)) for place in range(len(study["plan"]["model"]))],
-        cells=[_read_cell(folder) for folder in folders],
+        environment=_kept(path / "environment.json", "environment"),
+        manifests=[_optional(path / manifest_name(place), "manifest") for place in range(len(study["plan"]["model"]))],
+        cells=[_read_cell(folder, study) for folder in folders],
     )
 
 
-def _read_cell(folder: Path) -> CellRecord:
+def _read_cell(folder: Path, study: Mapping[str, Any]) -> CellRecord:
+    cell = _kept(folder / "cell.json", "cell")
+    _require_of(study, cell, folder / "cell.json")
     return CellRecord(
         path=folder,
-        cell=read_json(folder / "cell.json"),
-        outcome=_optional(folder / "outcome.json"),
-        events=_optional(folder / "events.json") or [],
-        use=_optional(folder / "use.json"),
-        summary=_optional(folder / "summary.json"),
-        capacity=_optional(folder / CAPACITY),
-        sweep=_optional(folder / SWEEP),
-        settled=_optional(folder / SETTLED),
+        cell=cell,
+        outcome=_optional(folder / "outcome.json", "outcome"),
+        events=_optional(folder / "events.json", "events") or [],
+        use=_optional(folder / "use.json", "use"),
+        summary=_optional(folder / "summary.json", "summary"),
+        capacity=_optional(folder / CAPACITY, "capacity"),
+        sweep=_optional(folder / SWEEP, "sweep"),
+        settled=_optional(folder / SETTLED, "settled"),
     )
 
 
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+def _require_of(study: Mapping[str, Any], cell: Mapping[str, Any], path: Path) -> None:
+    """The cell is one of this study's."""
+    plan, scenario = study["plan"], cell["scenario"]
+    asked = plan["cold_starts"] if scenario == "coldstart" else plan.get(scenario)
+    if not asked or cell["engine"] not in plan["engines"] or cell["variant"] >= len(study["variants"]):
+        raise StudyError(
+            f"{path} is of a run that study.json does not ask for ({scenario} of {cell['engine']}, variant "
+            f"{cell['variant']}): one of them was edited; run the study again."
+        )
+
+
+def _optional(path: Path, shape: str) -> Any:
+    return _kept(path, shape) if path.is_file() else None
+
+
+def _kept(path: Path, shape: str) -> Any:
+    return checked(path, read_json(path), shape)
