@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from servestorm.cells import Scenario
 from servestorm.errors import StudyError
-from servestorm.plan import Plan
+from servestorm.plan_deployments import BatchingPlan
+from servestorm.plan_scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
 from servestorm.plan_values import Payload, Protocol
 
 Number = Annotated[float, Field(ge=-1e18, le=1e18)]
@@ -53,13 +54,37 @@ class _Cores(_Kept):
     notes: list[str]
 
 
+class _Plan(_Kept):
+    """The plan with all its defaults, as far as an analysis reads it; what goes together is the plan's own matter."""
+
+    model: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    engines: Annotated[list[str], Field(min_length=1)]
+    backend: str
+    protocol: list[Protocol]
+    images_per_request: list[Many]
+    cold_starts: Whole
+    page_cache: list[str]
+    server_warmup: list[bool]
+    objectives: list[Objective]
+    margin_percent: Share
+    threads: list[Many]
+    batching: list[BatchingPlan]
+    seed: int
+    steady: Steady | None = None
+    bursty: Bursty | None = None
+    capacity: Capacity | None = None
+    scaling: Scaling | None = None
+    sweep: Sweep | None = None
+    autoscaling: Autoscaling | None = None
+
+
 class _Study(_Kept):
     id: str
     state: str
     reason: str | None
     started_at: Moment
     resumed_at: list[str]
-    plan: dict[str, Any]
+    plan: _Plan
     variants: Annotated[list[_Variant], Field(min_length=1)]
     cores: _Cores
     engines: dict[str, str]
@@ -67,14 +92,8 @@ class _Study(_Kept):
 
     @model_validator(mode="after")
     def _models_are_in_the_plan(self) -> _Study:
-        try:
-            plan = Plan.model_validate(self.plan)
-        except ValidationError as error:
-            raise ValueError(f"plan.{first_fault(error)}") from error
-        if missing := _missing(plan.model_dump(), self.plan, "plan"):
-            raise ValueError(f"{missing}: field required")
-        if any(variant.model >= len(plan.model) for variant in self.variants):
-            raise ValueError(f"a variant has a model beyond the {len(plan.model)} of the plan")
+        if any(variant.model >= len(self.plan.model) for variant in self.variants):
+            raise ValueError(f"a variant has a model beyond the {len(self.plan.model)} of the plan")
         return self
 
 
@@ -107,7 +126,7 @@ class _Event(_Kept):
 
 
 class _Use(_Kept):
-    t_ns: Whole
+    t_ns: Whole = 0
     cpu_s: Share | None = None
     rss_bytes: Whole | None = None
     rss_peak_bytes: Whole | None = None
@@ -134,9 +153,9 @@ class _Watch(_Kept):
 
 
 class _Used(_Kept):
-    start: _Use = _Use(t_ns=0)
-    ready: _Use = _Use(t_ns=0)
-    end: _Use = _Use(t_ns=0)
+    start: _Use = _Use()
+    ready: _Use = _Use()
+    end: _Use = _Use()
     watch: _Watch = _Watch()
 
 
@@ -223,12 +242,18 @@ def _missing(whole: Any, given: Any, place: str) -> str | None:
 def checked(path: Path, value: Any, shape: str) -> Any:
     """The value as it is; raises StudyError naming the file and its first fault where it is not of the shape."""
     try:
-        _SHAPES[shape].validate_python(value)
+        found = _SHAPES[shape].validate_python(value)
     except ValidationError as error:
         raise StudyError(
             f"{path} is not as servestorm wrote it ({first_fault(error)}): it was edited, or is of another version; "
             "run the study again."
         ) from error
+    if isinstance(found, _Study) and (
+        missing := _missing(found.plan.model_dump(exclude_none=True), value["plan"], "plan")
+    ):
+        raise StudyError(
+            f"{path} is not as servestorm wrote it ({missing}: field required): it was edited; run the study again."
+        )
     return value
 
 
