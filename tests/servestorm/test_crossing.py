@@ -60,9 +60,10 @@ def test_what_the_generator_spoilt_or_lies_far_off_changes_nothing():
         [(150, 40.0), (150, 60.0), (150, 50.0)],
         [(130, 90.0), (150, 50.0), (170, 30.0)],
         [(130, 60.0), (150, 30.0), (170, 62.0)],
-        [(130, 45.0), (131, 52.0), (132, 44.0), (133, 60.0)],
+        [(125, 14.0), (155, 26.0), (165, 35.0), (175, 47.0)],
+        [(140, 28.0), (155, 30.0), (165, 37.0), (195, 72.0)],
     ],
-    ids=["two", "all under", "all over", "one rate", "falling", "scattered", "too wide"],
+    ids=["two", "all under", "all over", "one rate", "falling", "scattered", "all just under", "too wide"],
 )
 def test_probes_that_do_not_tell_give_no_number(places):
     assert crossing(probes(places), 50) is None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser
 from figure_data import all_parts
+from requirements_here import lacking
 from synthetic_run import make_run
 
 from servestorm.report import page_facts, render
@@ -51,8 +52,6 @@ FOCUSED = """
           seen: getComputedStyle(at).outlineStyle !== 'none' && box.width > 0}; })()
 """
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
@@ -67,6 +66,8 @@ def page(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        lacking("chromium", "chromium is not installed")
     with Browser(tmp_path_factory.mktemp("chromium")) as running:
         yield running
 
@@ -76,12 +77,12 @@ def axe(tmp_path_factory) -> str:
     if named := os.environ.get("AXE_CORE"):
         return Path(named).read_text()
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, and axe-core comes through it")
+        lacking("axe", "npm is not installed, and axe-core comes through it")
     folder = tmp_path_factory.mktemp("axe")
     command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", f"axe-core@{AXE_VERSION}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
-        pytest.skip(f"npm has no axe-core for us: {done.stderr.strip().splitlines()[-1:]}")
+        lacking("axe", f"npm has no axe-core for us: {done.stderr.strip().splitlines()[-1:]}")
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 

@@ -11,6 +11,7 @@ import threading
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from requirements_here import lacking
 
 from servestorm.scrape import BuiltIn, Prometheus, open_scraper, scrape_once, table_bytes
 from serving.deployment import Endpoint
@@ -69,7 +70,13 @@ def test_the_built_in_scraper_reads_again_and_again(endpoint):
     assert len(points) >= 2 * len(EXPECTED)
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+@pytest.fixture
+def prometheus():
+    if shutil.which("prometheus") is None:
+        lacking("prometheus", "prometheus is not installed")
+
+
+@pytest.mark.usefixtures("prometheus")
 def test_prometheus_gives_the_same_points_and_ends(endpoint):
     target, asked = endpoint
     with open_scraper() as scraper:
@@ -83,7 +90,7 @@ def test_prometheus_gives_the_same_points_and_ends(endpoint):
     assert "prometheus" not in names
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+@pytest.mark.usefixtures("prometheus")
 def test_after_the_first_scrape_was_awaited_there_are_points(endpoint):
     target, _ = endpoint
     with open_scraper() as scraper:
