@@ -145,6 +145,10 @@ def spectrum(results: Results, group: str) -> Drawing | None:
     return draw(f"spectrum-{slug(group)}", paint)
 
 
+_NUMBER_SHARE = 0.1
+"""Of the axis, that a bar's number takes."""
+
+
 def scaling(results: Results, group: str) -> Drawing | None:
     """Throughput by replicas, beside what the first count would give if replicas simply added up."""
     rows = [m for m in results.metrics if m.key.startswith(f"{group}.images_per_s_x")]
@@ -160,17 +164,18 @@ def scaling(results: Results, group: str) -> Drawing | None:
             places = [place - 0.4 + width * (index + 0.5) for place in range(len(counts))]
             heights = [value.value or 0 for value in values]
             axes.bar(places, heights, width * 0.86, color=engine_colour(index), linewidth=0, label=ENGINE_SHORT[engine])
-            for place, value in zip(places, values, strict=True):
+            ideal = [heights[0] * count / counts[0] for count in counts]
+            for place, value, level in zip(places, values, ideal, strict=True):
                 if value.value is not None:
                     axes.annotate(
                         number(value.value),
-                        (place, value.value),
+                        (place, _clear_of(level, value.value, max(heights + ideal))),
                         xytext=(0, 4),
                         textcoords="offset points",
                         ha="center",
                         color=INK,
                     )
-            _ideal(axes, places, heights, counts, width)
+            _ideal(axes, places, ideal, width)
         axes.set_xticks(range(len(counts)), [f"{c} replica{'s' if c > 1 else ''}" for c in counts], color=INK)
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.14)
@@ -186,9 +191,13 @@ def scaling(results: Results, group: str) -> Drawing | None:
     return draw(slug(group), paint)
 
 
-def _ideal(axes: Axes, places: Sequence[float], heights: Sequence[float], counts: Sequence[int], width: float) -> None:
-    for place, count in list(zip(places, counts, strict=True))[1:]:
-        level = heights[0] * count / counts[0]
+def _clear_of(level: float, value: float, highest: float) -> float:
+    """Where a bar's number stands: on the bar, or on the dotted line where that would cross it."""
+    return level if value < level < value + _NUMBER_SHARE * highest else value
+
+
+def _ideal(axes: Axes, places: Sequence[float], levels: Sequence[float], width: float) -> None:
+    for place, level in list(zip(places, levels, strict=True))[1:]:
         if level:
             axes.plot(
                 [place - width * 0.43, place + width * 0.43],
