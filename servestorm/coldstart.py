@@ -153,7 +153,7 @@ def own_figures(engine: str, series: Iterable[tuple[str, float]], log: str) -> d
     warmup_s = _scaled(values.get(":tensorflow:serving:model_warmup_latency_sum"), 1e-6)
     if engine == "savedmodel" and load_s is not None:
         load_s = max(0.0, load_s - (warmup_s or 0.0))
-    imported = re.search(r"event=tensorflow_imported seconds=([\d.]+)", log)
+    imported = re.search(r"event=tensorflow_imported seconds=(\d+(?:\.\d+)?)", log)
     return {"import_s": float(imported[1]) if imported else None, "load_s": load_s, "warmup_s": warmup_s}
 
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from servestorm.errors import StudyError
+from servestorm.kept import first_fault
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,49 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     )
 
 
+class Used(BaseModel):
+    """What one GPU did during a load, as `used` writes it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    name: str
+    energy_j: Annotated[float, Field(ge=0, le=1e18)] | None
+    utilisation_percent: Annotated[float, Field(ge=0, le=100)] | None
+    memory_bytes: Annotated[int, Field(ge=0, le=10**18)] | None
+
+
+class _Told(BaseModel):
+    gpus: list[Used] | None
+
+
+def read_used(path: Path, told: Any) -> list[Used]:
+    """What `used` wrote into the file, empty where there was no GPU; raises StudyError where it did not write that."""
+    try:
+        return _Told.model_validate({"gpus": told}).gpus or []
+    except ValidationError as error:
+        raise StudyError(
+            f"{path} is not as servestorm wrote it (watch.{first_fault(error)}): it was edited, or is of another "
+            "version; run the study again."
+        ) from error
+
+
 def used(begin: Sequence[Gpu] | None, end: Sequence[Gpu] | None) -> list[dict[str, Any]] | None:
-    """For JSON, of each GPU: name, energy_j between the two moments, utilisation and memory at the second of them."""
+    """For JSON, of each GPU: name, energy_j between the two moments, utilisation and memory at the second of them.
+
+    There is no energy where its counter went back, for the driver was loaded again.
+    """
     if begin is None or end is None or [gpu.name for gpu in begin] != [gpu.name for gpu in end]:
         return None
     return [
         {
             "name": last.name,
-            "energy_j": None if first.energy_j is None or last.energy_j is None else last.energy_j - first.energy_j,
+            "energy_j": _grown(first.energy_j, last.energy_j),
             "utilisation_percent": last.utilisation_percent,
             "memory_bytes": last.memory_bytes,
         }
         for first, last in zip(begin, end, strict=True)
     ]
+
+
+def _grown(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None or end < begin else end - begin

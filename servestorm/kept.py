@@ -7,16 +7,17 @@ a file cut short, or another version's.
 from __future__ import annotations
 
 import datetime
+import math
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from servestorm.cells import Scenario
+from servestorm.cells import Cell, Scenario
 from servestorm.errors import StudyError
 from servestorm.plan_deployments import BatchingPlan
 from servestorm.plan_scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
-from servestorm.plan_values import Payload, Protocol
+from servestorm.plan_values import EngineName, Payload, Protocol
 
 Number = Annotated[float, Field(ge=-1e18, le=1e18)]
 """Neither infinite nor not-a-number: both are outside. 1e18 ns are 30 years."""
@@ -54,14 +55,38 @@ class _Cores(_Kept):
     notes: list[str]
 
 
+class _Limits(_Kept):
+    cpus: Annotated[float, Field(gt=0, le=1e6)] | None = Field(default=None, exclude=True)
+    memory_mib: Many | None = Field(default=None, exclude=True)
+
+
+class _Docker(_Kept):
+    """What is excluded may be missing: it is younger than some runs."""
+
+    reach: Literal["direct", "published"] = Field(default="direct", exclude=True)
+    balancer: Literal["none", "haproxy"] = Field(default="none", exclude=True)
+    project: str | None = Field(default=None, exclude=True)
+
+
+class _Kubernetes(_Kept):
+    reach: Literal["service", "pods", "port-forward"] = Field(default="service", exclude=True)
+    balancer: Literal["none", "haproxy"] = Field(default="none", exclude=True)
+
+
 class _Plan(_Kept):
     """The plan with all its defaults, as far as an analysis reads it; what goes together is the plan's own matter."""
 
     model: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    engines: Annotated[list[str], Field(min_length=1)]
-    backend: str
+    engines: Annotated[list[EngineName], Field(min_length=1)]
+    backend: Literal["process", "docker", "kubernetes", "attach"]
+    docker: _Docker | None = None
+    kubernetes: _Kubernetes | None = None
+    limits: _Limits | None = None
+    load_from: Literal["here", "cluster"] = Field(default="here", exclude=True)
     protocol: list[Protocol]
+    payload: list[Payload]
     images_per_request: list[Many]
+    repetitions: Many
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -73,7 +98,7 @@ class _Plan(_Kept):
     steady: Steady | None = None
     bursty: Bursty | None = None
     capacity: Capacity | None = None
-    scaling: Scaling | None = None
+    scaling: Scaling | None
     sweep: Sweep | None = None
     autoscaling: Autoscaling | None = None
 
@@ -87,8 +112,14 @@ class _Study(_Kept):
     plan: _Plan
     variants: Annotated[list[_Variant], Field(min_length=1)]
     cores: _Cores
-    engines: dict[str, str]
+    engines: dict[EngineName, str]
     cells: list[str]
+
+    @model_validator(mode="after")
+    def _its_cells_are_there_once(self) -> _Study:
+        if twice := sorted({cell for cell in self.cells if self.cells.count(cell) > 1}):
+            raise ValueError(f"cells: {twice[0]} is there twice")
+        return self
 
     @model_validator(mode="after")
     def _models_are_in_the_plan(self) -> _Study:
@@ -111,6 +142,13 @@ class _Cell(_Kept):
     threads: Many
     max_batch_size: Whole
     timeout_us: Whole
+
+    @model_validator(mode="after")
+    def _its_id_says_what_it_is(self) -> _Cell:
+        told = Cell(**self.model_dump(exclude={"id"})).id
+        if told != self.id:
+            raise ValueError(f"id: it is {self.id}, and the rest makes it {told}")
+        return self
 
 
 class _Outcome(_Kept):
@@ -160,8 +198,11 @@ class _Used(_Kept):
 
 
 class _Summary(_Kept):
-    valid: bool = True
-    reasons: list[str] = []
+    valid: bool
+    reasons: list[str]
+    scheduled: Whole = 0
+    rate: Share | None = None
+    duration_s: Share = 0.0
     started_at: Moment = ""
     warmup_s: Share = 0.0
     cpu_share: Number | None = None
@@ -193,8 +234,47 @@ class _Search(_Kept):
     low: Share | None
     high: Share | None
     confirmed: bool
-    probes: list[_Probe]
+    probes: Annotated[list[_Probe], Field(min_length=1)]
     reason: str
+
+    @model_validator(mode="after")
+    def _it_is_what_its_probes_tell(self) -> _Search:
+        """The rule of `servestorm.capacity.Search.result`: what a rate is worth is what its last probe said."""
+        passed, high = self._standing()
+        low = max(passed, default=None)
+        promised = max((rate for rate, count in passed.items() if count > 1), default=None)
+        told = {"rate_per_s": promised, "low": low, "high": high}
+        for name, rate in told.items():
+            if not _alike(given := getattr(self, name), rate):
+                raise ValueError(f"{name}: it is {_or_none(given)}, and the probes tell {_or_none(rate)}")
+        if self.confirmed != (promised is not None):
+            raise ValueError("confirmed: the probes tell the opposite")
+        return self
+
+    @model_validator(mode="after")
+    def _what_passed_kept_the_objective(self) -> _Search:
+        for place, probe in enumerate(self.probes):
+            if probe.verdict == "pass" and (probe.p99_ms is None or probe.p99_ms > self.objective.p99_ms):
+                raise ValueError(f"probes.{place}: it passed, and its p99 is over the objective")
+        return self
+
+    def _standing(self) -> tuple[dict[float, int], float | None]:
+        """How often each rate that stands passed, of those under the smallest that failed; and that one."""
+        verdicts: dict[float, list[str]] = {}
+        for probe in self.probes:
+            verdicts.setdefault(probe.rate_per_s, []).append(probe.verdict)
+        failed = [r for r, seen in verdicts.items() if seen[-1] == "fail" or seen[-2:] == ["invalid", "invalid"]]
+        high = min(failed, default=math.inf)
+        passed = {r: seen.count("pass") for r, seen in verdicts.items() if seen[-1] == "pass" and r < high}
+        return passed, None if math.isinf(high) else high
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    return one is other if one is None or other is None else math.isclose(one, other, rel_tol=1e-9)
+
+
+def _or_none(rate: float | None) -> str:
+    return "none" if rate is None else f"{rate:g}"
 
 
 class _Point(_Kept):
@@ -207,13 +287,57 @@ class _Point(_Kept):
     reasons: list[str]
 
 
+class _Parity(_Kept):
+    status: Literal["proved", "NOT PROVED EQUAL"]
+    tolerance: Share
+    images: Whole
+    max_abs_difference: Share | None = None
+    reason: str | None = None
+
+
+class _Artifact(_Kept):
+    sha256: str
+
+
 class _Manifest(_Kept):
     name: str
+    version: Whole = 1
+    dataset: str | None = None
+    parity: _Parity | None = None
+    savedmodel: _Artifact | None = None
+    mar: _Artifact | None = None
+
+
+class _Node(_Kept):
+    cpus: Share | None = None
+    memory_bytes: Whole | None = None
+    os_image: str | None = None
+    instance_type: str | None = None
+
+
+class _Cluster(_Kept):
+    version: str | None = None
+    nodes: list[_Node] | None = None
+
+
+class _Environment(_Kept):
+    cpu_model: str | None = None
+    cores: Whole | None = None
+    cores_usable: Whole | None = None
+    memory_bytes: Whole | None = None
+    system: str | None = None
+    kernel: str | None = None
+    python: str | None = None
+    java: str | None = None
+    packages: dict[str, str] = {}
+    git_commit: str | None = None
+    docker_engine: dict[str, Any] | None = None
+    kubernetes: _Cluster | None = None
 
 
 _SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "study": TypeAdapter(_Study),
-    "environment": TypeAdapter(dict[str, Any]),
+    "environment": TypeAdapter(_Environment),
     "manifest": TypeAdapter(_Manifest),
     "cell": TypeAdapter(_Cell),
     "outcome": TypeAdapter(_Outcome),

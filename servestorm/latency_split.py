@@ -107,6 +107,10 @@ def read_means(path: Path) -> Means | None:
             for batch in file.iter_batches(columns=_COLUMNS):
                 right = pc.and_(pc.equal(batch["outcome"].cast(pa.string()), "ok"), pc.invert(batch["warmup"]))
                 kept = batch.filter(right)
+                if kept["sent_ns"].null_count:
+                    raise StudyError(
+                        f"{path} has an answer to what was never sent: it was edited; run the study again."
+                    )
                 scheduled, sent, done = (kept[name].to_numpy(zero_copy_only=False) for name in _COLUMNS[:3])
                 count += len(scheduled)
                 lag_ns += int(np.subtract(sent, scheduled).sum())

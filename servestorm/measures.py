@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests.summary import servers_overloaded
+from loadtests.summary import SUMMARY, servers_overloaded
 from servestorm.audit import busiest_over_mean
 from servestorm.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
 from servestorm.bursts import Burst, bursts, read_bursts, read_load
 from servestorm.capacity import Probe
 from servestorm.coldstart import ledger, own_figures, steady_ns
 from servestorm.crossing import crossing
+from servestorm.errors import StudyError
+from servestorm.gpu import read_used
 from servestorm.labels import CONTAINER_PHASES, group_key, phases_of
 from servestorm.plan_scenarios import Autoscaling
 from servestorm.samples import Samples, read_samples, traffic_bytes
@@ -22,6 +25,8 @@ from servestorm.store import CellRecord
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
 MIB = 1024 * 1024
+_ROUNDING = 1e-4
+"""The generator is given six digits of a rate and of a time."""
 LOADS = ("steady", "bursty", "scaling", "autoscaling")
 """Scenarios with one load a cell, whose samples lie in the cell's own folder."""
 
@@ -72,6 +77,7 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
     samples = None
     if record.complete and cell["scenario"] in LOADS and record.samples_path:
         samples = read_samples(record.samples_path)
+        _require_alike(record, samples, plan[cell["scenario"]])
     numbers = _numbers(record, samples, plan, variant) if record.complete else {}
     found = _bursts(record, plan["bursty"]) if cell["scenario"] == "bursty" and samples else []
     scaled = _autoscaled(record, plan["autoscaling"]) if cell["scenario"] == "autoscaling" and samples else None
@@ -93,9 +99,31 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
     return run, samples
 
 
+def _require_alike(record: CellRecord, samples: Samples, load: Mapping[str, Any]) -> None:
+    """The plan, summary.json and samples.parquet tell of one load; what a summary leaves out cannot be compared."""
+    told, path = record.summary or {}, record.path / SUMMARY
+    requests = int(samples.ok.size)
+    if told.get("scheduled", requests) != requests:
+        raise StudyError(
+            f"{path} tells of {told['scheduled']} requests, and samples.parquet beside it holds {requests}: one of "
+            "them was edited; run the study again."
+        )
+    if not requests and "scheduled" not in told:
+        raise StudyError(f"{record.samples_path} holds no request: it was edited or cut short; run the study again.")
+    # a closed loop has no rate, and one with bursts has several
+    asked = {"duration_s": load["duration_s"], "rate": load.get("rate_per_s")}
+    for name, value in asked.items():
+        given = told.get(name)
+        if value is not None and given is not None and not math.isclose(value, given, rel_tol=_ROUNDING):
+            raise StudyError(
+                f"{path} has a {name} of {given:g}, and study.json asks for {value:g}: one of them was edited; run the "
+                "study again."
+            )
+
+
 def _valid(record: CellRecord) -> bool | None:
     """Whether the run is VALID: by its summary, by its search having found a rate, by any of its sweep's points."""
-    if record.summary and "valid" in record.summary:
+    if record.summary:
         # until an autoscaler's replicas have come, requests may well fail: that is what is asked, and counted
         expected = record.cell["scenario"] == "autoscaling" and servers_overloaded(record.summary["reasons"])
         return expected or bool(record.summary["valid"])
@@ -134,7 +162,8 @@ def _numbers(
         return {name: None if rate is None else rate * images for name, rate in found.items()}
     if samples is None:
         return {}
-    return _load_numbers(samples, record, plan[record.cell["scenario"]]["duration_s"])
+    numbers = _load_numbers(samples, record, plan[record.cell["scenario"]]["duration_s"])
+    return numbers | _gpu_numbers(record, plan, samples.images_with_warmup)
 
 
 def _search(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +175,7 @@ def _search(found: Mapping[str, Any]) -> dict[str, Any]:
 def _start_numbers(record: CellRecord) -> dict[str, float | None]:
     """The ledger of a cold start, with the server's own figures beside it."""
     log = record.path / "server.log"
-    own = own_figures(record.cell["engine"], record.series(), log.read_text() if log.is_file() else "")
+    own = own_figures(record.cell["engine"], record.series(), log.read_text(errors="replace") if log.is_file() else "")
     numbers = ledger(_with_steady(record), own)
     numbers["rss_mib"] = _mib((record.use or {}).get("start", {}).get("rss_bytes"))
     return numbers
@@ -233,6 +262,29 @@ def _use_numbers(use: Mapping[str, Any], images: int) -> dict[str, float | None]
         "disk_read_kib_per_1000": None if read is None else 1000 * read / 1024,
         "disk_written_kib_per_1000": None if written is None else 1000 * written / 1024,
     }
+
+
+def _gpu_numbers(record: CellRecord, plan: Mapping[str, Any], images: int) -> dict[str, float | None]:
+    """What all GPUs of this machine used together, whoever used them; nothing where the servers are not known to be on
+    it, or the load was not offered from it. A figure that one of them does not tell is None.
+    """
+    here = plan["backend"] in ("process", "docker") and plan.get("load_from", "here") == "here"
+    found = read_used(record.path / "use.json", (record.use or {}).get("watch", {}).get("gpus")) if here else ()
+    if not found:
+        return {}
+    energy_j, memory_bytes = _sum([gpu.energy_j for gpu in found]), _sum([gpu.memory_bytes for gpu in found])
+    percent = _sum([gpu.utilisation_percent for gpu in found])
+    return {
+        "gpu_j_per_image": energy_j / images if energy_j is not None and images else None,
+        "gpu_percent": None if percent is None else percent / len(found),
+        "gpu_memory_mib": _mib(memory_bytes),
+    }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None where one of them is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _mib(size_bytes: float | None) -> float | None:

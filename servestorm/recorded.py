@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
 from servestorm.kept import first_fault
@@ -64,12 +63,51 @@ class RecordedModel(_Part):
     mar: RecordedArtifact | None = None
 
 
+class RecordedLimits(_Part):
+    """What one replica may use."""
+
+    cpus: Number | None = None
+    memory_mib: Number | None = None
+
+
+class RecordedPlace(_Part):
+    """What is said of containers or of a cluster."""
+
+    reach: str | None = None
+    balancer: str | None = None
+
+
+class RecordedPlan(_Part):
+    """What a comparison wants to find in a plan; the rest of it is only held against another's."""
+
+    limits: RecordedLimits | None = None
+    docker: RecordedPlace | None = None
+    kubernetes: RecordedPlace | None = None
+    margin_percent: Annotated[float, Field(gt=0, le=50)] | None = None
+
+
+class RecordedCores(_Part):
+    """Which cores were whose."""
+
+    engine: list[int] = Field(default_factory=list)
+
+
+def _a_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    RecordedPlan.model_validate(plan)
+    return plan
+
+
+def _some_cores(cores: dict[str, Any]) -> dict[str, Any]:
+    RecordedCores.model_validate(cores)
+    return cores
+
+
 class RecordedStudy(_Part):
     """What was asked."""
 
-    plan: dict[str, Any]
-    cores: dict[str, Any] = Field(default_factory=dict)
-    engines: dict[str, Any] = Field(default_factory=dict)
+    plan: Annotated[dict[str, Any], AfterValidator(_a_plan)]
+    cores: Annotated[dict[str, Any], AfterValidator(_some_cores)] = Field(default_factory=dict)
+    engines: dict[str, str] = Field(default_factory=dict)
 
 
 class Recorded(_Part):
@@ -110,12 +148,7 @@ def read_recorded(path: Path) -> Recorded:
             "write it again with `servestorm report` of the servestorm that made the run, or run the study again."
         )
     try:
-        json.dumps(
-            raw, ensure_ascii=False
-        ).encode()  # JSON may hold half a character, which no file and no terminal takes
         return Recorded.model_validate(raw)
-    except UnicodeEncodeError as error:
-        raise StudyError(f"{file} holds half a character: write it again with `servestorm report RUN`.") from error
     except ValidationError as error:
         raise StudyError(
             f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."

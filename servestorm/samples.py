@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from servestorm.errors import StudyError
 
 COLUMNS = ("scheduled_ns", "done_ns", "outcome", "images", "warmup")
+_OTHERS = ("sent_ns", "sent_bytes", "received_bytes", "endpoint")
+"""Columns that others read."""
 NEVER_NS = np.iinfo(np.int64).min
 """The latency of a request that got no reply."""
 _BATCH_ROWS = 131_072
@@ -79,8 +81,7 @@ def read_samples(path: Path) -> Samples:
 
     try:
         with pq.ParquetFile(path) as file:
-            if missing := set(COLUMNS) - set(file.schema_arrow.names):
-                raise StudyError(f"{path} has no column {sorted(missing)[0]}: it comes from another version.")
+            _require_columns(path, file.schema_arrow)
             reader = _Reader(path, file.metadata.num_rows)
             for batch in _batches(file):
                 reader.add(batch)
@@ -88,6 +89,22 @@ def read_samples(path: Path) -> Samples:
         first = str(error).splitlines()[0]
         raise StudyError(f"{path} is no whole file of samples ({first}): run the study again.") from error
     return reader.samples()
+
+
+def _require_columns(path: Path, schema: Any) -> None:
+    """All that anybody reads of samples is there, and of the kind that the generator writes."""
+    import pyarrow.types as kinds
+
+    if missing := {*COLUMNS, *_OTHERS} - set(schema.names):
+        raise StudyError(f"{path} has no column {sorted(missing)[0]}: it comes from another version.")
+    for name in (*COLUMNS, *_OTHERS):
+        kind = schema.field(name).type
+        if name == "outcome":
+            fits = kinds.is_string(kind.value_type if kinds.is_dictionary(kind) else kind)
+        else:
+            fits = kinds.is_boolean(kind) if name == "warmup" else kinds.is_integer(kind)
+        if not fits:
+            raise StudyError(f"{path} has {kind} in its column {name}: it was edited; run the study again.")
 
 
 def traffic_bytes(path: Path) -> tuple[int, int]:

@@ -77,18 +77,43 @@ def requests_by_replica(engine: str, metrics: Path) -> dict[int, float]:
     return series.increases("HandledRequests") or series.increases("ts_inference_requests")
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> Any:
+    """The table of a metrics.parquet, with the types that we write and without gaps.
+
+    Raises StudyError naming the file where it is not one of metrics.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    kinds = {
+        "time_unix_ms": pa.int64(),
+        "replica": pa.int64(),
+        "metric": pa.string(),
+        "labels": pa.string(),
+        "value": pa.float64(),
+    }
     try:
-        table = pq.read_table(path, columns=["time_unix_ms", "replica", "metric", "labels", "value"])
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
+        table = pq.read_table(path, columns=list(kinds))
+        table = pa.table({name: table[name].cast(kind) for name, kind in kinds.items()})
+        for labels in pc.unique(table["labels"]).to_pylist():
+            if not isinstance(json.loads(labels or ""), dict):
+                raise ValueError("labels that are no object")
+    except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0]
         raise StudyError(f"{path} is no whole file of metrics ({first}): run the study again.") from error
+    if gaps := [name for name in kinds if table[name].null_count]:
+        raise StudyError(f"{path} has gaps in its column {gaps[0]}: it was edited; run the study again.")
+    return table
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = read_metrics(path)
     names = pa.array([*_WANTED, *(f"{name}_total" for name in _WANTED)])
-    wanted = pc.is_in(table["metric"].cast(pa.string()), value_set=names)
+    wanted = pc.is_in(table["metric"], value_set=names)
     # when each replica was first read tells a series that began late from one that was not read before
     firsts = table.group_by("replica").aggregate([("time_unix_ms", "min")]).to_pylist()
     return [*({"first": row} for row in firsts), *table.filter(wanted).to_pylist()]

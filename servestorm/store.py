@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from servestorm.errors import StudyEnvironmentError, StudyError
 from servestorm.kept import checked
+from servestorm.server_metrics import read_metrics
 
 SCHEMA_VERSION = 2
 ATTEMPT = "attempt-"
@@ -36,6 +38,8 @@ SWEEP = "sweep.json"
 """In a cell's folder: a point for every client setting that was tried."""
 SETTLED = "settled.json"
 """In a cold start's folder: [t_ns, latency_ms] of the answers after the first."""
+MOST_NESTED = 50
+"""Levels of a JSON file; ours have about ten."""
 State = Literal["running", "complete", "interrupted", "failed"]
 
 
@@ -67,13 +71,42 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file; raises StudyError naming the file where it is missing or broken."""
+    """The value of a JSON file; raises StudyError naming the file where it is missing or broken.
+
+    Refused as well is what no file of ours holds and what would only break its reader: NaN and infinity, half a
+    character, and values nested deeper than MOST_NESTED.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if "\\u" in text:  # only an escape can hold half a character, which no file and no terminal takes
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError as error:
         raise StudyError(f"{path} does not exist: this is not a whole run directory; run the study again.") from error
-    except (NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except UnicodeEncodeError as error:
+        raise StudyError(f"{path} holds half a character: it was edited; run the study again.") from error
+    except (NotADirectoryError, RecursionError, ValueError) as error:
         raise StudyError(f"{path} is not JSON ({error}): it was edited or cut short; run the study again.") from error
+    if _nested_too_deep(value):
+        raise StudyError(f"{path} is nested deeper than {MOST_NESTED} levels: it was edited; run the study again.")
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    return value if math.isfinite(value := float(digits)) else _no_number(digits[:20])
+
+
+def _nested_too_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MOST_NESTED):
+        inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        if not (level := [part for parts in inside for part in parts]):
+            return False
+    return True
 
 
 def now() -> str:
@@ -140,9 +173,7 @@ class CellRecord:
         path = self.path / "metrics.parquet"
         if not path.is_file():
             return []
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(path, columns=["metric", "value"])
+        table = read_metrics(path)
         return list(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
 
     @property
@@ -181,7 +212,8 @@ def read_run(path: Path) -> RunRecord:
             "use the servestorm that made the run."
         )
     checked(path / "study.json", study, "study")
-    folders = sorted(folder for folder in (path / "cells").glob("*") if (folder / "cell.json").is_file())
+    names = ("cell.json", "outcome.json")
+    folders = sorted({file.parent for name in names for file in (path / "cells").glob(f"*/{name}")})
     return RunRecord(
         path=path,
         study=study,
@@ -194,22 +226,60 @@ def read_run(path: Path) -> RunRecord:
 def _read_cell(folder: Path, study: Mapping[str, Any]) -> CellRecord:
     cell = _kept(folder / "cell.json", "cell")
     _require_of(study, cell, folder / "cell.json")
-    return CellRecord(
+    wanted = _told_by(cell, study["plan"])
+
+    def told(name: str, shape: str) -> Any:
+        """None too where this kind of run does not leave such a file: it tells nothing of it."""
+        return _optional(folder / name, shape) if name in wanted else None
+
+    found = CellRecord(
         path=folder,
         cell=cell,
         outcome=_optional(folder / "outcome.json", "outcome"),
         events=_optional(folder / "events.json", "events") or [],
         use=_optional(folder / "use.json", "use"),
-        summary=_optional(folder / "summary.json", "summary"),
-        capacity=_optional(folder / CAPACITY, "capacity"),
-        sweep=_optional(folder / SWEEP, "sweep"),
-        settled=_optional(folder / SETTLED, "settled"),
+        summary=told("summary.json", "summary"),
+        capacity=told(CAPACITY, "capacity"),
+        sweep=told(SWEEP, "sweep"),
+        settled=told(SETTLED, "settled"),
     )
+    if found.complete:
+        _require_files(folder, wanted)
+    return found
+
+
+def _told_by(cell: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files in which a run of this kind leaves what it found."""
+    scenario = cell["scenario"]
+    if scenario == "coldstart":
+        return (SETTLED,)
+    if scenario == "capacity" or (scenario == "scaling" and plan["scaling"]["measure"] == "capacity"):
+        return (CAPACITY,)
+    return (SWEEP,) if scenario == "sweep" else ("summary.json", "samples.parquet")
+
+
+def _require_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if name != SETTLED and not (folder / name).is_file():
+            raise StudyError(
+                f"{folder / name} is missing: the run was moved or edited without it; copy it whole, or run the "
+                "study again."
+            )
 
 
 def _require_of(study: Mapping[str, Any], cell: Mapping[str, Any], path: Path) -> None:
-    """The cell is one of this study's."""
+    """The cell is one of this study's, and lies where it belongs."""
     plan, scenario = study["plan"], cell["scenario"]
+    if path.parent.name != cell["id"]:
+        raise StudyError(
+            f"{path} is of the run {cell['id']}, and its folder is {path.parent.name}: it was copied or renamed; copy "
+            "the run directory whole, or run the study again."
+        )
+    if cell["id"] not in study["cells"]:
+        raise StudyError(
+            f"{path} is of the run {cell['id']}, which is not one of study.json's: it comes from another study; copy "
+            "the run directory whole, or run the study again."
+        )
     asked = plan["cold_starts"] if scenario == "coldstart" else plan.get(scenario)
     if not asked or cell["engine"] not in plan["engines"] or cell["variant"] >= len(study["variants"]):
         raise StudyError(

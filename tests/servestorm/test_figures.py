@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +19,7 @@ from servestorm.figures_cost import cost_figures
 from servestorm.figures_split import split_figures
 from servestorm.measures import Run
 from servestorm.report import write_report
-from servestorm.rows import Metric, Value
+from servestorm.rows import Metric, Rows, Value
 from servestorm.samples import Samples, pooled_ms, read_samples
 from servestorm.server_metrics import ServerTimes
 
@@ -112,6 +114,31 @@ def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
     ]
 
 
+def test_one_run_gives_its_percentiles_of_images_and_of_requests_the_intervals_of_its_samples():
+    samples = {"000": samples_of(np.arange(100), np.arange(100, 0, -1), images=2)}
+    runs = [run_of("steady", numbers={"p50": 25.0, "request_p50": 50.0, "mean_ms": 25.25})]
+    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, samples).of("steady", {})}
+    # of 100 the 40th and the 61st
+    assert (rows["steady.p50"].ci, rows["steady.p50"].ci_from) == ((20.0, 30.5), "samples")
+    assert (rows["steady.request_p50"].ci, rows["steady.request_p50"].ci_from) == ((40.0, 61.0), "samples")
+    assert (rows["steady.mean_ms"].ci, rows["steady.mean_ms"].ci_from) == (None, None)
+    assert (rows["steady.p99"].value, rows["steady.p99"].ci) == (None, None)
+
+
+def test_a_percentile_that_too_few_runs_tell_has_the_interval_of_all_samples_together():
+    runs = [run_of("steady", name, numbers={"p50": 5.0 + place}) for place, name in enumerate("ab")]
+    samples = {run.id: samples_of(np.arange(40), np.arange(1, 41)) for run in runs}
+    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, samples).of("steady", {})}
+    assert rows["steady.p50"].ci_from == "runs"
+    assert rows["steady.p90"].ci_from == "samples"  # 64 samples are needed, a run has 40
+
+
+def test_a_share_is_not_thought_to_be_over_100_percent():
+    runs = [run_of("steady", str(share), numbers={"failed_percent": share}) for share in (5.0, 100.0)]
+    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, {}).of("steady", {})}
+    assert rows["steady.failed_percent"].ci[1] == 100
+
+
 def capacity_row(rate: float | None, valid: bool = True) -> Metric:
     value = Value(rate, rate, None, 1, [rate], valid=valid)
     none = Value(None, None, None, 0, [])
@@ -130,6 +157,37 @@ def test_cost_is_told_at_capacity_with_the_runs_own_prices(tmp_path):
     found = cost_figures([capacity_row(100.0)], {"cores": {"engine": [0, 1]}}, tmp_path)["capacity"]
     assert [(row["instance"], row["usd_per_million"]) for row in found["savedmodel"]] == [("one", pytest.approx(5.0))]
     assert found["torchserve"] == []
+
+
+def memory_row(mib: float) -> Metric:
+    values = {engine: Value(mib, mib, None, 2, [mib - 1, mib]) for engine in ("savedmodel", "torchserve")}
+    return Metric("steady.rss_peak_mib", "steady", "steady", "", "MiB", "lower", values, {})
+
+
+@pytest.mark.parametrize(("mib", "enough"), [(2047.0, True), (2049.0, False)])
+def test_a_machine_has_memory_enough_by_the_peak_of_the_servers(tmp_path, mib, enough):
+    (tmp_path / "prices.yaml").write_text(PRICE)  # four vCPUs and 4 GiB: two such studies of two cores
+    metrics = [memory_row(mib), capacity_row(100.0)]
+    (found,) = cost_figures(metrics, {"cores": {"engine": [0, 1]}}, tmp_path)["capacity"]["savedmodel"]
+    assert found["memory_enough"] is enough
+
+
+def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_path):
+    (tmp_path / "prices.yaml").write_text(PRICE)
+    study = {"cores": {"engine": [0, 1]}, "variants": [{"label": "", "server_label": ""}]}
+    other = replace(memory_row(9000.0), group="steady[gRPC]", key="steady[gRPC].rss_peak_mib")
+    (found,) = cost_figures([other, capacity_row(100.0)], study, tmp_path)["capacity"]["savedmodel"]
+    assert found["memory_enough"] is None
+    settings = {"threads": 1, "max_batch_size": 1, "timeout_us": 0, "page_cache": "warm", "server_warmup": True}
+    name = "000-capacity-savedmodel-1"
+    cell = {"id": name, "index": 0, "scenario": "capacity", "engine": "savedmodel", "replicas": 1, "repetition": 1}
+    (tmp_path / "cells" / name / "probe-01").mkdir(parents=True)
+    (tmp_path / "cells" / name / "cell.json").write_text(json.dumps(cell | settings | {"seed": 0, "variant": 0}))
+    use = tmp_path / "cells" / name / "probe-01" / "use.json"
+    for peak, enough in ((2**31, True), (2**31 + 4096, False), (None, None)):
+        use.write_text(json.dumps({"end": {"rss_peak_bytes": peak}}))
+        (found,) = cost_figures([other, capacity_row(100.0)], study, tmp_path)["capacity"]["savedmodel"]
+        assert found["memory_enough"] is enough
 
 
 def test_there_is_no_cost_without_a_capacity_that_may_be_quoted(tmp_path):
@@ -170,7 +228,7 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         ({"images": np.zeros(3, np.int16)}, "request without images|request of 0 images"),
         ({"done_ns": np.array([1, 2, 3])}, "reply from before its request"),
         ({"warmup": pa.array([True, None, False])}, "gaps in its column warmup"),
-        ({"scheduled_ns": pa.array(["a", "b", "c"])}, "no whole file of samples"),
+        ({"scheduled_ns": pa.array(["a", "b", "c"])}, "has string in its column scheduled_ns"),
     ],
 )
 def test_samples_that_were_edited_are_named(tmp_path, columns, told):
@@ -188,6 +246,8 @@ def test_loads_of_warm_up_alone_have_no_samples_and_still_a_report(tmp_path):
     run = make_run(tmp_path)
     for folder in (run / "cells").glob("*-steady-*"):
         write_samples(folder, np.arange(9.0), np.full(9, 0.01), warmup_s=100.0)
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps({**summary, "scheduled": 0}))
     results, page = write_report(run)
     assert "Latency over time, Bursty load" in page.read_text()
     assert "Latency over time, Steady load" not in page.read_text()

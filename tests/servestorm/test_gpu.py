@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from servestorm.gpu import Gpu, gpus, used
+from servestorm.errors import StudyError
+from servestorm.gpu import Gpu, gpus, read_used, used
 
 
 class NVMLError(Exception):
@@ -71,3 +73,33 @@ def test_energy_is_what_was_used_between_two_moments():
     ]
     assert used(None, end) is None
     assert used(begin[:1], end) is None
+
+
+def test_a_counter_that_went_back_tells_no_energy():
+    assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0]["energy_j"] is None
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    begin, end = [Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 350.5, None, 9)]
+    (found,) = read_used(tmp_path, used(begin, end))
+    assert (found.energy_j, found.utilisation_percent, found.memory_bytes) == (250.5, None, 9)
+    assert read_used(tmp_path, None) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        (3, "gpus"),
+        ([{"name": "a", "energy_j": "much", "utilisation_percent": 1.0, "memory_bytes": 1}], "gpus.0.energy_j"),
+        ([{"name": "a", "energy_j": -1.0, "utilisation_percent": 1.0, "memory_bytes": 1}], "gpus.0.energy_j"),
+        ([{"name": "a", "energy_j": math.nan, "utilisation_percent": 1.0, "memory_bytes": 1}], "gpus.0.energy_j"),
+        (
+            [{"name": "a", "energy_j": 1.0, "utilisation_percent": 101.0, "memory_bytes": 1}],
+            "gpus.0.utilisation_percent",
+        ),
+        ([{"name": "a", "energy_j": 1.0, "utilisation_percent": 1.0}], "gpus.0.memory_bytes"),
+    ],
+)
+def test_an_edited_gpu_is_named_with_its_place(tmp_path, told, place):
+    with pytest.raises(StudyError, match=rf"use\.json is not as servestorm wrote it \(watch\.{place}: "):
+        read_used(tmp_path / "use.json", told)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from servestorm import store
-from servestorm.errors import StudyEnvironmentError
+from servestorm.errors import StudyEnvironmentError, StudyError
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -41,3 +41,33 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path):
     paths = {store.create_run(tmp_path, "a") for _ in range(3)}
     assert len(paths) == 3
     assert all((path / "cells").is_dir() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a": NaN}', "NaN is no number"),
+        ("[-Infinity]", "-Infinity is no number"),
+        ("[1e999]", "1e999 is no number"),
+        ("[" * 100_000 + "]" * 100_000, "is not JSON"),
+        ("[" * 60 + "]" * 60, "is nested deeper than 50 levels"),
+        ("[" + "1" * 5000 + "]", "is not JSON"),
+        (r'["\ud800"]', "holds half a character"),
+    ],
+)
+def test_a_file_that_would_break_its_reader_is_one_sentence(tmp_path, text, told):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(StudyError) as caught:
+        store.read_json(path)
+    assert str(path) in str(caught.value)
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_we_write_is_read_as_it_was(tmp_path):
+    value = {"a": [1, 1.5, None, True, "µs 😀"], "b": {"c": {"d": [[[]]]}}}
+    store.write_json(tmp_path / "a.json", value)
+    assert store.read_json(tmp_path / "a.json") == value
+    (tmp_path / "b.json").write_text(json.dumps(value))  # with escapes
+    assert store.read_json(tmp_path / "b.json") == value
