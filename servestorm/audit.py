@@ -6,14 +6,16 @@ run INVALID: that is the generator's judgement of itself. It says how far a read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from loadtests.summary import MAX_CPU_SHARE
 from servestorm.balance import balance, counted_balance
-from servestorm.store import CellRecord
+from servestorm.kept import checked
+from servestorm.store import CellRecord, read_json
 
 Severity = Literal["grave", "doubt", "note"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("grave", "doubt", "note")
@@ -29,6 +31,8 @@ UNEVEN = 1.10
 SERVICE_READY = "service_ready"
 """Event of a deployment whose load goes to a Service."""
 NEAR_SATURATION = 0.6
+_LOAD_FOLDER: Final = re.compile(r"(probe|load)-(\d+)")
+"""Of one probe of a search for the largest rate, and of one load of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class RunFacts:
     """Whether something stood in front of the replicas, so that the samples do not tell them apart."""
     by_service: bool = False
     """Whether that was a Service of a cluster alone."""
+    load: str = ""
+    """Which of the run's loads, such as probe-03; empty where it had one."""
+    overload: bool = False
+    """A probe that did not pass: how the generator fared under it says nothing about the numbers."""
 
 
 def facts_of(
@@ -76,10 +84,13 @@ def facts_of(
     quota_cpus: float | None = None,
     loaded_from_here: bool = True,
     haproxy: bool = False,
+    load: str = "",
+    overload: bool = False,
 ) -> RunFacts:
-    """The facts in a cell's folder. Where load came from elsewhere, what this machine did is no fact of the run.
+    """The facts in a folder of a load. Where load came from elsewhere, what this machine did is no fact of the run.
 
-    `haproxy`: whether the plan asks for one in front of the replicas.
+    `haproxy`: whether the plan asks for one in front of the replicas. `load` and `overload` as in RunFacts: one load of
+    several tells no balance, for it may be of few requests, or of more than the replicas can take.
     """
     replicas = int(record.cell["replicas"])
     return RunFacts(
@@ -90,12 +101,39 @@ def facts_of(
         generator_cores=generator_cores,
         use={key: told for key, told in (record.use or {}).items() if loaded_from_here or key != "watch"},
         summary=record.summary or {},
-        busiest_over_mean=busiest_over_mean(record),
+        busiest_over_mean=None if load else busiest_over_mean(record),
         repeats=record.repeats,
         quota_cpus=quota_cpus,
         balanced=is_balanced(record),
         by_service=not haproxy and any(event["name"] == SERVICE_READY for event in record.events),
+        load=load,
+        overload=overload,
     )
+
+
+def facts_of_loads(record: CellRecord, **told: Any) -> list[RunFacts]:
+    """The facts of every load of a cell that was watched: its own, a search's probes or a sweep's loads.
+
+    `told` is what `facts_of` asks for besides. Raises StudyError for a broken file.
+    """
+    found = [(record, "", False)]
+    probes = (record.capacity or {}).get("probes", [])
+    passed = {number for number, probe in enumerate(probes, 1) if probe["verdict"] == "pass"}
+    for folder in sorted(record.path.iterdir()):
+        if place := _LOAD_FOLDER.fullmatch(folder.name):
+            overload = place[1] == "probe" and int(place[2]) not in passed
+            found.append((_of_folder(record, folder), folder.name, overload))
+    watched = [load for load in found if load[0].use and "end" in load[0].use]
+    return [facts_of(one, load=load, overload=overload, **told) for one, load, overload in watched]
+
+
+def _of_folder(record: CellRecord, folder: Path) -> CellRecord:
+    """The record of a cell with the files of one of its loads."""
+    use, summary = (
+        checked(path, read_json(path), shape) if (path := folder / f"{shape}.json").is_file() else None
+        for shape in ("use", "summary")
+    )
+    return replace(record, path=folder, use=use, summary=summary)
 
 
 def is_balanced(record: CellRecord) -> bool:
@@ -130,27 +168,42 @@ def _dealt(samples: Path, replicas: int) -> float | None:
 
 
 def doubts(runs: Iterable[RunFacts]) -> list[Doubt]:
-    """Every reason to doubt these runs, the gravest first, one for each kind: as grave as its worst run."""
+    """Every reason to doubt these runs, the gravest first, one for each kind: as grave as its worst run.
+
+    Facts with the same id are of loads of one run, which counts once, by its worst load.
+    """
     runs = list(runs)
-    found: dict[str, list[tuple[str, float, str]]] = {}
+    found: dict[str, dict[str, _Case]] = {}
     gravest: dict[str, Severity] = {}
     for run in runs:
         for severity, kind, size, sentence in _of_run(run):
-            found.setdefault(kind, []).append((run.id, size, sentence))
+            cases, case = found.setdefault(kind, {}), _Case(run.id, run.load, size, sentence)
+            cases[run.id] = max(cases.get(run.id, case), case, key=lambda case: case.size)
             gravest[kind] = min(gravest.get(kind, severity), severity, key=SEVERITIES.index)
+    number = len({run.id for run in runs})
     merged = [
-        Doubt(gravest[kind], kind, _merged(cases, len(runs)), [case[0] for case in cases])
-        for kind, cases in found.items()
+        Doubt(gravest[kind], kind, _merged(list(cases.values()), number), list(cases)) for kind, cases in found.items()
     ]
     return sorted(merged, key=lambda doubt: SEVERITIES.index(doubt.severity))
 
 
-def _merged(cases: Sequence[tuple[str, float, str]], runs: int) -> str:
+@dataclass(frozen=True)
+class _Case:
+    """A run in which a reason was found, with the load in which it was worst."""
+
+    run: str
+    load: str
+    size: float
+    sentence: str
+
+
+def _merged(cases: Sequence[_Case], runs: int) -> str:
     """The sentence of the worst case, with how many runs are like it."""
-    worst = max(cases, key=lambda case: case[1])[2]
-    if len(cases) == 1:
-        return f"{worst} (run {cases[0][0]})" if runs > 1 else worst
-    return f"{worst} (the worst of {len(cases)} such runs of {runs})"
+    worst = max(cases, key=lambda case: case.size)
+    if len(cases) > 1:
+        return f"{worst.sentence} (the worst of {len(cases)} such runs of {runs})"
+    place = [*([f"run {worst.run}"] if runs > 1 else []), *([worst.load] if worst.load else [])]
+    return f"{worst.sentence} ({', '.join(place)})" if place else worst.sentence
 
 
 Found = tuple[Severity, str, float, str]
@@ -160,7 +213,8 @@ Found = tuple[Severity, str, float, str]
 def _of_run(run: RunFacts) -> Iterable[Found]:
     yield from _cpu_budget(run)
     yield from _memory(run)
-    yield from _generator(run)
+    if not run.overload:
+        yield from _generator(run)
     if watch := run.use.get("watch"):
         yield from _machine(watch)
         yield from _clock(watch)

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from servestorm.cost import Prices, costs, fleet_costs, load_prices, replica_usd_per_hour
+from servestorm.kept import checked
+from servestorm.labels import group_key
 from servestorm.limits import limits_of
 from servestorm.rows import Metric, Value
+from servestorm.store import read_json
 
 PRICES = "prices.yaml"
 """In a run directory: the price file that its plan names."""
 
 
-def cost_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path) -> dict[str, Any]:
+def cost_figures(metrics: Sequence[Metric], study: Mapping[str, Any], run: Path) -> dict[str, Any]:
     """{group: {engine: [servestorm.cost.Cost as a dict, ...]}} of every group that asks for a capacity.
 
     An engine whose capacity may not be quoted has no cost. Raises StudyError for a broken price file.
@@ -29,11 +32,39 @@ def cost_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path)
     cores = limit or len(study["cores"]["engine"])
     return {
         metric.group: {
-            engine: [asdict(cost) for cost in costs(value.value if value.valid else None, cores, prices)]
+            engine: [asdict(cost) for cost in costs(value.value if value.valid else None, cores, prices, peaks[engine])]
             for engine, value in metric.values.items()
         }
         for metric in rows
+        for peaks in (_peak_bytes(metric, metrics, study, run),)
     }
+
+
+def _peak_bytes(
+    capacity: Metric, metrics: Sequence[Metric], study: Mapping[str, Any], run: Path
+) -> dict[str, float | None]:
+    """Each engine's peak memory under the load of the search's probes and under steady and bursty load alike to it.
+
+    Of all its servers' processes, and memory that they share counts in each of them. None where nothing is told.
+    """
+    found: dict[str, list[float]] = {engine: [] for engine in capacity.values}
+    variant = capacity.group.partition("[")[2]
+    for metric in metrics:
+        if metric.key.endswith(".rss_peak_mib") and metric.group.partition("[")[2] == variant:
+            for engine, value in metric.values.items():
+                found[engine] += [2.0**20 * mib for mib in value.runs if mib is not None]
+    for path in sorted((run / "cells").glob("*/cell.json")):
+        cell = checked(path, read_json(path), "cell")
+        if cell["scenario"] == "capacity" and group_key(cell, study["variants"][cell["variant"]]) == capacity.group:
+            found[cell["engine"]] += _probes_bytes(path.parent)
+    return {engine: max(peaks, default=None) for engine, peaks in found.items()}
+
+
+def _probes_bytes(folder: Path) -> list[float]:
+    """Peak memory at the end of each probe that is told of."""
+    uses = [checked(path, read_json(path), "use") for path in sorted(folder.glob("probe-*/use.json"))]
+    peaks = [use.get("end", {}).get("rss_peak_bytes") for use in uses]
+    return [float(peak) for peak in peaks if peak is not None]
 
 
 def _prices(run: Path) -> Prices:

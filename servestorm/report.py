@@ -179,11 +179,18 @@ def _row(results: Results, metric: Metric) -> dict[str, Any]:
         "unit": metric.unit,
         "cells": [
             dict(zip(("text", "sd"), spread(metric.values[engine].value, metric.values[engine].sd), strict=True))
-            | {"better": engine == best, "invalid": invalid(metric.values[engine])}
+            | {"better": engine == best, "invalid": invalid(metric.values[engine]), "ci": _ci(metric.values[engine])}
             for engine in results.engines
         ],
         "ps": [p_text(metric.welch_p[pair["key"]]) for pair in _pairs(results)],
     }
+
+
+def _ci(value: Value) -> str:
+    """'11.9 to 12.7', '11.9 to 12.7 (samples)' where runs do not tell, or ''."""
+    if value.ci is None:
+        return ""
+    return " to ".join(map(number, value.ci)) + (" (samples)" if value.ci_from == "samples" else "")
 
 
 def _runs(results: Results) -> dict[str, Any]:

@@ -60,6 +60,10 @@ def _verdicts(results: Results) -> Part | None:
             "b": judged.b,
             "difference_percent": judged.verdict.difference_percent,
             "ci_percent": judged.verdict.ci_percent,
+            "g": judged.verdict.g,
+            "g_ci": judged.verdict.g_ci,
+            "smallest_effect_percent": judged.verdict.smallest_effect_percent,
+            "p_holm": judged.verdict.p_holm,
             "outcome": judged.verdict.outcome,
         }
         for judged in results.verdicts

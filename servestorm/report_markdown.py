@@ -69,8 +69,10 @@ def _results(facts: Facts) -> list[str]:
     head = ["", *engines, *(f"Welch p {pair['label']}".strip() for pair in facts["pairs"])]
     blocks = [
         "Percentiles are exact, from the samples of all counted runs together, and everything else is the mean over "
-        "runs. ± is the standard deviation between runs; p is Welch's t-test over runs. A dash means too few samples "
-        "or runs to say. Bold: the better one."
+        "runs. ± is the standard deviation between runs, and in brackets stands the 95 % interval over runs (Student's "
+        "t, on logarithms where every run is over 0, and so of a typical run); one marked (samples) lies between two "
+        "of the samples, knows nothing of the scatter between runs, and is too narrow. p is Welch's t-test over runs. "
+        "A dash means too few samples or runs to say. Bold: the better one."
     ]
     for group in facts["groups"]:
         rows = [
@@ -85,7 +87,8 @@ def _results(facts: Facts) -> list[str]:
 
 def _cell(cell: Mapping[str, Any]) -> str:
     text = f"{cell['text']} ± {cell['sd']}" if cell["sd"] else str(cell["text"])
-    return f"**{text}**" if cell["better"] else f"INVALID {text}" if cell["invalid"] else text
+    marked = f"**{text}**" if cell["better"] else f"INVALID {text}" if cell["invalid"] else text
+    return f"{marked} [{cell['ci']}]" if cell["ci"] else marked
 
 
 def _figure_texts(item: Mapping[str, Any]) -> list[str]:
@@ -95,7 +98,9 @@ def _figure_texts(item: Mapping[str, Any]) -> list[str]:
             blocks.append(f"### {escaped(part['subtitle'])}")
         numbers = part["table"]
         blocks.append(f"*Drawn in report.html.* {escaped(part['caption'])}")
-        fold = f"<details><summary>{html.escape(numbers['title'])}</summary>\n\n"
+        fold = (
+            f"<details{' open' if numbers.get('open') else ''}><summary>{html.escape(numbers['title'])}</summary>\n\n"
+        )
         blocks.append(f"{fold}{table(numbers['head'], numbers['rows'])}\n\n</details>")
     return blocks
 

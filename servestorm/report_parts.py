@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servestorm import plots_capacity, plots_load, plots_runs, plots_tradeoff
-from servestorm.labels import ENGINE_SHORT, number
+from servestorm.labels import ENGINE_SHORT, number, p_text
 from servestorm.plots_canvas import Drawing
 
 Part = dict[str, Any]
@@ -157,18 +157,42 @@ def cost(name: str, engines: Sequence[str], data: Data, source: str, subtitle: s
     drawing = plots_tradeoff.cost(name, engines, data)
     if not drawing:
         return None
-    prices = {e: {(r["provider"], r["instance"]): r["usd_per_million"] for r in data.get(e, [])} for e in engines}
+    costs = {e: {(r["provider"], r["instance"]): r for r in data.get(e, [])} for e in engines}
     rows = [
-        [f"{instance}, {provider}", *(_usd(prices[engine].get((provider, instance))) for engine in engines)]
+        [f"{instance}, {provider}", *(_usd(costs[engine].get((provider, instance))) for engine in engines)]
         for provider, instance in plots_tradeoff.instances(data)
     ]
-    caption = f"What a million images cost at the capacity found, instances always at capacity. {source}".strip()
+    caption = (
+        f"What a million images cost at the capacity found, instances always at capacity. {_memory_text(data)} {source}"
+    ).strip()
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD" for engine in engines)]
     return part(name, drawing, caption, _table("Cost of a million images", head, rows), subtitle)
 
 
-def _usd(value: float | None) -> str:
-    return number(value)
+_TOO_SMALL = "too little memory"
+
+
+def _usd(row: Mapping[str, Any] | None) -> str:
+    """'0.12', or '0.12 (too little memory)' where so many servers do not fit."""
+    if row is None:
+        return number(None)
+    price = number(row["usd_per_million"])
+    return f"{price} ({_TOO_SMALL})" if row["memory_enough"] is False else price
+
+
+def _memory_text(data: Data) -> str:
+    """On which instances the servers do not fit, by their peak memory; whether that is known at all."""
+    found = [(engine, row) for engine, rows in data.items() for row in rows]
+    small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in found if row["memory_enough"] is False]
+    if small:
+        return (
+            f"By the servers' peak memory, as many as fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
+            "such a price cannot be had."
+        )
+    unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in found if row["memory_enough"] is None))
+    if unknown:
+        return f"Whether the memory is enough is not known of {' and '.join(unknown)}."
+    return "By the servers' peak memory, as many as fill the vCPUs fit into every instance."
 
 
 def boxes(name: str, engines: Sequence[str], data: Data, subtitle: str = "") -> Part | None:
@@ -238,6 +262,10 @@ def verdicts(
             f"{row['label']}: {ENGINE_SHORT[row['b']]} against {ENGINE_SHORT[row['a']]}",
             _percent(row["difference_percent"]),
             "–" if row["ci_percent"] is None else " to ".join(map(_percent, row["ci_percent"])),
+            _effect(row["g"]),
+            "–" if row["g_ci"] is None else " to ".join(map(_effect, row["g_ci"])),
+            "–" if row["smallest_effect_percent"] is None else number(row["smallest_effect_percent"], "%"),
+            p_text(row["p_holm"]),
             outcome_text(row),
         ]
         for row in rows
@@ -246,10 +274,17 @@ def verdicts(
         "How much larger (right of 0) or smaller the second engine's figure is than the first's, with the 95 % "
         f"interval over runs. The band is the margin of {margin_percent:g} %: an interval inside it makes two "
         "engines equivalent. Colour and mark name the better one, with Holm's correction for the number of "
-        "questions."
+        "questions. Hedges' g is the difference in standard deviations of the runs; the smallest effect is the "
+        "difference that so many runs with this scatter would have shown with a chance of 80 %."
     )
-    head = ["Question", "Difference", "95 % interval", "Verdict"]
-    return part(name, drawing, caption, _table("Verdicts", head, cells), subtitle)
+    head = ["Question", "Difference", "95 % interval", "Hedges' g", "95 % interval of g", "Smallest effect", "Holm p"]
+    table = _table("Verdicts", [*head, "Verdict"], cells) | {"open": True}
+    return part(name, drawing, caption, table, subtitle)
+
+
+def _effect(g: float | None) -> str:
+    """'+1.23', or '+12.3' from 10 on: standard deviations."""
+    return "–" if g is None else f"{g:+.2f}" if abs(g) < 10 else f"{g:+,.1f}"
 
 
 def outcome_text(row: Mapping[str, Any]) -> str:

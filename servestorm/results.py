@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from servestorm.audit import Doubt, doubts, facts_of
+from servestorm.audit import Doubt, doubts, facts_of_loads
 from servestorm.figures import figures_of
 from servestorm.figures_autoscaling import autoscaling_figures
 from servestorm.figures_cost import cost_figures, fleet_figures, with_cost
@@ -123,13 +123,14 @@ def runs_already(plan: Mapping[str, Any]) -> bool:
 def _doubts(record: RunRecord) -> list[Doubt]:
     plan, cores = record.study["plan"], record.study["cores"]
     told = {
+        "engine_cores": cores["engine"],
+        "generator_cores": cores["generator"],
         "quota_cpus": limits_of(plan)[0],
         "loaded_from_here": plan.get("load_from", "here") == "here",
         "haproxy": any((plan.get(backend) or {}).get("balancer") == "haproxy" for backend in ("docker", "kubernetes")),
     }
-    loads = [cell for cell in record.cells if cell.complete and cell.use and "end" in cell.use]
-    sets = cores["engine"], cores["generator"]
-    return doubts(facts_of(cell, cell.cell["threads"], *sets, **told) for cell in loads)
+    loads = [facts_of_loads(cell, threads=cell.cell["threads"], **told) for cell in record.cells if cell.complete]
+    return doubts(itertools.chain.from_iterable(loads))
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loadtests.summary import samples_needed
 from servestorm.labels import CONTAINER_PHASES, phases_of, start_of
 from servestorm.measures import QUOTED, Run
 from servestorm.samples import Samples, pooled_ms
-from servestorm.statistics import QUANTILES, interval, nearest_rank, over_runs, welch_p
+from servestorm.statistics import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 
 Better = Literal["lower", "higher"]
 
@@ -31,7 +34,10 @@ class Value:
     valid: bool = True
     """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared."""
     ci: tuple[float, float] | None = None
-    """95 % interval of the mean over runs (Student's t); None under two runs."""
+    """95 % interval. Over runs: Student's t, on logarithms where every run is over 0, and then of their geometric mean.
+    Of a percentile that runs cannot tell: between two of the samples behind it. None where neither can be had."""
+    ci_from: Literal["runs", "samples"] | None = None
+    """samples: without the scatter between runs, and so too narrow."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ _LOAD: tuple[_Row, ...] = (
     ("disk_written_kib_per_1000", "written to disk", "KiB per 1,000 images", "lower"),
     ("sent_kib_per_1000", "network, to the servers", "KiB per 1,000 images", "lower"),
     ("received_kib_per_1000", "network, from the servers", "KiB per 1,000 images", "lower"),
-    ("gpu_j_per_image", "GPU energy", "J per image", "lower"),
+    ("gpu_j_per_image", "energy of the machine's GPUs", "J per image", "lower"),
+    ("gpu_percent", "use of the machine's GPUs at the end, mean", "%", "lower"),
+    ("gpu_memory_mib", "memory of the machine's GPUs at the end", "MiB", "lower"),
 )
 _BURSTS: tuple[_Row, ...] = (
     ("burst_violations_percent", "answers in bursts over the objective, or none", "%", "lower"),
@@ -115,10 +123,14 @@ _OPTIONAL = {
     *(f"{phase}_s" for phase in CONTAINER_PHASES),
     *(f"{way}_kib_per_1000" for way in ("disk_read", "disk_written", "sent", "received")),
     "gpu_j_per_image",
+    "gpu_percent",
+    "gpu_memory_mib",
     "steady_s",
     "to_steady_s",
 }
 """Rows that are left out where no engine has a figure."""
+_SHARES = {"failed_percent", "burst_violations_percent", "violations_percent", "ready_percent", "gpu_percent"}
+"""Rows that cannot be over 100 %."""
 
 
 class Rows:
@@ -144,6 +156,8 @@ class Rows:
     def _rows(self, group: str, rows: Sequence[_Row]) -> Iterable[Metric]:
         for name, label, unit, better in rows:
             metric = self._row(group, name, label, unit, better)
+            if name.startswith("request_"):
+                metric = self._request(metric, name)
             if name not in _OPTIONAL or any(value.n for value in metric.values.values()):
                 yield metric
 
@@ -162,7 +176,16 @@ class Rows:
             pooled = pooled_ms([self._samples[run.id] for run in self._of(group, engine) if run.id in self._samples])
             enough = pooled.size >= samples_needed(QUANTILES[name])
             exact = float(pooled[nearest_rank(pooled.size, QUANTILES[name])]) if enough else None
-            values[engine] = replace(value, value=exact, samples=int(pooled.size))
+            values[engine] = _told(replace(value, value=exact, samples=int(pooled.size)), pooled, QUANTILES[name])
+        return replace(row, values=values)
+
+    def _request(self, row: Metric, name: str) -> Metric:
+        """The row with an interval also where one run alone has the percentile."""
+        q, values = QUANTILES[name.removeprefix("request_")], {}
+        for engine, value in row.values.items():
+            runs = [run for run in self._of(row.group, engine) if run.numbers.get(name) is not None]
+            ordered = _requests_ms([self._samples[run.id] for run in runs if not value.ci])
+            values[engine] = _told(value, ordered, q)
         return replace(row, values=values)
 
     def _scaling(self, group: str, plan: Mapping[str, Any]) -> Iterable[Metric]:
@@ -206,8 +229,22 @@ class Rows:
         values = {}
         for engine, numbers in runs.items():
             over, valid = over_runs(numbers), all(run.counts for run in self._of(group, engine))
-            ci = interval(numbers)
-            values[engine] = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid, ci=ci)
+            ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
+            value = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid)
+            values[engine] = replace(value, ci=ci, ci_from="runs") if ci else value
         pairs = itertools.combinations(runs, 2)
         p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].valid and values[b].valid else None for a, b in pairs}
         return Metric(f"{group}.{name}", group.partition("[")[0], group, label, unit, better, values, p)
+
+
+def _requests_ms(group: Sequence[Samples]) -> NDArray[np.float64]:
+    """Latencies of the right answers, ms per request, sorted."""
+    return np.sort(np.concatenate([np.empty(0), *(samples.latency_ns[samples.ok] / 1e6 for samples in group)]))
+
+
+def _told(value: Value, ordered: NDArray[np.float64], q: float) -> Value:
+    """A percentile's value, with the interval of its sorted samples where its runs do not give one."""
+    if value.ci or value.value is None:
+        return value
+    ci = order_interval(ordered, q)
+    return replace(value, ci=ci, ci_from="samples") if ci else value

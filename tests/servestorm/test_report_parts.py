@@ -117,8 +117,26 @@ def test_a_part_under_nothing_stays_in_the_table_and_in_the_sum(parts):
     assert "all together | 4.00 | 9.83" in cells(parts["split"])
 
 
+VERDICT = {"a": "savedmodel", "b": "torchserve", "g": 1.5, "g_ci": [-0.2, 12.34], "smallest_effect_percent": 14.0} | {
+    "p_holm": 0.012
+}
+
+
+def test_a_machine_with_too_little_memory_is_named_and_so_is_memory_that_is_not_known():
+    def rows(enough):
+        return [{"instance": "small", "provider": "P", "usd_per_million": 0.5, "memory_enough": enough}]
+
+    part = cost("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(False)}, "")
+    assert cells(part) == "small, P | 0.500 | 0.500 (too little memory)"
+    assert "do not fit (too little memory): TorchServe on small; such a price cannot be had" in part["caption"]
+    part = cost("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(None)}, "")
+    assert "Whether the memory is enough is not known of TorchServe." in part["caption"]
+    part = cost("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(True)}, "")
+    assert "as many as fill the vCPUs fit into every instance" in part["caption"]
+
+
 def test_only_a_winner_gives_its_colour_to_a_verdict():
-    row = {"label": "p50", "a": "savedmodel", "b": "torchserve", "difference_percent": 3.0, "ci_percent": [1.0, 4.0]}
+    row = VERDICT | {"label": "p50", "difference_percent": 3.0, "ci_percent": [1.0, 4.0]}
     drawn = {o: colours(verdicts("x", ENGINES, [row | {"outcome": o}], 5.0)) for o in ("A", "B", "equivalent")}
     assert {outcome: {c for c in found if "engine" in c} for outcome, found in drawn.items()} == {
         "A": {"--engine-0"},
@@ -126,18 +144,21 @@ def test_only_a_winner_gives_its_colour_to_a_verdict():
         "equivalent": set(),
     }
     told = cells(verdicts("x", ENGINES, [row | {"outcome": "B"}], 5.0))
-    assert told == "p50: TorchServe against savedmodel | +3.0 % | +1.0 % to +4.0 % | TorchServe is better"
+    numbers = "+3.0 % | +1.0 % to +4.0 % | +1.50 | -0.20 to +12.3 | 14.0 % | 0.012"
+    assert told == f"p50: TorchServe against savedmodel | {numbers} | TorchServe is better"
 
 
 def test_a_verdict_without_numbers_is_a_row_of_its_own(parts):
-    assert "scaling, 4 replicas: TorchServe against savedmodel | – | – | inconclusive" in cells(parts["forest"])
+    assert "scaling, 4 replicas: TorchServe against savedmodel | – | – | – | – | – | – | inconclusive" in cells(
+        parts["forest"]
+    )
 
 
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_a_question_with_a_long_name_leaves_room_for_its_interval():
     long = {"label": "Cold start (cold page cache): process start to first right answer, model with a long name, gRPC"}
-    row = {"a": "savedmodel", "b": "torchserve", "difference_percent": 30.0, "ci_percent": [-90.0, 900.0]}
-    assert verdicts("x", ENGINES, [long | row | {"outcome": "inconclusive"}] * 3, 5.0)
+    row = VERDICT | {"difference_percent": 30.0, "ci_percent": [-90.0, 900.0]}
+    assert verdicts("x", ENGINES, [row | long | {"outcome": "inconclusive"}] * 3, 5.0)
 
 
 def test_three_engines_and_one_fit():

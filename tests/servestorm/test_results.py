@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 from synthetic_run import make_run, write_samples
 
-from servestorm import words
+from servestorm import report, words
 from servestorm.errors import StudyError
+from servestorm.measures import measure
+from servestorm.report_markdown import markdown
 from servestorm.results import compute
 from servestorm.samples import read_samples
 from servestorm.store import read_run
@@ -224,3 +226,67 @@ def test_an_engine_that_cannot_keep_up_with_the_load_is_named(run):
     told = words.summary(compute(read_run(run)))
     assert any(sentence.startswith("Did not keep up with 80.0 images/s") for sentence in told)
     assert not any("savedmodel (" in sentence for sentence in told)
+
+
+def put_gpus(run, *gpus):
+    """Every run under steady load was watched, with such GPUs."""
+    keys = ("name", "energy_j", "utilisation_percent", "memory_bytes")
+    told = [dict(zip(keys, gpu, strict=True)) for gpu in gpus]
+    for folder in (run / "cells").glob("*-steady-*"):
+        edit(folder / "use.json", watch={"elapsed_s": 14.0, "gpus": told})
+
+
+def test_gpus_are_rows_of_energy_an_image_utilisation_and_memory(run, monkeypatch):
+    put_gpus(run, ("a", 100.0, 50.0, 2**30), ("b", 12.0, 20.0, 2**29))
+    results = compute(read_run(run))
+    images = 80 * 14  # the warm-up's too
+    shown = {name: results.metric(f"steady.{name}") for name in ("gpu_j_per_image", "gpu_percent", "gpu_memory_mib")}
+    assert {name: (row.values["savedmodel"].value, row.unit) for name, row in shown.items()} == {
+        "gpu_j_per_image": (pytest.approx(112.0 / images), "J per image"),
+        "gpu_percent": (35.0, "%"),
+        "gpu_memory_mib": (1536.0, "MiB"),
+    }
+    assert results.metric("bursty.gpu_j_per_image") is None
+    monkeypatch.setattr(report, "figures", lambda _: [])
+    text = markdown(report.page_facts(results))
+    assert "energy of the machine's GPUs" in text and "memory of the machine's GPUs at the end" in text
+
+
+def test_a_figure_that_one_gpu_does_not_tell_is_left_out(run):
+    put_gpus(run, ("a", 100.0, None, 2**30), ("b", None, 20.0, 2**29))
+    results = compute(read_run(run))
+    assert results.metric("steady.gpu_j_per_image") is None and results.metric("steady.gpu_percent") is None
+    assert results.metric("steady.gpu_memory_mib").values["torchserve"].value == 1536.0
+
+
+def test_without_a_gpu_there_is_no_row(whole):
+    assert not [metric.key for metric in compute(read_run(whole)).metrics if "gpu" in metric.key]
+
+
+@pytest.mark.parametrize("changes", [{"backend": "attach"}, {"backend": "kubernetes"}, {"load_from": "cluster"}])
+def test_gpus_of_a_machine_that_the_servers_may_not_be_on_are_not_theirs(run, changes):
+    put_gpus(run, ("a", 100.0, 50.0, 2**30))
+    record = read_run(run)
+    study = {**record.study, "plan": {**record.study["plan"], **changes}}
+    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "steady")
+    assert measure(cell, record.study)[0].numbers["gpu_percent"] == 50.0
+    assert "gpu_percent" not in measure(cell, study)[0].numbers
+
+
+def test_an_edited_gpu_is_named_with_its_file(run):
+    put_gpus(run, ("a", "much", 50.0, 2**30))
+    with pytest.raises(
+        StudyError, match=r"steady-\w+-\d/use\.json is not as servestorm wrote it \(watch\.gpus\.0\.ener"
+    ):
+        compute(read_run(run))
+
+
+def test_every_run_under_load_is_audited_those_with_many_loads_too(run):
+    busy = {"elapsed_s": 10.0, "cores": [0, 1], "steal_s": 0.5}
+    edit(cell(run, "steady-savedmodel") / "use.json", watch=busy)
+    folder = cell(run, "bursty-torchserve") / "load-02"
+    folder.mkdir()
+    (folder / "use.json").write_text(json.dumps({"end": {"t_ns": 5}, "watch": {**busy, "steal_s": 0.9}}))
+    (steal,) = [doubt for doubt in compute(read_run(run)).doubts if doubt.kind == "steal"]
+    assert len(steal.runs) == 2 and folder.parent.name in steal.runs
+    assert steal.sentence.startswith("The hypervisor took 4 %") and steal.sentence.endswith(" 2 such runs of 16)")

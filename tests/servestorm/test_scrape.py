@@ -11,10 +11,10 @@ import threading
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from requirements_here import lacking
 
 from servestorm.scrape import BuiltIn, Prometheus, open_scraper, scrape_once, table_bytes
 from serving.deployment import Endpoint
+from tests.requirements_here import lacking
 
 TEXT = b"""\
 # TYPE answers counter

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servestorm.statistics import over_runs, percentile, percentiles, samples_needed, welch_p
+from servestorm.statistics import (
+    interval,
+    order_interval,
+    over_runs,
+    percentile,
+    percentiles,
+    samples_needed,
+    welch_p,
+)
 
 
 def test_a_percentile_is_the_nearest_rank_and_so_a_sample():
@@ -54,3 +65,59 @@ def test_the_median_has_half_of_the_samples_at_or_under_it(values):
     assert median in values
     assert sum(v <= median for v in values) >= len(values) / 2
     assert sum(v < median for v in values) <= len(values) / 2
+
+
+def test_an_interval_of_times_is_students_t_on_their_logarithms():
+    # logarithms 0, 1 and 2: mean 1, deviation 1, and t of 2 degrees of freedom is 4.3027
+    half = 4.302653 / math.sqrt(3)
+    assert interval([1.0, None, math.e, math.e**2]) == pytest.approx((math.exp(1 - half), math.exp(1 + half)), rel=1e-5)
+
+
+def test_an_interval_with_a_zero_in_it_is_plain_and_ends_where_values_do():
+    # 0, 1 and 2 %: mean 1, deviation 1, half a width of 2.484
+    assert interval([0.0, 1.0, 2.0]) == pytest.approx((0.0, 3.484), abs=0.001)
+    assert interval([0.0, 50.0, 100.0], most=100.0) == (0.0, 100.0)
+    assert interval([-1.0, 0.0, 1.0]) == pytest.approx((-2.484, 2.484), abs=0.001)
+
+
+def test_there_is_no_interval_of_one_run_of_runs_all_alike_or_beyond_all_numbers():
+    assert interval([5.0]) is None
+    assert interval([5.0, None]) is None
+    assert interval([5.0, 5.0, 5.0]) is None
+    assert interval([1e-300, 1e300]) is None
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=8))
+def test_an_interval_of_times_is_over_0_and_holds_their_geometric_mean(runs):
+    found = interval(runs)
+    if found:
+        assert 0 <= found[0] <= math.exp(np.mean(np.log(runs))) * (1 + 1e-9)
+        assert found[1] >= math.exp(np.mean(np.log(runs))) * (1 - 1e-9)
+
+
+def test_an_interval_over_runs_holds_the_typical_run_in_95_of_100_studies():
+    random = np.random.default_rng(1)
+    found = [interval(random.lognormal(math.log(10), 0.4, 3).tolist()) for _ in range(2000)]
+    assert 0.935 < np.mean([low <= 10 <= high for low, high in found]) < 0.965
+
+
+def test_an_interval_of_a_percentile_lies_between_the_samples_that_the_binomial_distribution_names():
+    # Le Boudec's table for the median of 100: the 40th and the 61st
+    assert order_interval(np.arange(1.0, 101.0), 0.5) == (40.0, 61.0)
+    # p99 of 662: under the 650th with 1.9 %, from the 661st on with 1.0 %
+    low, high = order_interval(np.arange(1.0, 663.0), 0.99)
+    assert low < 656 < high <= 662
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99, 0.999])
+def test_where_a_percentile_may_be_quoted_its_samples_have_an_interval(q):
+    needed = samples_needed(q)
+    assert order_interval(np.arange(float(needed)), q) is not None
+    assert order_interval(np.arange(float(needed - 1)), q) is None
+
+
+def test_an_interval_of_a_percentile_holds_the_true_one_in_95_of_100_loads():
+    random = np.random.default_rng(2)
+    true = -math.log(0.1)  # p90 of exponential latencies
+    found = [order_interval(np.sort(random.exponential(1.0, 500)), 0.9) for _ in range(2000)]
+    assert 0.94 < np.mean([low <= true <= high for low, high in found]) < 0.975
