@@ -161,14 +161,17 @@ def _state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
     if repeats := sum(cell.repeats for cell in record.cells):
+        tries = "1 try of a load is" if repeats == 1 else f"{repeats} tries of a load are"
+        they = "it was" if repeats == 1 else "they were"
         notes.append(
-            f"{repeats} tries of a load are INVALID for no other reason than that the generator was late or busy; they "
-            "were repeated on the same servers, and are kept beside the tries that count."
+            f"{tries} INVALID for no other reason than that the generator was late or busy; {they} repeated on the "
+            "same servers, and kept beside the tries that count."
         )
     notes += _autoscaling_notes(record.study["plan"], runs)
     if invalid := sum(run.valid is False for run in runs):
+        are = "is" if invalid == 1 else "are"
         notes.append(
-            f"{invalid} of {planned} runs are INVALID, for the reasons below, and left out of the numbers; where no "
+            f"{invalid} of {planned} runs {are} INVALID, for the reasons below, and left out of the numbers; where no "
             "valid run is left, the numbers are marked INVALID."
         )
     return notes

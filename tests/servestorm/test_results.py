@@ -94,7 +94,7 @@ def test_invalid_runs_are_shown_and_left_out(run):
     shown = next(r for r in results.runs if r.id == folder.name)
     assert (shown.valid, shown.reasons, shown.counts) == (False, ["the generator sent late"], False)
     assert shown.numbers["p50"] is not None
-    assert "1 of 26 runs are INVALID" in " ".join(results.notes)
+    assert "1 of 26 runs is INVALID" in " ".join(results.notes)
 
 
 def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):

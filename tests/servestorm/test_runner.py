@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_a_load_of_a_late_generator_is_tried_again_and_every_try_is_kept(study):
     assert all(cell.summary["valid"] and cell.repeats == 1 for cell in loads)
     assert all((cell.path / "attempt-1" / "samples.parquet").is_file() for cell in loads)
     assert any(f"{len(loads)} tries of a load are INVALID" in note for note in compute(record).notes)
+
+
+def test_one_try_that_was_repeated_is_told_as_one(study):
+    record = read_run(study(generator="late-once", engines=["savedmodel"], repetitions=3, load_attempts=2).carry_out())
+    kept, *others = [cell for cell in record.cells if cell.summary]
+    for cell in others:
+        shutil.rmtree(cell.path / "attempt-1")
+    assert kept.repeats == 1
+    assert any(
+        note.startswith("1 try of a load is INVALID") and "; it was repeated" in note for note in compute(record).notes
+    )
 
 
 def test_a_load_is_tried_no_oftener_than_the_plan_says(study):
