@@ -78,7 +78,8 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
     if record.complete and cell["scenario"] in LOADS and record.samples_path:
         samples = read_samples(record.samples_path)
         _require_alike(record, samples, plan[cell["scenario"]])
-    numbers = _numbers(record, samples, plan, variant) if record.complete else {}
+    search = _search(record.capacity) if record.capacity else None
+    numbers = _numbers(record, samples, plan, variant, search) if record.complete else {}
     found = _bursts(record, plan["bursty"]) if cell["scenario"] == "bursty" and samples else []
     scaled = _autoscaled(record, plan["autoscaling"]) if cell["scenario"] == "autoscaling" and samples else None
     run = Run(
@@ -91,7 +92,7 @@ def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples 
         samples=int(samples.ok.sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
         phases_s=_phases(numbers, plan["backend"]) if cell["scenario"] == "coldstart" else {},
-        capacity=record.capacity and _search(record.capacity),
+        capacity=search,
         bursts=found,
         autoscaling=scaled,
         points=[{**point, **_setting(cell)} for point in record.sweep or []],
@@ -146,17 +147,20 @@ def _setting(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(
-    record: CellRecord, samples: Samples | None, plan: Mapping[str, Any], variant: Mapping[str, Any]
+    record: CellRecord,
+    samples: Samples | None,
+    plan: Mapping[str, Any],
+    variant: Mapping[str, Any],
+    search: Mapping[str, Any] | None,
 ) -> dict[str, float | None]:
     if record.cell["scenario"] == "coldstart":
         return _start_numbers(record)
-    if record.capacity:
-        met = _search(record.capacity)["crossing"] or {}
+    if search:
         found = {
-            "images_per_s": record.capacity["rate_per_s"],
-            "images_per_s_low": record.capacity["low"],
-            "images_per_s_high": record.capacity["high"],
-            "crossing_images_per_s": met.get("rate_per_s"),
+            "images_per_s": search["rate_per_s"],
+            "images_per_s_low": search["low"],
+            "images_per_s_high": search["high"],
+            "crossing_images_per_s": (search["crossing"] or {}).get("rate_per_s"),
         }
         images = variant["images_per_request"]
         return {name: None if rate is None else rate * images for name, rate in found.items()}
