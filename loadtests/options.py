@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests import arrivals
-from loadtests.arrival_options import Option, arrival_options
-from loadtests.arrivals import Schedule
-from loadtests.endpoints_file import EndpointsFile
+from loadtests.arrivals import processes
+from loadtests.arrivals.options import Option, arrival_options
+from loadtests.arrivals.processes import Schedule
+from loadtests.arrivals.traces import read_trace
 from loadtests.errors import LoadTestError
-from loadtests.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
-from loadtests.traces import read_trace
+from loadtests.generator.endpoints_file import EndpointsFile
+from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
 from serving.wire import PAYLOADS
 
 _DEFAULT_GRPC_CONNECTIONS: Final = 4
@@ -175,14 +175,14 @@ def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, d
         "trace": {"file": o.trace, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale},
     }
     make: dict[str, Callable[[], Schedule]] = {
-        "constant": lambda: arrivals.constant(o.rate, duration_s),
-        "poisson": lambda: arrivals.poisson(o.rate, duration_s, o.seed),
-        "gamma": lambda: arrivals.gamma(o.rate, o.cv, duration_s, o.seed),
-        "on-off": lambda: arrivals.on_off(o.rate, peak, o.on, o.off, duration_s, o.seed),
-        "mmpp": lambda: arrivals.mmpp(parameters["mmpp"]["rates"], parameters["mmpp"]["dwells_s"], duration_s, o.seed),
-        "spike": lambda: arrivals.spike(o.rate, peak, o.spike_at, o.spike_width, duration_s, o.seed),
-        "ramp": lambda: arrivals.ramp(o.rate, peak, duration_s, o.seed),
-        "diurnal": lambda: arrivals.diurnal(o.rate, o.amplitude, o.period, duration_s, o.seed),
+        "constant": lambda: processes.constant(o.rate, duration_s),
+        "poisson": lambda: processes.poisson(o.rate, duration_s, o.seed),
+        "gamma": lambda: processes.gamma(o.rate, o.cv, duration_s, o.seed),
+        "on-off": lambda: processes.on_off(o.rate, peak, o.on, o.off, duration_s, o.seed),
+        "mmpp": lambda: processes.mmpp(parameters["mmpp"]["rates"], parameters["mmpp"]["dwells_s"], duration_s, o.seed),
+        "spike": lambda: processes.spike(o.rate, peak, o.spike_at, o.spike_width, duration_s, o.seed),
+        "ramp": lambda: processes.ramp(o.rate, peak, duration_s, o.seed),
+        "diurnal": lambda: processes.diurnal(o.rate, o.amplitude, o.period, duration_s, o.seed),
         "trace": lambda: read_trace(
             Path(o.trace),
             o.trace_column,

@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests import arrivals, jobs
-from loadtests.endpoints_file import Follower
-from loadtests.generator import ROW, Generator, Load, Target
-from loadtests.keep_awake import KeptAwake, worth_it
+from loadtests.arrivals import processes
+from loadtests.generator import jobs
+from loadtests.generator.endpoints_file import Follower
+from loadtests.generator.generator import ROW, Generator, Load, Target
+from loadtests.generator.keep_awake import KeptAwake, worth_it
+from loadtests.generator.targets import build_target
 from loadtests.options import LoadOptions, build_schedule, target_options
-from loadtests.recorder import SampleWriter, rows_of
-from loadtests.summary import SUMMARY, RunFacts, Summary, summarise
-from loadtests.targets import build_target
+from loadtests.samples.recorder import SampleWriter, rows_of
+from loadtests.samples.summary import SUMMARY, RunFacts, Summary, summarise
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -66,7 +67,7 @@ class Prepared:
         closed = load.closed_loop // workers + (worker < load.closed_loop % workers) if load.closed_loop else 0
         dealt = replace(
             load,
-            schedule=arrivals.deal(load.schedule, worker, workers),
+            schedule=processes.deal(load.schedule, worker, workers),
             closed_loop=closed,
             max_in_flight=-(-load.max_in_flight // workers),
         )
@@ -108,13 +109,13 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
     return Prepared(options, build_target(what), load, settings)
 
 
-def _schedule(options: LoadOptions, duration_s: float) -> tuple[arrivals.Schedule, dict[str, Any]]:
+def _schedule(options: LoadOptions, duration_s: float) -> tuple[processes.Schedule, dict[str, Any]]:
     """The warm-up at a constant rate, then the process; both in int64 ns from the start."""
     measured, process = build_schedule(options, duration_s)
     if not options.warmup:
         return measured, process
     warmup_ns = int(options.warmup * _NS)
-    return np.concatenate([arrivals.constant(options.rate, options.warmup), measured + warmup_ns]), process
+    return np.concatenate([processes.constant(options.rate, options.warmup), measured + warmup_ns]), process
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class Collector:
             self._flushed_ns = now_ns
             self._writer.flush(self._warm_ns)
 
-    def add_lost(self, schedule: arrivals.Schedule) -> None:
+    def add_lost(self, schedule: processes.Schedule) -> None:
         """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for."""
         rows = np.full((len(schedule), len(ROW)), -1, np.int64)
         rows[:, ROW.index("scheduled_ns")] = schedule + self._start_ns()

@@ -11,7 +11,7 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parents[1])
 sys.path.insert(0, _ROOT)
 try:
-    from loadtests.users import LoadUser, bind_to_loopback, install, start_locust
+    from loadtests.locust_side.users import LoadUser, bind_to_loopback, install, start_locust
 finally:
     sys.path.remove(_ROOT)
 

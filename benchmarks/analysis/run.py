@@ -29,8 +29,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "servestorm")]
 
 from synthetic_run import PLAN, make_run  # noqa: E402
 
-from loadtests.jobs import OUTCOMES  # noqa: E402
-from loadtests.recorder import SCHEMA  # noqa: E402
+from loadtests.generator.jobs import OUTCOMES  # noqa: E402
+from loadtests.samples.recorder import SCHEMA  # noqa: E402
 
 RATE_PER_S = 20_000
 WARMUP_S = 2.0
@@ -38,7 +38,7 @@ ROW_GROUP = 65_536
 START_NS = 5_000_000_000_000
 REPORT = """
 import sys, time
-from servestorm.cli import main
+from servestorm.cli.main import main
 sys.argv = ["servestorm", "report", sys.argv[1]]
 try:
     code = main()

@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.calibration import md1  # noqa: E402
-from loadtests.arrivals import poisson  # noqa: E402
-from loadtests.summary import distribution, generator_at_fault, samples_needed  # noqa: E402
-from servestorm.capacity import Capacity, Probe, Search, error_percent, judge  # noqa: E402
-from servestorm.crossing import crossing  # noqa: E402
+from loadtests.arrivals.processes import poisson  # noqa: E402
+from loadtests.samples.summary import distribution, generator_at_fault, samples_needed  # noqa: E402
+from servestorm.methods.capacity_estimate import crossing  # noqa: E402
+from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge  # noqa: E402
 
 SERVICE_MS = 2.0
 OBJECTIVES = (5, 10, 20)

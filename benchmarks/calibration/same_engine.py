@@ -20,12 +20,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(HERE))
 
-from servestorm.judged import QUESTIONS  # noqa: E402
-from servestorm.plan import Plan, parse_plan  # noqa: E402
-from servestorm.results import Results, compute  # noqa: E402
-from servestorm.runner import Study  # noqa: E402
-from servestorm.store import read_run  # noqa: E402
-from servestorm.verdict import Verdict, verdicts  # noqa: E402
+from servestorm.analysis.judgements import QUESTIONS  # noqa: E402
+from servestorm.analysis.results import Results, compute  # noqa: E402
+from servestorm.methods.verdict import Verdict, verdicts  # noqa: E402
+from servestorm.plan.study_plan import Plan, parse_plan  # noqa: E402
+from servestorm.rundir.record import read_run  # noqa: E402
+from servestorm.study.runner import Study  # noqa: E402
 
 MOST_FALSE = 0.2
 """Share of the studies that may have one: two in ten, which chance alone exceeds in one of ninety sets of ten."""

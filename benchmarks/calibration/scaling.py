@@ -20,9 +20,9 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from servestorm.capacity import Probe, Search  # noqa: E402
-from servestorm.statistics import percentile  # noqa: E402
-from servestorm.usl import fit_usl, steps  # noqa: E402
+from servestorm.methods.capacity_search import Probe, Search  # noqa: E402
+from servestorm.methods.percentiles import percentile  # noqa: E402
+from servestorm.methods.scaling_law import fit_usl, steps  # noqa: E402
 
 COUNTS = (1, 2, 4, 8)
 REPETITIONS = 5

@@ -19,9 +19,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from servestorm.power import POWER, standard_effect
-from servestorm.statistics import percentile
-from servestorm.verdict import Verdict, verdict, verdicts
+from servestorm.methods.percentiles import percentile
+from servestorm.methods.power import POWER, standard_effect
+from servestorm.methods.verdict import Verdict, verdict, verdicts
 
 ALPHA = 0.05
 SCATTER = 0.04

@@ -20,9 +20,9 @@ _CHUNK = 4096
 
 
 def measure(count: int) -> None:
-    from loadtests.generator import ROW
-    from loadtests.recorder import SampleWriter
-    from loadtests.summary import RunFacts, summarise
+    from loadtests.generator.generator import ROW
+    from loadtests.samples.recorder import SampleWriter
+    from loadtests.samples.summary import RunFacts, summarise
 
     settings = {
         **dict.fromkeys(("engine", "protocol", "model", "payload"), "x"),

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tools
 
-from loadtests.keep_awake import KeptAwake
+from loadtests.generator.keep_awake import KeptAwake
 
 Figures = dict[str, float]
 _CONNECTIONS = 32

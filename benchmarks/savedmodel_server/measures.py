@@ -14,7 +14,7 @@ from servers import ENVIRONMENT, SERVERS, free_port, running
 IN_PROCESS = """
 import json, pathlib, sys, time
 import numpy as np
-from serving.savedmodel_server.servable import LoadOptions, Servable
+from serving.savedmodel_server.versions.servable import LoadOptions, Servable
 import tensorflow
 model = pathlib.Path(sys.argv[1])
 golden = json.loads((model / "manifest.json").read_text())["golden"][0]["path"]
@@ -31,9 +31,9 @@ print(ms(1, 500), ms(32, 50) / 32)
 JSON_PARSE = """
 import time
 import numpy as np, orjson
-from serving.savedmodel_server.json_fast import FastReader
-from serving.savedmodel_server.json_predict import parse_predict
-from serving.savedmodel_server.signatures import Signature, TensorSpec
+from serving.savedmodel_server.rest.json_fast import FastReader
+from serving.savedmodel_server.rest.json_predict import parse_predict
+from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 signature = Signature("s", "", {"x": TensorSpec("x", "x:0", 1, (-1, 32, 32, 3))}, {})
 image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
 body, reader = orjson.dumps({"instances": image}, option=orjson.OPT_SERIALIZE_NUMPY), FastReader()

@@ -9,7 +9,7 @@ from pathlib import Path
 from models.manifest import ModelDir
 from serving.containers import image
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
-from serving.engines import tf_server
+from serving.engines import tensorflow_flags
 from serving.errors import EngineUnavailable
 
 
@@ -46,14 +46,14 @@ class SavedModelEngine:
         # -P: a folder named like one of our packages in the working directory must not be imported.
         program = [sys.executable, "-P", "-m", "serving.savedmodel_server"]
         env = {"PYTHONUNBUFFERED": "1"}  # what it says before it crashes must reach the log
-        return tf_server.launch(program, env, model, replica, budget, batching, workdir, port)
+        return tensorflow_flags.launch(program, env, model, replica, budget, batching, workdir, port)
 
     def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
         """Container of our image; see Engine."""
         # outside a container it listens on the loopback interface only, unlike TensorFlow Serving
         everywhere = ["--bind_address=0.0.0.0"]
-        return tf_server.contain(model, budget, batching, config, everywhere)
+        return tensorflow_flags.contain(model, budget, batching, config, everywhere)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""
-        return tf_server.ready(endpoint, model)
+        return tensorflow_flags.ready(endpoint, model)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.manifest import ModelDir
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
-from serving.engines import tf_server
+from serving.engines import tensorflow_flags
 from serving.errors import EngineUnavailable
 
 PROGRAM = "tensorflow_model_server"
@@ -48,15 +48,15 @@ class TfServingEngine:
         port: int | None,
     ) -> Launch:
         """Command of one replica; see Engine."""
-        return tf_server.launch([_program()], {}, model, replica, budget, batching, workdir, port)
+        return tensorflow_flags.launch([_program()], {}, model, replica, budget, batching, workdir, port)
 
     def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
         """Container of TensorFlow Serving's own image; see Engine."""
-        return tf_server.contain(model, budget, batching, config)
+        return tensorflow_flags.contain(model, budget, batching, config)
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""
-        return tf_server.ready(endpoint, model)
+        return tensorflow_flags.ready(endpoint, model)
 
 
 def _program() -> str:

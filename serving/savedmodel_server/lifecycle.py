@@ -19,16 +19,16 @@ import uvicorn
 import uvloop
 
 from serving.errors import ServingError
-from serving.savedmodel_server.asgi import CORS, App, Front
-from serving.savedmodel_server.batching import read_batching_parameters
-from serving.savedmodel_server.dispatch import Dispatcher
+from serving.savedmodel_server.calls.dispatch import Dispatcher
+from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import StartError
 from serving.savedmodel_server.flags import Flags
-from serving.savedmodel_server.loop_bridge import LoopBridge
 from serving.savedmodel_server.metrics import Metrics
-from serving.savedmodel_server.model_config import flag_configs, read_model_config_file, tls_credentials
-from serving.savedmodel_server.repository import ModelConfig, Repository, RepositoryOptions
-from serving.savedmodel_server.servable import LoadOptions, Servable
+from serving.savedmodel_server.rest.asgi import CORS, App, Front
+from serving.savedmodel_server.versions.batching import read_batching_parameters
+from serving.savedmodel_server.versions.model_config import flag_configs, read_model_config_file, tls_credentials
+from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
+from serving.savedmodel_server.versions.servable import LoadOptions, Servable
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
@@ -61,7 +61,7 @@ class Server:
         """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
         begin = time.monotonic()
         gc.disable()  # until all is loaded: imports make objects that stay, and the collector would walk them often
-        from serving.savedmodel_server.inference import Inference  # imports tensorflow
+        from serving.savedmodel_server.calls.inference import Inference  # imports tensorflow
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
         self._dispatcher = Dispatcher(self._flags.rest_threads, self._batching, self._metrics)
@@ -100,7 +100,7 @@ class Server:
             self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
 
     def _warm_up(self, servable: Servable, path: Path) -> None:
-        from serving.savedmodel_server.warmup import warm_up
+        from serving.savedmodel_server.versions.warmup import warm_up
 
         try:
             warm_up(self._inference, servable, path, self._metrics, self._flags.num_request_iterations_for_warmup)
@@ -157,7 +157,7 @@ class Server:
         stop.set()
 
     def _reload(self, config: Any) -> None:
-        from serving.savedmodel_server.model_config import configs_of_request
+        from serving.savedmodel_server.versions.model_config import configs_of_request
 
         self._reconfigure(configs_of_request(config))
 
@@ -180,7 +180,7 @@ class Server:
 
     async def _grpc(self, bridge: LoopBridge) -> Rpc | None:
         """The listening gRPC server: grpcio's for TLS and channel arguments, else the one on this loop."""
-        from serving.savedmodel_server.grpc_api import GrpcApi
+        from serving.savedmodel_server.rpc.grpc_api import GrpcApi
 
         flags = self._flags
         if not flags.port:
@@ -189,7 +189,7 @@ class Server:
         threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
         health = flags.enable_grpc_healthcheck_service
         if self._credentials is None and not flags.grpc_channel_arguments:
-            from serving.savedmodel_server.grpc_asyncio import AsyncioGrpcServer
+            from serving.savedmodel_server.rpc.grpc_asyncio import AsyncioGrpcServer
 
             server = AsyncioGrpcServer(
                 api,
@@ -201,7 +201,7 @@ class Server:
             )
             await server.start(flags.bind_address, flags.port)
             return server
-        from serving.savedmodel_server.grpc_server import GrpcServer
+        from serving.savedmodel_server.rpc.grpc_server import GrpcServer
 
         return GrpcServer(
             api,
@@ -214,8 +214,8 @@ class Server:
         )
 
     def _rest(self, bridge: LoopBridge) -> _Uvicorn | None:
-        from serving.savedmodel_server.http_protocol import protocol_class
-        from serving.savedmodel_server.rest import RestApi
+        from serving.savedmodel_server.rest.api import RestApi
+        from serving.savedmodel_server.rest.http_protocol import protocol_class
 
         if self._rest_socket is None:
             return None
@@ -224,7 +224,7 @@ class Server:
         )
 
         def make_app() -> App:
-            from serving.savedmodel_server.app import make_app
+            from serving.savedmodel_server.rest.fastapi_app import make_app
 
             return make_app(api, self._metrics, self._monitoring_path)
 

@@ -25,9 +25,9 @@ def served_model(tmp_path_factory) -> ModelDir:
     """The exported cnn; made from a training of one epoch where `servestorm export` has not run."""
     if (BUILT / MANIFEST_NAME).is_file():
         return ModelDir(BUILT)
-    from models.datasets import load_dataset
-    from models.export import export_model
-    from models.training import train
+    from models.artifacts.export import export_model
+    from models.datasets.load import load_dataset
+    from models.training.train import train
 
     folder = tmp_path_factory.mktemp("export")
     dataset = load_dataset("digits", seed=0)

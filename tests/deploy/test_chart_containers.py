@@ -62,9 +62,9 @@ def model(tmp_path_factory) -> ModelDir:
     built = ROOT / "build" / "models" / "cnn"
     if (built / MANIFEST_NAME).is_file():
         return ModelDir(built)
-    from models.datasets import load_dataset
-    from models.export import export_model
-    from models.training import train
+    from models.artifacts.export import export_model
+    from models.datasets.load import load_dataset
+    from models.training.train import train
 
     folder = tmp_path_factory.mktemp("export")
     dataset = load_dataset("digits", seed=0)

@@ -20,7 +20,7 @@ WEB, JOB, WORKERS, AGENTS = (
 _PARSE = """
 import json, sys
 from locust.argument_parser import get_parser
-from loadtests.users import install
+from loadtests.locust_side.users import install
 install("on-off")
 for arguments in json.load(sys.stdin):
     options = vars(get_parser(default_config_files=[]).parse_args(arguments))

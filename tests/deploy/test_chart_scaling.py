@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from loadtests.exposition import GeneratorMetrics
+from loadtests.samples.prometheus import GeneratorMetrics
 from serving.savedmodel_server.metrics import Metrics
 from tests.deploy.chart import CHART, container, labels_of, pod_of, render, selects
 from tests.deploy.promql import metrics_of

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from loadtests.exposition import GeneratorMetrics
+from loadtests.samples.prometheus import GeneratorMetrics
 from serving.engines.torchserve import HANDLER_COUNTERS
 from serving.savedmodel_server.metrics import Metrics
 from tests.deploy.compose_files import COMPOSE, ROOT

@@ -99,9 +99,9 @@ def model(tmp_path_factory) -> ModelDir:
     """The exported cnn; made from a training of one epoch where `servestorm export` has not run."""
     if (BUILT / MANIFEST_NAME).is_file():
         return ModelDir(BUILT)
-    from models.datasets import load_dataset
-    from models.export import export_model
-    from models.training import train
+    from models.artifacts.export import export_model
+    from models.datasets.load import load_dataset
+    from models.training.train import train
 
     folder = tmp_path_factory.mktemp("export")
     dataset = load_dataset("digits", seed=0)
@@ -143,7 +143,7 @@ def test_an_image_carries_oci_labels(image):
     [
         ("savedmodel", ["tensorflow", "keras", "numpy", "serving.savedmodel_server"]),
         ("torchserve", ["torch", "numpy", "ts"]),
-        ("generator", ["locust", "pyarrow", "loadtests.users"]),
+        ("generator", ["locust", "pyarrow", "loadtests.locust_side.users"]),
     ],
 )
 def test_python_compiles_nothing_when_a_container_starts(image, modules):

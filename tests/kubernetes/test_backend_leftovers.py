@@ -56,7 +56,7 @@ def studies(own: Space, model: ModelDir, tmp_path: Path, with_helm: None) -> Ite
 
 
 def clean(*options: str) -> str:
-    command = [sys.executable, "-m", "servestorm.cli", "clean", *options]
+    command = [sys.executable, "-m", "servestorm.cli.main", "clean", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 

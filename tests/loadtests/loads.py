@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtests import jobs
-from loadtests.connections import PreparedRequest
-from loadtests.generator import ROW, Generator, Load, Target
-from loadtests.recorder import rows_of
-from loadtests.targets import resolve
-from loadtests.wire_http1 import request_bytes
+from loadtests.generator import jobs
+from loadtests.generator.connections import PreparedRequest
+from loadtests.generator.generator import ROW, Generator, Load, Target
+from loadtests.generator.targets import resolve
+from loadtests.generator.wire_http1 import request_bytes
+from loadtests.samples.recorder import rows_of
 
 KNOWN_SERVER = Path(__file__).resolve().parents[1] / "known_server.py"
 

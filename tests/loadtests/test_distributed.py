@@ -62,7 +62,7 @@ def test_the_union_of_several_workers_is_the_schedule(workers, tmp_path):
         output, _ = master.communicate(timeout=90)
     assert (tmp_path / "out" / "summary.json").exists(), output
     summary, samples = read(tmp_path / "out")
-    from loadtests.arrivals import poisson
+    from loadtests.arrivals.processes import poisson
 
     scheduled = np.sort(samples["scheduled_ns"].to_numpy())
     asked = poisson(150, 3, 4)

@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from loads import accept_all, http_target, known_server, load, outcomes, run
 
-from loadtests import endpoints_file
-from loadtests.connections import PreparedRequest
-from loadtests.endpoints_file import EndpointsFile, Follower
 from loadtests.errors import LoadTestError
-from loadtests.generator import ROW, Target
+from loadtests.generator import endpoints_file
+from loadtests.generator.connections import PreparedRequest
+from loadtests.generator.endpoints_file import EndpointsFile, Follower
+from loadtests.generator.generator import ROW, Target
+from loadtests.generator.targets import resolve
+from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.options import options_for, read_options
 from loadtests.session import renumbered
-from loadtests.targets import resolve
-from loadtests.wire_http2 import message_bytes, request_headers
 
 STEADY = Path(__file__).resolve().parents[2] / "loadtests" / "steady.py"
 EVERY_5_MS = np.arange(0, 1_500_000_000, 5_000_000)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from loads import accept_all, http_target, known_server, load, outcomes, run
 
-from loadtests import arrivals, jobs
+from loadtests.arrivals import processes
+from loadtests.generator import jobs
 
 EVERY_5_MS = np.arange(0, 1_000_000_000, 5_000_000)
 
@@ -232,7 +233,7 @@ def _serve_tls(listener, context):
 
 def test_inter_arrival_variability_reaches_the_server():
     with known_server("--fixed-ms", 1) as port:
-        schedule = arrivals.gamma(300, 3.0, 4, 11)
+        schedule = processes.gamma(300, 3.0, 4, 11)
         run(http_target(port), load(schedule))
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET /truth HTTP/1.1\r\n\r\n")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from loads import accept_all, load, outcomes, run
 
-from loadtests.connections import PreparedRequest
-from loadtests.generator import Target
-from loadtests.targets import resolve
-from loadtests.wire_http2 import Http2Connection, Http2Error, message_bytes, request_headers, unframe
+from loadtests.generator.connections import PreparedRequest
+from loadtests.generator.generator import Target
+from loadtests.generator.targets import resolve
+from loadtests.generator.wire_grpc import Http2Connection, Http2Error, message_bytes, request_headers, unframe
 
 EVERY_5_MS = np.arange(0, 500_000_000, 5_000_000)
 _METHODS = {"Echo": lambda request, context: request, "Sleep": lambda request, context: time.sleep(2) or request}

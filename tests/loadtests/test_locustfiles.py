@@ -124,7 +124,7 @@ def test_sigint_keeps_what_was_measured_and_says_that_it_stopped_early(tmp_path)
 
 
 def test_a_killed_load_leaves_parts_that_can_be_merged(tmp_path):
-    from loadtests.recorder import merge_parts
+    from loadtests.samples.recorder import merge_parts
 
     with known_server("--fixed-ms", 1) as port:
         arguments = ["--engine", "http", "--rate", 100, "--duration", 60, "--warmup", 0, "--out", tmp_path]

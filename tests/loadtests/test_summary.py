@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from loadtests import jobs
-from loadtests.exposition import BOUNDS_S, GeneratorMetrics
-from loadtests.generator import ROW
-from loadtests.recorder import SampleWriter
-from loadtests.summary import RunFacts, distribution, samples_needed, servers_overloaded, summarise
+from loadtests.generator import jobs
+from loadtests.generator.generator import ROW
+from loadtests.samples.prometheus import BOUNDS_S, GeneratorMetrics
+from loadtests.samples.recorder import SampleWriter
+from loadtests.samples.summary import RunFacts, distribution, samples_needed, servers_overloaded, summarise
 
 SETTINGS = {
     "loop": "open",
@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     writer = SampleWriter(tmp_path, 1)
-    monkeypatch.setattr("loadtests.recorder.pq.write_table", full)
+    monkeypatch.setattr("loadtests.samples.recorder.pq.write_table", full)
     writer.add(rows(1))
     with pytest.raises(LoadEnvironmentError, match=r"No space left on device; free space"):
         writer.flush(WARM)

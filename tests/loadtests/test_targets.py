@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from loadtests import jobs
 from loadtests.errors import LoadEnvironmentError, LoadTestError
-from loadtests.targets import BUNDLED, TargetOptions, build_target
+from loadtests.generator import jobs
+from loadtests.generator.targets import BUNDLED, TargetOptions, build_target
 from models.manifest import Golden, InputSpec, Manifest, Parity
 
 RIGHT = [0.1, 0.9]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from loadtests.arrivals.traces import read_trace
 from loadtests.errors import LoadTestError
-from loadtests.traces import read_trace
 
 
 def read(path, column="", bin_s=0.0, time_scale=1.0, rate_scale=1.0, duration_s=1000.0, seed=1):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.wire_http1 import CHUNKED, UNTIL_CLOSE, MalformedReply, ReplyParser, read_head, request_bytes
+from loadtests.generator.wire_http1 import CHUNKED, UNTIL_CLOSE, MalformedReply, ReplyParser, read_head, request_bytes
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
 CHUNKS = (

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def digits():
-    from models.datasets import load_dataset
+    from models.datasets.load import load_dataset
 
     return load_dataset("digits")
 
@@ -19,7 +19,7 @@ def digits():
 @pytest.fixture(scope="session")
 def few_digits(digits):
     """Enough images for parity, too few to take long."""
-    from models.datasets import Split
+    from models.datasets.load import Split
 
     train = Split(digits.train.images[:192], digits.train.labels[:192])
     test = Split(digits.test.images[:80], digits.test.labels[:80])
@@ -29,7 +29,7 @@ def few_digits(digits):
 @pytest.fixture(scope="session")
 def weights_dir(few_digits, tmp_path_factory):
     """Both frameworks' weights after one epoch."""
-    from models.training import train
+    from models.training.train import train
 
     folder = tmp_path_factory.mktemp("weights")
     for framework in ("keras", "torch"):
@@ -40,6 +40,6 @@ def weights_dir(few_digits, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(few_digits, weights_dir, tmp_path_factory):
     """A model directory with both artifacts."""
-    from models.export import export_model
+    from models.artifacts.export import export_model
 
     return export_model("tiny", weights_dir, few_digits, tmp_path_factory.mktemp("models"))

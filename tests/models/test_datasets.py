@@ -10,10 +10,10 @@ import pytest
 from pictures import encode, picture
 from PIL import Image
 
-from models.cifar10 import ARCHIVE_NAME, load_cifar10
-from models.datasets import load_dataset, stratified_split
+from models.datasets.cifar10 import ARCHIVE_NAME, load_cifar10
+from models.datasets.image_folder import load_folder
+from models.datasets.load import load_dataset, stratified_split
 from models.errors import ModelEnvironmentError, ModelError
-from models.image_folder import load_folder
 from models.preprocessing import decode_image
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pictures import encode, picture
 
-from models.datasets import Split
+from models.artifacts.export import export_model
+from models.artifacts.parity import MIN_IMAGES
+from models.artifacts.savedmodel import predict_images, predictor
+from models.datasets.load import Split
 from models.errors import ModelEnvironmentError, ModelError, ParityError
-from models.export import export_model
 from models.manifest import ModelDir
-from models.parity import MIN_IMAGES
-from models.savedmodel import predict_images, predictor
 
 
 def snapshot(folder):
@@ -100,7 +100,7 @@ def test_weights_from_torch_make_a_new_version_beside_the_older_one(few_digits, 
 
 def sabotaged(monkeypatch):
     """Make the .mar of a slightly different network, as a wrong transposition would."""
-    from models import archive
+    from models.artifacts import archive
 
     original = archive.to_torch
 
@@ -119,7 +119,7 @@ def test_an_export_of_two_functions_is_refused_with_the_figure(few_digits, weigh
 
 
 def test_a_savedmodel_unlike_the_trained_network_is_refused(few_digits, weights_dir, tmp_path, monkeypatch):
-    from models import savedmodel
+    from models.artifacts import savedmodel
 
     monkeypatch.setattr(savedmodel, "BATCH_NORM_EPSILON", 0.5)
     with pytest.raises(ParityError, match="differs from the keras network in memory"):
@@ -166,7 +166,7 @@ def test_an_export_of_another_data_set_than_the_one_trained_on_is_refused(digits
 
 def test_too_few_images_for_a_proof_are_refused(few_digits, weights_dir, tmp_path, monkeypatch):
     few = replace(few_digits, train=Split(few_digits.train.images[:100], few_digits.train.labels[:100]))
-    monkeypatch.setattr("models.export._record", lambda *args: None)
+    monkeypatch.setattr("models.artifacts.export._record", lambda *args: None)
     with pytest.raises(ModelError, match=f"180 images.*at least {MIN_IMAGES}"):
         export_model("tiny", weights_dir, few, tmp_path)
 

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from pictures import encode, picture
 
+from models.artifacts.imported_model import import_model
 from models.errors import ModelError
-from models.foreign import import_model
 from models.manifest import ModelDir
 
 WEIGHTS = np.array([[4.0, -3.0, 1.0], [-2.0, 5.0, 1.0], [0.5, -1.0, 3.0]], np.float32)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from models.artifacts.handler_run import HandlerFailed, probabilities
+from models.artifacts.parity import judge, parity_images
 from models.errors import ModelError
-from models.handler_run import HandlerFailed, probabilities
-from models.parity import judge, parity_images
 
 
 def outputs(count=256, seed=0):

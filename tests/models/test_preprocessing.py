@@ -17,7 +17,7 @@ SPEC = InputSpec(height=32, width=24, mean=[0.5, 0.4, 0.3], std=[0.2, 0.25, 0.3]
 def graph():
     import tensorflow as tf
 
-    from models.savedmodel import preprocess as in_graph
+    from models.artifacts.savedmodel import preprocess as in_graph
 
     return tf.function(lambda images: in_graph(images, SPEC), input_signature=[tf.TensorSpec([None], tf.string)])
 

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.augmentation import augment
-from models.datasets import Split
+from models.datasets.augmentation import augment
+from models.datasets.load import Split
+from models.datasets.pixels import normalise_in_place, training_spec
 from models.errors import ModelEnvironmentError, ModelError
-from models.pixels import normalise_in_place, training_spec
 from models.preprocessing import normalise
-from models.training import cross_entropy, load_record, top_k, train
-from models.weight_files import load_weights
+from models.training.train import cross_entropy, load_record, top_k, train
+from models.training.weight_files import load_weights
 
 FRAMEWORKS = ("keras", "torch")
 

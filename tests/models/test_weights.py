@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models import keras_cnn
-from models.architecture import BATCH_NORM_EPSILON
 from models.errors import ModelError
-from models.torch_cnn import Cnn, Probabilities
-from models.weights import ConvBlock, from_keras, from_torch, to_keras, to_torch
+from models.training import keras_cnn
+from models.training.architecture import BATCH_NORM_EPSILON
+from models.training.torch_cnn import Cnn, Probabilities
+from models.training.weights import ConvBlock, from_keras, from_torch, to_keras, to_torch
 
 SHAPE = (12, 20, 3)
 """Not square, so that a swapped axis shows."""

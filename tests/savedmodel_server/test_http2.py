@@ -11,7 +11,7 @@ import pytest
 from hpack import Decoder, Encoder
 from server_process import start_server
 
-from serving.savedmodel_server import h2_frames as h2
+from serving.wire import http2_frames as h2
 
 pytestmark = pytest.mark.system
 PATH = "/tensorflow.serving.PredictionService/Predict"

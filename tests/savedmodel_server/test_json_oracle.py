@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.savedmodel_server.errors import RequestError
-from serving.savedmodel_server.json_fast import FastReader
-from serving.savedmodel_server.json_predict import parse_predict
-from serving.savedmodel_server.signatures import NUMPY, Signature, TensorSpec
+from serving.savedmodel_server.rest.json_fast import FastReader
+from serving.savedmodel_server.rest.json_predict import parse_predict
+from serving.savedmodel_server.versions.signatures import NUMPY, Signature, TensorSpec
 
 DTYPES = {
     1: "float32",
@@ -145,7 +145,7 @@ def test_any_bytes_are_read_or_refused_but_never_raise_anything_else(body):
     white=st.sampled_from(["", " ", "\n\t"]),
 )
 def test_the_fast_path_takes_dense_lists_only(rows, white):
-    from serving.savedmodel_server import json_fast
+    from serving.savedmodel_server.rest import json_fast
 
     body = json.dumps({"instances": rows}, separators=(f",{white}", f":{white}")).encode()
     reader = FastReader()

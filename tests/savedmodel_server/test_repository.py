@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from serving.savedmodel_server.errors import Code, RequestError
-from serving.savedmodel_server.repository import (
+from serving.savedmodel_server.versions.repository import (
     ModelConfig,
     Repository,
     RepositoryOptions,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from synthetic_run import START_NS, make_run, write_samples
 
-from servestorm.cells import Cell
-from servestorm.plan import Plan
+from servestorm.plan.cells import Cell
+from servestorm.plan.study_plan import Plan
 
 PLAN = """\
 name: scaled
@@ -116,6 +116,6 @@ def make_scaled_run(root: Path, plan_text: str = PLAN) -> Path:
 
 
 if __name__ == "__main__":
-    from servestorm.report import write_report
+    from servestorm.report.page import write_report
 
     print(write_report(make_scaled_run(Path(sys.argv[1])))[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from servestorm import report_parts
+from servestorm.report import parts as report_parts
 
 ENGINES = ["savedmodel", "torchserve"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from servestorm.cells import Cell, cells_of, variants_of
-from servestorm.cores import assign
-from servestorm.plan import Plan, parse_plan
+from servestorm.plan.cells import Cell, cells_of, variants_of
+from servestorm.plan.study_plan import Plan, parse_plan
+from servestorm.study.cores import assign
 
 PLAN = """\
 name: synthetic

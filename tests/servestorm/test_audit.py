@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loadtests.recorder import SCHEMA
-from servestorm.audit import RunFacts, doubts, facts_of, facts_of_loads
+from loadtests.samples.recorder import SCHEMA
+from servestorm.analysis.doubts import RunFacts, doubts, facts_of, facts_of_loads
 from servestorm.errors import StudyError
-from servestorm.store import CellRecord
-from servestorm.watch import Counters, Watch, clocksource, difference
+from servestorm.rundir.record import CellRecord
+from servestorm.study.machine_counters import Counters, Watch, clocksource, difference
 
 QUIET = {
     "elapsed_s": 10.0,

@@ -14,18 +14,18 @@ from autoscaling_run import DECISION_S, DOWN_S, END_S, PLAN, START_S, event, mak
 from synthetic_run import START_NS
 from toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import runner, scrape
-from servestorm.autoscaling import Shape, autoscaled, numbers_of
-from servestorm.bursts import Load, bursts
-from servestorm.cells import cells_of, expected_s
-from servestorm.cost import Instance, Prices, fleet_costs, replica_usd_per_hour
+from servestorm.analysis.cost import Instance, Prices, fleet_costs, replica_usd_per_hour
+from servestorm.analysis.results import compute
+from servestorm.analysis.series_autoscaling import autoscaling_figures
 from servestorm.errors import StudyError
-from servestorm.figures_autoscaling import autoscaling_figures
-from servestorm.plan import parse_plan
-from servestorm.report import write_report
-from servestorm.results import compute
-from servestorm.samples import read_samples
-from servestorm.store import read_run
+from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
+from servestorm.methods.bursts import Load, bursts
+from servestorm.plan.cells import cells_of, expected_s
+from servestorm.plan.study_plan import parse_plan
+from servestorm.report.page import write_report
+from servestorm.rundir.record import read_run
+from servestorm.rundir.samples import read_samples
+from servestorm.study import runner, scraper
 from serving.backends.kubernetes.settings import Autoscaling
 from serving.backends.process import ProcessBackend
 
@@ -439,7 +439,7 @@ class PretendedCluster(ProcessBackend):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    monkeypatch.setattr(scrape, "_start_prometheus", lambda *_: None)
+    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
     monkeypatch.setattr(runner, "ENGINES", toy_engines())
     pretended = PretendedCluster()
     monkeypatch.setattr(runner, "backend_of", lambda *_, **__: pretended)

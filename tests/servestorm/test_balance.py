@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from servestorm.balance import balance
+from servestorm.analysis.balance import balance
 
 
 def test_an_even_spread_is_one_in_both_figures():

@@ -9,9 +9,9 @@ import signal
 import pytest
 
 from models.errors import ModelEnvironmentError, ModelError, ParityError
-from servestorm.boundary import guard
+from servestorm.cli.exit_codes import guard
 from servestorm.errors import StudyEnvironmentError, StudyError, StudyInvalid
-from servestorm.generator import GeneratorError
+from servestorm.study.generator_local import GeneratorError
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
 
 

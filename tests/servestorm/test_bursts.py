@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.calibration import md1
-from loadtests.arrivals import constant, on_off
-from loadtests.recorder import SCHEMA
-from servestorm.bursts import Load, bursts, read_bursts
+from loadtests.arrivals.processes import constant, on_off
+from loadtests.samples.recorder import SCHEMA
 from servestorm.errors import StudyError
+from servestorm.methods.bursts import Load, bursts, read_bursts
 
 SHAPE = {"on_s": 1.0, "off_s": 2.0, "duration_s": 6.0}
 START_NS = 7_000_000_000_000

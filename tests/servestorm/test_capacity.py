@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.calibration import capacity as calibration
 from benchmarks.calibration import md1
-from loadtests.arrivals import poisson
-from servestorm.capacity import Probe, Search, error_percent, judge
+from loadtests.arrivals.processes import poisson
+from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
 
 OBJECTIVE = {"p99_ms": 50.0, "max_error_percent": 0.5}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from servestorm.cells import cells_of
-from servestorm.plan import parse_plan
+from servestorm.plan.cells import cells_of
+from servestorm.plan.study_plan import parse_plan
 
 PLAN = """\
 name: a

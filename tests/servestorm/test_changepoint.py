@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from servestorm.changepoint import steady_from
+from servestorm.methods.steady_point import steady_from
 
 
 def noisy(level_ms, count, seed=1, share=0.08):

@@ -13,13 +13,13 @@ import pytest
 from synthetic_run import make_run
 from toy_engine import toy_plan, write_toy_model
 
-from servestorm.boundary import explain
-from servestorm.cli import VERBS, parser
+from servestorm.cli.exit_codes import explain
+from servestorm.cli.main import VERBS, parser
 
 
 def servestorm(*arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "servestorm.cli", *map(str, arguments)],
+        [sys.executable, "-m", "servestorm.cli.main", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -47,7 +47,7 @@ def test_help_costs_under_half_a_second_of_cpu():
 
 
 def test_help_imports_nothing_heavy():
-    script = "import sys, servestorm.cli as c; c.parser().format_help(); print(*sys.modules)"
+    script = "import sys, servestorm.cli.main as c; c.parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"numpy", "pydantic", "yaml", "rich", "tensorflow", "torch", "locust", "scipy", "matplotlib", "psutil"}
     assert heavy.isdisjoint(loaded)
@@ -163,7 +163,7 @@ def test_the_report_verb_prints_the_table_and_where_the_report_lies(tmp_path):
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path):
     run = make_run(tmp_path)
-    command = f"{sys.executable} -m servestorm.cli report {run}; echo code $? >&2"
+    command = f"{sys.executable} -m servestorm.cli.main report {run}; echo code $? >&2"
     done = subprocess.run(["sh", "-c", f"({command}) | true"], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr.strip() == "code 0"
 
@@ -181,9 +181,9 @@ def test_doctor_names_what_is_missing_and_exits_3(tmp_path):
 def test_doctor_says_what_the_default_study_lacks(monkeypatch, capsys):
     import argparse
 
-    from servestorm import doctor
+    from servestorm.cli.verbs import doctor
+    from servestorm.cli.verbs import doctor_verb as verb
     from servestorm.errors import StudyEnvironmentError
-    from servestorm.verbs import doctor as verb
 
     monkeypatch.setattr(doctor, "LIBRARIES", ("torch_of_nowhere",))
     with pytest.raises(StudyEnvironmentError, match="lacks Python packages"):

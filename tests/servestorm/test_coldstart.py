@@ -12,8 +12,8 @@ import pytest
 from toy_engine import write_toy_model
 
 from models.manifest import ModelDir
-from servestorm import coldstart
-from servestorm.coldstart import (
+from servestorm.analysis.scenarios import coldstart
+from servestorm.analysis.scenarios.coldstart import (
     drop_page_cache,
     files_of_start,
     ledger,

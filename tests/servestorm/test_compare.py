@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from servestorm.boundary import guard
-from servestorm.cli import parser
-from servestorm.compare import base_key, compare
-from servestorm.compare_text import headline, markdown
+from servestorm.cli.exit_codes import guard
+from servestorm.cli.main import parser
+from servestorm.cli.verbs.compare import exit_code, run
+from servestorm.compare.comparison import base_key, compare
+from servestorm.compare.junit import junit
+from servestorm.compare.text import headline, markdown
 from servestorm.errors import StudyError
-from servestorm.junit import junit
-from servestorm.store import SCHEMA_VERSION
-from servestorm.verbs.compare import exit_code, run
+from servestorm.rundir.record import SCHEMA_VERSION
 
 P50 = [10.0, 10.1, 9.9, 10.05, 9.95]
 P99 = [30.0, 31.0, 29.5, 30.5, 30.2]

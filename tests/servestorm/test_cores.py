@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from servestorm.cores import assign, pinned
 from servestorm.errors import StudyError
-from servestorm.plan import parse_plan
+from servestorm.plan.study_plan import parse_plan
+from servestorm.study.cores import assign, pinned
 
 
 def plan(more: str = ""):

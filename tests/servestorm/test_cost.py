@@ -7,7 +7,7 @@ import datetime
 import pytest
 import yaml
 
-from servestorm.cost import PRICES, Instance, cost_per_million, costs, load_prices
+from servestorm.analysis.cost import PRICES, Instance, cost_per_million, costs, load_prices
 from servestorm.errors import StudyError
 
 MACHINE = {

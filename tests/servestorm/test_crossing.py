@@ -8,8 +8,8 @@ from scipy import optimize, stats
 
 from benchmarks.calibration import capacity as calibration
 from benchmarks.calibration import md1
-from servestorm.capacity import Probe
-from servestorm.crossing import FIELLER, crossing
+from servestorm.methods.capacity_estimate import FIELLER, crossing
+from servestorm.methods.capacity_search import Probe
 
 
 def probes(places, verdict="pass"):

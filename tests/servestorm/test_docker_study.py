@@ -10,25 +10,25 @@ from types import SimpleNamespace
 import pytest
 from synthetic_run import make_run
 
-from servestorm import plots, words
-from servestorm.audit import RunFacts, doubts, facts_of
-from servestorm.cellrun import _budget
-from servestorm.cells import cells_of, expected_s, variants_of
-from servestorm.coldstart import ledger
-from servestorm.conditions import differences
-from servestorm.cores import Cores, assign
+from servestorm.analysis.doubts import RunFacts, doubts, facts_of
+from servestorm.analysis.figures_cost import cost_figures
+from servestorm.analysis.results import compute
+from servestorm.analysis.scenarios.coldstart import ledger
+from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
-from servestorm.figures_cost import cost_figures
-from servestorm.generator import LocalGenerator
-from servestorm.loads import Offer
-from servestorm.plan import load_plan, parse_plan
-from servestorm.report_figures import figures
-from servestorm.results import compute
-from servestorm.resumed import complete_cells
-from servestorm.runner import Study, backend_of
-from servestorm.scrape import Point, table_bytes
-from servestorm.store import read_run
-from servestorm.watch import Watch
+from servestorm.plan.cells import cells_of, expected_s, variants_of
+from servestorm.plan.study_plan import load_plan, parse_plan
+from servestorm.report import plots, sentences
+from servestorm.report.figures import figures
+from servestorm.rundir.record import read_run
+from servestorm.study.cell_load import Offer
+from servestorm.study.cell_run import _budget
+from servestorm.study.cores import Cores, assign
+from servestorm.study.generator_local import LocalGenerator
+from servestorm.study.machine_counters import Watch
+from servestorm.study.resume import complete_cells
+from servestorm.study.runner import Study, backend_of
+from servestorm.study.scraper import Point, table_bytes
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.docker.leftovers import Leftover
 from serving.backends.docker.project import ProjectBackend
@@ -193,17 +193,17 @@ def test_the_report_shows_a_containers_phases_its_limits_and_its_engine(containe
     assert "container created to started" in section["parts"][0]["caption"]
     assert any("container created to started" in row[0] for row in section["parts"][0]["table"]["rows"])
     assert "seconds from the container start" in str(plots.cold_start(results, "coldstart"))
-    from servestorm.report import _environment
+    from servestorm.report.page import _environment
 
     facts = dict(fact for block in _environment(results) for fact in block["facts"])
     assert facts["Limits of a replica"] == "0.25 CPU and 512 MiB" and facts["Balancer"] == "HAProxy"
     assert facts["Docker Engine"] == "20.10.24, cgroups v1, overlay2"
-    assert words.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
+    assert sentences.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
 
 
 def test_the_report_of_processes_says_nothing_of_containers(tmp_path):
     results = compute(read_run(make_run(tmp_path)))
-    assert results.metric("coldstart.created_s") is None and words.limits_text(results) == ""
+    assert results.metric("coldstart.created_s") is None and sentences.limits_text(results) == ""
     assert "seconds from the process start" in str(plots.cold_start(results, "coldstart"))
 
 
@@ -301,7 +301,7 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
         started.extend(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("servestorm.generator.drive", drive)
+    monkeypatch.setattr("servestorm.study.generator_local.drive", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)

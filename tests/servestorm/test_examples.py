@@ -8,8 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from servestorm.plan import load_plan
-from servestorm.recorded import read_recorded
+from servestorm.plan.study_plan import load_plan
+from servestorm.rundir.results_file import read_recorded
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = sorted((DOCS / "examples").iterdir())

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 from synthetic_run import make_run, write_samples
 
-from servestorm import figures_split
+from servestorm.analysis import figures_split
+from servestorm.analysis.figures_cost import cost_figures
+from servestorm.analysis.figures_split import split_figures
+from servestorm.analysis.rows import Metric, Rows, Value
+from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.series import figures_of
+from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
-from servestorm.figures import figures_of
-from servestorm.figures_cost import cost_figures
-from servestorm.figures_split import split_figures
-from servestorm.measures import Run
-from servestorm.report import write_report
-from servestorm.rows import Metric, Rows, Value
-from servestorm.samples import Samples, pooled_ms, read_samples
-from servestorm.server_metrics import ServerTimes
+from servestorm.report.page import write_report
+from servestorm.rundir.samples import Samples, pooled_ms, read_samples
 
 ENGINES = ["savedmodel", "torchserve"]
 

@@ -19,18 +19,19 @@ import pyarrow.parquet as pq
 import pytest
 from toy_engine import write_toy_model
 
-from loadtests.arrivals import poisson
-from loadtests.recorder import SCHEMA, shift_times
+from loadtests.arrivals.processes import poisson
+from loadtests.samples.recorder import SCHEMA, shift_times
 from models.manifest import ModelDir
-from servestorm import cellrun, cli, generator_cluster, runner
-from servestorm.cells import Variant, cells_of
-from servestorm.cores import Cores
+from servestorm.cli import main
+from servestorm.cli.verbs import run
 from servestorm.errors import StudyError
-from servestorm.generator import GeneratorError, Load, LocalGenerator
-from servestorm.generator_cluster import ClusterGenerator
-from servestorm.plan import parse_plan
-from servestorm.runner import backend_of, generator_of
-from servestorm.verbs import run
+from servestorm.plan.cells import Variant, cells_of
+from servestorm.plan.study_plan import parse_plan
+from servestorm.study import cell_run, generator_cluster, runner
+from servestorm.study.cores import Cores
+from servestorm.study.generator_cluster import ClusterGenerator
+from servestorm.study.generator_local import GeneratorError, Load, LocalGenerator
+from servestorm.study.runner import backend_of, generator_of
 from serving.backends.kubernetes import agents as agents_module
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -353,7 +354,7 @@ def test_the_command_line_goes_over_the_plan(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "Study", study)
     for words in ([], ["--load-from", "cluster"], ["--load-from", "here"]):
-        assert cli.main(["run", str(plan), *words]) == 70
+        assert main.main(["run", str(plan), *words]) == 70
     assert begun == ["here", "cluster", "here"]
 
 
@@ -369,7 +370,7 @@ def test_a_study_that_goes_on_takes_its_load_from_where_it_did(tmp_path):
 def test_load_from_a_cluster_needs_one(tmp_path, capsys):
     plan = tmp_path / "plan.yaml"
     plan.write_text("name: a\nengines: [savedmodel]\n")
-    assert cli.main(["run", str(plan), "--load-from", "cluster"]) == 2
+    assert main.main(["run", str(plan), "--load-from", "cluster"]) == 2
     assert "--load-from cluster needs backend kubernetes" in capsys.readouterr().err
 
 
@@ -380,7 +381,7 @@ def test_no_agent_starts_beside_a_server_whose_start_is_timed(tmp_path):
     model = ModelDir(write_toy_model(tmp_path / "toy"))
 
     def load(scenario):
-        settings = cellrun._backend(bench, cells[scenario]).settings
+        settings = cell_run._backend(bench, cells[scenario]).settings
         return values_of(settings, ENGINES["savedmodel"], model, Budget(()), Batching(), 1)["load"]
 
     assert load("coldstart") == {"enabled": False}

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from servestorm.errors import StudyError
-from servestorm.gpu import Gpu, gpus, read_used, used
+from servestorm.study.gpu_counters import Gpu, gpus, read_used, used
 
 
 class NVMLError(Exception):

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import report, runner, scrape
+from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
-from servestorm.plan import parse_plan
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.plan.study_plan import parse_plan
+from servestorm.report import page
+from servestorm.rundir.record import read_run
+from servestorm.study import runner, scraper
 
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 200, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 20}
 SWEEP = {"max_batch_size": [1], "timeout_us": [100], "concurrency": [1], "duration_s": 8, "warmup_s": 0}
@@ -32,7 +33,7 @@ def run(tmp_path_factory):
     changes = {"engines": ["savedmodel"], "capacity": CAPACITY, "sweep": SWEEP, "scaling": None}
     text = toy_plan(write_toy_model(folder / "toy"), **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scrape, "_start_prometheus", lambda *_: None)
+        patch.setattr(scraper, "_start_prometheus", lambda *_: None)
         patch.setattr(runner, "ENGINES", toy_engines("answer"))
         return runner.Study(parse_plan(text, "plan"), text, folder / "runs", toy_generator("queue"), None).carry_out()
 
@@ -63,8 +64,8 @@ def column(name, values):
 
 def draw(run, monkeypatch):
     """Everything that a report says, without its drawings."""
-    monkeypatch.setattr(report, "figures", lambda _: [])
-    report.render(report.page_facts(compute(read_run(run))))
+    monkeypatch.setattr(page, "figures", lambda _: [])
+    page.render(page.page_facts(compute(read_run(run))))
 
 
 def places(value, at=()) -> Iterator[tuple]:

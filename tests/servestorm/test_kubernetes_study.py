@@ -14,23 +14,25 @@ from synthetic_run import make_run
 from toy_cluster import NODE, ToyCluster
 from toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import cli, plots, runner, scrape, words
-from servestorm.audit import RunFacts, doubts, facts_of
-from servestorm.cellrun import _budget
-from servestorm.cells import cells_of, expected_s
-from servestorm.coldstart import ledger
-from servestorm.conditions import differences
-from servestorm.cores import Cores, assign
+from servestorm.analysis.doubts import RunFacts, doubts, facts_of
+from servestorm.analysis.results import compute
+from servestorm.analysis.scenarios.coldstart import ledger
+from servestorm.cli import main
+from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
-from servestorm.limits import limits_of
-from servestorm.plan import load_plan, loaded_from, parse_plan
-from servestorm.plan_deployments import CHART_CPUS, CHART_MEMORY_MIB
-from servestorm.report import _environment
-from servestorm.report_figures import figures
-from servestorm.results import compute
-from servestorm.resumed import complete_cells
-from servestorm.runner import Study, backend_of
-from servestorm.store import read_run
+from servestorm.plan.cells import cells_of, expected_s
+from servestorm.plan.deployments import CHART_CPUS, CHART_MEMORY_MIB
+from servestorm.plan.limits import limits_of
+from servestorm.plan.study_plan import load_plan, loaded_from, parse_plan
+from servestorm.report import plots, sentences
+from servestorm.report.figures import figures
+from servestorm.report.page import _environment
+from servestorm.rundir.record import read_run
+from servestorm.study import runner, scraper
+from servestorm.study.cell_run import _budget
+from servestorm.study.cores import Cores, assign
+from servestorm.study.resume import complete_cells
+from servestorm.study.runner import Study, backend_of
 from serving.backends import KubernetesBackend
 from serving.backends.kubernetes import settings as kubernetes_settings
 from serving.errors import DeploymentError
@@ -244,7 +246,9 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     assert "pod created to scheduled, scheduled to model copied" in section["parts"][0]["caption"]
     assert "order to pod created" not in section["parts"][0]["caption"]
     assert "seconds from the pod's creation" in plots.cold_start(results, "coldstart").wide
-    assert any("A cold start, from pod created to the first right answer" in told for told in words.summary(results))
+    assert any(
+        "A cold start, from pod created to the first right answer" in told for told in sentences.summary(results)
+    )
     scaling = next(section for section in figures(results) if section["id"] == "scaling")
     assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in scaling["parts"][0]["caption"]
     facts = dict(fact for block in _environment(results) for fact in block["facts"])
@@ -336,7 +340,7 @@ def test_load_from_elsewhere_or_another_way_there_is_another_question():
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Makes a Study in a cluster of stand-ins."""
-    monkeypatch.setattr(scrape, "_start_prometheus", lambda *_: None)
+    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
     monkeypatch.setattr(runner, "ENGINES", toy_engines())
     model = write_toy_model(tmp_path / "toy")
 
@@ -395,5 +399,5 @@ def test_without_keep_the_next_run_is_tried(study):
 
 def test_keeping_a_release_is_refused_where_there_is_none(tmp_path, capsys):
     (tmp_path / "plan.yaml").write_text(GOOD)
-    assert cli.main(["run", str(tmp_path / "plan.yaml"), "--keep", "--dry-run"]) == 2
+    assert main.main(["run", str(tmp_path / "plan.yaml"), "--keep", "--dry-run"]) == 2
     assert "--keep leaves a Helm release, and backend process makes none" in capsys.readouterr().err

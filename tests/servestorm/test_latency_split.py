@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loadtests.recorder import SCHEMA
+from loadtests.samples.recorder import SCHEMA
+from servestorm.analysis.latency_split import Means, read_means, split, split_means
+from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.errors import StudyError
-from servestorm.latency_split import Means, read_means, split, split_means
-from servestorm.scrape import Point, table_bytes
-from servestorm.server_metrics import ServerTimes, server_times
+from servestorm.study.scraper import Point, table_bytes
 
 PREDICT = '{"API": "Predict", "entrypoint": "REST", "model_name": "cnn"}'
 RUNTIME = '{"API": "Predict", "runtime": "TF1"}'

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from servestorm.cli import main
+from servestorm.cli.main import main
 
 FOREIGN = """
 from locust import User, constant, events, task
@@ -29,7 +29,7 @@ def tell(environment, **_):
 
 def servestorm(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "servestorm.cli", *arguments],
+        [sys.executable, "-m", "servestorm.cli.main", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,

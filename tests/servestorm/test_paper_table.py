@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import ttest_ind
 from synthetic_run import make_run
 
-from servestorm import cli
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.analysis.results import compute
+from servestorm.cli import main
+from servestorm.rundir.record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def whole(tmp_path_factory):
 
 
 def test_the_plain_form_is_of_three_runs_each_without_correction(whole, capsys):
-    assert cli.main(["report", str(whole), "--paper"]) == 0
+    assert main.main(["report", str(whole), "--paper"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if "Cold start: server start" in line]
     runs = compute(read_run(whole)).metric("coldstart.total_s").values
@@ -32,5 +32,5 @@ def test_the_plain_form_is_of_three_runs_each_without_correction(whole, capsys):
 
 
 def test_without_the_option_there_is_no_plain_form(whole, capsys):
-    assert cli.main(["report", str(whole)]) == 0
+    assert main.main(["report", str(whole)]) == 0
     assert "Plain comparison" not in capsys.readouterr().out

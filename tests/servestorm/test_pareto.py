@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servestorm.pareto import front
+from servestorm.methods.pareto import front
 
 
 def test_a_point_that_is_beaten_on_both_is_not_on_the_front():

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from servestorm.errors import StudyError
-from servestorm.plan import load_plan, parse_plan
+from servestorm.plan.study_plan import load_plan, parse_plan
 
 QUICKSTART = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
 GOOD = "name: a\nengines: [savedmodel]\n"
@@ -21,18 +21,18 @@ def refusal(text: str) -> str:
 
 
 def test_the_quickstart_asks_for_what_the_readme_promises():
-    plan = load_plan(QUICKSTART)
-    assert plan.engines == ["savedmodel", "torchserve"]
-    assert (plan.cold_starts, plan.repetitions) == (5, 3)
-    assert plan.steady and plan.bursty
-    assert plan.scaling and plan.scaling.replicas == [1, 2]
+    study_plan = load_plan(QUICKSTART)
+    assert study_plan.engines == ["savedmodel", "torchserve"]
+    assert (study_plan.cold_starts, study_plan.repetitions) == (5, 3)
+    assert study_plan.steady and study_plan.bursty
+    assert study_plan.scaling and study_plan.scaling.replicas == [1, 2]
 
 
 def test_the_quickstart_has_samples_enough_for_a_p99_of_every_run():
-    plan = load_plan(QUICKSTART)
-    burst = plan.bursty
+    study_plan = load_plan(QUICKSTART)
+    burst = study_plan.bursty
     mean_rate = (burst.peak_rate * burst.on_s + burst.base_rate * burst.off_s) / (burst.on_s + burst.off_s)
-    assert plan.steady.rate_per_s * plan.steady.duration_s >= 662
+    assert study_plan.steady.rate_per_s * study_plan.steady.duration_s >= 662
     assert mean_rate * burst.duration_s >= 662
 
 
@@ -91,9 +91,9 @@ def test_a_folder_is_no_plan(tmp_path):
 
 
 def test_every_key_is_described():
-    from servestorm import plan
+    from servestorm.plan import study_plan
 
-    models = [model for model in vars(plan).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+    models = [model for model in vars(study_plan).values() if isinstance(model, type) and issubclass(model, BaseModel)]
     undescribed = [
         f"{model.__name__}.{name}"
         for model in models
@@ -105,9 +105,9 @@ def test_every_key_is_described():
 
 
 def test_the_reference_page_is_of_this_plan():
-    from servestorm.plan_reference import page
+    from servestorm.plan.reference import page
 
     written = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
-    assert written == page(), "run python -m servestorm.plan_reference > docs/plan.md"
+    assert written == page(), "run python -m servestorm.plan.reference > docs/plan.md"
     assert "| steady |" in written
     assert "| **rate_per_s** | number (over 0, at most 1e+06) |" in written

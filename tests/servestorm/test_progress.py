@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from servestorm.progress import Display, Outlook, Step, clock_text
+from servestorm.study.progress import Display, Outlook, Step, clock_text
 
 STEPS = [Step("a", "start", 10), Step("b", "start", 10), Step("c", "load", 20), Step("d", "start", 20)]
 

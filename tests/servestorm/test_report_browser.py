@@ -17,9 +17,9 @@ from browser import CHROMIUM, Browser
 from figure_data import all_parts
 from synthetic_run import make_run
 
-from servestorm.report import page_facts, render
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.analysis.results import compute
+from servestorm.report.page import page_facts, render
+from servestorm.rundir.record import read_run
 from tests.requirements_here import lacking
 
 AXE_VERSION = "4.14.1"

@@ -8,8 +8,8 @@ import figure_data
 import pytest
 from figure_data import ENGINES
 
-from servestorm import report_parts
-from servestorm.report_parts import bursts, capacity, cost, split, sweep, usl, verdicts
+from servestorm.report import parts as report_parts
+from servestorm.report.parts import bursts, capacity, cost, split, sweep, usl, verdicts
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from synthetic_run import make_run, write_samples
 
-from servestorm import report, words
+from servestorm.analysis.results import compute
+from servestorm.analysis.run_numbers import measure
 from servestorm.errors import StudyError
-from servestorm.measures import measure
-from servestorm.report_markdown import markdown
-from servestorm.results import compute
-from servestorm.samples import read_samples
-from servestorm.store import read_run
+from servestorm.report import page, sentences
+from servestorm.report.markdown import markdown
+from servestorm.rundir.record import read_run
+from servestorm.rundir.samples import read_samples
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):
     assert (shown.values["torchserve"].valid, shown.values["savedmodel"].valid) == (False, True)
     assert shown.values["torchserve"].value > 0
     assert shown.welch_p["savedmodel|torchserve"] is None
-    assert words.better(results, shown) is None
-    assert not any("11." in sentence for sentence in words.summary(results) if "bursty" in sentence)
+    assert sentences.better(results, shown) is None
+    assert not any("11." in sentence for sentence in sentences.summary(results) if "bursty" in sentence)
 
 
 def test_a_cell_that_was_killed_or_interrupted_is_not_counted(run):
@@ -192,38 +192,38 @@ def test_a_cut_sample_file_is_named(run):
 def test_a_judged_metric_is_better_only_by_its_verdict(whole):
     results = compute(read_run(whole))
     metric = results.metric("steady.p50")
-    assert words.better(results, metric) == "savedmodel"
-    assert "savedmodel" in next(text for text in words.summary(results) if text.startswith("Under steady load"))
+    assert sentences.better(results, metric) == "savedmodel"
+    assert "savedmodel" in next(text for text in sentences.summary(results) if text.startswith("Under steady load"))
     doubtful = [replace(j, verdict=replace(j.verdict, outcome="inconclusive", reason="So.")) for j in results.verdicts]
     results = replace(results, verdicts=doubtful)
-    assert words.better(results, metric) is None
-    assert words.summary(results)[0].endswith("So.")
+    assert sentences.better(results, metric) is None
+    assert sentences.summary(results)[0].endswith("So.")
 
 
 def test_a_difference_in_another_metric_is_called_real_only_under_five_percent(whole):
     results = compute(read_run(whole))
     metric = results.metric("steady.mean_ms")
-    assert words.better(results, metric) == "savedmodel"
+    assert sentences.better(results, metric) == "savedmodel"
     metric.welch_p["savedmodel|torchserve"] = 0.06
-    assert words.better(results, metric) is None
+    assert sentences.better(results, metric) is None
 
 
 def test_savedmodel_is_never_called_tensorflow_serving(whole):
     results = compute(read_run(whole))
-    text = " ".join([words.headline(results), *words.summary(results), *words.doubts(results)])
+    text = " ".join([sentences.headline(results), *sentences.summary(results), *sentences.doubts(results)])
     assert "TensorFlow Serving" not in text
 
 
 def test_artifacts_that_are_not_proved_equal_are_the_first_doubt(tmp_path):
     results = compute(read_run(make_run(tmp_path, parity="NOT PROVED EQUAL")))
-    assert words.doubts(results)[0].startswith("NOT PROVED EQUAL: no images were given")
-    assert words.parity_text(results.models[0]) == "NOT PROVED EQUAL"
+    assert sentences.doubts(results)[0].startswith("NOT PROVED EQUAL: no images were given")
+    assert sentences.parity_text(results.models[0]) == "NOT PROVED EQUAL"
 
 
 def test_an_engine_that_cannot_keep_up_with_the_load_is_named(run):
     for folder in (run / "cells").glob("*-steady-torchserve-*"):
         write_samples(folder, np.arange(960) / 80, np.linspace(0, 4, 960))
-    told = words.summary(compute(read_run(run)))
+    told = sentences.summary(compute(read_run(run)))
     assert any(sentence.startswith("Did not keep up with 80.0 images/s") for sentence in told)
     assert not any("savedmodel (" in sentence for sentence in told)
 
@@ -247,8 +247,8 @@ def test_gpus_are_rows_of_energy_an_image_utilisation_and_memory(run, monkeypatc
         "gpu_memory_mib": (1536.0, "MiB"),
     }
     assert results.metric("bursty.gpu_j_per_image") is None
-    monkeypatch.setattr(report, "figures", lambda _: [])
-    text = markdown(report.page_facts(results))
+    monkeypatch.setattr(page, "figures", lambda _: [])
+    text = markdown(page.page_facts(results))
     assert "energy of the machine's GPUs" in text and "memory of the machine's GPUs at the end" in text
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from synthetic_run import make_run
 
-from servestorm import results_schema
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.analysis import results_schema
+from servestorm.analysis.results import compute
+from servestorm.rundir.record import read_run
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results.schema.json"
 
@@ -37,7 +37,7 @@ def document(tmp_path_factory):
 
 
 def test_the_published_schema_is_that_of_the_code():
-    told = "make it again: .venv/bin/python -m servestorm.results_schema > docs/results.schema.json"
+    told = "make it again: .venv/bin/python -m servestorm.analysis.results_schema > docs/results.schema.json"
     assert PUBLISHED.read_text() == results_schema.text(), told
 
 

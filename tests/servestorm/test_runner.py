@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from toy_engine import HERE, toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import runner, scrape
+from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
-from servestorm.plan import parse_plan
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.record import read_run
+from servestorm.study import runner, scraper
 from serving import processes
 from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
@@ -30,7 +30,7 @@ WAIT_S = 60
 def built_in_scraper():
     """The stand-in servers have no metrics, for which a Prometheus would wait; it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scrape, "_start_prometheus", lambda *_: None)
+        patch.setattr(scraper, "_start_prometheus", lambda *_: None)
         yield
 
 
@@ -245,7 +245,7 @@ def test_what_a_killed_study_left_is_ended_by_the_next_command_and_its_files_are
     assert left_of(process.pid) != []
     (run,) = (tmp_path / "runs").iterdir()
     done = subprocess.run(
-        [sys.executable, "-m", "servestorm.cli", "report", str(run)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "servestorm.cli.main", "report", str(run)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "that an earlier, killed command had left" in done.stderr

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from toy_engine import HERE, toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm import runner, scrape
+from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
-from servestorm.plan import parse_plan
-from servestorm.results import compute
-from servestorm.store import read_run
+from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.record import read_run
+from servestorm.study import runner, scraper
 from serving.errors import DeploymentError
 
 LOADS_OUT = {"steady": None, "scaling": None, "cold_starts": 0}
@@ -23,7 +23,7 @@ CAPACITY = {"p99_ms": 20, "start_rate_per_s": 100, "probe_s": 8, "warmup_s": 0, 
 
 @pytest.fixture(autouse=True)
 def built_in_scraper(monkeypatch):
-    monkeypatch.setattr(scrape, "_start_prometheus", lambda *_: None)
+    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
 
 
 @pytest.fixture

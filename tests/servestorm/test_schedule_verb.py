@@ -2,7 +2,7 @@
 
 import pytest
 
-from servestorm.cli import main
+from servestorm.cli.main import main
 
 
 def test_statistics_and_a_drawing_are_printed(capsys):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servestorm.statistics import (
+from servestorm.methods.percentiles import (
     interval,
     order_interval,
     over_runs,

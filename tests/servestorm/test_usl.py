@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from benchmarks.calibration import scaling as calibration
-from servestorm.usl import fit_usl, steps
+from servestorm.methods.scaling_law import fit_usl, steps
 
 
 def law(n, lambda_, sigma, kappa):

@@ -22,9 +22,9 @@ from benchmarks.calibration.verdicts import (
     normal,
     percent_coverage,
 )
-from servestorm.power import MOST_RUNS_MORE, standard_effect
-from servestorm.verdict import paper, verdict, verdicts
-from servestorm.welch import hedges, holm
+from servestorm.methods.power import MOST_RUNS_MORE, standard_effect
+from servestorm.methods.verdict import paper, verdict, verdicts
+from servestorm.methods.welch import hedges, holm
 
 A = [10.0, 10.2, 9.9, 10.1, 10.0]
 SLOWER = [12.0, 12.3, 11.8, 12.1, 12.2]

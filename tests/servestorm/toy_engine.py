@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from models.manifest import sha256_of, size_of
-from servestorm.generator import LocalGenerator
+from servestorm.study.generator_local import LocalGenerator
 from serving.deployment import Endpoint, Launch
 from serving.ports import free_ports
 from serving.probe import http_get
@@ -97,10 +97,11 @@ def toy_plan(model: Path, **changes) -> str:
 if __name__ == "__main__":
     import functools
 
-    import servestorm.verbs.serve
-    from servestorm import cli, runner, scrape
+    import servestorm.cli.verbs.serve
+    from servestorm.cli import main
+    from servestorm.study import runner, scraper
 
-    scrape._start_prometheus = lambda *_: None  # these servers have no metrics for it to wait for
-    runner.ENGINES = servestorm.verbs.serve.ENGINES = toy_engines(sys.argv[1])
+    scraper._start_prometheus = lambda *_: None  # these servers have no metrics for it to wait for
+    runner.ENGINES = servestorm.cli.verbs.serve.ENGINES = toy_engines(sys.argv[1])
     runner.Study = functools.partial(runner.Study, generator=toy_generator(sys.argv[2]))
-    sys.exit(cli.main(sys.argv[3:]))
+    sys.exit(main.main(sys.argv[3:]))

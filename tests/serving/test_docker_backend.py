@@ -325,7 +325,7 @@ def test_what_a_study_killed_with_sigkill_left_is_removed_by_clean_and_a_living_
 
 
 def test_doctor_tells_of_the_engine_itself_and_of_the_images_that_it_holds(client):
-    from servestorm.doctor import examine
+    from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
     assert found["Docker Engine"].found and client.version()["Version"] in found["Docker Engine"].text
@@ -333,7 +333,7 @@ def test_doctor_tells_of_the_engine_itself_and_of_the_images_that_it_holds(clien
 
 
 def _clean(*options: str) -> str:
-    command = [sys.executable, "-m", "servestorm.cli", "clean", *options]
+    command = [sys.executable, "-m", "servestorm.cli.main", "clean", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

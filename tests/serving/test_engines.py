@@ -16,7 +16,7 @@ import yaml
 from models.manifest import ModelDir
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
-from serving.engines import ENGINES, java, tf_server, torchserve
+from serving.engines import ENGINES, java, tensorflow_flags, torchserve
 from serving.errors import EngineUnavailable, ServingError
 from tests.tensorflow_serving_flags import TF_SERVING_FLAGS
 
@@ -85,7 +85,7 @@ def test_tensorflow_serving_and_the_embedded_server_are_started_alike(recorder, 
 def test_every_flag_is_known_to_the_embedded_server():
     flags = pytest.importorskip("serving.savedmodel_server.flags")
     text = Path(flags.__file__).read_text()
-    source = Path(tf_server.__file__).read_text()
+    source = Path(tensorflow_flags.__file__).read_text()
     used = set(re.findall(r'"--([a-z_]+)=', source))
     assert len(used) >= 7
     assert all(f'"{flag}"' in text for flag in used)

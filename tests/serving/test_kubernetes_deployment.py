@@ -27,8 +27,8 @@ from fake_cluster import (
 )
 from fake_engine import write_model
 
+from serving.backends.kubernetes import api_watches, pod_troubles, release_faults, routes
 from serving.backends.kubernetes import deployment as module
-from serving.backends.kubernetes import faults, reach, troubles, watching
 from serving.backends.kubernetes.cgroup import COMMAND
 from serving.backends.kubernetes.deployment import KubernetesDeployment
 from serving.backends.kubernetes.execute import Executed, NotExecuted
@@ -103,14 +103,14 @@ def inside(monkeypatch, tmp_path):
         return Executed(0, told.manifest, "") if told.manifest is not None else Executed(1, b"", "no such file")
 
     monkeypatch.setattr(module, "execute", execute)
-    monkeypatch.setattr(faults, "execute", execute)
+    monkeypatch.setattr(release_faults, "execute", execute)
     return told
 
 
 @pytest.fixture
 def made(fake, connected, inside, tmp_path, monkeypatch):
     """Makes deployments on the faked cluster; whatever it made is stopped afterwards."""
-    monkeypatch.setattr(faults, "_ASK_S", 0.0)
+    monkeypatch.setattr(release_faults, "_ASK_S", 0.0)
     model = write_model(tmp_path / "toy")
     inside.manifest = hashlib.sha256((model.path / "manifest.json").read_bytes()).hexdigest().encode()
     started = []
@@ -312,7 +312,7 @@ def test_an_autoscaled_release_is_ready_when_the_autoscaler_can_decide(fake, mad
 
 
 def test_a_metrics_api_that_is_not_there_is_told_before_time_is_up(fake, made, monkeypatch):
-    monkeypatch.setattr(troubles, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(pod_troubles, "PATIENCE_S", 0.0)
     deployment = made(autoscaling=SCALING)
     deployment.install(1)
     absent = "unable to fetch metrics: the server could not find the requested resource (get pods.metrics.k8s.io)"
@@ -340,8 +340,8 @@ def test_the_file_of_ready_pods_is_always_whole_and_new(fake, ready):
 
 
 def test_pods_that_cannot_be_reached_are_told_or_reached_through_the_api(fake, made, listening, monkeypatch):
-    monkeypatch.setattr(reach, "_TRY_S", 0.01)
-    monkeypatch.setattr(reach, "_reachable", lambda host, port, refused=False: host == "127.0.0.1")
+    monkeypatch.setattr(routes, "_TRY_S", 0.01)
+    monkeypatch.setattr(routes, "_reachable", lambda host, port, refused=False: host == "127.0.0.1")
     direct = made(reach="pods")
     direct.install(1)
     play(fake, direct, 0, "ready")
@@ -358,7 +358,7 @@ def test_pods_that_cannot_be_reached_are_told_or_reached_through_the_api(fake, m
 
 
 def test_pods_that_can_be_reached_in_no_way_are_told(fake, made, monkeypatch):
-    monkeypatch.setattr(reach, "_reachable", lambda host, port, refused=False: False)
+    monkeypatch.setattr(routes, "_reachable", lambda host, port, refused=False: False)
     fake.may = False
     deployment = made()
     deployment.install(1)
@@ -368,7 +368,7 @@ def test_pods_that_can_be_reached_in_no_way_are_told(fake, made, monkeypatch):
 
 
 def test_a_service_that_does_not_answer_from_here_is_told_with_its_address(fake, made, listening, monkeypatch):
-    monkeypatch.setattr(reach, "_SERVICE_S", 0.0)
+    monkeypatch.setattr(routes, "_SERVICE_S", 0.0)
     deployment = made()
     listening(deployment, "127.0.0.2")
     deployment.install(1)
@@ -481,7 +481,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("change", "told"), FAULTS.values(), ids=FAULTS)
 def test_a_pod_that_will_not_become_ready_is_told_before_time_is_up(fake, made, monkeypatch, change, told):
-    monkeypatch.setattr(faults.Faults, "_out_of_patience", lambda _self, _about, found: bool(found))
+    monkeypatch.setattr(release_faults.Faults, "_out_of_patience", lambda _self, _about, found: bool(found))
     deployment = made()
     deployment.install(1)
     name = named(deployment, 0)
@@ -663,7 +663,7 @@ def test_pods_that_do_not_end_are_named_with_their_node(fake, ready, monkeypatch
 def test_an_api_that_stops_answering_is_told_while_waiting(fake, made, monkeypatch):
     deployment = made()
     deployment.install(1)
-    monkeypatch.setattr(watching, "SILENT_S", 0.0)
+    monkeypatch.setattr(api_watches, "SILENT_S", 0.0)
     fake.refused.update({"pods": 503, "events": 503})
     fake.cut()
     with pytest.raises(DeploymentError, match=r"watch (pods|events)"):

@@ -528,12 +528,12 @@ def test_clean_goes_on_where_no_cluster_answers(tmp_path, monkeypatch):
 
 def clean(folder: Path, *options: str) -> str:
     environment = os.environ | {"PATH": str(folder), "DOCKER_HOST": "unix:///nonexistent"}
-    command = [sys.executable, "-m", "servestorm.cli", "clean", *options]
+    command = [sys.executable, "-m", "servestorm.cli.main", "clean", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def test_doctor_tells_of_the_cluster_itself(here, monkeypatch):
-    from servestorm.doctor import examine
+    from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
     assert found["Kubernetes"].found and found["Kubernetes"].text == "1.32.13 (context here)"

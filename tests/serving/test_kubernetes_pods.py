@@ -13,9 +13,9 @@ from fake_engine import write_model
 from serving.backends.container_use import ContainerUse
 from serving.backends.kubernetes.cgroup import look_of
 from serving.backends.kubernetes.model_check import holds
+from serving.backends.kubernetes.pod_troubles import PATIENCE_S, not_created, trouble, unscaled
 from serving.backends.kubernetes.pods import has_failed, moments, pull_detail, short
 from serving.backends.kubernetes.service import Way, way_to
-from serving.backends.kubernetes.troubles import PATIENCE_S, not_created, trouble, unscaled
 
 WHO = "fake replica 0"
 RUNNING = pod_at("ready", "toy-0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
-from serving.backends.kubernetes.watching import Watch
+from serving.backends.kubernetes.api_watches import Watch
 
 
 class Answer:

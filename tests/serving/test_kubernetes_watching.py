@@ -19,10 +19,10 @@ from fake_cluster import (
     with_server,
 )
 
-from serving.backends.kubernetes import watching
+from serving.backends.kubernetes import api_watches
+from serving.backends.kubernetes.api_watches import Watching
 from serving.backends.kubernetes.clock import ClusterClock
-from serving.backends.kubernetes.observed import DELETED, Observed
-from serving.backends.kubernetes.watching import Watching
+from serving.backends.kubernetes.release_state import DELETED, Observed
 from serving.deployment import EventLog
 from serving.errors import DeploymentError
 
@@ -217,7 +217,7 @@ def test_an_api_that_has_gone_for_long_is_told_and_one_that_hiccups_is_not(fake,
     pods = watches._watches["pods"]
     settle(lambda: pods.fault is not None)
     watches.check()
-    monkeypatch.setattr(watching, "SILENT_S", 0.0)
+    monkeypatch.setattr(api_watches, "SILENT_S", 0.0)
     with pytest.raises(DeploymentError, match="watch pods"):
         watches.check()
     fake.refused.clear()

@@ -33,7 +33,7 @@ scaling: {replicas: [1, 2], concurrency: 4, duration_s: 2, warmup_s: 1, repetiti
 def start(folder: Path) -> subprocess.Popen[str]:
     (folder / "plan.yaml").write_text(PLAN)
     return subprocess.Popen(
-        [sys.executable, "-m", "servestorm.cli", "run", "plan.yaml"],
+        [sys.executable, "-m", "servestorm.cli.main", "run", "plan.yaml"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

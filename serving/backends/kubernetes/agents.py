@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import Executed, NotExecuted, execute
+from serving.backends.kubernetes.pod_troubles import trouble
 from serving.backends.kubernetes.pods import Object, address_of, condition, container_of, is_ready, name_of, node_of
-from serving.backends.kubernetes.troubles import trouble
 from serving.errors import DeploymentError
 
 COMPONENT = "load-agent"

@@ -12,20 +12,20 @@ from models.manifest import ModelDir, size_of
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes import leftovers as own
+from serving.backends.kubernetes.api_objects import told
+from serving.backends.kubernetes.api_watches import Watching
 from serving.backends.kubernetes.cgroup import COMMAND, Look, look_of
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import NotExecuted, execute
-from serving.backends.kubernetes.faults import Faults
 from serving.backends.kubernetes.helm import Helm, chart_folder
+from serving.backends.kubernetes.kept_records import autoscaler_text, events_text, pods_text, values_text
 from serving.backends.kubernetes.logs import tail
-from serving.backends.kubernetes.observed import Observed, Replica
 from serving.backends.kubernetes.pods import SERVER, name_of, node_of
-from serving.backends.kubernetes.raw import told
-from serving.backends.kubernetes.reach import Reach
-from serving.backends.kubernetes.records import autoscaler_text, events_text, pods_text, values_text
+from serving.backends.kubernetes.release_faults import Faults
+from serving.backends.kubernetes.release_state import Observed, Replica
+from serving.backends.kubernetes.routes import Reach
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.backends.kubernetes.values import values_of
-from serving.backends.kubernetes.watching import Watching
 from serving.backends.preparation import made
 from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
 from serving.errors import DeploymentError, ServingError

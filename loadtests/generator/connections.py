@@ -1,0 +1,162 @@
+"""What connections that carry jobs have in common; `connection_http1` and `connection_grpc` speak the protocols.
+
+A connection belongs to a `Dispatcher`, which gives it jobs and is told how each ended. Nothing here waits: every method
+is called when its socket is ready, and time limits are enforced by the dispatcher through `expire`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from loadtests.generator.jobs import Job
+from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream, connect_error, open_socket
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an endpoint listens, resolved."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+    hostname: str
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A request as bytes: `head` is HTTP/1.1's head and body in one, or a gRPC header block beside its `data`."""
+
+    head: bytes
+    data: bytes = b""
+
+
+class Dispatcher(Protocol):
+    """What a connection needs of whoever owns it."""
+
+    def watch(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
+        """Call handler(mask) when `fd` is ready."""
+
+    def rewatch(self, fd: int, mask: int) -> None:
+        """Change what is waited for."""
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`."""
+
+    def check(self, image: int, body: bytes) -> tuple[int, int]:
+        """(outcome, correct) of a reply's body."""
+
+    def ended(
+        self,
+        job: Job,
+        done_ns: int,
+        outcome: int,
+        status: int,
+        sent: int,
+        received: int,
+        correct: int,
+        reason: str,
+    ) -> None:
+        """A job is over; reason names an error, empty otherwise."""
+
+    def turn(self, connection: Connection, job: Job, done_ns: int, received: int, correct: int) -> Job | None:
+        """Record a right reply of the usual kind; the job that this connection sends next, if there is one."""
+
+    def available(self, connection: Connection) -> None:
+        """The connection can take a job (again)."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is closed and must not be used."""
+
+
+class Connection:
+    """What both protocols share: the socket's life. Subclasses speak the protocol."""
+
+    def __init__(self, owner: Dispatcher, endpoint: int, address: Address, requests: list[PreparedRequest]) -> None:
+        self.owner = owner
+        self.endpoint = endpoint
+        self.connected = False
+        self.closed = False
+        self.pooled = False
+        """Kept by the owner among the connections that wait for a job."""
+        self._requests = requests
+        self._sock = open_socket(address.family, address.sockaddr)
+        self._fd: int = self._sock.fileno()
+        self._tls = TlsStream(self._sock, address.tls, address.hostname) if address.tls else None
+        self._send: Callable[[bytes | memoryview], int] = self._tls.send if self._tls else self._sock.send
+        self._receive: Callable[[int], bytes] = self._tls.recv if self._tls else self._sock.recv
+        self._watching = EPOLLOUT
+        owner.watch(self._fd, EPOLLOUT, self._on_connecting)
+
+    def assign(self, job: Job) -> None:
+        """Send a job's request, or keep it until the connection is made."""
+        raise NotImplementedError
+
+    def has_room(self) -> bool:
+        """True while another job may be assigned."""
+        raise NotImplementedError
+
+    def expire(self, now_ns: int) -> None:
+        """End the jobs whose deadline has passed."""
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """True while no job is assigned."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the socket and forget it; jobs are not told."""
+        if not self.closed:
+            self.closed = True
+            self.owner.unwatch(self._fd)
+            self._sock.close()
+            self.owner.lost(self)
+
+    def _on_connecting(self, _mask: int) -> None:
+        code = connect_error(self._sock)
+        if code:
+            self._fail(errno_reason(code, "connect"))
+            return
+        try:
+            if self._tls and not self._tls.handshake():
+                self._wait_for(EPOLLIN | (EPOLLOUT if self._tls.wants_write else 0))
+                return
+        except OSError as error:
+            self._fail(f"TLS handshake failed ({_tls_reason(error)})")
+            return
+        self.connected = True
+        self.owner.unwatch(self._fd)
+        self._watching = EPOLLIN
+        self.owner.watch(self._fd, EPOLLIN, self._on_ready)
+        self._on_connected()
+
+    def _wait_for(self, mask: int) -> None:
+        if mask != self._watching:
+            self._watching = mask
+            self.owner.rewatch(self._fd, mask)
+
+    def _on_connected(self) -> None:
+        raise NotImplementedError
+
+    def _on_ready(self, mask: int) -> None:
+        raise NotImplementedError
+
+    def _fail(self, reason: str) -> None:
+        raise NotImplementedError
+
+
+def errno_reason(code: int | None, doing: str) -> str:
+    """What a socket's error is called in the summary."""
+    if code == errno.ECONNREFUSED:
+        return "connection refused"
+    if code in (errno.ECONNRESET, errno.EPIPE):
+        return "connection reset"
+    return f"{doing}: {os.strerror(code) if code else 'failed'}"
+
+
+def _tls_reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)

@@ -1,0 +1,525 @@
+"""The generator: fires requests at their scheduled times, however long the server takes, and records every one.
+
+It runs on an operating-system thread of its own with its own epoll loop; Locust's gevent hub only fetches what was
+recorded. Open loop: an arrival is sent when it is due, or recorded as dropped where `max_in_flight` are under way.
+Closed loop: a fixed number of requests is kept under way, each sent when the one before it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import struct
+import sys
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import Final
+
+from loadtests.arrivals.processes import Schedule
+from loadtests.generator import jobs
+from loadtests.generator.connection_grpc import GrpcConnection
+from loadtests.generator.connection_http1 import Http1Connection
+from loadtests.generator.connections import Address, Connection, PreparedRequest
+from loadtests.generator.endpoints_file import Made
+from loadtests.generator.jobs import Job
+from loadtests.generator.sockets_and_timers import Timer, native_epoll, sharpen_timers, start_native_thread
+
+ROW: Final = (
+    "scheduled_ns",
+    "sent_ns",
+    "first_byte_ns",
+    "done_ns",
+    "outcome",
+    "status",
+    "sent_bytes",
+    "received_bytes",
+    "endpoint",
+    "image",
+    "correct",
+)
+"""One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
+
+# A struct packs a row in a third of the time that array("q").extend() takes.
+_ROW_STRUCT: Final = struct.Struct(f"{len(ROW)}q")
+_PACK_ROW: Final = _ROW_STRUCT.pack_into
+_ROW_BYTES: Final = _ROW_STRUCT.size
+_OK: Final = jobs.OK
+_CHUNK_BYTES: Final = _ROW_BYTES * 4096
+_TICK_NS: Final = 50_000_000
+_LEAD_NS: Final = 20_000_000
+_SCHEDULE_BLOCK: Final = 8192
+_RETRY_NS: Final = 10_000_000
+_SWITCH_INTERVAL_S: Final = 0.0002
+# A timer wakes its thread 0.1 to 0.2 ms late: the thread wakes so much earlier and waits for the moment awake, but for
+# no more than this share of a core.
+_SPIN_NS: Final = 200_000
+_SPIN_SHARE: Final = 0.2
+
+
+Check = Callable[[int, bytes], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go and what they are."""
+
+    addresses: list[Address]
+    requests: list[list[PreparedRequest]]
+    """One list an endpoint: the prepared request of each image."""
+    grpc: bool
+    check: Check
+    """(image, body of a reply) -> (outcome, correct)."""
+    checked: bool = False
+    """True where the check knows the right answers."""
+    make: Callable[[str], Made] | None = None
+    """A further endpoint by its address; raises LoadTestError."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How requests are offered."""
+
+    schedule: Schedule
+    """Open loop: int64 nanoseconds after the start, warm-up included. Closed loop: empty."""
+    duration_ns: int
+    """Of the whole load, warm-up included."""
+    timeout_ns: int
+    max_in_flight: int
+    connections: int
+    """Most connections an endpoint."""
+    closed_loop: int = 0
+    """Requests kept under way; 0 means open loop."""
+
+
+@dataclass
+class _Endpoint:
+    index: int
+    idle: list[Connection] = field(default_factory=list)
+    open: set[Connection] = field(default_factory=set)
+    in_flight: int = 0
+    listed: bool = True
+    """Whether it gets requests; one that does not ends what is under way."""
+
+
+class Generator:
+    """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True."""
+
+    def __init__(self, target: Target, load: Load, start_at_ns: int = 0) -> None:
+        self.chunks: deque[bytes] = deque()
+        """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
+        self.reasons: Counter[str] = Counter()
+        """Error names and their counts."""
+        self.finished = False
+        self.crash: BaseException | None = None
+        self.start_ns = 0
+        self.cpu_s = 0.0
+        """CPU seconds of the generator's own thread."""
+        self.in_flight = 0
+        self.fired = 0
+        self._target = target
+        self._load = load
+        self._start_at_ns = start_at_ns
+        self._addresses, self._requests = list(target.addresses), list(target.requests)
+        self._endpoints = [_Endpoint(i) for i in range(len(target.addresses))]
+        self._listed = list(self._endpoints)
+        self._relistings: deque[tuple[Sequence[int], Sequence[Made]]] = deque()
+        self._relisted = False
+        self._rows = bytearray(_CHUNK_BYTES)
+        self._filled = 0
+        self._pending: deque[Job] = deque()
+        self._restarts: list[int] = []
+        self._sizes = [len(request.head) + len(request.data) for request in target.requests[0]]
+        self._following_image = [*range(1, len(self._sizes)), 0]
+        self._timeout_ns = load.timeout_ns
+        gap_ns = load.duration_ns / max(len(load.schedule), 1)
+        self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
+        self._closed_until_ns = 0
+        self._next_image = 0
+        self._stopping = False
+        self._running = False
+        self._tend_soon = False
+        self._closing_ns = 0
+        self._turn = 0
+        self._due: list[int] = []
+        self._due_at = 0
+        self._scheduled_up_to = 0
+        self._next_due_ns = sys.maxsize
+        self._connection_type = GrpcConnection if target.grpc else Http1Connection
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self.check = target.check
+
+    def start(self) -> None:
+        """Begin the load on a native thread."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._epoll = native_epoll()
+        self._timer = Timer()
+        gc.collect()
+        gc.freeze()
+        start_native_thread(self._main, ())
+
+    def stop(self) -> None:
+        """Ask for no more requests; what is under way may still end within its time limit."""
+        self._stopping = True
+        self._closed_until_ns = 0
+
+    def relist(self, listed: Sequence[int], added: Sequence[Made] = ()) -> None:
+        """From the next tick on send to these endpoints (by index) only; `added` get the next free indexes.
+
+        Requests that are under way at others end as they may. Safe from another thread.
+        """
+        self._relistings.append((listed, added))
+
+    # What connections call.
+
+    def watch(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
+        """Call handler(mask) when `fd` is ready."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, mask)
+
+    def rewatch(self, fd: int, mask: int) -> None:
+        """Change what is waited for."""
+        self._epoll.modify(fd, mask)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def ended(
+        self,
+        job: Job,
+        done_ns: int,
+        outcome: int,
+        status: int,
+        sent: int,
+        received: int,
+        correct: int,
+        reason: str,
+    ) -> None:
+        """Record a job that is over; in a closed loop, make room for the next."""
+        self.in_flight -= 1
+        self._endpoints[job.endpoint].in_flight -= 1
+        if reason:
+            self.reasons[reason] += 1
+            if self._load.closed_loop:
+                # A server that refuses at once must not be asked in a tight circle.
+                self._restarts.append(done_ns + _RETRY_NS)
+        self._record(job, done_ns, outcome, status, sent, received, correct)
+
+    def turn(self, connection: Connection, job: Job, done_ns: int, received: int, correct: int) -> Job | None:
+        """Record a right reply; in a closed loop the same job goes on as the next, on the same connection."""
+        image = job.image
+        # What _record does, without the call: this is the path that decides how many requests a core can make.
+        # fmt: off
+        _PACK_ROW(
+            self._rows, self._filled, job.scheduled_ns, job.sent_ns, job.first_ns, done_ns, _OK, 200,
+            self._sizes[image], received, job.endpoint, image, correct,
+        )
+        # fmt: on
+        self._filled += _ROW_BYTES
+        if self._filled == _CHUNK_BYTES:
+            self._hand_over()
+        if done_ns < self._closed_until_ns:
+            self.fired += 1
+            job.image = self._next_image
+            self._next_image = self._following_image[job.image]
+            job.scheduled_ns = now_ns = monotonic_ns()
+            job.deadline_ns = now_ns + self._timeout_ns
+            return job
+        self.in_flight -= 1
+        self._endpoints[job.endpoint].in_flight -= 1
+        self.available(connection)
+        return None
+
+    def available(self, connection: Connection) -> None:
+        """Give a free connection the oldest waiting job, or the next of a closed loop, or keep it."""
+        if self._relisted:
+            self._free_among_changing(connection)
+            return
+        if self._load.closed_loop:
+            while self._wants_more() and connection.has_room():
+                now_ns = monotonic_ns()
+                self._assign(connection, self._new_job(now_ns, now_ns))
+        elif self._pending:
+            while self._pending and connection.has_room():
+                self._assign(connection, self._pending.popleft(), counted=True)
+        self._keep(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection closed; let a waiting job open another."""
+        endpoint = self._endpoints[connection.endpoint]
+        endpoint.open.discard(connection)
+        if connection.pooled:
+            endpoint.idle.remove(connection)
+        self._tend_soon = bool(self._pending)
+
+    # The thread.
+
+    def _main(self) -> None:
+        sharpen_timers()
+        started = resource.getrusage(resource.RUSAGE_THREAD)
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001 - handed to the hub, which reports it
+            self.crash = error
+        finally:
+            self._hand_over()
+            ended = resource.getrusage(resource.RUSAGE_THREAD)
+            self.cpu_s = ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
+            self._timer.close()
+            self._epoll.close()
+            self.finished = True
+
+    def _run(self) -> None:
+        self._epoll.register(self._timer.fd, 1)
+        self._handlers[self._timer.fd] = self._ignore
+        self._preconnect()
+        # A moment that has passed is kept: workers share it, and a late one must show its lag.
+        self.start_ns = self._start_at_ns or monotonic_ns() + _LEAD_NS
+        self._running = True
+        self._next_block()
+        if self._load.closed_loop:
+            self._closed_until_ns = self.start_ns + self._load.duration_ns
+            self._restarts = [self.start_ns] * self._load.closed_loop
+        next_tick_ns = self.start_ns
+        poll, handlers = self._epoll.poll, self._handlers
+        while not self._is_finished():
+            for fd, mask in poll(0.02):
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+            now_ns = monotonic_ns()
+            if now_ns >= self._next_due_ns - self._spin_ns:
+                now_ns = self._fire_due(now_ns)
+            if now_ns >= next_tick_ns:
+                next_tick_ns = now_ns + _TICK_NS
+                self._tick(now_ns)
+            elif self._restarts:
+                self._restart(now_ns)
+            elif self._tend_soon:
+                self._tend_pending(now_ns)
+        for connection in [c for endpoint in self._endpoints for c in endpoint.open]:
+            connection.close()
+
+    def _ignore(self, _mask: int) -> None:
+        """The timer's descriptor: being awake is all that is wanted."""
+
+    def _is_finished(self) -> bool:
+        return bool(self._closing_ns) and self.in_flight == 0 and not self._pending
+
+    def _preconnect(self) -> None:
+        """Open the first connections before the clock starts; who refuses is found again by the first request."""
+        wanted = min(self._load.connections, self._load.closed_loop or 1)
+        for endpoint in self._endpoints:
+            share = -(-wanted // len(self._endpoints))
+            for _ in range(share):
+                self._open(endpoint)
+        limit_ns = monotonic_ns() + min(self._load.timeout_ns, 3_000_000_000)
+        while monotonic_ns() < limit_ns and any(not c.connected for e in self._endpoints for c in e.open):
+            for fd, mask in self._epoll.poll(0.02):
+                self._handlers[fd](mask)
+
+    def _next_block(self) -> None:
+        """Turn the next part of the schedule into Python numbers: all at once would take 36 bytes an arrival."""
+        begin = self._scheduled_up_to
+        self._due = self._load.schedule[begin : begin + _SCHEDULE_BLOCK].tolist()
+        self._scheduled_up_to = begin + len(self._due)
+        self._due_at = 0
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._due:
+            self._next_due_ns = self.start_ns + self._due[self._due_at]
+            self._timer.arm(self._next_due_ns - self._spin_ns)
+        else:
+            self._next_due_ns = sys.maxsize
+            self._timer.disarm()
+
+    def _fire_due(self, now_ns: int) -> int:
+        """Send what is due, and what becomes due within the spin; the time afterwards."""
+        while now_ns >= self._next_due_ns - self._spin_ns:
+            while now_ns < self._next_due_ns:
+                now_ns = monotonic_ns()
+            self._fire(self._next_due_ns)
+            self._due_at += 1
+            if self._due_at < len(self._due):
+                self._next_due_ns = self.start_ns + self._due[self._due_at]
+            else:
+                self._next_block()
+            now_ns = monotonic_ns()
+        if self._due:
+            self._timer.arm(self._next_due_ns - self._spin_ns)
+        return now_ns
+
+    def _fire(self, scheduled_ns: int) -> None:
+        job = self._new_job(scheduled_ns, monotonic_ns())
+        if self.in_flight >= self._load.max_in_flight:
+            self.reasons["dropped (too many in flight)"] += 1
+            self._record(job, jobs.NEVER, jobs.DROPPED, -1, 0, 0, jobs.UNCHECKED)
+            return
+        endpoint = self._choose()
+        connection = self._find_room(endpoint)
+        if connection is not None:
+            self._assign(connection, job)
+            return
+        self.in_flight += 1
+        job.endpoint = endpoint.index
+        endpoint.in_flight += 1
+        self._pending.append(job)
+
+    def _new_job(self, scheduled_ns: int, now_ns: int) -> Job:
+        image = self._next_image
+        self._next_image = self._following_image[image]
+        self.fired += 1
+        return Job(scheduled_ns, now_ns + self._timeout_ns, image)
+
+    def _choose(self) -> _Endpoint:
+        """The endpoint with the fewest requests under way; equals take turns."""
+        endpoints = self._listed
+        if len(endpoints) == 1:
+            return endpoints[0]
+        self._turn = (self._turn + 1) % len(endpoints)
+        turned = endpoints[self._turn :] + endpoints[: self._turn]
+        return min(turned, key=lambda endpoint: endpoint.in_flight)
+
+    def _find_room(self, endpoint: _Endpoint) -> Connection | None:
+        while endpoint.idle:
+            connection = endpoint.idle[-1]
+            room = connection.has_room()
+            if not room or not self._target.grpc:
+                endpoint.idle.pop()
+                connection.pooled = False
+            if room:
+                return connection
+        if len(endpoint.open) < self._load.connections:
+            return self._open(endpoint)
+        return None
+
+    def _open(self, endpoint: _Endpoint) -> Connection | None:
+        index = endpoint.index
+        try:
+            connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
+        except OSError as error:
+            self.reasons[f"connect: {error.strerror}"] += 1
+            return None
+        endpoint.open.add(connection)
+        if self._target.grpc:
+            self._keep(connection)
+        return connection
+
+    def _keep(self, connection: Connection) -> None:
+        endpoint = self._endpoints[connection.endpoint]
+        if not connection.pooled and connection.has_room():
+            connection.pooled = True
+            endpoint.idle.append(connection)
+
+    def _assign(self, connection: Connection, job: Job, *, counted: bool = False) -> None:
+        if counted:
+            self._endpoints[job.endpoint].in_flight -= 1
+        else:
+            self.in_flight += 1
+        self._endpoints[connection.endpoint].in_flight += 1
+        connection.assign(job)
+
+    def _wants_more(self) -> bool:
+        """True while a closed loop is short of requests."""
+        return self.in_flight + len(self._restarts) < self._load.closed_loop and not self._over(monotonic_ns())
+
+    def _over(self, now_ns: int) -> bool:
+        return self._stopping or not self._running or now_ns >= self.start_ns + self._load.duration_ns
+
+    def _restart(self, now_ns: int) -> None:
+        """Closed loop: start what the beginning or a failure left to start."""
+        while self._restarts and self._restarts[0] <= now_ns and not self._over(now_ns):
+            del self._restarts[0]
+            endpoint = self._choose()
+            job = self._new_job(now_ns, now_ns)
+            connection = self._find_room(endpoint)
+            if connection is not None:
+                self._assign(connection, job)
+            else:
+                self._restarts.append(now_ns + _RETRY_NS)
+                return
+
+    def _tick(self, now_ns: int) -> None:
+        while self._relistings:
+            self._relist(*self._relistings.popleft())
+        self._restart(now_ns)
+        for endpoint in self._endpoints:
+            for connection in list(endpoint.open):
+                connection.expire(now_ns)
+        self._tend_pending(now_ns)
+        self._hand_over()
+        if not self._closing_ns and self._is_last(now_ns):
+            self._closing_ns = now_ns
+            self._due, self._next_due_ns, self._restarts = [], sys.maxsize, []
+
+    def _is_last(self, now_ns: int) -> bool:
+        return self._over(now_ns) if self._load.closed_loop or self._stopping else not self._due
+
+    def _tend_pending(self, now_ns: int) -> None:
+        self._tend_soon = False
+        while self._pending and self._pending[0].deadline_ns <= now_ns:
+            self.ended(
+                self._pending.popleft(),
+                now_ns,
+                jobs.TIMEOUT,
+                -1,
+                0,
+                0,
+                jobs.UNCHECKED,
+                "timeout waiting to send",
+            )
+        for endpoint in self._listed:
+            while self._pending and (connection := self._find_room(endpoint)) is not None:
+                self._assign(connection, self._pending.popleft(), counted=True)
+
+    def _relist(self, listed: Sequence[int], added: Sequence[Made]) -> None:
+        for address, requests in added:
+            self._addresses.append(address)
+            self._requests.append(requests)
+            self._endpoints.append(_Endpoint(len(self._endpoints), listed=False))
+        self._listed = [self._endpoints[index] for index in listed]
+        # A closed loop's requests stay with their connections as long as nothing changes; now each is dealt anew.
+        self._relisted, self._closed_until_ns = True, 0
+        for endpoint in self._endpoints:
+            before, endpoint.listed = endpoint.listed, endpoint.index in listed
+            if endpoint.listed and not before and not endpoint.open:
+                self._open(endpoint)
+            elif before and not endpoint.listed:
+                for connection in [each for each in endpoint.open if each.idle()]:
+                    connection.close()
+
+    def _free_among_changing(self, connection: Connection) -> None:
+        """`available`, once endpoints come and go: a closed loop chooses again, and who is not listed gets nothing."""
+        endpoint = self._endpoints[connection.endpoint]
+        if self._load.closed_loop:
+            while self._wants_more():
+                insort(self._restarts, monotonic_ns())
+        while endpoint.listed and self._pending and connection.has_room():
+            self._assign(connection, self._pending.popleft(), counted=True)
+        if endpoint.listed:
+            self._keep(connection)
+        elif connection.idle():
+            connection.close()
+
+    def _record(
+        self, job: Job, done_ns: int, outcome: int, status: int, sent: int, received: int, correct: int
+    ) -> None:
+        # fmt: off
+        _PACK_ROW(
+            self._rows, self._filled, job.scheduled_ns, job.sent_ns, job.first_ns, done_ns, outcome, status, sent,
+            received, job.endpoint, job.image, correct,
+        )
+        # fmt: on
+        self._filled += _ROW_BYTES
+        if self._filled == _CHUNK_BYTES:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._filled:
+            self.chunks.append(bytes(memoryview(self._rows)[: self._filled]))
+            self._filled = 0

@@ -1,0 +1,286 @@
+"""What is sent and what must come back: endpoints resolved, requests prebuilt, answers checked."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.errors import LoadEnvironmentError, LoadTestError
+from loadtests.generator import jobs
+from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.endpoints_file import Made
+from loadtests.generator.generator import Check, Target
+from loadtests.generator.wire_grpc import message_bytes, request_headers
+from loadtests.generator.wire_http1 import request_bytes
+from models.errors import ModelError
+from models.manifest import ModelDir
+from serving.errors import WireError
+from serving.wire import WIRES, PayloadSpec, Wire, is_right, payload_spec
+
+ENGINES: Final = (*WIRES, "http")
+BUNDLED: Final = Path(__file__).parents[1] / "bundled_digits"
+_MEMORY: Final = 4096
+
+
+@dataclass(frozen=True)
+class PlainRequest:
+    """Engine `http`: any request to any URL."""
+
+    method: str
+    path: str
+    body: bytes
+    content_type: str | None
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What the command line says of the target."""
+
+    hosts: Sequence[str]
+    """URLs: http(s)://host[:port]. Unused where gRPC's targets are given."""
+    grpc_targets: Sequence[str]
+    """host[:port], empty for the hosts with the engine's default port."""
+    engine: str
+    protocol: str
+    model: str
+    payload: str
+    images_per_request: int
+    manifest: Path | None
+    timeout_s: float
+    plain: PlainRequest | None = None
+
+
+def build_target(options: TargetOptions) -> Target:
+    """Resolve, prebuild and choose the check. Raises LoadTestError or LoadEnvironmentError with the remedy."""
+    grpc = options.protocol == "grpc"
+    if options.engine == "http":
+        if grpc or options.plain is None:
+            raise LoadTestError("engine http speaks plain HTTP only: use --protocol rest.")
+        return _plain_target(options, options.plain)
+    model = _model(options.manifest)
+    images, expected = _images(model, options.engine)
+    groups = _groups(len(images), options.images_per_request)
+    wire, spec = WIRES[options.engine], payload_spec(model.manifest if model else None)
+    output = spec.output if model else None
+    answer = wire.grpc_answer if grpc else wire.rest_answer
+    checks = [None if expected is None else expected[group] for group in groups]
+    batches = [[images[i] for i in group] for group in groups]
+    try:
+        make = (_grpc_endpoint if grpc else _rest_endpoint)(options, wire, spec, batches)
+    except WireError as error:
+        raise LoadTestError(f"the {options.payload} payload cannot be built: {error}") from error
+    check = AnswerCheck(lambda body: answer(body, output), checks, options.images_per_request)
+    names = _grpc_targets(options, wire.default_grpc_port) if grpc else options.hosts
+    return _target(names, make, grpc, check, checked=expected is not None)
+
+
+def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check: Check, checked: bool) -> Target:
+    made = [make(name) for name in names]
+    return Target([address for address, _ in made], [requests for _, requests in made], grpc, check, checked, make)
+
+
+class AnswerCheck:
+    """Judges reply bodies; equal bytes for the same image are parsed once."""
+
+    def __init__(
+        self,
+        parse: Callable[[bytes], NDArray[np.float64]],
+        expected: Sequence[NDArray[np.float64] | None],
+        images_per_request: int,
+    ) -> None:
+        self._parse = parse
+        self._expected = expected
+        self._images = images_per_request
+        self._known: dict[tuple[int, bytes], tuple[int, int]] = {}
+
+    def __call__(self, image: int, body: bytes) -> tuple[int, int]:
+        """(outcome, correct): bad_reply where the body is not rows of numbers, one row an image."""
+        key = (image, body)
+        known = self._known.get(key)
+        if known is None:
+            known = self._judge(image, body)
+            if len(self._known) >= _MEMORY:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+    def _judge(self, image: int, body: bytes) -> tuple[int, int]:
+        try:
+            answer = self._parse(body)
+        except WireError:
+            return jobs.BAD_REPLY, jobs.UNCHECKED
+        if len(answer) != self._images:
+            return jobs.BAD_REPLY, jobs.UNCHECKED
+        expected = self._expected[image]
+        if expected is None:
+            return jobs.OK, jobs.UNCHECKED
+        if is_right(answer, expected):
+            return jobs.OK, jobs.RIGHT
+        return jobs.WRONG_ANSWER, jobs.WRONG
+
+
+def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
+    """Ask the server what it is: TorchServe answers /ping, TensorFlow Serving's API answers /v1/models/NAME."""
+    import requests
+
+    try:
+        status = requests.get(f"{host}/v1/models/{model}", timeout=timeout_s)
+        if "model_version_status" in status.text:
+            return "savedmodel" if "savedmodel-server" in status.headers.get("Server", "") else "tfserving"
+        ping = requests.get(f"{host}/ping", timeout=timeout_s)
+        if '"status"' in ping.text and ping.status_code in (200, 500):
+            return "torchserve"
+    except requests.RequestException as error:
+        raise LoadEnvironmentError(
+            f"{host} does not answer, so its engine cannot be detected: start the server or name it with --engine."
+        ) from error
+    raise LoadTestError(
+        f"{host} is neither TensorFlow Serving with a model {model!r} nor TorchServe: give --model and --engine."
+    )
+
+
+def resolve(host: str, port: int, tls: ssl.SSLContext | None) -> Address:
+    """The first address of a name. Raises LoadEnvironmentError where there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise LoadEnvironmentError(f"host {host!r} does not resolve: check --host.") from error
+    family, _, _, _, sockaddr = found[0]
+    return Address(int(family), tuple(sockaddr), host, tls)
+
+
+def authority(host: str, port: int) -> str:
+    """host:port as a Host header wants it (brackets around IPv6)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _model(path: Path | None) -> ModelDir | None:
+    if path is None:
+        return None
+    if not path.exists():
+        raise LoadTestError(f"--manifest {path} does not exist: give the manifest.json of a model directory.")
+    try:
+        return ModelDir(path if path.is_dir() else path.parent)
+    except ModelError as error:
+        raise LoadTestError(str(error)) from error
+
+
+def _images(model: ModelDir | None, engine: str) -> tuple[list[bytes], NDArray[np.float64] | None]:
+    """Images to send, and the probabilities that must come back, (images, classes); None where they are not known."""
+    if model is None:
+        return [path.read_bytes() for path in sorted(BUNDLED.glob("*.png"))], None
+    golden = model.manifest.golden
+    if not golden:
+        raise LoadTestError(f"{model.path} has no golden images to send: export or import the model again.")
+    try:
+        images = model.golden_images()
+    except OSError as error:
+        raise LoadEnvironmentError(f"a golden image of {model.path} cannot be read: {error.strerror}.") from error
+    # An answer holds only for the artifact that gave it, unless both were proved equal.
+    if model.manifest.golden_from not in ("both", "mar" if engine == "torchserve" else "savedmodel"):
+        return images, None
+    return images, np.asarray([g.probabilities for g in golden], np.float64)
+
+
+def _groups(images: int, size: int) -> list[list[int]]:
+    """Which images go into each prepared request: every image comes first once, the next ones follow."""
+    return [[(first + i) % images for i in range(size)] for first in range(images)]
+
+
+def _rest_endpoint(
+    options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
+) -> Callable[[str], Made]:
+    """What makes an endpoint of a URL."""
+    built = [wire.rest_predict(options.model, batch, options.payload, spec) for batch in batches]
+
+    def make(url: str) -> Made:
+        address, name = _rest_address(url, wire.default_rest_port)
+        return address, [PreparedRequest(request_bytes(r.method, r.path, name, r.content_type, r.body)) for r in built]
+
+    return make
+
+
+def _grpc_endpoint(
+    options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
+) -> Callable[[str], Made]:
+    """What makes an endpoint of host[:port], or of a URL."""
+    built = [wire.grpc_predict(options.model, batch, options.payload, spec) for batch in batches]
+    data = [message_bytes(r.body) for r in built]
+
+    def make(text: str) -> Made:
+        host, port, secure = _split(text if "://" in text else f"http://{text}", wire.default_grpc_port)
+        address = resolve(host, port, tls_context("h2") if secure else None)
+        scheme = "https" if secure else "http"
+        headers = request_headers(scheme, authority(host, port), built[0].path, options.timeout_s)
+        return address, [PreparedRequest(headers, each) for each in data]
+
+    return make
+
+
+def _grpc_targets(options: TargetOptions, default_port: int) -> Sequence[str]:
+    """As given, or the hosts with the engine's own port for gRPC."""
+    if options.grpc_targets:
+        return options.grpc_targets
+    parts = [_split(url, 0) for url in options.hosts]
+    return [f"{'https' if secure else 'http'}://{authority(host, default_port)}" for host, _, secure in parts]
+
+
+def _plain_target(options: TargetOptions, plain: PlainRequest) -> Target:
+    def make(url: str) -> Made:
+        address, name = _rest_address(url, None)
+        whole = request_bytes(plain.method, plain.path, name, plain.content_type, plain.body)
+        return address, [PreparedRequest(whole)]
+
+    return _target(options.hosts, make, grpc=False, check=_accept, checked=False)
+
+
+def _accept(_image: int, _body: bytes) -> tuple[int, int]:
+    return jobs.OK, jobs.UNCHECKED
+
+
+def _rest_address(url: str, default_port: int | None) -> tuple[Address, str]:
+    host, port, secure = _split(url, default_port)
+    return resolve(host, port, tls_context("http/1.1") if secure else None), authority(host, port)
+
+
+def _split(url: str, default_port: int | None) -> tuple[str, int, bool]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise LoadTestError(f"{url!r} has no usable port: write http://HOST:PORT.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise LoadTestError(f"{url!r} is not a URL: write http://HOST:PORT.")
+    if parts.path not in ("", "/") or parts.query:
+        raise LoadTestError(f"{url!r} has a path: give only http://HOST:PORT (engine http takes --http-path).")
+    secure = parts.scheme == "https"
+    return parts.hostname, port or default_port or (443 if secure else 80), secure
+
+
+def tls_context(protocol: str) -> ssl.SSLContext:
+    """The machine's trusted certificates (SSL_CERT_FILE names others), and the protocol to agree on."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols([protocol])
+    return context
+
+
+def read_body(path: Path) -> tuple[bytes, str]:
+    """Body and content type for engine http."""
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise LoadTestError(f"--http-body-file {path} cannot be read: {error.strerror}.") from error
+    try:
+        json.loads(body)
+    except ValueError:
+        return body, "application/octet-stream"
+    return body, "application/json"

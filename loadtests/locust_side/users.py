@@ -1,0 +1,171 @@
+"""What a locustfile of ours declares: a user class for Locust, and the listeners that run the load.
+
+`import locust` patches the process (gevent), so only this module, its neighbours `drives` and `locust_stats`, and the
+locustfiles import it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from argparse import Namespace
+from typing import Any
+
+import gevent
+from locust import User, events, task
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests.errors import LoadEnvironmentError, LoadTestError
+from loadtests.locust_side.roles import (
+    ASK,
+    DEAL,
+    ENDED,
+    EXIT_ENVIRONMENT,
+    EXIT_USAGE,
+    REFUSED,
+    ROWS,
+    Drive,
+    LocalDrive,
+    MasterDrive,
+    WorkerDrive,
+    prepare_from,
+)
+from loadtests.options import add_options
+
+logger = logging.getLogger("servestorm")
+
+
+class LoadUser(User):  # type: ignore[misc] # locust ships no types
+    """Stands for the load among Locust's users; the requests are sent by one generator a process.
+
+    A Locust user waits for each reply before it sends again. The load here must not: it starts with Locust's test_start
+    in every worker, whatever `-u` says, and this user only keeps Locust's test running meanwhile.
+    """
+
+    abstract = True
+    fixed_count = 1
+
+    @task  # type: ignore[untyped-decorator]
+    def wait_for_the_end(self) -> None:
+        """Nothing to do until Locust stops the test."""
+        gevent.sleep(3600)
+
+
+class _Current:
+    """The drive of the test that runs, if any."""
+
+    drive: Drive | None = None
+    deal: dict[str, Any] | None = None
+
+    def take_deal(self) -> dict[str, Any] | None:
+        """This worker's share of the load that begins, once."""
+        deal, self.deal = self.deal, None
+        return deal
+
+    @property
+    def master(self) -> MasterDrive:
+        """The drive, where messages of workers come to it."""
+        assert isinstance(self.drive, MasterDrive)
+        return self.drive
+
+
+def install(arrivals_default: str) -> None:
+    """Declare the options and the listeners on Locust's events; called once by a locustfile."""
+    current = _Current()
+
+    def declare(parser: Any, **_: object) -> None:
+        add_options(parser, arrivals_default)
+
+    def check(environment: Any, **_: object) -> None:
+        _interrupt_in_main()
+        _take_over(environment)
+        _listen_to_messages(environment, current)
+
+    def begin(environment: Any, **_: object) -> None:
+        current.drive = _drive_for(environment, current)
+        current.drive.begin()
+
+    def conclude(**_: object) -> None:
+        if current.drive is not None:
+            current.drive.conclude()
+
+    events.init_command_line_parser.add_listener(declare)
+    events.init.add_listener(check)
+    events.test_start.add_listener(begin)
+    events.test_stopping.add_listener(conclude)
+    # Ctrl-C computes the exit code before it stops the test.
+    events.quitting.add_listener(conclude)
+
+
+def _interrupt_in_main() -> None:
+    """Let Ctrl-C raise in Locust's own greenlet, which waits for it, and not in whichever happens to run.
+
+    Python raises KeyboardInterrupt between any two instructions of the main thread: in the middle of a write of ours it
+    cost a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        main = gevent.getcurrent()
+        gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
+
+
+def _drive_for(environment: Any, current: _Current) -> Drive:
+    # A worker may be told to start before Locust has put its runner into the environment; nobody else is.
+    if environment.runner is None or isinstance(environment.runner, WorkerRunner):
+        return WorkerDrive(environment, current.take_deal)
+    prepared = getattr(environment, "servestorm_prepared", None)
+    environment.servestorm_prepared = None
+    if isinstance(environment.runner, MasterRunner):
+        return MasterDrive(environment, prepared)
+    return LocalDrive(environment, prepared)
+
+
+def _listen_to_messages(environment: Any, current: _Current) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(DEAL, lambda environment, msg: setattr(current, "deal", msg.data))
+    elif isinstance(runner, MasterRunner):
+        runner.register_message(ROWS, lambda environment, msg: current.master.take_rows(msg.data))
+        runner.register_message(ENDED, lambda environment, msg: current.master.take_ending(msg.data))
+        runner.register_message(REFUSED, lambda environment, msg: current.master.take_refusal(msg.data))
+        runner.register_message(ASK, lambda environment, msg: current.master.take_question(msg.node_id))
+
+
+def _take_over(environment: Any) -> None:
+    """Before the load: warn of what is ignored, take -t over, and in a headless run refuse what cannot work."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    options: Namespace = environment.parsed_options
+    if options.num_users not in (None, 1) or options.spawn_rate not in (None, 1):
+        logger.warning("-u and -r are ignored: one open-loop user a worker drives the whole load.")
+    # Locust would stop the test at -t, in the middle of what is under way; the schedule is cut instead.
+    environment.servestorm_run_time_s = options.run_time
+    options.run_time = None
+    if options.headless:
+        try:
+            environment.servestorm_prepared = prepare_from(environment)
+        except LoadTestError as error:
+            print(f"servestorm: {error}", file=sys.stderr)
+            sys.exit(EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE)
+
+
+def start_locust(locustfile: str, arrivals_default: str) -> None:
+    """`python LOCUSTFILE ...` is `locust -f LOCUSTFILE ...`, and its --help explains our options too.
+
+    Locust's own --help answers before it has read the locustfile.
+    """
+    from locust.argument_parser import get_parser
+    from locust.main import main
+
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        install(arrivals_default)
+        get_parser().parse_args(["--help"])
+    sys.argv[1:1] = ["-f", locustfile]
+    main()
+
+
+def bind_to_loopback() -> None:
+    """Locust's web UI and master listen on every interface by default, unauthenticated; ours do not."""
+    os.environ.setdefault("LOCUST_WEB_HOST", "127.0.0.1")
+    os.environ.setdefault("LOCUST_MASTER_BIND_HOST", "127.0.0.1")

@@ -1,0 +1,74 @@
+"""The proof that both exported artifacts compute the same function, encoded bytes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifacts.handler_run import probabilities, run_handler
+from models.errors import ModelError, ParityError
+from models.manifest import NOT_PROVED, PROVED, Parity
+
+TOLERANCE = 1e-5
+MIN_IMAGES = 256
+MAX_IMAGES = 512
+BATCH_SIZES = (1, 1, 2, 7, 32)
+"""The handler is asked in these batches, so that batching is proved as well."""
+
+
+def parity_images(test: Sequence[bytes], train: Sequence[bytes]) -> list[bytes]:
+    """Up to MAX_IMAGES images: held-out ones, topped up with training images where they are too few.
+
+    Raises ModelError where there are fewer than MIN_IMAGES in all.
+    """
+    images = list(test[:MAX_IMAGES])
+    images += train[: max(0, MIN_IMAGES - len(images))]
+    if len(images) < MIN_IMAGES:
+        raise ModelError(
+            f"The data set has {len(images)} images, and parity is proved on at least {MIN_IMAGES}: add images."
+        )
+    return images
+
+
+def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Largest absolute difference of two (n, classes) arrays; raises ParityError where shapes or finiteness differ."""
+    if first.shape != second.shape:
+        raise ParityError(f"The outputs have different shapes, {first.shape} and {second.shape}: not one model.")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ParityError("The outputs are not all finite numbers: train the network again.")
+    return float(np.abs(first - second).max())
+
+
+def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
+    """What the manifest says of two artifacts' (n, classes) outputs for the same n images."""
+    difference: float | None = None
+    reason: str | None = None
+    try:
+        difference = largest_difference(first, second)
+    except ParityError as error:
+        reason = str(error)
+    if difference is not None and difference > tolerance:
+        reason = f"Outputs differ by up to {difference:.2e} on {len(first)} images, over {tolerance:.0e}."
+    elif difference is not None and len(first) < MIN_IMAGES:
+        reason = f"Outputs agree on {len(first)} images, but a proof needs {MIN_IMAGES}."
+    return Parity(
+        status=NOT_PROVED if reason else PROVED,
+        tolerance=tolerance,
+        images=len(first),
+        max_abs_difference=difference,
+        reason=reason,
+    )
+
+
+def prove(savedmodel_outputs: NDArray[np.float64], mar: Path, images: Sequence[bytes]) -> Parity:
+    """Run the handler in `mar` on `images` and compare; raises ParityError naming the figure where they differ."""
+    handler_outputs = probabilities(run_handler(mar, images, BATCH_SIZES))
+    parity = judge(savedmodel_outputs, handler_outputs)
+    if parity.status != PROVED:
+        raise ParityError(
+            f"The SavedModel and the .mar are not the same function, so nothing is exported: {parity.reason}"
+        )
+    return parity

@@ -1,0 +1,129 @@
+"""What a million images cost at the capacity that was found, and replicas under an autoscaler, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from servestorm.analysis.cost import Prices, costs, fleet_costs, load_prices, replica_usd_per_hour
+from servestorm.analysis.rows import Metric, Value
+from servestorm.plan.labels import group_key
+from servestorm.plan.limits import limits_of
+from servestorm.rundir.record import read_json
+from servestorm.rundir.shapes import checked
+
+PRICES = "prices.yaml"
+"""In a run directory: the price file that its plan names."""
+
+
+def cost_figures(metrics: Sequence[Metric], study: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """{group: {engine: [servestorm.analysis.cost.Cost as a dict, ...]}} of every group that asks for a capacity.
+
+    An engine whose capacity may not be quoted has no cost. Raises StudyError for a broken price file.
+    """
+    rows = [metric for metric in metrics if metric.scenario == "capacity" and metric.key.endswith(".images_per_s")]
+    if not rows:
+        return {}
+    prices = _prices(run)
+    # a replica with a limit needs no more of a machine than that
+    limit, _ = limits_of(study.get("plan", {}))
+    cores = limit or len(study["cores"]["engine"])
+    return {
+        metric.group: {
+            engine: [asdict(cost) for cost in costs(value.value if value.valid else None, cores, prices, peaks[engine])]
+            for engine, value in metric.values.items()
+        }
+        for metric in rows
+        for peaks in (_peak_bytes(metric, metrics, study, run),)
+    }
+
+
+def _peak_bytes(
+    capacity: Metric, metrics: Sequence[Metric], study: Mapping[str, Any], run: Path
+) -> dict[str, float | None]:
+    """Each engine's peak memory under the load of the search's probes and under steady and bursty load alike to it.
+
+    Of all its servers' processes, and memory that they share counts in each of them. None where nothing is told.
+    """
+    found: dict[str, list[float]] = {engine: [] for engine in capacity.values}
+    variant = capacity.group.partition("[")[2]
+    for metric in metrics:
+        if metric.key.endswith(".rss_peak_mib") and metric.group.partition("[")[2] == variant:
+            for engine, value in metric.values.items():
+                found[engine] += [2.0**20 * mib for mib in value.runs if mib is not None]
+    for path in sorted((run / "cells").glob("*/cell.json")):
+        cell = checked(path, read_json(path), "cell")
+        if cell["scenario"] == "capacity" and group_key(cell, study["variants"][cell["variant"]]) == capacity.group:
+            found[cell["engine"]] += _probes_bytes(path.parent)
+    return {engine: max(peaks, default=None) for engine, peaks in found.items()}
+
+
+def _probes_bytes(folder: Path) -> list[float]:
+    """Peak memory at the end of each probe that is told of."""
+    uses = [checked(path, read_json(path), "use") for path in sorted(folder.glob("probe-*/use.json"))]
+    peaks = [use.get("end", {}).get("rss_peak_bytes") for use in uses]
+    return [float(peak) for peak in peaks if peak is not None]
+
+
+def _prices(run: Path) -> Prices:
+    own = run / PRICES
+    return load_prices(own if own.is_file() else None)
+
+
+def with_cost(metrics: Sequence[Metric], study: Mapping[str, Any], run: Path) -> list[Metric]:
+    """The metrics, and after each mean number of replicas what they cost an hour on the price file's first machine.
+
+    Raises StudyError for a broken price file.
+    """
+    found: list[Metric] = []
+    for metric in metrics:
+        found.append(metric)
+        if metric.scenario == "autoscaling" and metric.key.endswith(".replicas_mean"):
+            instance = _prices(run).instances[0]
+            one = replica_usd_per_hour(instance, *_replica_size(study))
+            label = f"cost of the replicas on {instance.name} ({instance.provider})"
+            values = {engine: _times(value, one) for engine, value in metric.values.items()}
+            key = f"{metric.group}.cost_per_hour"
+            found.append(replace(metric, key=key, label=label, unit="USD an hour", values=values))
+    return found
+
+
+def _times(value: Value, factor: float) -> Value:
+    def scaled(number: float | None) -> float | None:
+        return None if number is None else number * factor
+
+    return replace(
+        value,
+        value=scaled(value.value),
+        mean=scaled(value.mean),
+        sd=scaled(value.sd),
+        runs=[scaled(run) for run in value.runs],
+        ci=None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor),
+    )
+
+
+def _replica_size(study: Mapping[str, Any]) -> tuple[float, float]:
+    """CPUs and bytes of memory that one replica of a cluster has."""
+    cpus, memory_mib = limits_of(study["plan"])
+    assert cpus is not None and memory_mib is not None  # a pod has limits, the plan's or the usual ones
+    return cpus, memory_mib * 2.0**20
+
+
+def fleet_figures(metrics: Iterable[Metric], study: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """{group: {engine: [servestorm.analysis.cost.FleetCost as a dict, ...]}} of every group under an autoscaler.
+
+    Raises StudyError for a broken price file.
+    """
+    rows = [metric for metric in metrics if metric.scenario == "autoscaling" and metric.key.endswith(".replicas_mean")]
+    if not rows:
+        return {}
+    prices, size, most = _prices(run), _replica_size(study), study["plan"]["autoscaling"]["max_replicas"]
+    return {
+        metric.group: {
+            engine: [asdict(cost) for cost in fleet_costs(value.value if value.valid else None, most, *size, prices)]
+            for engine, value in metric.values.items()
+        }
+        for metric in rows
+    }

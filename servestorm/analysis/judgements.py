@@ -1,0 +1,89 @@
+"""What the results say: a verdict for every question that matters, and whether the objectives are kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from servestorm.analysis.rows import Metric, Value
+from servestorm.methods.verdict import Verdict, verdicts
+from servestorm.plan.labels import ENGINE_SHORT
+
+QUESTIONS = (
+    "coldstart.total_s",
+    "steady.p50",
+    "steady.p99",
+    "steady.cpu_ms_per_image",
+    "bursty.p50",
+    "bursty.p99",
+    "capacity.images_per_s",
+    "autoscaling.violations_percent",
+    "autoscaling.ready_s",
+    "autoscaling.recover_s",
+    "autoscaling.replica_seconds",
+)
+"""Metrics on which engines are judged, in every group that has them; those of the objectives come on top."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict on one metric and one pair of engines."""
+
+    metric: str
+    label: str
+    a: str
+    b: str
+    """Engines."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whether an engine keeps an objective."""
+
+    metric: str
+    engine: str
+    at_most: float | None
+    at_least: float | None
+    value: float | None
+    met: bool | None
+    """None where there is no number that may be quoted."""
+
+
+def judge(metrics: Sequence[Metric], plan: Mapping[str, Any], titles: Mapping[str, str]) -> list[Judgement]:
+    """Verdicts over the runs, as one family: Holm's correction is for all of them. `titles` name the groups."""
+    wanted = {objective["metric"] for objective in plan["objectives"]}
+    asked = [m for m in metrics if m.key in wanted or f"{m.scenario}.{m.key.rpartition('.')[2]}" in QUESTIONS]
+    family, names = {}, {}
+    for metric in asked:
+        for a, b in itertools.combinations(metric.values, 2):
+            left, right = metric.values[a], metric.values[b]
+            family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
+            names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
+    found = verdicts(family, plan["margin_percent"] / 100, names=names)
+    labels = {metric.key: f"{titles[metric.group]}: {metric.label}" for metric in asked}
+    return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in found.items()]
+
+
+def _quotable(value: Value) -> list[float | None]:
+    return value.runs if value.valid else []
+
+
+def objectives(metrics: Sequence[Metric], plan: Mapping[str, Any]) -> list[Kept]:
+    """Each objective of the plan for each engine that it is meant for."""
+    found = {metric.key: metric for metric in metrics}
+    kept = []
+    for objective in plan["objectives"]:
+        metric = found.get(objective["metric"])
+        for engine in objective["engines"] or plan["engines"]:
+            value = metric.values[engine].value if metric and metric.values[engine].valid else None
+            kept.append(_kept(objective, engine, value))
+    return kept
+
+
+def _kept(objective: Mapping[str, Any], engine: str, value: float | None) -> Kept:
+    most, least = objective["at_most"], objective["at_least"]
+    met = None if value is None else value <= most if most is not None else value >= least
+    return Kept(objective["metric"], engine, most, least, value, met)

@@ -1,0 +1,81 @@
+"""`servestorm compare`: is NEW worse than OLD, by more than a margin and by more than chance?"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
+
+if TYPE_CHECKING:
+    from servestorm.compare.comparison import Comparison
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= 1000):
+        raise argparse.ArgumentTypeError(f"{text} is not a percentage such as 5")
+    return value
+
+
+def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The verb's options, for the command line."""
+    parser = add("compare", "tell whether one run is worse than another, for a gate; exit code 1 on a regression")
+    parser.add_argument("old", type=Path, metavar="OLD", help="run directory or results.json to compare with")
+    parser.add_argument("new", type=Path, metavar="NEW", help="run directory or results.json that is judged")
+    parser.add_argument(
+        "--margin", type=_percent, metavar="PERCENT", help="what may be lost (default: the margin of OLD's plan, or 5)"
+    )
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY",
+        help="metrics such as steady.p99 (default: latencies, throughput, failures, capacity, CPU, cold start)",
+    )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown for a pull request")
+    parser.add_argument(
+        "--force", action="store_true", help="compare even where model, payload, budget or load differ, and say so"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, write what is asked for, print the table."""
+    from servestorm.compare.comparison import compare
+    from servestorm.compare.junit import junit
+    from servestorm.compare.text import markdown, print_comparison
+
+    found = compare(
+        arguments.old, arguments.new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force
+    )
+    if arguments.junit:
+        _write(arguments.junit, junit(found), "--junit")
+    if arguments.markdown:
+        _write(arguments.markdown, markdown(found), "--markdown")
+    print_comparison(found)
+    return exit_code(found)
+
+
+def exit_code(found: Comparison) -> int:
+    """1: a regression. 4: a number that NEW lost, or nothing that could be judged. 0 otherwise."""
+    if found.found("regression"):
+        return OBJECTIVE_MISSED
+    return INVALID if found.found("lost") or not found.judged else OK
+
+
+def _write(path: Path, text: str, option: str) -> None:
+    from servestorm.errors import StudyEnvironmentError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StudyEnvironmentError(
+            f"{path} cannot be written ({reason}): choose another place with {option}."
+        ) from error

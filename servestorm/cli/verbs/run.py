@@ -1,0 +1,99 @@
+"""`servestorm run`: a study from plan to report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from servestorm.analysis.results import Results
+from servestorm.cli.exit_codes import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
+from servestorm.cli.verbs.report import show
+from servestorm.errors import StudyError
+from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.plan.study_plan import Plan, load_plan, loaded_from
+
+if TYPE_CHECKING:
+    from servestorm.rundir.record import RunRecord
+
+DEFAULT_PLAN = Path("studies/quickstart.yaml")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the plan out; whatever stops it, what was measured is written and shown."""
+    from servestorm.rundir.record import read_run
+    from servestorm.study.resume import find_run
+
+    resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
+    file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
+    record = read_run(resume) if resume else None
+    plan = _planned(file, arguments.load_from, record)
+    if arguments.keep and plan.backend != "kubernetes":
+        raise StudyError(f"--keep leaves a Helm release, and backend {plan.backend} makes none: leave it out.")
+    if arguments.dry_run:
+        return _dry_run(plan)
+    from servestorm.study.child_processes import end_all
+    from servestorm.study.runner import Study
+
+    study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
+    code = OK
+    try:
+        study.carry_out()
+    except KeyboardInterrupt:
+        kept = "what was measured is kept" if study.path else "nothing was measured yet"
+        code = tell(f"interrupted; {kept}.", INTERRUPTED)
+    except Exception as error:
+        if study.path is None:
+            raise
+        code = tell(*explain(error))
+    finally:
+        end_all()
+    if study.path is None:
+        return code
+    results = show(study.path)
+    return code or _judge(results)
+
+
+def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: RunRecord | None) -> Plan:
+    """The plan with its load from where the command line says, or where a run that goes on began with it."""
+    plan = load_plan(file)
+    if begun and not load_from:
+        load_from = begun.study["plan"].get("load_from", "here")
+    return loaded_from(plan, load_from) if load_from else plan
+
+
+def _dry_run(plan: Plan) -> int:
+    """Print the cells in their order and the expected time; nothing is started."""
+    from servestorm.plan.cells import cells_of, expected_s, variants_of
+    from servestorm.study.model_preparation import is_missing
+    from servestorm.study.runner import PREPARE_GUESS_S, title
+
+    cells, variants = cells_of(plan), variants_of(plan)
+    missing = [model for model in plan.model if is_missing(model)]
+    for model in missing:
+        print(f"{'':>4}  {PREPARE_GUESS_S:5.0f} s  train and export {model.name}")
+    for cell in cells:
+        print(f"{cell.index:4d}  {expected_s(plan, cell):5.0f} s  {title(plan, variants, cell)}")
+    total_s = sum(expected_s(plan, cell) for cell in cells) + PREPARE_GUESS_S * len(missing)
+    print(f"{len(cells)} runs, about {max(1, round(total_s / 60))} min; nothing was started.")
+    return OK
+
+
+def _judge(results: Results) -> int:
+    """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective no
+    number.
+    """
+    if missed := [kept for kept in results.objectives if kept.met is False]:
+        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in missed)
+        sys.stderr.write(f"servestorm: missed objectives: {names}.\n")
+        return OBJECTIVE_MISSED
+    if open_questions := results.unanswered():
+        names = ", ".join(f"{results.groups[g].lower()} of {ENGINE_SHORT[e]}" for g, e in open_questions)
+        sys.stderr.write(f"servestorm: no valid run of: {names}. The report says why.\n")
+        return INVALID
+    if unknown := [kept for kept in results.objectives if kept.met is None]:
+        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in unknown)
+        sys.stderr.write(f"servestorm: objectives without a number: {names}. The keys are those of results.json.\n")
+        return INVALID
+    return OK

@@ -1,0 +1,61 @@
+"""`servestorm schedule`: what an arrival process looks like before anybody is loaded with it."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from loadtests.arrivals.processes import Schedule, ScheduleStatistics, statistics_of
+from loadtests.options import LoadOptions, build_schedule
+
+_COLUMNS, _ROWS = 72, 8
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print statistics and a drawing of arrivals/s over time."""
+    options = LoadOptions([], arguments)
+    duration_s = float(options.duration)
+    schedule, process = build_schedule(options, duration_s)
+    name = process.pop("process")
+    parameters = "".join(f", {key} {value}" for key, value in process.items())
+    print(f"{name}{parameters}, seed {options.seed}")
+    for label, value in told(statistics_of(schedule, duration_s)):
+        print(f"{label:<46}{value}")
+    print()
+    print("\n".join(drawn(schedule, duration_s)))
+    return 0
+
+
+def told(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
+    """Statistics as label and text; what too few arrivals cannot tell is said to be so."""
+
+    def figure(value: float | None) -> str:
+        return "too few arrivals" if value is None else f"{value:.3g}"
+
+    return [
+        ("arrivals", f"{statistics.arrivals:,}"),
+        ("duration, s", f"{statistics.duration_s:g}"),
+        ("rate, requests/s", f"{statistics.rate:.4g}"),
+        ("coefficient of variation of the gaps", figure(statistics.cv)),
+        ("index of dispersion (counts in 1 s windows)", figure(statistics.dispersion)),
+        ("peak over mean (1 s windows)", figure(statistics.peak_to_mean)),
+    ]
+
+
+def drawn(schedule: Schedule, duration_s: float) -> list[str]:
+    """Arrivals/s over time as lines of block characters, with the scale."""
+    counts, _ = np.histogram(schedule / 1e9, bins=_COLUMNS, range=(0, duration_s))
+    rates = counts / (duration_s / _COLUMNS)
+    top = float(rates.max())
+    eighths = np.rint(rates / top * _ROWS * 8).astype(int)
+    lines = []
+    for row in range(_ROWS - 1, -1, -1):
+        cells = "".join(_BLOCKS[int(np.clip(value - row * 8, 0, 8))] for value in eighths)
+        label = f"{top:8.4g}/s" if row == _ROWS - 1 else ""
+        lines.append(f"{label:>10} ┤{cells}")
+    lines.append(f"{'0/s':>10} └{'─' * _COLUMNS}")
+    end = f"{duration_s:g} s"
+    lines.append(f"{'':>12}0 s{end:>{_COLUMNS - 3}}")
+    return lines

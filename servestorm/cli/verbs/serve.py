@@ -1,0 +1,87 @@
+"""`servestorm serve`: a model on one engine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+
+from models.manifest import ModelDir
+from servestorm.errors import StudyError
+from servestorm.study.progress import Display, Step
+from serving.backends import BACKENDS
+from serving.deployment import Batching, Budget, Endpoint, EventLog
+from serving.engines import ENGINES
+from serving.errors import DeploymentError
+from serving.orphans import scratch_folder
+from serving.wire import WIRES, payload_spec
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start, wait until ready, print addresses and how to ask, and stay until Ctrl-C (exit code 130)."""
+    engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
+    usable = os.sched_getaffinity(0)
+    cpus = arguments.cpus or tuple(sorted(usable))
+    if missing := sorted(set(cpus) - usable):
+        raise StudyError(f"core {missing[0]} is not usable here: choose of {', '.join(map(str, sorted(usable)))}.")
+    ports = None if arguments.port is None else range(arguments.port, arguments.port + arguments.replicas)
+    workdir = scratch_folder()
+    try:
+        with BACKENDS["process"].start(
+            engine,
+            model,
+            replicas=arguments.replicas,
+            budget=Budget(cpus=cpus, threads=arguments.threads),
+            batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
+            workdir=workdir,
+            events=EventLog(),
+            ports=ports,
+        ) as deployment:
+            with Display([Step(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
+                deployment.wait_ready(arguments.ready_timeout)
+            for endpoint in deployment.endpoints:
+                print(_addresses(endpoint))
+            print(_how_to_ask(arguments.engine, model, deployment.endpoints[0]), flush=True)
+            sys.stderr.write("Serving until Ctrl-C.\n")
+            while deployment.alive():
+                time.sleep(0.5)
+            raise DeploymentError(f"{engine.name} ended by itself; its last lines: {deployment.logs(10)}")
+    finally:
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _addresses(endpoint: Endpoint) -> str:
+    lines = [f"replica {endpoint.replica}: REST {endpoint.rest_url}, gRPC {endpoint.grpc_target}"]
+    lines.append(f"  metrics {endpoint.metrics_url}")
+    if endpoint.management_url:
+        lines.append(f"  management {endpoint.management_url}")
+    return "\n".join(lines)
+
+
+def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
+    """A line to paste that gets a prediction for a golden image."""
+    if not model.manifest.golden:
+        return ""
+    image = model.path / model.manifest.golden[0].path
+    spec = payload_spec(model.manifest)
+    request = WIRES[engine].rest_predict(model.name, model.golden_images()[:1], "image", spec)
+    url = f"{endpoint.rest_url}{request.path}"
+    curl = f"curl -s -H 'Content-Type: {request.content_type}'"
+    try:
+        # a JSON body is written by the shell from the image, so that the line works for any image
+        body = json.loads(request.body)
+    except ValueError:
+        return f"{curl} --data-binary @{image} {url}"
+    marked = json.dumps(body).replace(_encoded(body), "'\"$(base64 -w0 " + str(image) + ")\"'")
+    return f"{curl} -d '{marked}' {url}"
+
+
+def _encoded(body: dict[str, list[object]]) -> str:
+    """The base64 text within a predict body."""
+    value: object = body["instances"][0]
+    while isinstance(value, dict):
+        value = next(iter(value.values()))
+    return str(value)

@@ -1,0 +1,53 @@
+"""`servestorm train`: the network in Keras, in torch, or in both."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from servestorm.quiet import import_tensorflow_quietly
+from servestorm.study.model_preparation import training_only
+from servestorm.study.progress import Display, Step
+
+if TYPE_CHECKING:
+    from models.training.train import TrainingRecord
+
+IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and print one line a framework."""
+    if arguments.framework != "torch":
+        import_tensorflow_quietly()
+    from models.datasets.load import load_dataset
+    from models.training.train import train
+
+    frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
+    guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
+    dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
+    records = []
+    with Display([Step(f"train in {name}", "train", guess_s) for name in frameworks]) as display:
+        for framework in frameworks:
+            with display.step():
+                records.append(
+                    train(
+                        framework,
+                        dataset,
+                        arguments.out,
+                        epochs=arguments.epochs,
+                        seed=arguments.seed,
+                        progress=training_only(display.fraction),
+                    )
+                )
+    for record in records:
+        print(_line(record))
+    print(f"weights and training records: {arguments.out}")
+    return 0
+
+
+def _line(record: TrainingRecord) -> str:
+    last, seconds = record.epochs[-1], sum(epoch.seconds for epoch in record.epochs)
+    return (
+        f"{record.framework}: top-1 {last.top1:.2%}, top-5 {last.top5:.2%}, loss {last.loss:.4f} on "
+        f"{record.test_images} held-out images; {len(record.epochs)} epochs, {seconds:.1f} s"
+    )

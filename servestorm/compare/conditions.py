@@ -1,0 +1,115 @@
+"""Whether two runs asked the same of the same: what differs in model, payload, budget or load, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.plan.limits import limits_of
+from servestorm.rundir.results_file import Recorded
+
+NO_CONDITION = frozenset(
+    {
+        *("name", "model", "engines", "repetitions", "cold_starts", "page_cache", "load_attempts", "seed", "cpus"),
+        *("timeouts", "objectives", "margin_percent", "prices", "attach"),
+    }
+)
+"""Keys of a plan that change what is measured and how well, not its value. Files and cores are compared themselves."""
+ARTIFACT = {"savedmodel": "savedmodel", "tfserving": "savedmodel", "torchserve": "mar"}
+"""The manifest's key of the file that each engine serves."""
+MACHINE = {
+    "cpu_model": "processor",
+    "cores_usable": "usable cores",
+    "memory_bytes": "bytes of memory",
+    "kernel": "kernel",
+}
+
+
+def differences(old: Recorded, new: Recorded) -> list[str]:
+    """What makes the two runs' numbers answers to different questions; empty where nothing does."""
+    plans = _spelt_out(old.study.plan), _spelt_out(new.study.plan)
+    cores = [len(side.study.cores.get("engine") or []) for side in (old, new)]
+    found = [*_models(old, new), *_plan(*plans, "")]
+    if all(cores) and cores[0] != cores[1]:
+        found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
+    return found
+
+
+def _spelt_out(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with what a run leaves out where it was not asked for: limits, and what is said of containers."""
+    docker, kubernetes = plan.get("docker") or {}, plan.get("kubernetes") or {}
+    limits = zip(limits_of(plan), ("CPU", "MiB"), strict=True)
+    said = [f"{size:g} {unit}" for size, unit in limits if size]
+    return {
+        **plan,
+        "limits": said,
+        "docker": {"reach": docker.get("reach", "direct"), "balancer": docker.get("balancer", "none")},
+        "kubernetes": {"reach": kubernetes.get("reach", "service"), "balancer": kubernetes.get("balancer", "none")},
+        "load_from": plan.get("load_from", "here"),
+    }
+
+
+def _models(old: Recorded, new: Recorded) -> Iterator[str]:
+    names = [_model_names(side.study.plan) for side in (old, new)]
+    if names[0] != names[1]:
+        yield f"model ({names[0]} against {names[1]})"
+        return
+    before, after = _artifacts(old), _artifacts(new)
+    kinds = {ARTIFACT.get(engine) for engine in old.engines if engine in new.engines}
+    for place in sorted(before.keys() & after.keys(), key=str):
+        if before[place] != after[place] and place[0] in kinds:
+            yield f"{place[0]} of {place[1]} (SHA-256 {before[place][:12]} against {after[place][:12]})"
+
+
+def _model_names(plan: Mapping[str, Any]) -> str:
+    models = plan.get("model")
+    listed = models if isinstance(models, list) else [models]
+    return ", ".join(str(model.get("name") if isinstance(model, Mapping) else model) for model in listed)
+
+
+def _artifacts(results: Recorded) -> dict[tuple[str, str | None], str]:
+    """SHA-256 of each artifact by its kind and its model."""
+    parts = {(kind, model.name): getattr(model, kind) for model in results.models for kind in ("savedmodel", "mar")}
+    return {place: artifact.sha256 for place, artifact in parts.items() if artifact}
+
+
+def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
+    """What differs in what both plans say; a scenario that only one of them asks for is no difference."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in old:
+            if key in new and (key not in NO_CONDITION):
+                yield from _plan(old[key], new[key], f"{place}.{key}" if place else str(key))
+    elif old != new and not (isinstance(old or {}, Mapping) and isinstance(new or {}, Mapping)):
+        yield f"{place} ({_short(old)} against {_short(new)})"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def notes(old: Recorded, new: Recorded) -> list[str]:
+    """What a reader must know that does not forbid the comparison."""
+    found = []
+    if old.id == new.id:
+        found.append("OLD and NEW are the same run.")
+    for name, side in (("OLD", old), ("NEW", new)):
+        if side.state != "complete":
+            reason = f" ({side.reason.rstrip('.')})" if side.reason else ""
+            found.append(f"{name} is not complete: {side.state}{reason}.")
+    if not (_artifacts(old) and _artifacts(new)):
+        found.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
+    if changed := list(_changed(old.environment, new.environment, MACHINE)):
+        found.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
+    versions = old.study.engines, new.study.engines
+    if changed := list(_changed(*versions, {engine: ENGINE_SHORT.get(engine, engine) for engine in versions[0]})):
+        found.append(f"The versions differ: {', '.join(changed)}.")
+    return found
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    for key, name in names.items():
+        if key in old and key in new and old[key] != new[key]:
+            yield f"{name} ({_short(old[key])} against {_short(new[key])})"

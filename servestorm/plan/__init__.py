@@ -1,0 +1,1 @@
+"""From YAML to a typed plan, and from the plan to its cells."""

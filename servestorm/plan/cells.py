@@ -1,0 +1,272 @@
+"""From a plan to its cells: pure, so that the same plan and seed always give the same study."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from servestorm.plan.study_plan import BatchingPlan, Plan
+
+Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
+SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
+
+# seconds from process start to first right answer on one slow core; only the progress bar's first guess
+START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0}
+STOP_GUESS_S = 2.0
+RELEASE_GUESS_S = 12.0
+"""Helm's part, the model's copying, and the pods' end."""
+GENERATOR_GUESS_S = 3.0
+SETTLE_GUESS_S = 2.0
+PROBES_GUESS = 8
+METRICS_GUESS_S = 60.0
+"""Until an autoscaler has the metrics of pods that are new."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of what a plan gives several values of."""
+
+    index: int
+    model: int
+    """Index into the plan's models."""
+    protocol: str
+    payload: str
+    images_per_request: int
+    threads: int
+    max_batch_size: int
+    timeout_us: int
+    label: str
+    """What tells it from the other variants, such as 'gRPC, 8 images'; '' where it is the only one."""
+    server_label: str
+    """The part of it that tells the servers apart: model, threads, batching."""
+
+    @property
+    def deployment(self) -> tuple[int, int, int, int]:
+        """What of it changes the server rather than the requests."""
+        return (self.model, self.threads, self.max_batch_size, self.timeout_us)
+
+
+def variants_of(plan: Plan) -> list[Variant]:
+    """Every combination, in the order of the plan's lists."""
+    axes = (
+        list(range(len(plan.model))),
+        plan.protocol,
+        plan.payload,
+        plan.images_per_request,
+        plan.threads,
+        plan.batching,
+    )
+    varied = [len(values) > 1 for values in axes]
+    of_server = [True, False, False, False, True, True]
+    found = []
+    for index, (model, protocol, payload, images, threads, batching) in enumerate(itertools.product(*axes)):
+        said = _said(plan, model, protocol, payload, images, threads, batching)
+        label = ", ".join(itertools.compress(said, varied))
+        servers = ", ".join(itertools.compress(said, map(operator.and_, varied, of_server)))
+        settings = (threads, batching.max_batch_size, batching.timeout_us)
+        found.append(Variant(index, model, protocol, payload, images, *settings, label, servers))
+    return found
+
+
+def _said(
+    plan: Plan, model: int, protocol: str, payload: str, images: int, threads: int, batching: BatchingPlan
+) -> list[str]:
+    """Each of a variant's values in words."""
+    return [
+        plan.model[model].name,
+        {"rest": "REST", "grpc": "gRPC"}[protocol],
+        payload,
+        f"{images} image{'s' if images > 1 else ''}",
+        f"{threads} thread{'s' if threads > 1 else ''}",
+        batching_label(batching),
+    ]
+
+
+def batching_label(batching: BatchingPlan) -> str:
+    """'no batching', or 'batches of 8, 1000 us'."""
+    if batching.max_batch_size == 1:
+        return "no batching"
+    return f"batches of {batching.max_batch_size}, {batching.timeout_us} µs"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: one deployment under one scenario, once."""
+
+    index: int
+    """Place in the study, from 0."""
+    scenario: Scenario
+    engine: str
+    replicas: int
+    repetition: int
+    """From 1."""
+    seed: int
+    """Of the arrivals: the same for every engine of a repetition, so that all see the same schedule."""
+    variant: int = 0
+    """Index into `variants_of(plan)`."""
+    page_cache: str = "warm"
+    """Of a cold start: warm or cold."""
+    server_warmup: bool = True
+    """Of a cold start: whether the server answers its artifact's warm-up requests before it is ready."""
+    threads: int = 1
+    max_batch_size: int = 1
+    timeout_us: int = 1000
+
+    @property
+    def id(self) -> str:
+        """Name of its folder in the run directory."""
+        replicas = f"-x{self.replicas}" if self.scenario in ("scaling", "sweep") else ""
+        variant = f"-v{self.variant}" if self.variant else ""
+        cold = ("-cold" if self.page_cache == "cold" else "") + ("" if self.server_warmup else "-nowarmup")
+        setting = f"-t{self.threads}-b{self.max_batch_size}-{self.timeout_us}us" if self.scenario == "sweep" else ""
+        return f"{self.index:03d}-{self.scenario}-{self.engine}{replicas}{setting}{variant}{cold}-{self.repetition}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For cell.json."""
+        return {"id": self.id, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A cell that has no place yet."""
+
+    scenario: Scenario
+    engine: str
+    replicas: int
+    variant: Variant
+    page_cache: str = "warm"
+    server_warmup: bool = True
+    setting: tuple[int, int, int] | None = None
+    """Threads, largest batch and its wait, where they are not the variant's."""
+
+
+def cells_of(plan: Plan) -> list[Cell]:
+    """Every run of the plan, in order: scenario by scenario, engines interleaved in seeded random order.
+
+    A block is one repetition of everything that belongs together, shuffled, before the next repetition, so that a
+    drift of the machine hits every engine and every variant alike.
+    """
+    order = random.Random(plan.seed)
+    cells: list[Cell] = []
+    for repetition, block in _blocks(plan):
+        entries = list(block)
+        order.shuffle(entries)
+        cells += [_placed(entry, len(cells) + place, repetition, plan) for place, entry in enumerate(entries)]
+    return cells
+
+
+def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
+    variant = entry.variant
+    threads, max_batch_size, timeout_us = entry.setting or variant.deployment[1:]
+    return Cell(
+        index,
+        entry.scenario,
+        entry.engine,
+        _running(plan, entry.engine) or entry.replicas,
+        repetition,
+        plan.seed * 1000 + repetition,
+        variant.index,
+        entry.page_cache,
+        entry.server_warmup,
+        threads,
+        max_batch_size,
+        timeout_us,
+    )
+
+
+def _running(plan: Plan, engine: str) -> int:
+    """Replicas of an engine that run already; 0 where the study starts them itself."""
+    if not plan.runs_already:
+        return 0
+    if plan.docker and plan.docker.project:
+        return plan.docker.replicas
+    return len({str(name): places for name, places in plan.attach.items()}[engine])
+
+
+def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
+    variants = variants_of(plan)
+    servers = list({variant.deployment: variant for variant in reversed(variants)}.values())[::-1]
+    conditions = list(itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup))
+    for repetition in range(1, cold_starts(plan) + 1):
+        yield repetition, [_Entry("coldstart", e, 1, v, cache, warmup) for e, v, cache, warmup in conditions]
+    loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
+    for repetition in range(1, plan.repetitions + 1) if loads else ():
+        yield repetition, [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants]
+    if plan.scaling:
+        for repetition in range(1, (plan.scaling.repetitions or plan.repetitions) + 1):
+            counts = plan.scaling.replicas
+            yield repetition, [_Entry("scaling", e, n, v) for n in counts for e in plan.engines for v in variants]
+    if plan.sweep:
+        for repetition in range(1, plan.sweep.repetitions + 1):
+            yield repetition, list(_sweep(plan, variants[0]))
+    if scaled := plan.autoscaling:
+        least = scaled.min_replicas
+        for repetition in range(1, (scaled.repetitions or plan.repetitions) + 1):
+            yield repetition, [_Entry("autoscaling", e, least, v) for e in plan.engines for v in variants]
+
+
+def _sweep(plan: Plan, variant: Variant) -> Iterable[_Entry]:
+    sweep = plan.sweep
+    assert sweep
+    seen = set()
+    for engine, workers, threads, batch, wait_us in itertools.product(
+        plan.engines, sweep.workers, sweep.threads, sweep.max_batch_size, sweep.timeout_us
+    ):
+        # without batching there is no wait: one deployment, not one for each wait
+        entry = _Entry("sweep", engine, workers, variant, setting=(threads, batch, wait_us if batch > 1 else 0))
+        if entry not in seen:
+            seen.add(entry)
+            yield entry
+
+
+def cold_starts(plan: Plan) -> int:
+    """Cold starts of each engine: none of an endpoint that runs already."""
+    return 0 if plan.runs_already else plan.cold_starts
+
+
+def expected_s(plan: Plan, cell: Cell) -> float:
+    """First guess of a cell's length in seconds, for the progress bar and `--dry-run`."""
+    release_s = RELEASE_GUESS_S if plan.backend == "kubernetes" else 0.0
+    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S + release_s
+    if cell.scenario == "coldstart":
+        return starting + SETTLE_GUESS_S
+    if cell.scenario == "autoscaling" and plan.autoscaling:
+        starting += METRICS_GUESS_S + plan.autoscaling.watch_after_s
+    return starting + loads_of(plan, cell) * (GENERATOR_GUESS_S + load_s(plan, cell))
+
+
+def _start_s(plan: Plan, cell: Cell) -> float:
+    """Seconds until every replica answers: one after the other on one core, but a quota holds each of them back."""
+    one_s = START_GUESS_S.get(cell.engine, 10.0)
+    quota = plan.limits.cpus if plan.limits and plan.limits.cpus else 1.0
+    return one_s * max(cell.replicas, 1 / quota)
+
+
+def loads_of(plan: Plan, cell: Cell) -> int:
+    """How often the generator is likely to start in this cell."""
+    if by_capacity(plan, cell):
+        assert plan.capacity
+        return min(PROBES_GUESS, plan.capacity.most_probes)
+    if cell.scenario == "sweep" and plan.sweep:
+        return len(plan.sweep.concurrency) * len(plan.sweep.images_per_request)
+    return 1
+
+
+def by_capacity(plan: Plan, cell: Cell) -> bool:
+    """Whether the cell is a search for the largest rate."""
+    scaling = cell.scenario == "scaling" and plan.scaling and plan.scaling.measure == "capacity"
+    return cell.scenario == "capacity" or bool(scaling)
+
+
+def load_s(plan: Plan, cell: Cell) -> float:
+    """Seconds of one load of this cell, warm-up included."""
+    if by_capacity(plan, cell):
+        assert plan.capacity
+        return plan.capacity.probe_s + plan.capacity.warmup_s
+    names = ("steady", "bursty", "scaling", "sweep", "autoscaling")
+    load = {name: getattr(plan, name) for name in names}[cell.scenario]
+    return float(load.duration_s + load.warmup_s)

@@ -1,0 +1,156 @@
+"""The plan's sections that say what is deployed, where, and with which share of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from servestorm.plan.values import Count, Seconds, Strict
+
+CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
+"""Limits of a replica in a cluster where a plan has none: those of the chart."""
+
+
+class ModelPlan(Strict):
+    """Which model is studied. It is trained and exported first where its directory does not exist."""
+
+    name: str = Field(default="cnn", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="model name in URLs")
+    path: Path | None = Field(
+        default=None,
+        description="model directory made by `servestorm export` or `import`; empty: build/models/NAME",
+    )
+    dataset: Literal["digits", "cifar10", "folder"] = Field(
+        default="digits", description="what it is trained on if it must be trained"
+    )
+    data_dir: Path | None = Field(default=None, description="where that data set lies (cifar10, folder)")
+    epochs: Count = Field(default=6, description="passes over the training data if it must be trained")
+    seed: int = Field(default=0, ge=0, description="of the training and of the data split")
+    weights_from: Literal["keras", "torch"] = Field(
+        default="keras", description="the framework that trains the weights which both artifacts get"
+    )
+
+
+class Attached(Strict):
+    """An endpoint that runs already, and is only asked."""
+
+    rest: str = Field(pattern=r"^https?://[^/\s]+$", description="REST address, such as http://10.0.0.7:8501")
+    grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed where the protocol is grpc")
+    metrics: str | None = Field(default=None, description="address of its Prometheus text; empty: none is read")
+    management: str | None = Field(default=None, description="TorchServe's management address; empty: none is asked")
+
+
+class Limits(Strict):
+    """What one replica may use at most; the same for every engine. Only a backend that can enforce them takes them."""
+
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
+        default=None,
+        description="CPUs on average over 0.1 s (CFS quota), on top of the cores; empty: the cores alone; in a "
+        f"cluster {CHART_CPUS:g}",
+    )
+    memory_mib: Annotated[int, Field(ge=16)] | None = Field(
+        default=None,
+        description="memory in MiB, page cache included; who needs more is killed; empty: none; in a cluster "
+        f"{CHART_MEMORY_MIB}",
+    )
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Limits:
+        if self.cpus is None and self.memory_mib is None:
+            raise ValueError("give cpus, memory_mib or both, or leave limits out")
+        return self
+
+
+class DockerPlan(Strict):
+    """How the containers of backend docker are made and reached."""
+
+    images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy"], str] = Field(
+        default_factory=dict, description="image references in place of the default ones, by engine, or for haproxy"
+    )
+    reach: Literal["direct", "published"] = Field(
+        default="direct",
+        description="direct: at the containers' own addresses; published: at ports of 127.0.0.1, by Docker's proxy",
+    )
+    balancer: Literal["none", "haproxy"] = Field(
+        default="none",
+        description="haproxy: load for several replicas goes through an HAProxy on the generator's cores; none: the "
+        "generator deals it out",
+    )
+    bake: bool = Field(
+        default=False, description="build an image with the model in it for each deployment, instead of mounting it"
+    )
+    project: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="a running compose project whose containers are asked; empty: containers are started",
+    )
+    replicas: Count = Field(default=1, description="containers of each engine that run in that project")
+
+
+class KubernetesPlan(Strict):
+    """Where in a cluster the chart is installed for backend kubernetes, and how its pods are reached."""
+
+    context: str | None = Field(
+        default=None, description="of your kubeconfig; empty: its current one, or the account of the pod that runs this"
+    )
+    namespace: str = Field(
+        default="servestorm",
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="where releases are installed; made, and removed at the end, where there is none",
+    )
+    images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy", "generator"], str] = Field(
+        default_factory=dict,
+        description="image references in place of the chart's, by engine, or for haproxy, or for generator",
+    )
+    registry: str = Field(default="", description="put before our own images; empty: the nodes have them already")
+    model_image: str | None = Field(
+        default=None, min_length=1, description="made by `servestorm image`; empty: servestorm/models-NAME"
+    )
+    values: list[Path] = Field(default=[], description="further values files of the chart, each above the one before")
+    reach: Literal["service", "pods", "port-forward"] = Field(
+        default="service",
+        description="service: load goes to the Service; pods: the generator deals it out to the ready pods, followed "
+        "live; port-forward: as pods, or to HAProxy, by the API server, where there is no way to them",
+    )
+    balancer: Literal["none", "haproxy"] = Field(
+        default="none",
+        description="haproxy: the Service leads to the chart's HAProxy, which deals requests out; none: it leads to "
+        "the pods, and deals out connections",
+    )
+    agents: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1, description="pods of the generator, where load comes from the cluster"
+    )
+
+    @model_validator(mode="after")
+    def _balancer_is_reached(self) -> KubernetesPlan:
+        if self.balancer != "none" and self.reach == "pods":
+            raise ValueError("reach pods goes past the balancer: set reach: service, or balancer: none")
+        return self
+
+
+class Cpus(Strict):
+    """Which cores the engine and the generator get."""
+
+    engine: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[], description="cores of all replicas together; none in a cluster, whose scheduler places them"
+    )
+    generator: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="cores of the load generator and of everything else"
+    )
+
+
+class BatchingPlan(Strict):
+    """Server-side batching, the same for every engine."""
+
+    max_batch_size: Count = Field(default=1, description="images; 1 means no batching")
+    timeout_us: Count = Field(default=1000, description="longest wait for a batch, microseconds")
+
+
+class Timeouts(Strict):
+    """How long anything may take before it counts as failed."""
+
+    ready_s: Seconds = Field(default=120, description="from the server's start to a ready server")
+    answer_s: Seconds = Field(default=30, description="from ready to the first right answer")
+    generator_s: Seconds = Field(default=60, description="for the generator beyond its load's own length")

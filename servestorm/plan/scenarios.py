@@ -1,0 +1,154 @@
+"""The plan's sections that say what is asked of a deployment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from servestorm.plan.values import Count, EngineName, Images, Milliseconds, OneOrMore, Rate, Seconds, Strict, Warmup
+
+SCALE_DOWN_PERIOD_S = 15
+"""The autoscaler of a study lets one replica go in so many seconds."""
+
+
+class Steady(Strict):
+    """Open-loop load at one rate."""
+
+    rate_per_s: Rate = Field(description="requests per second")
+    duration_s: Seconds = Field(description="measured seconds, after the warm-up")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+
+
+class Bursty(Strict):
+    """Open-loop load that switches between a base and a peak rate."""
+
+    base_rate: Rate = Field(description="requests per second between bursts")
+    peak_rate: Rate = Field(description="requests per second in a burst")
+    on_s: Seconds = Field(description="seconds of a burst")
+    off_s: Seconds = Field(description="seconds between bursts")
+    objective_ms: Milliseconds | None = Field(
+        default=None,
+        description="latency of a request that a burst should keep; empty: recovery is back to before the bursts",
+    )
+    duration_s: Seconds = Field(description="measured seconds, after the warm-up")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+
+    @model_validator(mode="after")
+    def _peak_is_above_base(self) -> Bursty:
+        if self.peak_rate <= self.base_rate:
+            raise ValueError(f"peak_rate ({self.peak_rate:g}) must be above base_rate ({self.base_rate:g})")
+        return self
+
+
+class Capacity(Strict):
+    """The largest rate that keeps an objective: found by probes of open-loop load on one deployment."""
+
+    p99_ms: Milliseconds = Field(description="longest 99th percentile of a request's latency, milliseconds")
+    max_error_percent: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1, description="largest share of failed or wrong answers, percent"
+    )
+    start_rate_per_s: Rate | None = Field(
+        default=None,
+        description="requests per second of the first probe; empty: half of what a short closed loop gives",
+    )
+    probe_s: Seconds = Field(
+        default=20, description="measured seconds of a probe, after the warm-up; longer where a p99 needs it"
+    )
+    warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
+    most_probes: Annotated[int, Field(ge=3, le=100)] = Field(default=12, description="probes of one search")
+    tolerance_percent: Annotated[float, Field(gt=0, le=50)] = Field(
+        default=3, description="the search ends when pass and fail lie this close together, percent"
+    )
+
+
+class Scaling(Strict):
+    """What more replicas give: throughput with so many requests in flight, or the capacity under the objective."""
+
+    replicas: list[Count] = Field(default=[1, 2], min_length=1, description="replica counts, the first is the base")
+    measure: Literal["throughput", "capacity"] = Field(
+        default="throughput",
+        description="throughput: closed loop with `concurrency` in flight; capacity: a search as `capacity` says",
+    )
+    concurrency: Count = Field(default=16, description="requests in flight")
+    duration_s: Seconds = Field(description="measured seconds, after the warm-up")
+    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+    repetitions: Count | None = Field(default=None, description="runs of each replica count; empty: as the plan's")
+
+    @model_validator(mode="after")
+    def _counts_grow(self) -> Scaling:
+        if self.replicas != sorted(set(self.replicas)):
+            raise ValueError(f"replicas must grow, such as [1, 2], not {self.replicas}")
+        return self
+
+
+class Autoscaling(Strict):
+    """Bursts on a HorizontalPodAutoscaler by CPU: how fast it follows them, and what its replicas cost."""
+
+    min_replicas: Count = Field(default=1, description="replicas that are always there")
+    max_replicas: Count = Field(default=3, description="the most that it may make")
+    cpu_percent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=70, description="CPU use that it aims at, of what a replica requests (`limits.cpus`)"
+    )
+    base_rate: Rate = Field(description="requests per second between bursts")
+    peak_rate: Rate = Field(description="requests per second in a burst")
+    on_s: Seconds = Field(description="seconds of a burst")
+    off_s: Seconds = Field(description="seconds between bursts")
+    objective_ms: Milliseconds = Field(description="latency of a request that should be kept")
+    duration_s: Seconds = Field(description="measured seconds, after the warm-up")
+    warmup_s: Warmup = Field(default=10, description="seconds at the base rate, left out of all numbers")
+    scale_down_stabilization_s: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=300, description="it keeps the most replicas of so many seconds"
+    )
+    cooldown_s: Seconds | None = Field(
+        default=None,
+        description="seconds watched after the load, for the way down; empty: scale_down_stabilization_s, 15 more for "
+        "each replica that may go, and 60",
+    )
+    repetitions: Count | None = Field(default=None, description="runs for each engine; empty: as the plan's")
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Autoscaling:
+        if self.peak_rate <= self.base_rate:
+            raise ValueError(f"peak_rate ({self.peak_rate:g}) must be above base_rate ({self.base_rate:g})")
+        if self.max_replicas <= self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must be above min_replicas ({self.min_replicas})")
+        if self.duration_s < self.off_s + self.on_s:
+            raise ValueError(f"duration_s ({self.duration_s:g}) must hold a whole burst: off_s and on_s at least")
+        return self
+
+    @property
+    def watch_after_s(self) -> float:
+        """Seconds that are watched after the load."""
+        if self.cooldown_s is not None:
+            return self.cooldown_s
+        return self.scale_down_stabilization_s + SCALE_DOWN_PERIOD_S * (self.max_replicas - self.min_replicas) + 60.0
+
+
+class Sweep(Strict):
+    """Every combination of server settings and client batches, in a closed loop: throughput against p99."""
+
+    max_batch_size: OneOrMore[Count] = Field(default=[1], description="of the server's batching; 1 means none")
+    timeout_us: OneOrMore[Count] = Field(default=[1000], description="longest wait for a batch, microseconds")
+    threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of a replica")
+    workers: OneOrMore[Count] = Field(default=[1], description="replicas side by side")
+    images_per_request: OneOrMore[Images] = Field(default=[1], description="images in one request")
+    concurrency: OneOrMore[Count] = Field(default=[1, 8, 32], description="requests in flight")
+    duration_s: Seconds = Field(default=5, description="measured seconds of one combination, after the warm-up")
+    warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
+    repetitions: Count = Field(default=1, description="runs of each combination")
+
+
+class Objective(Strict):
+    """What a metric must keep; a study whose objectives are missed ends with exit code 1."""
+
+    metric: str = Field(description="key of a row of the results, such as steady.p99 or capacity.images_per_s")
+    at_most: float | None = Field(default=None, description="largest value, in the metric's own unit")
+    at_least: float | None = Field(default=None, description="smallest value, in the metric's own unit")
+    engines: list[EngineName] | None = Field(default=None, description="who must keep it; empty: every engine")
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Objective:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give either at_most or at_least")
+        return self

@@ -1,0 +1,219 @@
+"""The study plan: what a person writes in YAML, checked strictly before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from servestorm.errors import StudyError
+from servestorm.plan.deployments import (
+    Attached,
+    BatchingPlan,
+    Cpus,
+    DockerPlan,
+    KubernetesPlan,
+    Limits,
+    ModelPlan,
+    Timeouts,
+)
+from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
+from servestorm.plan.values import Count, EngineName, Images, OneOrMore, Payload, Protocol, Strict
+from servestorm.plan.yaml_text import checked, text_of
+
+__all__ = [
+    "Autoscaling",
+    "BatchingPlan",
+    "Bursty",
+    "Cpus",
+    "DockerPlan",
+    "KubernetesPlan",
+    "ModelPlan",
+    "Plan",
+    "load_plan",
+    "loaded_from",
+    "parse_plan",
+]
+
+YOUNGER = {"docker": None, "limits": None, "kubernetes": None, "load_from": "here", "autoscaling": None}
+"""Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
+ENFORCED_BY = {
+    "docker": ("docker",),
+    "kubernetes": ("kubernetes",),
+    "limits": ("docker", "kubernetes"),
+    "autoscaling": ("kubernetes",),
+}
+"""The backends that a key is of."""
+
+
+class Plan(Strict):
+    """A study: one model, the engines to compare, and what is asked of them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", description="of the study; part of the run's ID")
+    model: OneOrMore[ModelPlan] = Field(
+        default_factory=lambda: [ModelPlan()], description="which model is studied; a list: each of them"
+    )
+    engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
+    backend: Literal["process", "docker", "kubernetes", "attach"] = Field(
+        default="process",
+        description="where the engines run: as processes here, as containers (docker), as pods of a cluster "
+        "(kubernetes), or elsewhere already (attach)",
+    )
+    attach: dict[EngineName, OneOrMore[Attached]] = Field(
+        default_factory=dict, description="for backend attach: each engine's endpoints"
+    )
+    docker: DockerPlan | None = Field(default=None, description="for backend docker; empty: its defaults")
+    kubernetes: KubernetesPlan | None = Field(default=None, description="for backend kubernetes; empty: its defaults")
+    limits: Limits | None = Field(
+        default=None,
+        description="for backends docker and kubernetes: of each replica; empty: none; in a cluster its own",
+    )
+    load_from: Literal["here", "cluster"] = Field(
+        default="here",
+        description="where the load generator runs: on this machine, or for backend kubernetes as pods of the cluster",
+    )
+    protocol: OneOrMore[Protocol] = Field(default=["rest"], description="how requests travel; a list: each of them")
+    payload: OneOrMore[Payload] = Field(
+        default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
+    )
+    images_per_request: OneOrMore[Images] = Field(default=[1], description="images; a list: each of them")
+    repetitions: Annotated[int, Field(ge=3, le=10_000)] = Field(
+        default=5, description="runs of every load for each engine; fewer than 3 can show nothing"
+    )
+    load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=1, description="tries of a load whose only fault is that the generator was late or busy; all are kept"
+    )
+    cold_starts: Annotated[int, Field(ge=0, le=1000)] = Field(default=5, description="cold starts of each engine")
+    page_cache: OneOrMore[Literal["warm", "cold"]] = Field(
+        default=["warm"], description="of a cold start: cold drops the server's and the model's files from memory first"
+    )
+    server_warmup: OneOrMore[bool] = Field(
+        default=[True],
+        description="of a cold start: whether the server answers its artifact's warm-up requests before it is ready",
+    )
+    steady: Steady | None = Field(default=None, description="steady load; empty: none")
+    bursty: Bursty | None = Field(default=None, description="bursty load; empty: none")
+    capacity: Capacity | None = Field(default=None, description="largest rate under an objective; empty: none")
+    scaling: Scaling | None = Field(default=None, description="scaling; empty: none")
+    sweep: Sweep | None = Field(default=None, description="server settings against each other; empty: none")
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="for backend kubernetes: bursts on an autoscaler; empty: none"
+    )
+    objectives: list[Objective] = Field(default=[], description="what the results must keep")
+    margin_percent: Annotated[float, Field(gt=0, le=50)] = Field(
+        default=5, description="differences inside it count as none: the verdict is then `equivalent`"
+    )
+    prices: Path | None = Field(
+        default=None, description="price file in the form of the one that comes with servestorm; empty: that one"
+    )
+    cpus: Cpus | Literal["auto"] = Field(
+        default="auto", description="auto: the last core for the generator, as many as the replicas want for the engine"
+    )
+    threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of one replica; a list: each of them")
+    batching: OneOrMore[BatchingPlan] = Field(
+        default_factory=lambda: [BatchingPlan()], description="server-side batching; a list: each of them"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        default=1, description="of the order of the runs and of the arrivals"
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="how long anything may take")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Plan:
+        for name in (
+            "engines",
+            "model",
+            "protocol",
+            "payload",
+            "images_per_request",
+            "threads",
+            "page_cache",
+            "server_warmup",
+        ):
+            values = [value.name if isinstance(value, ModelPlan) else value for value in getattr(self, name)]
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+        asked = (self.cold_starts, self.steady, self.bursty, self.capacity, self.scaling, self.sweep, self.autoscaling)
+        if not any(asked):
+            raise ValueError(
+                "nothing is asked: give cold_starts, steady, bursty, capacity, scaling, sweep or autoscaling"
+            )
+        if self.scaling and self.scaling.measure == "capacity" and not self.capacity:
+            raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
+        return self
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether the servers were started by somebody else, and are only asked."""
+        return self.backend == "attach" or bool(self.docker and self.docker.project)
+
+    @model_validator(mode="after")
+    def _attaches_to_what_is_named(self) -> Plan:
+        if self.attach and self.backend != "attach":
+            raise ValueError(f"attach names endpoints, but backend is {self.backend}: set backend: attach")
+        if not self.runs_already:
+            return self
+        if self.backend == "attach" and (missing := [name for name in self.engines if name not in self.attach]):
+            raise ValueError(f"backend attach needs the endpoints of {missing[0]} under `attach`")
+        for name in ("cold_starts", "scaling", "sweep"):
+            if name in self.model_fields_set and getattr(self, name):
+                raise ValueError(f"an endpoint that runs already has no {name}: leave it out")
+        for name in ("threads", "batching"):
+            if name in self.model_fields_set:
+                raise ValueError(f"an endpoint that runs already has {name} of its own: leave it out")
+        if not (self.steady or self.bursty or self.capacity):
+            raise ValueError("nothing is asked of the endpoint: give steady, bursty or capacity")
+        return self
+
+    @model_validator(mode="after")
+    def _only_containers_are_limited(self) -> Plan:
+        for name, backends in ENFORCED_BY.items():
+            if getattr(self, name) is not None and self.backend not in backends:
+                right = " or ".join(backends)
+                raise ValueError(
+                    f"backend {self.backend} cannot enforce `{name}`: set backend: {right}, or leave it out"
+                )
+        if self.backend in ("docker", "kubernetes") and "cold" in self.page_cache:
+            raise ValueError("the files of an image cannot be dropped from the page cache: leave page_cache at warm")
+        docker = self.docker
+        if docker and docker.project and (self.limits or docker.bake or docker.images):
+            raise ValueError("containers of a running project cannot be given limits, a model or other images")
+        if docker and docker.replicas > 1 and not docker.project:
+            raise ValueError("docker.replicas is of a running project: studies of their own have `scaling`")
+        return self
+
+    @model_validator(mode="after")
+    def _pods_are_placed_by_the_cluster(self) -> Plan:
+        in_cluster = self.backend == "kubernetes"
+        if self.load_from == "cluster" and not in_cluster:
+            raise ValueError(f"backend {self.backend} has no cluster that load could come from: leave load_from out")
+        if isinstance(self.cpus, Cpus) and in_cluster and self.cpus.engine:
+            raise ValueError("the cluster's scheduler places the servers: leave cpus.engine out")
+        if isinstance(self.cpus, Cpus) and not in_cluster and not self.cpus.engine:
+            raise ValueError("`cpus.engine` is missing")
+        if self.kubernetes and self.kubernetes.model_image and len(self.model) > 1:
+            raise ValueError("kubernetes.model_image is of one model: leave it out where several are studied")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        return {key: value for key, value in dumped.items() if key not in YOUNGER or value != YOUNGER[key]}
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and check a plan; raises StudyError with the key, its line if known, and the nearest right key."""
+    return checked(Plan, text_of(path), str(path))
+
+
+def parse_plan(text: str, source: str) -> Plan:
+    """Check the YAML text of a plan; `source` names it in errors."""
+    return checked(Plan, text, source)
+
+
+def loaded_from(plan: Plan, where: Literal["here", "cluster"]) -> Plan:
+    """The plan with its load generator here or in the cluster; raises StudyError where it has none."""
+    if where == "cluster" and plan.backend != "kubernetes":
+        raise StudyError(f"--load-from cluster needs backend kubernetes, and the plan's is {plan.backend}.")
+    return plan.model_copy(update={"load_from": where})

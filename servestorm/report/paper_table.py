@@ -1,0 +1,57 @@
+"""The plain form of the study that this tool repeats: three runs, mean, standard deviation, t, p < 0.05."""
+
+from __future__ import annotations
+
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from servestorm.analysis.results import Results
+from servestorm.analysis.rows import Value
+from servestorm.methods.verdict import PAPER_RUNS, Paper, paper
+from servestorm.plan.labels import ENGINE_SHORT, number, p_text, spread_text
+
+PIPE_WIDTH = 200
+
+
+def print_paper(results: Results) -> None:
+    """One row for each judged metric and pair of engines, on stdout."""
+    terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
+        console.print(
+            f"The first {PAPER_RUNS} VALID runs of each, Welch's t-test, no correction for {len(results.verdicts)} "
+            "comparisons: chance alone makes one in twenty of them significant. The verdicts of the report correct "
+            "for that.",
+            soft_wrap=not terminal,
+        )
+    print(captured.get(), end="")
+
+
+def _table(results: Results, style: box.Box) -> Table:
+    table = Table("", "a", "b", "t", "df", "p", "p < 0.05", box=style, title="Plain comparison", title_justify="left")
+    for judged in results.verdicts:
+        metric = results.metric(judged.metric)
+        assert metric
+        found = paper(_runs(metric.values[judged.a]), _runs(metric.values[judged.b]))
+        table.add_row(f"{judged.label}, {metric.unit}", *_sides(judged.a, judged.b, found), *_test(found))
+    return table
+
+
+def _runs(value: Value) -> list[float | None]:
+    return value.runs if value.valid else []
+
+
+def _sides(a: str, b: str, found: Paper) -> tuple[str, str]:
+    return (
+        f"{ENGINE_SHORT[a]} {spread_text(found.mean_a, found.sd_a)} (n = {found.n_a})",
+        f"{ENGINE_SHORT[b]} {spread_text(found.mean_b, found.sd_b)} (n = {found.n_b})",
+    )
+
+
+def _test(found: Paper) -> tuple[str, str, str, str]:
+    told = {True: "yes", False: "no", None: "–"}[found.significant]
+    return number(found.t), number(found.df), p_text(found.p), told

@@ -1,0 +1,168 @@
+"""A results.json that may come from anywhere: read strictly, so that no number is made up from a broken one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from servestorm.errors import StudyError
+from servestorm.rundir.record import SCHEMA_VERSION, read_json
+from servestorm.rundir.shapes import first_fault
+
+RESULTS = "results.json"
+ALIKE = 1e-6
+"""A mean may differ from that of its runs by this share: both were rounded."""
+Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Neither infinite nor not-a-number: both are outside."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class RecordedValue(_Part):
+    """One engine's figure."""
+
+    runs: list[Number | None]
+    mean: Number | None = None
+    valid: bool = True
+
+    @model_validator(mode="after")
+    def _mean_is_of_its_runs(self) -> RecordedValue:
+        known = [run for run in self.runs if run is not None]
+        if self.mean is not None and (not known or abs(fmean(known) - self.mean) > ALIKE * max(map(abs, known))):
+            given = f"{fmean(known):g}" if known else "none"
+            raise ValueError(f"the mean is {self.mean:g}, and that of its runs {given}")
+        return self
+
+
+class RecordedMetric(_Part):
+    """One row."""
+
+    key: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    values: dict[str, RecordedValue]
+
+
+class RecordedArtifact(_Part):
+    """A file or folder that an engine served."""
+
+    sha256: str
+
+
+class RecordedModel(_Part):
+    """A model; empty where its manifest was lost."""
+
+    name: str | None = None
+    savedmodel: RecordedArtifact | None = None
+    mar: RecordedArtifact | None = None
+
+
+class RecordedLimits(_Part):
+    """What one replica may use."""
+
+    cpus: Number | None = None
+    memory_mib: Number | None = None
+
+
+class RecordedPlace(_Part):
+    """What is said of containers or of a cluster."""
+
+    reach: str | None = None
+    balancer: str | None = None
+
+
+class RecordedPlan(_Part):
+    """What a comparison wants to find in a plan; the rest of it is only held against another's."""
+
+    limits: RecordedLimits | None = None
+    docker: RecordedPlace | None = None
+    kubernetes: RecordedPlace | None = None
+    margin_percent: Annotated[float, Field(gt=0, le=50)] | None = None
+
+
+class RecordedCores(_Part):
+    """Which cores were whose."""
+
+    engine: list[int] = Field(default_factory=list)
+
+
+def _a_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    RecordedPlan.model_validate(plan)
+    return plan
+
+
+def _some_cores(cores: dict[str, Any]) -> dict[str, Any]:
+    RecordedCores.model_validate(cores)
+    return cores
+
+
+class RecordedStudy(_Part):
+    """What was asked."""
+
+    plan: Annotated[dict[str, Any], AfterValidator(_a_plan)]
+    cores: Annotated[dict[str, Any], AfterValidator(_some_cores)] = Field(default_factory=dict)
+    engines: dict[str, str] = Field(default_factory=dict)
+
+
+class Recorded(_Part):
+    """What a comparison wants of results.json."""
+
+    id: str
+    state: str
+    reason: str | None = None
+    study: RecordedStudy
+    environment: dict[str, Any]
+    models: list[RecordedModel]
+    engines: list[str]
+    metrics: list[RecordedMetric]
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> Recorded:
+        keys = [metric.key for metric in self.metrics]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"the metric {twice[0]} is there twice")
+        return self
+
+    def metric(self, key: str) -> RecordedMetric | None:
+        """A row by its key."""
+        return next((metric for metric in self.metrics if metric.key == key), None)
+
+
+def read_recorded(path: Path) -> Recorded:
+    """The results of a run directory or of a results.json file.
+
+    Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
+    """
+    file = _results_file(path)
+    raw = read_json(file)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StudyError(
+            f"{file} is of version {version}, this servestorm reads {SCHEMA_VERSION}: "
+            "write it again with `servestorm report` of the servestorm that made the run, or run the study again."
+        )
+    try:
+        return Recorded.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(
+            f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
+        ) from error
+
+
+def _results_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise StudyError(f"{path} does not exist: give a run such as runs/ID, or its {RESULTS}.")
+    file = path / RESULTS
+    if file.is_file():
+        return file
+    if (path / "study.json").is_file():
+        raise StudyError(f"{path} has no {RESULTS}: the study was cut short; write it with `servestorm report {path}`.")
+    raise StudyError(f"{path} is no run directory: give a run such as runs/ID, or its {RESULTS}.")

@@ -1,0 +1,1 @@
+"""Carries out a plan: starts deployments, offers load, watches the machine, writes the run directory."""

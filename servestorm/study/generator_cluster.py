@@ -1,0 +1,237 @@
+"""The load generator in pods beside the servers: one process in one agent, or a master and a worker in each of several.
+
+Nothing hangs on a connection: what runs in the agents is looked at now and then, and its files are brought back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loadtests.samples.recorder import SAMPLES, shift_times
+from loadtests.samples.summary import SUMMARY
+from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.plan.cells import Variant
+from servestorm.rundir.record import write_json
+from servestorm.study.generator_local import (
+    COMMAND,
+    LOG,
+    GeneratorError,
+    Load,
+    at,
+    front_file,
+    options,
+    require_alive,
+    require_summary,
+    still_busy,
+)
+from serving.backends.interrupts import through_interrupts
+from serving.backends.kubernetes.agents import LOG as AGENT_LOG
+from serving.backends.kubernetes.agents import RESULTS, Agent, AgentLost, Agents, Detached
+from serving.backends.kubernetes.backend import KubernetesBackend
+from serving.backends.kubernetes.execute import NotExecuted
+from serving.containers import MODELS
+from serving.deployment import Deployment
+from serving.errors import DeploymentError
+
+AGENTS = "agents.json"
+READY_S = 300.0
+"""For the agents, which were ordered together with the servers."""
+WORKERS_S = 60
+"""For the workers to find their master."""
+PATIENCE_S = 60.0
+"""For an API server that does not answer while a load runs."""
+LOOK_EVERY_S, POLL_S, LAST_LOOKS_S = 5.0, 0.25, 0.5
+FOLLOW_EVERY_S = 1.0
+AT_ONCE = 8
+
+T = TypeVar("T")
+Command = tuple[Detached, list[str]]
+
+
+@dataclass(frozen=True)
+class ClusterGenerator:
+    """The agents of a deployment's release; see Generator."""
+
+    backend: KubernetesBackend
+
+    def offer(
+        self,
+        load: Load,
+        *,
+        engine: str,
+        variant: Variant,
+        model: ModelDir,
+        seed: int,
+        out: Path,
+        cores: tuple[int, ...],
+        limit_s: float,
+        deployment: Deployment,
+    ) -> None:
+        """See Generator; `cores` mean nothing there."""
+        release: str = deployment.release  # type: ignore[attr-defined] # only a release has agents
+        settings = self.backend.settings
+        agents = Agents(self.backend.cluster, settings.namespace, release, settings.agents)
+        listed = None if settings.reach == "service" else front_file(deployment)
+        manifest = f"{MODELS}/{model.name}/{MANIFEST_NAME}"
+        sent = [*options(load, engine, variant, model.name, seed), "--manifest", manifest, *load.options]
+        with _as_generator_s():
+            found = agents.wait(READY_S, deployment.alive)
+            run = _Run(agents, found, load, sent, out, deployment, listed)
+            code = run.carry_out(limit_s)
+        require_summary(code, out)
+
+
+class _Run:
+    """One load in the agents, from its start to its files."""
+
+    def __init__(
+        self,
+        agents: Agents,
+        found: Sequence[Agent],
+        load: Load,
+        sent: Sequence[str],
+        out: Path,
+        deployment: Deployment,
+        listed: Path | None,
+    ) -> None:
+        self._agents, self._found, self._load, self._out = agents, found, load, out
+        self._deployment = deployment
+        self._base = f"{RESULTS}/{uuid.uuid4().hex[:12]}"
+        self._listed, self._told = listed, ""
+        self._seen_s = 0.0
+        """When the cluster last answered."""
+        whom = at(deployment.front) if listed is None else ["--endpoints-file", f"{self._base}/endpoints.json"]
+        locust = ["locust", "-f", f"loadtests/{load.file}"]
+        master = [*locust, "--headless", *whom, *sent, "--keep-awake", "off", "--out", f"{self._base}/out"]
+        self._commands: list[Command] = [(Detached(agents, found[0], f"{self._base}/load"), master)]
+        if len(found) > 1:
+            wait = ["--expect-workers", str(len(found)), "--expect-workers-max-wait", str(WORKERS_S)]
+            master += ["--master", *wait]
+            worker = [*locust, "--worker", "--master-host", found[0].address]
+            self._commands += [(Detached(agents, agent, f"{self._base}/worker"), worker) for agent in found]
+
+    def carry_out(self, limit_s: float) -> int:
+        """The exit code of the load; its files lie in `out` then, and nothing of it runs or lies in the agents."""
+        try:
+            self._record()
+            self._follow()
+            # the master first: a worker that finds none waits for seconds before it tries again
+            _each(self._commands[:1], _begin)
+            _each(self._commands[1:], _begin)
+            code = self._wait(time.monotonic() + limit_s, limit_s)
+            self._bring()
+            return code
+        except (GeneratorError, AgentLost):
+            with contextlib.suppress(NotExecuted):
+                self._bring_logs()
+            raise
+        finally:
+            through_interrupts(self._end)
+
+    def _record(self) -> None:
+        shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._found[0])
+        write_json(self._out / COMMAND, self._commands[0][1])
+        told: list[dict[str, Any]] = [
+            {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
+            for process, command in self._commands
+        ]
+        write_json(self._out / AGENTS, told)
+
+    def _wait(self, end: float, limit_s: float) -> int:
+        master = self._commands[0][0]
+        likely_end = time.monotonic() + self._load.length_s
+        self._seen_s = time.monotonic()
+        next_look, pause, next_follow = self._seen_s + LAST_LOOKS_S, 1.0, 0.0
+        while True:
+            time.sleep(POLL_S)
+            require_alive(self._deployment)
+            now = time.monotonic()
+            if now >= next_follow:
+                next_follow = now + FOLLOW_EVERY_S
+                self._answered(lambda: self._agents.require(self._found))
+                self._answered(self._follow)
+            if now >= next_look:
+                code = self._answered(master.code)
+                if code is not None:
+                    return code
+                pause = LAST_LOOKS_S if now >= likely_end else min(2 * pause, LOOK_EVERY_S)
+                # a look takes CPU time from what is measured: rarely, until the end is near
+                next_look = min(now + pause, max(likely_end, now + LAST_LOOKS_S))
+            if now > end:
+                raise GeneratorError(still_busy(limit_s))
+
+    def _answered(self, ask: Callable[[], T]) -> T | None:
+        """What the cluster says; None where it does not, for which there is patience."""
+        try:
+            said = ask()
+        except AgentLost:
+            raise
+        except DeploymentError as error:
+            if time.monotonic() - self._seen_s > PATIENCE_S:
+                given_up = f"the load in the cluster was given up after {PATIENCE_S:.0f} s without an answer"
+                raise GeneratorError(f"{given_up}: {error}") from error
+            return None
+        self._seen_s = time.monotonic()
+        return said
+
+    def _follow(self) -> None:
+        """Tell the agents who is ready now, where that changed."""
+        if self._listed is None:
+            return
+        text = self._listed.read_text()
+        if text != self._told:
+            _each(self._found, lambda agent: self._agents.write(agent, f"{self._base}/endpoints.json", text))
+            self._told = text
+
+    def _bring_logs(self) -> None:
+        for number, (process, _) in enumerate(self._commands):
+            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else LOG))
+
+    def _bring(self) -> None:
+        self._bring_logs()
+        for name in (SAMPLES, SUMMARY):
+            self._commands[0][0].fetch(f"../out/{name}", self._out / name)
+        if self._shift_ns and (self._out / SAMPLES).exists():
+            shift_times(self._out / SAMPLES, self._shift_ns)
+
+    def _end(self) -> None:
+        """What cannot be ended goes with its pod, and that with the release."""
+
+        def end(command: Command) -> None:
+            with contextlib.suppress(NotExecuted):
+                command[0].end()
+
+        def remove(agent: Agent) -> None:
+            with contextlib.suppress(NotExecuted):
+                self._agents.remove(agent, self._base)
+
+        _each(self._commands, end)
+        _each(self._found, remove)
+
+
+def _begin(command: Command) -> None:
+    process, words = command
+    process.begin(words)
+
+
+def _each(things: Sequence[T], act: Callable[[T], None]) -> None:
+    """For all of them, some at a time: a word with an agent takes a while."""
+    if things:
+        with ThreadPoolExecutor(min(AT_ONCE, len(things))) as pool:
+            list(pool.map(act, things))
+
+
+@contextlib.contextmanager
+def _as_generator_s() -> Iterator[None]:
+    """What befalls an agent is the generator's fault, not a server's."""
+    try:
+        yield
+    except (AgentLost, NotExecuted) as error:
+        raise GeneratorError(str(error)) from error

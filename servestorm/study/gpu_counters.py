@@ -1,0 +1,113 @@
+"""What NVIDIA's management library tells of this machine's GPUs, where there are any and `nvidia-ml-py` is installed.
+
+A budget holds CPUs, and so the engines of the process backend see no GPU: this tells what else one was doing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from servestorm.errors import StudyError
+from servestorm.rundir.shapes import first_fault
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU at one moment; None is what it does not tell."""
+
+    name: str
+    energy_j: float | None
+    """Used since the driver was loaded."""
+    utilisation_percent: float | None
+    """Share of the last moments (a sixth of a second to a second) in which a kernel ran."""
+    memory_bytes: int | None
+    """Allocated now, by everybody."""
+
+
+def gpus() -> tuple[Gpu, ...] | None:
+    """The GPUs of this machine, in the driver's order; None without the library, the driver or a GPU."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+    except Exception:  # noqa: BLE001  # no library, or no driver for it: each of its errors says the same
+        return None
+    try:
+        return tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())) or None
+    except nvml.NVMLError:
+        return None
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    name = nvml.nvmlDeviceGetName(handle)
+
+    def told(read: Callable[[Any], Any]) -> Any:
+        try:
+            return read(handle)
+        except nvml.NVMLError:  # not supported by this GPU
+            return None
+
+    energy_mj = told(nvml.nvmlDeviceGetTotalEnergyConsumption)
+    rates, memory = told(nvml.nvmlDeviceGetUtilizationRates), told(nvml.nvmlDeviceGetMemoryInfo)
+    return Gpu(
+        name=name.decode() if isinstance(name, bytes) else str(name),
+        energy_j=None if energy_mj is None else energy_mj / 1000,
+        utilisation_percent=None if rates is None else float(rates.gpu),
+        memory_bytes=None if memory is None else int(memory.used),
+    )
+
+
+class Used(BaseModel):
+    """What one GPU did during a load, as `used` writes it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    name: str
+    energy_j: Annotated[float, Field(ge=0, le=1e18)] | None
+    utilisation_percent: Annotated[float, Field(ge=0, le=100)] | None
+    memory_bytes: Annotated[int, Field(ge=0, le=10**18)] | None
+
+
+class _Told(BaseModel):
+    gpus: list[Used] | None
+
+
+def read_used(path: Path, told: Any) -> list[Used]:
+    """What `used` wrote into the file, empty where there was no GPU; raises StudyError where it did not write that."""
+    try:
+        return _Told.model_validate({"gpus": told}).gpus or []
+    except ValidationError as error:
+        raise StudyError(
+            f"{path} is not as servestorm wrote it (watch.{first_fault(error)}): it was edited, or is of another "
+            "version; run the study again."
+        ) from error
+
+
+def used(begin: Sequence[Gpu] | None, end: Sequence[Gpu] | None) -> list[dict[str, Any]] | None:
+    """For JSON, of each GPU: name, energy_j between the two moments, utilisation and memory at the second of them.
+
+    There is no energy where its counter went back, for the driver was loaded again.
+    """
+    if begin is None or end is None or [gpu.name for gpu in begin] != [gpu.name for gpu in end]:
+        return None
+    return [
+        {
+            "name": last.name,
+            "energy_j": _grown(first.energy_j, last.energy_j),
+            "utilisation_percent": last.utilisation_percent,
+            "memory_bytes": last.memory_bytes,
+        }
+        for first, last in zip(begin, end, strict=True)
+    ]
+
+
+def _grown(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None or end < begin else end - begin

@@ -1,0 +1,147 @@
+"""The model of a study: taken from its directory, or trained and exported first.
+
+Training runs in a process of its own, so that the study's process stays small and quiet while it measures, and so that
+Ctrl-C and a crash end it at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from models.errors import ModelEnvironmentError, ModelError, ParityError
+from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.plan.study_plan import ModelPlan
+from servestorm.quiet import import_tensorflow_quietly
+from servestorm.study.child_processes import tagged
+
+Progress = Callable[[str, float], None]
+MODELS = Path("build/models")
+WEIGHTS = Path("build/weights")
+TRAINING_SHARE = 0.8
+"""Of the whole preparation's time, for the progress bar."""
+
+
+def model_directory(plan: ModelPlan) -> Path:
+    """Where the plan's model lies or goes."""
+    return plan.path or MODELS / plan.name
+
+
+def is_missing(plan: ModelPlan) -> bool:
+    """Whether the model must be trained and exported first; a given `path` is never made."""
+    return plan.path is None and not (model_directory(plan) / MANIFEST_NAME).is_file()
+
+
+def prepare(plan: ModelPlan, progress: Progress) -> ModelDir:
+    """The plan's model directory, made first if missing. `progress` gets (what, share of the whole)."""
+    if is_missing(plan):
+        _make_in_child(plan, progress)
+    model = ModelDir(model_directory(plan))
+    if model.name != plan.name:
+        raise ModelError(
+            f"{model.path} holds the model {model.name!r}, the plan says {plan.name!r}: set model.name to {model.name}."
+        )
+    return model
+
+
+def make(plan: ModelPlan, progress: Progress) -> None:
+    """Train in one framework, carry the weights into both artifacts, prove them equal. Imports both frameworks."""
+    from models.artifacts.export import export_model
+    from models.datasets.load import load_dataset
+    from models.training.train import train
+
+    dataset = load_dataset(plan.dataset, data_dir=plan.data_dir, seed=plan.seed)
+    weights = WEIGHTS / plan.name
+    train(
+        plan.weights_from,
+        dataset,
+        weights,
+        epochs=plan.epochs,
+        seed=plan.seed,
+        progress=training_only(lambda what, share: progress(what, TRAINING_SHARE * share)),
+    )
+    export_model(
+        plan.name,
+        weights,
+        dataset,
+        out_dir=MODELS,
+        weights_from=plan.weights_from,
+        progress=lambda what, share: progress(what, TRAINING_SHARE + (1 - TRAINING_SHARE) * share),
+    )
+
+
+def training_only(progress: Progress) -> Progress:
+    """Hand on how far the training itself is: decoding before it also runs from 0 to 1, in no time."""
+    return lambda what, share: progress(what, share if what.startswith("training") else 0.0)
+
+
+def _make_in_child(plan: ModelPlan, progress: Progress) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(theirs, plan), name="servestorm-prepare")
+    os.environ.update(tagged())
+    process.start()
+    theirs.close()
+    try:
+        error = _follow(ours, progress)
+    finally:
+        process.terminate()
+        process.join(5)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    if error is not None:
+        raise error
+
+
+def _follow(connection: Connection, progress: Progress) -> Exception | None:
+    """Hand progress on until the child is done; its error, if it had one."""
+    while True:
+        try:
+            kind, *rest = connection.recv()
+        except EOFError:
+            return ModelEnvironmentError(
+                "the training process was killed (out of memory?): free memory, or train beforehand with "
+                "`servestorm train` and `servestorm export`."
+            )
+        if kind == "progress":
+            progress(*rest)
+        elif kind == "done":
+            return None
+        else:
+            return _error(*rest)
+
+
+def _error(kind: str, sentence: str, details: str = "") -> Exception:
+    """The child's error as ours: by name, since not every error survives pickling."""
+    known: dict[str, type[Exception]] = {e.__name__: e for e in (ModelError, ModelEnvironmentError, ParityError)}
+    error = known.get(kind, RuntimeError)(sentence)
+    error.add_note(details)
+    return error
+
+
+def _child(connection: Connection, plan: ModelPlan) -> None:
+    # Ctrl-C goes to the whole terminal group: the parent alone decides and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        import_tensorflow_quietly()
+        with redirect_stdout(sys.stderr):  # stdout is the study's result
+            make(plan, lambda what, share: connection.send(("progress", what, share)))
+        connection.send(("done",))
+    except ModelError as error:
+        connection.send(("error", type(error).__name__, str(error)))
+    except OSError as error:
+        sentence = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        connection.send(("error", "ModelEnvironmentError", sentence))
+    except Exception as error:  # noqa: BLE001 (a bug of ours crosses the process border as text)
+        first = (str(error).strip().splitlines() or ["no words"])[0]
+        sentence = f"{type(error).__name__} while the model was made: {first}"
+        connection.send(("error", "RuntimeError", sentence, "".join(traceback.format_exception(error))))

@@ -1,0 +1,247 @@
+"""Takes calls from the event loop and from gRPC's threads into TensorFlow, as few and as large as they come.
+
+The batching kernel decides what runs together. But a call into TensorFlow costs as much as a row of a small network,
+so calls that wait anyway, because every batch thread is busy, wait here, and enter the kernel as one task of many rows
+when a batch is done. While the kernel itself waits (`batch_timeout_micros`), calls enter at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+import numpy as np
+
+from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.metrics import Metrics
+from serving.savedmodel_server.versions.batching import BatchingParameters
+from serving.savedmodel_server.versions.servable import Servable
+from serving.savedmodel_server.versions.signatures import Array, Signature
+
+LOG = logging.getLogger("savedmodel_server")
+MOST_ROWS = 1 << 16
+"""Rows that may wait where there is no batching, whose parameters else say it."""
+
+
+def row_count(arrays: Sequence[Array]) -> int:
+    """Examples in a request: the length of the first input, 1 for a scalar."""
+    return len(arrays[0]) if arrays and arrays[0].ndim else 1
+
+
+class Call:
+    """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
+
+    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
+
+    def __init__(
+        self,
+        servable: Servable,
+        signature: Signature,
+        arrays: tuple[Array, ...],
+        done: Callable[[list[Call]], None],
+    ) -> None:
+        self.servable = servable
+        self.signature = signature
+        self.arrays = arrays
+        self.done = done
+        """Gets all calls of one run that share it."""
+        self.rows = row_count(arrays)
+        self.outputs: Sequence[Array] | None = None
+        self.error: RequestError | None = None
+        self.micros = 0.0
+        """Inside TensorFlow."""
+        self.since_ns = time.perf_counter_ns()
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Calls whose rows may share a batch: of one signature of one servable, and of one shape."""
+
+    waiting: list[Call] = field(default_factory=list)
+    running: int = 0
+    opened_ns: int = 0
+
+
+class Dispatcher:
+    """Runs calls on threads of its own; safe from any thread."""
+
+    def __init__(self, threads: int, batching: BatchingParameters | None, metrics: Metrics) -> None:
+        self._batching = batching or BatchingParameters()
+        self._metrics = metrics
+        self._most_rows = batching.most_rows if batching else MOST_ROWS
+        self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
+        self._lanes: dict[object, _Lane] = {}
+        self._lock = Lock()
+        self._threads = [Thread(target=self._work, name=f"run-{i}", daemon=True) for i in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> Sequence[Array]:
+        """All outputs, in order: run with others' rows where batching is on, else here. Raises RequestError."""
+        if not _batchable(servable, signature, arrays):
+            return servable.run(signature, arrays, tuple(signature.outputs))
+        over = Lock()
+        over.acquire()
+        call = Call(servable, signature, arrays, lambda calls: over.release())
+        self.submit([call])
+        over.acquire()
+        if call.outputs is None:
+            raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
+        return call.outputs
+
+    def submit(self, calls: Iterable[Call]) -> None:
+        """Run these; calls of one kind that come together run together."""
+        ready: list[tuple[_Lane | None, list[Call]]] = []
+        with self._lock:
+            touched: dict[_Lane, None] = {}
+            for call in calls:
+                call.servable.waiting_rows += call.rows
+                if call.servable.waiting_rows > max(self._most_rows, call.rows):
+                    call.error = _full(call.rows, self._most_rows)
+                    ready.append((None, [call]))
+                elif _batchable(call.servable, call.signature, call.arrays):
+                    lane = self._lane(call)
+                    lane.waiting.append(call)
+                    touched[lane] = None
+                else:
+                    ready.append((None, [call]))
+            for lane in touched:
+                ready += self._take(lane)
+        for item in ready:
+            self._queue.put(item)
+
+    def _lane(self, call: Call) -> _Lane:
+        key = (call.servable, call.signature.name, *[array.shape[1:] for array in call.arrays])
+        lane = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) > _MOST_LANES:
+                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting or lane.running}
+            lane = self._lanes[key] = _Lane()
+        return lane
+
+    def _take(self, lane: _Lane) -> list[tuple[_Lane | None, list[Call]]]:
+        """What may enter the kernel now; the lock is held."""
+        taken: list[tuple[_Lane | None, list[Call]]] = []
+        now_ns = time.monotonic_ns()
+        while lane.waiting and (lane.running < self._batching.num_batch_threads or self._open(lane, now_ns)):
+            if not lane.running:
+                lane.opened_ns = now_ns
+            lane.running += 1
+            taken.append((lane, _first_rows(lane.waiting, self._batching.max_batch_size)))
+        return taken
+
+    def _open(self, lane: _Lane, now_ns: int) -> bool:
+        """True while the kernel still waits for rows to fill the batch that the first call opened."""
+        return now_ns - lane.opened_ns < self._batching.batch_timeout_micros * 1000
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            while item is not None:
+                item = self._run(*item)
+
+    def _run(self, lane: _Lane | None, calls: list[Call]) -> tuple[_Lane | None, list[Call]] | None:
+        """Run and answer these; returns what this thread shall run next."""
+        begin_ns = time.perf_counter_ns()
+        if lane is not None:
+            waited_us = (begin_ns - calls[0].since_ns) / 1000
+            self._metrics.queuing_latency.observe((self._batching.thread_pool_name,), waited_us)
+            self._metrics.wrapped_run_count.add(())
+        if calls[0].error is None:
+            _run_together(calls) if len(calls) > 1 else _run_one(calls[0])
+        micros = (time.perf_counter_ns() - begin_ns) / 1000
+        with self._lock:
+            for call in calls:
+                call.servable.waiting_rows -= call.rows
+                call.micros = micros
+            following = self._next(lane)
+        _answer(calls)
+        return following
+
+    def _next(self, lane: _Lane | None) -> tuple[_Lane | None, list[Call]] | None:
+        """The next task of the lane for this thread; further ones go to the queue. The lock is held."""
+        if lane is None:
+            return None
+        lane.running -= 1
+        taken = self._take(lane)
+        for item in taken[1:]:
+            self._queue.put(item)
+        return taken[0] if taken else None
+
+    def close(self) -> None:
+        """End the threads once they have done what they were given."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+
+_MOST_LANES = 256
+
+
+def _batchable(servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> bool:
+    if not servable.batches(signature):
+        return False
+    rows = len(arrays[0])
+    return rows > 0 and all(len(array) == rows for array in arrays)
+
+
+def _first_rows(waiting: list[Call], most_rows: int) -> list[Call]:
+    """Take calls from the front, in order, up to `most_rows` rows, but at least one."""
+    rows, count = waiting[0].rows, 1
+    while count < len(waiting) and rows + waiting[count].rows <= most_rows:
+        rows += waiting[count].rows
+        count += 1
+    taken = waiting[:count]
+    del waiting[:count]
+    return taken
+
+
+def _full(rows: int, most_rows: int) -> RequestError:
+    return RequestError(
+        Code.UNAVAILABLE,
+        "The batch scheduling queue to which this task was submitted is full; "
+        f"task size is {rows}, and at most {most_rows} rows may wait",
+    )
+
+
+def _run_one(call: Call) -> None:
+    try:
+        call.outputs = call.servable.run(call.signature, call.arrays, tuple(call.signature.outputs))
+    except RequestError as error:
+        call.error = error
+    except Exception:
+        LOG.exception("event=bug model=%s signature=%s", call.servable.name, call.signature.name)
+        call.error = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
+
+
+def _run_together(calls: list[Call]) -> None:
+    """One run for all; where that fails, each by itself."""
+    servable, signature = calls[0].servable, calls[0].signature
+    arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in calls), strict=True)]
+    try:
+        outputs = servable.run(signature, arrays, tuple(signature.outputs))
+    except RequestError as error:
+        for call in calls:
+            if error.code is Code.UNAVAILABLE:
+                call.error = error
+            else:
+                _run_one(call)
+        return
+    begin = 0
+    for call in calls:
+        end = begin + call.rows
+        call.outputs = [output[begin:end] for output in outputs]
+        begin = end
+
+
+def _answer(calls: list[Call]) -> None:
+    """Tell each caller; calls that share a `done`, as all of one event loop do, are told at once."""
+    shared: dict[Callable[[list[Call]], None], list[Call]] = {}
+    for call in calls:
+        shared.setdefault(call.done, []).append(call)
+    for done, theirs in shared.items():
+        done(theirs)

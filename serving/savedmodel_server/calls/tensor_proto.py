@@ -1,0 +1,136 @@
+"""TensorProto to numpy and back, without tensorflow.
+
+Values may lie in `tensor_content` or in the typed fields, where the last value stands for all that follow.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+
+from serving.savedmodel_server.errors import invalid
+from serving.savedmodel_server.versions.signatures import (
+    DT_BFLOAT16,
+    DT_BOOL,
+    DT_COMPLEX64,
+    DT_COMPLEX128,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_HALF,
+    DT_INT8,
+    DT_INT16,
+    DT_INT32,
+    DT_INT64,
+    DT_STRING,
+    DT_UINT8,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    NUMPY,
+    Array,
+)
+
+MAX_ELEMENTS = 1 << 31
+
+FIELD = {
+    DT_FLOAT: "float_val",
+    DT_DOUBLE: "double_val",
+    DT_INT32: "int_val",
+    DT_INT16: "int_val",
+    DT_INT8: "int_val",
+    DT_UINT16: "int_val",
+    DT_UINT8: "int_val",
+    DT_STRING: "string_val",
+    DT_COMPLEX64: "scomplex_val",
+    DT_COMPLEX128: "dcomplex_val",
+    DT_INT64: "int64_val",
+    DT_BOOL: "bool_val",
+    DT_HALF: "half_val",
+    DT_BFLOAT16: "half_val",
+    DT_UINT32: "uint32_val",
+    DT_UINT64: "uint64_val",
+}
+_PARTS: dict[int, np.dtype[Any]] = {DT_COMPLEX64: np.dtype(np.float32), DT_COMPLEX128: np.dtype(np.float64)}
+
+
+def decode_tensor(proto: Any) -> Array:
+    """The array that a tensorflow.TensorProto says; strings are bytes in an object array. Raises RequestError."""
+    dtype = NUMPY.get(proto.dtype)
+    if dtype is None:
+        raise invalid(f"A tensor of DataType {proto.dtype} cannot be fed.")
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise invalid(f"A tensor must have a full shape, not {list(shape)}.")
+    size = math.prod(shape)
+    if size > MAX_ELEMENTS:
+        raise invalid(f"A tensor of shape {list(shape)} is too large.")
+    if proto.tensor_content and proto.dtype != DT_STRING:
+        return _from_content(proto.tensor_content, dtype, shape, size)
+    return _from_values(_values(proto, dtype), shape, size)
+
+
+def _from_content(content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> Array:
+    if len(content) != size * dtype.itemsize:
+        raise invalid(
+            f"tensor_content holds {len(content)} bytes, shape {list(shape)} of {dtype.name} "
+            f"needs {size * dtype.itemsize}."
+        )
+    if dtype == np.bool_:
+        return cast(Array, (np.frombuffer(content, np.uint8) != 0).reshape(shape))
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _values(proto: Any, dtype: np.dtype[Any]) -> Array:
+    given = getattr(proto, FIELD[proto.dtype])
+    if proto.dtype == DT_STRING:
+        values = np.empty(len(given), object)
+        values[:] = given
+        return values
+    if proto.dtype in (DT_HALF, DT_BFLOAT16):
+        return cast(Array, np.array(given, np.int32).astype(np.uint16).view(dtype))
+    if proto.dtype in _PARTS:
+        if len(given) % 2:
+            raise invalid("A complex tensor needs a real and an imaginary part for each value.")
+        return cast(Array, np.array(given, _PARTS[proto.dtype]).view(dtype))
+    if dtype.kind in "iu" and dtype.itemsize < 4:
+        return _narrow(np.array(given, np.int32), dtype)
+    return np.array(given, dtype)
+
+
+def _narrow(values: Array, dtype: np.dtype[Any]) -> Array:
+    limits = np.iinfo(dtype)
+    if values.size and (values.min() < limits.min or values.max() > limits.max):
+        raise invalid(f"A value of the tensor is outside of {dtype.name} ({limits.min} to {limits.max}).")
+    return values.astype(dtype)
+
+
+def _from_values(values: Array, shape: tuple[int, ...], size: int) -> Array:
+    if values.size == size:
+        return values.reshape(shape)
+    if values.size > size:
+        raise invalid(f"A tensor of shape {list(shape)} has {size} values, {values.size} were sent.")
+    if values.size == 0:
+        raise invalid(f"A tensor of shape {list(shape)} was sent without values.")
+    filled = np.empty(size, values.dtype)
+    filled[: values.size] = values
+    filled[values.size :] = values[-1]
+    return filled.reshape(shape)
+
+
+def encode_tensor(array: Array, dtype: int, proto: Any, *, as_content: bool = False) -> None:
+    """Fill an empty tensorflow.TensorProto with `array`: typed fields, or `tensor_content` where asked and possible."""
+    proto.dtype = dtype
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if dtype == DT_STRING:
+        proto.string_val.extend(array.ravel().tolist())
+    elif as_content:
+        proto.tensor_content = array.tobytes()
+    elif dtype in (DT_HALF, DT_BFLOAT16):
+        proto.half_val.extend(array.view(np.uint16).ravel().tolist())
+    elif dtype in _PARTS:
+        getattr(proto, FIELD[dtype]).extend(np.ascontiguousarray(array).ravel().view(_PARTS[dtype]).tolist())
+    else:
+        getattr(proto, FIELD[dtype]).extend(array.ravel().tolist())

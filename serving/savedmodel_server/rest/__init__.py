@@ -1,0 +1,1 @@
+"""The REST API: HTTP/1.1, paths, JSON in and out."""

@@ -1,0 +1,1 @@
+"""The gRPC API: HTTP/2 connections and the services."""

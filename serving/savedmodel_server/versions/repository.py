@@ -1,0 +1,385 @@
+"""Which versions of which models are loaded: looks for version folders, loads, hands out, drains and unloads.
+
+All changes happen on one thread (`run`); leases are taken from any thread. A new version is loaded and warmed up
+before an old one is unloaded, and an old one is unloaded only when its last request is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+from threading import Condition, Event, Lock, Thread
+
+from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.versions.servable import Servable
+
+LOG = logging.getLogger("savedmodel_server")
+
+
+class State(IntEnum):
+    """TensorFlow Serving's states of a version (ModelVersionStatus.State)."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which of the versions found are served: the latest `latest`, or those of `specific`, or all."""
+
+    latest: int = 1
+    specific: frozenset[int] | None = None
+    every: bool = False
+
+    def choose(self, found: Iterable[int]) -> set[int]:
+        """The versions to serve."""
+        if self.every:
+            return set(found)
+        if self.specific is not None:
+            return set(found) & self.specific
+        return set(sorted(found)[-self.latest :])
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model that the server is told to serve."""
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Version:
+    """One version of a model; `error` says why it failed."""
+
+    model: str
+    number: int
+    path: Path
+    state: State = State.START
+    error: RequestError | None = None
+    servable: Servable | None = None
+    in_flight: int = 0
+    attempts: int = 0
+    next_attempt_s: float = 0.0
+
+
+class Lease:
+    """A servable that stays loaded until `release`, which is called once."""
+
+    __slots__ = ("_release", "_version", "servable")
+
+    def __init__(self, servable: Servable, version: Version, release: Callable[[Version], None]) -> None:
+        self.servable = servable
+        self._version = version
+        self._release = release
+
+    def release(self) -> None:
+        """Give it back."""
+        self._release(self._version)
+
+    def __enter__(self) -> Servable:
+        return self.servable
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+class _Model:
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.versions: dict[int, Version] = {}
+        self.available: dict[int, Version] = {}
+        self.latest: Version | None = None
+
+    def refresh(self) -> None:
+        self.available = {n: v for n, v in self.versions.items() if v.state is State.AVAILABLE}
+        self.latest = self.available[max(self.available)] if self.available else None
+
+
+@dataclass(frozen=True)
+class RepositoryOptions:
+    """Times in seconds."""
+
+    poll_s: float = 1.0
+    """0 looks for versions once."""
+    load_retries: int = 5
+    retry_interval_s: float = 60.0
+    labels_for_unavailable: bool = False
+
+
+class Repository:
+    """The models of one server."""
+
+    def __init__(self, load: Callable[[str, int, Path], Servable], options: RepositoryOptions | None = None) -> None:
+        self._load = load
+        self._options = options or RepositoryOptions()
+        self._models: dict[str, _Model] = {}
+        self._lock = Lock()
+        self._idle = Condition(self._lock)
+        self._wake = Event()
+        self._asked = 0
+        self._answered = 0
+        self._stopping = False
+        self._thread: Thread | None = None
+        self.settled = Event()
+        """Set once each configured model has had its first look and its first attempts to load."""
+
+    # what requests ask
+
+    def acquire(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
+        """A lease on a version, the latest available one by default; raises RequestError."""
+        with self._lock:
+            model = self._models.get(name)
+            if label:
+                version = self._labelled(name, model, label)
+            found = model and (model.latest if version is None else model.available.get(version))
+            if not found or found.servable is None:
+                raise self._not_found(name, version)
+            found.in_flight += 1
+            return Lease(found.servable, found, self._release)
+
+    @staticmethod
+    def _labelled(name: str, model: _Model | None, label: str) -> int:
+        if model is None or label not in model.config.labels:
+            raise RequestError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+        return model.config.labels[label]
+
+    @staticmethod
+    def _not_found(name: str, version: int | None) -> RequestError:
+        if not name:
+            return RequestError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        what = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        return RequestError(Code.NOT_FOUND, f"Servable not found for request: {what}")
+
+    def _release(self, version: Version) -> None:
+        with self._lock:
+            version.in_flight -= 1
+            if not version.in_flight and version.state is State.UNLOADING:
+                self._idle.notify_all()
+                self._wake.set()
+
+    def states(self, name: str, version: int | None = None) -> list[Version]:
+        """Versions of a model, newest first; raises RequestError (NOT_FOUND) where there is none."""
+        with self._lock:
+            model = self._models.get(name)
+            versions = dict(model.versions) if model else {}
+        if version is not None:
+            if version not in versions:
+                raise RequestError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
+            return [versions[version]]
+        if not versions:
+            raise RequestError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+        return [versions[number] for number in sorted(versions, reverse=True)]
+
+    def label_version(self, name: str, label: str) -> int:
+        """The version that a label names; raises RequestError."""
+        with self._lock:
+            return self._labelled(name, self._models.get(name), label)
+
+    def serving(self) -> dict[str, bool]:
+        """For each model, whether a version is available."""
+        with self._lock:
+            return {name: model.latest is not None for name, model in self._models.items()}
+
+    # how it changes
+
+    def configure(self, configs: Iterable[ModelConfig]) -> None:
+        """Serve these models and no others; takes effect on the repository's thread."""
+        with self._lock:
+            self._configure({config.name: config for config in configs})
+        self._wake.set()
+
+    def reconfigure(self, configs: Iterable[ModelConfig], timeout_s: float) -> None:
+        """As `configure`, then wait until the versions that this asks for were loaded or failed.
+
+        Labels change last, and only where each names a version that is available; else RequestError, and the
+        labels stay as they were.
+        """
+        wanted = {config.name: config for config in configs}
+        with self._lock:
+            kept = {name: model.config.labels for name, model in self._models.items()}
+            self._configure({n: replace(c, labels=kept.get(n, {})) for n, c in wanted.items()})
+            self._asked += 1
+            mine = self._asked
+            self._wake.set()
+            if not self._idle.wait_for(lambda: self._answered >= mine, timeout_s):
+                raise RequestError(Code.DEADLINE_EXCEEDED, f"The models did not load within {timeout_s:g} s.")
+            for name, config in wanted.items():
+                self._check_labels(self._models[name], config.labels)
+            for name, config in wanted.items():
+                self._models[name].config = config
+
+    def _check_labels(self, model: _Model, labels: Mapping[str, int]) -> None:
+        for label, number in labels.items():
+            if number not in model.available and not self._options.labels_for_unavailable:
+                raise RequestError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label {label} to version {number} of model {model.config.name}, "
+                    "which is not currently available for inference",
+                )
+
+    def _configure(self, wanted: Mapping[str, ModelConfig]) -> None:
+        for name, config in wanted.items():
+            model = self._models.get(name)
+            if model is None:
+                self._models[name] = _Model(config)
+            else:
+                model.config = config
+        for name in self._models.keys() - wanted.keys():
+            config = self._models[name].config
+            self._models[name].config = ModelConfig(name, config.base_path, VersionPolicy(latest=0))
+
+    def start(self) -> None:
+        """Begin to look for versions and to load them, on a thread of its own."""
+        self._thread = Thread(target=self._run, name="repository", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Unload everything, waiting at most this long for requests under way."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        for model in list(self._models.values()):
+            for version in list(model.available.values()):
+                self._begin_unload(model, version)
+        while sum(self._finish_unloads(model) for model in list(self._models.values())):
+            with self._lock:
+                if time.monotonic() >= deadline:
+                    return
+                self._idle.wait(0.1)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            asked = self._asked
+            self.poll()
+            self.settled.set()
+            with self._lock:
+                self._answered = asked
+                self._idle.notify_all()
+            due = self._seconds_to_next_attempt()
+            poll_s = self._options.poll_s or None
+            waits = [wait for wait in (due, poll_s) if wait is not None]
+            self._wake.wait(min(waits) if waits else None)
+            self._wake.clear()
+
+    def _seconds_to_next_attempt(self) -> float | None:
+        with self._lock:
+            times = [
+                v.next_attempt_s
+                for model in self._models.values()
+                for v in model.versions.values()
+                if v.state is State.LOADING
+            ]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def poll(self) -> None:
+        """Look at every model's folder once, load what is new and unload what is gone."""
+        with self._lock:
+            models = list(self._models.values())
+        for model in models:
+            try:
+                self._reconcile(model)
+            except Exception:
+                LOG.exception("event=poll_failed model=%s", model.config.name)
+
+    def _reconcile(self, model: _Model) -> None:
+        wanted = self._aspired(model)
+        for number, path in sorted(wanted.items()):
+            version = model.versions.get(number)
+            if version is None or (version.state is State.END and version.error is None):
+                version = Version(model.config.name, number, path)
+                with self._lock:
+                    model.versions[number] = version
+            if version.state in (State.START, State.LOADING) and time.monotonic() >= version.next_attempt_s:
+                self._try_load(model, version)
+        extra = [v for n, v in model.available.items() if n not in wanted]
+        if not wanted or any(number in model.available for number in wanted):
+            for version in extra:
+                self._begin_unload(model, version)
+        self._finish_unloads(model)
+        for number in [n for n, v in model.versions.items() if n not in wanted and v.error is not None]:
+            model.versions[number].error = None  # so that it is tried again should it come back
+            model.versions[number].state = State.END
+
+    def _aspired(self, model: _Model) -> dict[int, Path]:
+        """Version folders to serve; where none is found, those served now stay."""
+        config = model.config
+        if config.policy.latest == 0:
+            return {}
+        found = _version_folders(config.base_path)
+        chosen = config.policy.choose(found)
+        if not chosen:
+            LOG.warning("event=no_versions model=%s base_path=%s", config.name, config.base_path)
+            return {n: v.path for n, v in model.available.items()}
+        return {number: found[number] for number in chosen}
+
+    def _try_load(self, model: _Model, version: Version) -> None:
+        version.state = State.LOADING
+        version.attempts += 1
+        begin = time.monotonic()
+        try:
+            servable = self._load(version.model, version.number, version.path)
+        except Exception as error:  # noqa: BLE001 - whatever a SavedModel raises is its status
+            self._load_failed(version, error)
+            return
+        with self._lock:
+            version.servable, version.error, version.state = servable, None, State.AVAILABLE
+            model.refresh()
+        LOG.info(
+            "event=available model=%s version=%d seconds=%.3f",
+            version.model, version.number, time.monotonic() - begin,
+        )  # fmt: skip
+
+    def _load_failed(self, version: Version, error: Exception) -> None:
+        version.error = (
+            error if isinstance(error, RequestError) else RequestError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
+        )
+        version.next_attempt_s = time.monotonic() + self._options.retry_interval_s
+        if version.attempts > self._options.load_retries:
+            version.state = State.END
+        LOG.error(
+            "event=load_failed model=%s version=%d attempt=%d error=%r",
+            version.model, version.number, version.attempts, version.error.message,
+        )  # fmt: skip
+
+    def _begin_unload(self, model: _Model, version: Version) -> None:
+        """No new lease from here on; `_finish_unloads` ends it when the last one is given back."""
+        with self._lock:
+            version.state = State.UNLOADING
+            model.refresh()
+
+    def _finish_unloads(self, model: _Model) -> bool:
+        """Free the versions that nobody uses any more; True where some are still in use."""
+        with self._lock:
+            leaving = [v for v in model.versions.values() if v.state is State.UNLOADING]
+            idle = [v for v in leaving if not v.in_flight]
+        for version in idle:
+            if version.servable is not None:
+                version.servable.close()
+            version.servable, version.state = None, State.END
+            LOG.info("event=unloaded model=%s version=%d", version.model, version.number)
+        return len(idle) < len(leaving)
+
+
+def _version_folders(base_path: Path) -> dict[int, Path]:
+    """Folders whose names are whole numbers; empty where the base path cannot be read."""
+    try:
+        return {
+            int(entry.name): entry
+            for entry in base_path.iterdir()
+            if entry.name.isascii() and entry.name.isdecimal() and len(entry.name) < 19 and entry.is_dir()
+        }
+    except OSError as error:
+        LOG.warning("event=base_path_unreadable path=%s error=%r", base_path, error.strerror)
+        return {}

@@ -1,0 +1,65 @@
+"""Replays `assets.extra/tf_serving_warmup_requests` before a version takes traffic, as TensorFlow Serving does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.savedmodel_server.calls.inference import Inference
+from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.metrics import Metrics
+from serving.savedmodel_server.versions.servable import Servable, translate
+
+REQUESTS_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MOST_RECORDS = 1000
+
+
+def warm_up(inference: Inference, servable: Servable, path: Path, metrics: Metrics, iterations: int) -> None:
+    """Run each recorded request `iterations` times; raises RequestError where one fails, which fails the load."""
+    file = path / REQUESTS_FILE
+    if not file.exists():
+        return
+    begin = time.perf_counter_ns()
+    status = "fail"
+    try:
+        for record in _records(file):
+            for _ in range(max(1, iterations)):
+                _replay(inference, servable, record)
+        status = "success"
+    except RequestError as error:
+        raise RequestError(error.code, f"Warm-up with {file} failed: {error.message}") from error
+    finally:
+        metrics.warmup_latency.observe((str(path), status), (time.perf_counter_ns() - begin) / 1000)
+
+
+def _records(file: Path) -> Iterator[Any]:
+    import tensorflow as tf
+
+    try:
+        for i, data in enumerate(tf.compat.v1.io.tf_record_iterator(str(file))):
+            if i == MOST_RECORDS:
+                raise RequestError(
+                    Code.INVALID_ARGUMENT, f"Number of warmup records exceeds the maximum ({MOST_RECORDS})"
+                )
+            yield prediction_log_pb2.PredictionLog.FromString(data)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise translate(error) from error
+
+
+def _replay(inference: Inference, servable: Servable, record: Any) -> None:
+    kind = record.WhichOneof("log_type")
+    methods = {
+        "predict_log": inference.predict,
+        "classify_log": inference.classify,
+        "regress_log": inference.regress,
+        "multi_inference_log": inference.multi_inference,
+    }
+    if kind not in methods:
+        raise RequestError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+    methods[kind](servable, getattr(record, kind).request)
