@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from loadtests.arrivals import processes
 from loadtests.generator import jobs
 from loadtests.generator.endpoints_file import Follower
-from loadtests.generator.generator import ROW, Generator, Load, Target
+from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
+from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.targets import build_target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
@@ -41,7 +42,7 @@ class Prepared:
 
     options: LoadOptions
     target: Target
-    load: Load
+    load: LoadSpec
     settings: dict[str, Any]
 
     @property
@@ -80,7 +81,7 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
     what = target_options(options)
     closed = options.closed_loop > 0
     schedule, process = _schedule(options, duration_s) if not closed else (np.empty(0, np.int64), {})
-    load = Load(
+    load = LoadSpec(
         schedule=schedule,
         duration_ns=int((options.warmup + duration_s) * _NS),
         timeout_ns=int(options.timeout * _NS),

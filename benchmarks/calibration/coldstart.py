@@ -25,8 +25,9 @@ sys.path[:0] = [str(HERE), str(HERE / "tests" / "servestorm")]
 from toy_engine import write_toy_model  # noqa: E402
 
 from models.manifest import ModelDir  # noqa: E402
-from servestorm.analysis.scenarios.coldstart import ledger, settle, steady_ns  # noqa: E402
+from servestorm.analysis.scenarios.coldstart import ledger, steady_ns  # noqa: E402
 from servestorm.methods.steady_point import steady_from  # noqa: E402
+from servestorm.study.scenarios.coldstart import settle  # noqa: E402
 from serving.backends import ProcessBackend  # noqa: E402
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch  # noqa: E402
 from serving.ports import HOST, free_ports  # noqa: E402

@@ -20,7 +20,7 @@ _CHUNK = 4096
 
 
 def measure(count: int) -> None:
-    from loadtests.generator.generator import ROW
+    from loadtests.generator.load import ROW
     from loadtests.samples.recorder import SampleWriter
     from loadtests.samples.summary import RunFacts, summarise
 

@@ -18,29 +18,14 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Final
 
-from loadtests.arrivals.processes import Schedule
 from loadtests.generator import jobs
 from loadtests.generator.connection_grpc import GrpcConnection
 from loadtests.generator.connection_http1 import Http1Connection
-from loadtests.generator.connections import Address, Connection, PreparedRequest
+from loadtests.generator.connections import Connection
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.jobs import Job
+from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.sockets_and_timers import Timer, native_epoll, sharpen_timers, start_native_thread
-
-ROW: Final = (
-    "scheduled_ns",
-    "sent_ns",
-    "first_byte_ns",
-    "done_ns",
-    "outcome",
-    "status",
-    "sent_bytes",
-    "received_bytes",
-    "endpoint",
-    "image",
-    "correct",
-)
-"""One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
 
 # A struct packs a row in a third of the time that array("q").extend() takes.
 _ROW_STRUCT: Final = struct.Struct(f"{len(ROW)}q")
@@ -59,41 +44,6 @@ _SPIN_NS: Final = 200_000
 _SPIN_SHARE: Final = 0.2
 
 
-Check = Callable[[int, bytes], tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where requests go and what they are."""
-
-    addresses: list[Address]
-    requests: list[list[PreparedRequest]]
-    """One list an endpoint: the prepared request of each image."""
-    grpc: bool
-    check: Check
-    """(image, body of a reply) -> (outcome, correct)."""
-    checked: bool = False
-    """True where the check knows the right answers."""
-    make: Callable[[str], Made] | None = None
-    """A further endpoint by its address; raises LoadTestError."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """How requests are offered."""
-
-    schedule: Schedule
-    """Open loop: int64 nanoseconds after the start, warm-up included. Closed loop: empty."""
-    duration_ns: int
-    """Of the whole load, warm-up included."""
-    timeout_ns: int
-    max_in_flight: int
-    connections: int
-    """Most connections an endpoint."""
-    closed_loop: int = 0
-    """Requests kept under way; 0 means open loop."""
-
-
 @dataclass
 class _Endpoint:
     index: int
@@ -107,7 +57,7 @@ class _Endpoint:
 class Generator:
     """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True."""
 
-    def __init__(self, target: Target, load: Load, start_at_ns: int = 0) -> None:
+    def __init__(self, target: Target, load: LoadSpec, start_at_ns: int = 0) -> None:
         self.chunks: deque[bytes] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
         self.reasons: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import jobs
 from loadtests.generator.connections import Address, PreparedRequest
 from loadtests.generator.endpoints_file import Made
-from loadtests.generator.generator import Check, Target
+from loadtests.generator.load import Check, Target
 from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.generator.wire_http1 import request_bytes
 from models.errors import ModelError

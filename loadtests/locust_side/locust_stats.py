@@ -15,8 +15,8 @@ import numpy as np
 from locust.stats import RequestStats, StatsEntry, StatsError
 from numpy.typing import NDArray
 
-from loadtests.generator.generator import ROW
 from loadtests.generator.jobs import OK, OUTCOMES
+from loadtests.generator.load import ROW
 
 _SCHEDULED, _DONE, _OUTCOME, _RECEIVED = (
     ROW.index(name) for name in ("scheduled_ns", "done_ns", "outcome", "received_bytes")

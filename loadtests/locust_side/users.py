@@ -18,6 +18,8 @@ from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
+from loadtests.locust_side.alone import AloneRole
+from loadtests.locust_side.master import MasterRole
 from loadtests.locust_side.roles import (
     ASK,
     DEAL,
@@ -26,12 +28,10 @@ from loadtests.locust_side.roles import (
     EXIT_USAGE,
     REFUSED,
     ROWS,
-    Drive,
-    LocalDrive,
-    MasterDrive,
-    WorkerDrive,
+    Role,
     prepare_from,
 )
+from loadtests.locust_side.worker import WorkerRole
 from loadtests.options import add_options
 
 logger = logging.getLogger("servestorm")
@@ -56,7 +56,7 @@ class LoadUser(User):  # type: ignore[misc] # locust ships no types
 class _Current:
     """The drive of the test that runs, if any."""
 
-    drive: Drive | None = None
+    drive: Role | None = None
     deal: dict[str, Any] | None = None
 
     def take_deal(self) -> dict[str, Any] | None:
@@ -65,9 +65,9 @@ class _Current:
         return deal
 
     @property
-    def master(self) -> MasterDrive:
+    def master(self) -> MasterRole:
         """The drive, where messages of workers come to it."""
-        assert isinstance(self.drive, MasterDrive)
+        assert isinstance(self.drive, MasterRole)
         return self.drive
 
 
@@ -110,15 +110,15 @@ def _interrupt_in_main() -> None:
         gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
 
 
-def _drive_for(environment: Any, current: _Current) -> Drive:
+def _drive_for(environment: Any, current: _Current) -> Role:
     # A worker may be told to start before Locust has put its runner into the environment; nobody else is.
     if environment.runner is None or isinstance(environment.runner, WorkerRunner):
-        return WorkerDrive(environment, current.take_deal)
+        return WorkerRole(environment, current.take_deal)
     prepared = getattr(environment, "servestorm_prepared", None)
     environment.servestorm_prepared = None
     if isinstance(environment.runner, MasterRunner):
-        return MasterDrive(environment, prepared)
-    return LocalDrive(environment, prepared)
+        return MasterRole(environment, prepared)
+    return AloneRole(environment, prepared)
 
 
 def _listen_to_messages(environment: Any, current: _Current) -> None:

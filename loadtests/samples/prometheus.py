@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from loadtests.errors import LoadEnvironmentError
-from loadtests.generator.generator import ROW
 from loadtests.generator.jobs import OUTCOMES
+from loadtests.generator.load import ROW
 
 _COLUMN: Final = {name: index for index, name in enumerate(ROW)}
 # A ratio of 1.03 between bounds keeps a percentile interpolated within its bucket inside 2 % of the exact one.

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from loadtests.errors import LoadEnvironmentError
-from loadtests.generator.generator import ROW
 from loadtests.generator.jobs import OUTCOMES
+from loadtests.generator.load import ROW
 
 SAMPLES: Final = "samples.parquet"
 PARTS: Final = "samples.parts"

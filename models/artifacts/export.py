@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from models.artifacts.parity import parity_images, prove
 from models.artifacts.publish import artifact, checked_target, publish, write_golden
 from models.atomic import staging
-from models.datasets.load import Dataset, Progress, no_progress
+from models.datasets.dataset import Dataset, Progress, no_progress
 from models.errors import ModelError
 from models.manifest import Manifest, ModelDir, Parity
 from models.provenance import framework_versions, git_commit, utc_now
-from models.training.train import FRAMEWORKS, TrainingRecord, load_record
+from models.training.learner import FRAMEWORKS
+from models.training.train import TrainingRecord, load_record
 from models.training.weight_files import load_weights
 from models.training.weights import CnnWeights
 

@@ -19,8 +19,8 @@ from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
 from models.artifacts.publish import artifact, checked_target, publish, write_golden
 from models.artifacts.signatures import Signature, Signatures, read_signatures, version_folder
 from models.atomic import staging
+from models.datasets.dataset import Progress, no_progress
 from models.datasets.image_folder import image_files, read_image
-from models.datasets.load import Progress, no_progress
 from models.errors import ModelError
 from models.manifest import NOT_PROVED, PROVED, InputSpec, Manifest, ModelDir, Parity
 from models.preprocessing import preprocess

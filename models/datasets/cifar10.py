@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.atomic import replacing
-from models.datasets.load import DEFAULT_SIZE, Dataset, Progress, Split, no_progress
+from models.datasets.dataset import DEFAULT_SIZE, Dataset, Progress, Split, no_progress
 from models.errors import ModelEnvironmentError, ModelError
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"

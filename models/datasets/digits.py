@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.datasets.load import DEFAULT_SIZE, Dataset, pick, stratified_split
+from models.datasets.dataset import DEFAULT_SIZE, Dataset, pick, stratified_split
 
 
 def load_digits(seed: int = 0) -> Dataset:

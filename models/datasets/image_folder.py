@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.datasets.load import Dataset, Progress, no_progress, pick, stratified_split
+from models.datasets.dataset import Dataset, Progress, no_progress, pick, stratified_split
 from models.errors import ModelError
 from models.preprocessing import ImageError, decode_image
 

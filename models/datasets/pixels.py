@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.load import Progress, no_progress
+from models.datasets.dataset import Progress, no_progress
 from models.errors import ModelError
 from models.manifest import InputSpec
 from models.preprocessing import ImageError, decode_image, resize_bilinear, scale_and_shift

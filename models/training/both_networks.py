@@ -11,7 +11,8 @@ from models.artifacts.parity import TOLERANCE, largest_difference
 from models.datasets.pixels import load_pixels
 from models.errors import ParityError
 from models.preprocessing import normalise
-from models.training.train import FRAMEWORKS, Framework, TrainingRecord, make_learner
+from models.training.learner import FRAMEWORKS, Framework
+from models.training.train import TrainingRecord, make_learner
 from models.training.weights import CnnWeights, to_keras, to_torch
 
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from models.atomic import require_space
 from models.manifest import InputSpec
 from models.training import keras_cnn
-from models.training.train import Framework
+from models.training.learner import Framework
 
 EVALUATION_BATCH = 256
 HDF5_OVERHEAD_BYTES = 1 << 20
 
 
 class KerasLearner:
-    """The study's network, compiled with Adam and cross-entropy. Fulfils `models.training.train.Learner`."""
+    """The study's network, compiled with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
 
     framework: Framework = "keras"
     weights_name = "keras.weights.h5"

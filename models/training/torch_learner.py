@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.manifest import InputSpec
+from models.training.learner import Framework
 from models.training.torch_cnn import Cnn, Probabilities
-from models.training.train import Framework
 
 EVALUATION_BATCH = 256
 
 
 class TorchLearner:
-    """The study's network with Adam and cross-entropy. Fulfils `models.training.train.Learner`."""
+    """The study's network with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
 
     framework: Framework = "torch"
     weights_name = "torch.pt"

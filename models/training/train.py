@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.atomic import replacing
 from models.datasets.augmentation import augment
-from models.datasets.load import Dataset, Progress, no_progress
+from models.datasets.dataset import Dataset, Progress, no_progress
 from models.datasets.pixels import load_pixels, normalise_in_place, training_spec
 from models.errors import ModelError
 from models.manifest import InputSpec
 from models.provenance import framework_versions, git_commit
 from models.training.architecture import ARCHITECTURE
+from models.training.learner import FRAMEWORKS, Framework, Labels, Learner, Pixels
 
 EPOCHS = 5
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 CROP_PADDING = 2
 """Pixels that a random crop may shift a 32-pixel image; larger images shift in proportion."""
-
-Framework = Literal["keras", "torch"]
-FRAMEWORKS: tuple[Framework, ...] = ("keras", "torch")
-Pixels = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 
 class Epoch(BaseModel):
@@ -72,26 +66,6 @@ class TrainingRecord(BaseModel):
     def top1(self) -> float:
         """Held-out top-1 accuracy after the last epoch."""
         return self.epochs[-1].top1
-
-
-class Learner(Protocol):
-    """One framework's network and optimiser. Images are normalised float32 NHWC."""
-
-    framework: Framework
-    weights_name: str
-    network: Any
-
-    def epoch(self, images: Pixels, labels: Labels, learning_rate: float, tick: Callable[[float], None]) -> float:
-        """Learn from each image once, shuffled; returns the mean loss. `tick` hears the fraction done."""
-
-    def predict(self, images: Pixels) -> Pixels:
-        """Softmax (n, classes), with the running statistics."""
-
-    def parameters(self) -> int:
-        """How many values the network holds."""
-
-    def save(self, path: Path) -> None:
-        """Write the weights."""
 
 
 def make_learner(framework: str, spec: InputSpec, classes: int, seed: int, batch_size: int) -> Learner:

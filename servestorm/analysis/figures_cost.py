@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from servestorm.analysis.cost import Prices, costs, fleet_costs, load_prices, replica_usd_per_hour
-from servestorm.analysis.rows import Metric, Value
-from servestorm.plan.labels import group_key
+from servestorm.analysis.groups import group_key
+from servestorm.analysis.metric import Metric, Value
 from servestorm.plan.limits import limits_of
-from servestorm.rundir.record import read_json
+from servestorm.rundir.files import read_json
 from servestorm.rundir.shapes import checked
 
 PRICES = "prices.yaml"

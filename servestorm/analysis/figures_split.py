@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from servestorm.analysis.latency_split import Split, split
-from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.run import Run
 from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.rundir.record import CellRecord
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from servestorm.analysis.rows import Metric, Value
+from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.verdict import Verdict, verdicts
 from servestorm.plan.labels import ENGINE_SHORT
 
@@ -40,7 +40,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Kept:
+class ObjectiveResult:
     """Whether an engine keeps an objective."""
 
     metric: str
@@ -71,7 +71,7 @@ def _quotable(value: Value) -> list[float | None]:
     return value.runs if value.valid else []
 
 
-def objectives(metrics: Sequence[Metric], plan: Mapping[str, Any]) -> list[Kept]:
+def objectives(metrics: Sequence[Metric], plan: Mapping[str, Any]) -> list[ObjectiveResult]:
     """Each objective of the plan for each engine that it is meant for."""
     found = {metric.key: metric for metric in metrics}
     kept = []
@@ -83,7 +83,7 @@ def objectives(metrics: Sequence[Metric], plan: Mapping[str, Any]) -> list[Kept]
     return kept
 
 
-def _kept(objective: Mapping[str, Any], engine: str, value: float | None) -> Kept:
+def _kept(objective: Mapping[str, Any], engine: str, value: float | None) -> ObjectiveResult:
     most, least = objective["at_most"], objective["at_least"]
     met = None if value is None else value <= most if most is not None else value >= least
-    return Kept(objective["metric"], engine, most, least, value, met)
+    return ObjectiveResult(objective["metric"], engine, most, least, value, met)

@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter
 from servestorm.analysis.cost import Cost, FleetCost
 from servestorm.analysis.latency_split import Part
 from servestorm.analysis.results import Results
-from servestorm.rundir.record import SCHEMA_VERSION
+from servestorm.rundir.files import SCHEMA_VERSION
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.summary import samples_needed
-from servestorm.analysis.run_numbers import QUOTED, Run
+from servestorm.analysis.metric import Better, Metric, Row, Value
+from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 from servestorm.plan.labels import CONTAINER_PHASES, phases_of, start_of
 from servestorm.rundir.samples import Samples, pooled_ms
 
-Better = Literal["lower", "higher"]
 
-
-@dataclass(frozen=True)
-class Value:
-    """A figure of one engine."""
-
-    value: float | None
-    """Percentiles: of the samples of all counted runs together. Anything else: the mean over runs."""
-    mean: float | None
-    sd: float | None
-    n: int
-    """Runs behind mean and sd."""
-    runs: list[float | None]
-    samples: int | None = None
-    valid: bool = True
-    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared."""
-    ci: tuple[float, float] | None = None
-    """95 % interval. Over runs: Student's t, on logarithms where every run is over 0, and then of their geometric mean.
-    Of a percentile that runs cannot tell: between two of the samples behind it. None where neither can be had."""
-    ci_from: Literal["runs", "samples"] | None = None
-    """samples: without the scatter between runs, and so too narrow."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One row of the table."""
-
-    key: str
-    scenario: str
-    group: str
-    """What the runs behind it are runs of: the scenario, with the variant where there are several."""
-    label: str
-    unit: str
-    better: Better
-    values: dict[str, Value]
-    welch_p: dict[str, float | None]
-    """'a|b' for each pair of engines: two-sided p over runs."""
-
-
-# name, label, unit, which direction is better
-_Row = tuple[str, str, str, Better]
-
-
-def _start(backend: str) -> tuple[_Row, ...]:
+def _start(backend: str) -> tuple[Row, ...]:
     """The rows of a cold start on a backend."""
     return (
         ("total_s", f"{start_of(backend)} to first right answer", "s", "lower"),
@@ -74,10 +32,10 @@ def _start(backend: str) -> tuple[_Row, ...]:
     )
 
 
-_REQUEST: tuple[_Row, ...] = tuple(
+_REQUEST: tuple[Row, ...] = tuple(
     (f"request_{name}", f"{name} latency of a request", "ms", "lower") for name in ("p50", "p99")
 )
-_LOAD: tuple[_Row, ...] = (
+_LOAD: tuple[Row, ...] = (
     ("mean_ms", "mean latency", "ms per image", "lower"),
     *_REQUEST,
     ("images_per_s", "throughput", "images/s", "higher"),
@@ -92,12 +50,12 @@ _LOAD: tuple[_Row, ...] = (
     ("gpu_percent", "use of the machine's GPUs at the end, mean", "%", "lower"),
     ("gpu_memory_mib", "memory of the machine's GPUs at the end", "MiB", "lower"),
 )
-_BURSTS: tuple[_Row, ...] = (
+_BURSTS: tuple[Row, ...] = (
     ("burst_violations_percent", "answers in bursts over the objective, or none", "%", "lower"),
     ("burst_queue_peak", "most requests under way at once", "requests", "lower"),
     ("burst_recover_s", "time to recover after a burst", "s", "lower"),
 )
-_AUTOSCALING: tuple[_Row, ...] = (
+_AUTOSCALING: tuple[Row, ...] = (
     ("mean_ms", "mean latency", "ms per image", "lower"),
     ("images_per_s", "throughput", "images/s", "higher"),
     ("failed_percent", "failed or wrong answers", "%", "lower"),
@@ -112,7 +70,7 @@ _AUTOSCALING: tuple[_Row, ...] = (
     ("replicas_mean", "replicas that existed, mean", "replicas", "lower"),
     ("ready_percent", "share of that time in which they were ready", "%", "higher"),
 )
-_CAPACITY: tuple[_Row, ...] = (
+_CAPACITY: tuple[Row, ...] = (
     ("images_per_s", "largest rate under the objective, that held twice", "images/s", "higher"),
     ("crossing_images_per_s", "rate at which p99 meets the objective, estimated", "images/s", "higher"),
 )
@@ -153,7 +111,7 @@ class Rows:
         elif scenario in ("coldstart", "capacity"):
             yield from self._rows(group, _start(plan["backend"]) if scenario == "coldstart" else _CAPACITY)
 
-    def _rows(self, group: str, rows: Sequence[_Row]) -> Iterable[Metric]:
+    def _rows(self, group: str, rows: Sequence[Row]) -> Iterable[Metric]:
         for name, label, unit, better in rows:
             metric = self._row(group, name, label, unit, better)
             if name.startswith("request_"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from loadtests.samples.summary import SUMMARY, servers_overloaded
-from servestorm.analysis.doubts import busiest_over_mean
+from servestorm.analysis.doubt_facts import busiest_over_mean
+from servestorm.analysis.groups import group_key
+from servestorm.analysis.run import LOADS, QUOTED, Run, mib
 from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
@@ -17,54 +19,14 @@ from servestorm.methods.bursts import Burst, bursts, read_bursts, read_load
 from servestorm.methods.capacity_estimate import crossing
 from servestorm.methods.capacity_search import Probe
 from servestorm.methods.percentiles import QUANTILES, percentile
-from servestorm.plan.labels import CONTAINER_PHASES, group_key, phases_of
+from servestorm.plan.labels import CONTAINER_PHASES, phases_of
 from servestorm.plan.scenarios import Autoscaling
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.samples import Samples, read_samples, traffic_bytes
-from servestorm.study.gpu_counters import read_used
+from servestorm.rundir.shapes import read_gpu_use
 
-QUOTED = ("p50", "p90", "p95", "p99", "p999")
-MIB = 1024 * 1024
 _ROUNDING = 1e-4
 """The generator is given six digits of a rate and of a time."""
-LOADS = ("steady", "bursty", "scaling", "autoscaling")
-"""Scenarios with one load a cell, whose samples lie in the cell's own folder."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One cell with its own numbers; a number that cannot be told is None."""
-
-    id: str
-    scenario: str
-    engine: str
-    replicas: int
-    repetition: int
-    group: str
-    """What it is a run of: the scenario, with the variant where there are several, such as 'steady[gRPC, 8 images]'."""
-    state: str
-    """complete, failed, interrupted, or unfinished where the study was killed."""
-    valid: bool | None
-    """The load generator's judgement; None where no load was asked or none ended."""
-    reasons: list[str]
-    numbers: dict[str, float | None]
-    samples: int = 0
-    """Right answers after the warm-up."""
-    requests: int = 0
-    """Requests scheduled after the warm-up."""
-    phases_s: dict[str, float | None] = field(default_factory=dict)
-    capacity: dict[str, Any] | None = None
-    """The search for the largest rate: its probes and what it found."""
-    points: list[dict[str, Any]] = field(default_factory=list)
-    """Of a sweep: its settings, with throughput and p99."""
-    bursts: list[Burst] = field(default_factory=list)
-    autoscaling: Autoscaled | None = None
-    """What the autoscaler did; None where none was asked, or where its clock and the samples' cannot be compared."""
-
-    @property
-    def counts(self) -> bool:
-        """Whether its numbers go into the results: complete and not INVALID."""
-        return self.state == "complete" and self.valid is not False
 
 
 def measure(record: CellRecord, study: Mapping[str, Any]) -> tuple[Run, Samples | None]:
@@ -181,7 +143,7 @@ def _start_numbers(record: CellRecord) -> dict[str, float | None]:
     log = record.path / "server.log"
     own = own_figures(record.cell["engine"], record.series(), log.read_text(errors="replace") if log.is_file() else "")
     numbers = ledger(_with_steady(record), own)
-    numbers["rss_mib"] = _mib((record.use or {}).get("start", {}).get("rss_bytes"))
+    numbers["rss_mib"] = mib((record.use or {}).get("start", {}).get("rss_bytes"))
     return numbers
 
 
@@ -261,8 +223,8 @@ def _use_numbers(use: Mapping[str, Any], images: int) -> dict[str, float | None]
     cpu_s = spent("cpu_s")
     return {
         "cpu_ms_per_image": None if cpu_s is None else 1000 * cpu_s,
-        "rss_peak_mib": _mib(end.get("rss_peak_bytes")),
-        "disk_mib": _mib(end.get("disk_bytes")),
+        "rss_peak_mib": mib(end.get("rss_peak_bytes")),
+        "disk_mib": mib(end.get("disk_bytes")),
         "disk_read_kib_per_1000": None if read is None else 1000 * read / 1024,
         "disk_written_kib_per_1000": None if written is None else 1000 * written / 1024,
     }
@@ -273,7 +235,7 @@ def _gpu_numbers(record: CellRecord, plan: Mapping[str, Any], images: int) -> di
     it, or the load was not offered from it. A figure that one of them does not tell is None.
     """
     here = plan["backend"] in ("process", "docker") and plan.get("load_from", "here") == "here"
-    found = read_used(record.path / "use.json", (record.use or {}).get("watch", {}).get("gpus")) if here else ()
+    found = read_gpu_use(record.path / "use.json", (record.use or {}).get("watch", {}).get("gpus")) if here else ()
     if not found:
         return {}
     energy_j, memory_bytes = _sum([gpu.energy_j for gpu in found]), _sum([gpu.memory_bytes for gpu in found])
@@ -281,7 +243,7 @@ def _gpu_numbers(record: CellRecord, plan: Mapping[str, Any], images: int) -> di
     return {
         "gpu_j_per_image": energy_j / images if energy_j is not None and images else None,
         "gpu_percent": None if percent is None else percent / len(found),
-        "gpu_memory_mib": _mib(memory_bytes),
+        "gpu_memory_mib": mib(memory_bytes),
     }
 
 
@@ -289,10 +251,6 @@ def _sum(values: Sequence[float | None]) -> float | None:
     """None where one of them is."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
-
-
-def _mib(size_bytes: float | None) -> float | None:
-    return None if size_bytes is None else size_bytes / MIB
 
 
 def _phases(numbers: Mapping[str, float | None], backend: str) -> dict[str, float | None]:

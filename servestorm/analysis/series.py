@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.summary import samples_needed
-from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.run import Run
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import nearest_rank, percentile
 from servestorm.methods.scaling_law import fit_usl

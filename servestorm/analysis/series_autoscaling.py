@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.summary import samples_needed
-from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.run import Run
 from servestorm.analysis.series import BIN_WIDTHS_NS
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.percentiles import QUANTILES, percentile

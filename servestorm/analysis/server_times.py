@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servestorm.errors import StudyError
+from servestorm.rundir.metrics_table import read_metrics
 
 _TF = ":tensorflow:serving:"
 _REQUEST, _RUNTIME = f"{_TF}request_latency", f"{_TF}runtime_latency"
@@ -75,36 +75,6 @@ def requests_by_replica(engine: str, metrics: Path) -> dict[int, float]:
         return series.increases(f"{_REQUEST}_count", _of_predict)
     # the handler's own counter knows both protocols; a handler of somebody else's has none
     return series.increases("HandledRequests") or series.increases("ts_inference_requests")
-
-
-def read_metrics(path: Path) -> Any:
-    """The table of a metrics.parquet, with the types that we write and without gaps.
-
-    Raises StudyError naming the file where it is not one of metrics.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    kinds = {
-        "time_unix_ms": pa.int64(),
-        "replica": pa.int64(),
-        "metric": pa.string(),
-        "labels": pa.string(),
-        "value": pa.float64(),
-    }
-    try:
-        table = pq.read_table(path, columns=list(kinds))
-        table = pa.table({name: table[name].cast(kind) for name, kind in kinds.items()})
-        for labels in pc.unique(table["labels"]).to_pylist():
-            if not isinstance(json.loads(labels or ""), dict):
-                raise ValueError("labels that are no object")
-    except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException) as error:
-        first = str(error).partition("\n")[0]
-        raise StudyError(f"{path} is no whole file of metrics ({first}): run the study again.") from error
-    if gaps := [name for name in kinds if table[name].null_count]:
-        raise StudyError(f"{path} has gaps in its column {gaps[0]}: it was edited; run the study again.")
-    return table
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

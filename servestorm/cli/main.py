@@ -11,6 +11,7 @@ from pathlib import Path
 from loadtests.arrivals.options import arrival_options
 from servestorm import __version__
 from servestorm.cli.exit_codes import guard
+from servestorm.cli.option_types import ENGINES, Parser, count, cpus, data_options, models_dir, numbers, port, size
 from servestorm.cli.verbs.compare import add_options as _compare
 from servestorm.cli.verbs.image import add_options as _image
 
@@ -18,81 +19,13 @@ EXIT_CODES = (
     "exit codes: 0 fine, 1 an objective missed or a regression, 2 usage, 3 environment (says what to install), "
     "4 INVALID or inconclusive, 70 a bug of ours, 130 interrupted"
 )
-ENGINES = ("savedmodel", "torchserve", "tfserving")
-DATASETS = ("digits", "cifar10", "folder")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line with the remedy, and no guessing of abbreviated options."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
-
-
-def _count(text: str) -> int:
-    """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
-    return value
-
-
-def _cpus(text: str) -> tuple[int, ...]:
-    """'0,2-3' as (0, 2, 3)."""
-    cpus: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        try:
-            cpus.update(range(int(first), int(last or first) + 1))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of cores such as 0 or 0,2-3") from None
-    if not cpus:
-        raise argparse.ArgumentTypeError(f"{text!r} names no core")
-    return tuple(sorted(cpus))
-
-
-def _size(text: str) -> tuple[int, int]:
-    """'224x224' as (224, 224): height, width."""
-    height, _, width = text.lower().partition("x")
-    try:
-        return _count(height), _count(width)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in pixels, such as 224x224") from None
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from None
-
-
-def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="images (default: digits)")
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="cifar10: where its archive lies or goes; folder: a directory with one folder of images a class",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
 
 
 def _train(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("train", "train the network in Keras and in torch, and record time, loss and accuracy")
-    _data_options(parser)
+    data_options(parser)
     parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="where (default: both)")
-    parser.add_argument("--epochs", type=_count, default=6, help="passes over the training data (default: 6)")
+    parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -104,7 +37,7 @@ def _train(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _export(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("export", "carry one set of weights into a SavedModel and a .mar, and prove both equal")
-    _data_options(parser)
+    data_options(parser)
     parser.add_argument("--name", default="cnn", help="model name in URLs (default: cnn)")
     parser.add_argument(
         "--weights",
@@ -119,18 +52,8 @@ def _export(add: Callable[..., argparse.ArgumentParser]) -> None:
         default="keras",
         help="the framework whose weights both artifacts get (default: keras)",
     )
-    parser.add_argument("--version", type=_count, default=1, help="SavedModel version directory (default: 1)")
-    _models_dir(parser)
-
-
-def _models_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("build/models"),
-        metavar="DIR",
-        help="the model directory becomes DIR/NAME (default: build/models)",
-    )
+    parser.add_argument("--version", type=count, default=1, help="SavedModel version directory (default: 1)")
+    models_dir(parser)
 
 
 def _import(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -143,19 +66,19 @@ def _import(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size,
         metavar="HxW",
         help="pixels, where a SavedModel takes tensors and does not tell (such as 224x224)",
     )
     for name, what in (("mean", "taken from"), ("std", "dividing")):
         parser.add_argument(
             f"--{name}",
-            type=_numbers,
+            type=numbers,
             metavar="R,G,B",
             help=f"{what} pixel values of 0..1, where a SavedModel takes tensors",
         )
-    parser.add_argument("--version", type=_count, default=1, help="SavedModel version directory (default: 1)")
-    _models_dir(parser)
+    parser.add_argument("--version", type=count, default=1, help="SavedModel version directory (default: 1)")
+    models_dir(parser)
 
 
 def _serve(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -168,17 +91,17 @@ def _serve(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="model directory (default: build/models/cnn)",
     )
-    parser.add_argument("--replicas", type=_count, default=1, help="servers side by side (default: 1)")
+    parser.add_argument("--replicas", type=count, default=1, help="servers side by side (default: 1)")
     parser.add_argument(
-        "--cpus", type=_cpus, metavar="LIST", help="cores for all replicas, such as 0 or 0,2-3 (default: all)"
+        "--cpus", type=cpus, metavar="LIST", help="cores for all replicas, such as 0 or 0,2-3 (default: all)"
     )
-    parser.add_argument("--threads", type=_count, default=1, help="intra-op threads a replica (default: 1)")
-    parser.add_argument("--max-batch-size", type=_count, default=1, help="images; 1 means no batching (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, help="intra-op threads a replica (default: 1)")
+    parser.add_argument("--max-batch-size", type=count, default=1, help="images; 1 means no batching (default: 1)")
     parser.add_argument(
-        "--batch-timeout-us", type=_count, default=1000, help="longest wait for a batch, microseconds (default: 1000)"
+        "--batch-timeout-us", type=count, default=1000, help="longest wait for a batch, microseconds (default: 1000)"
     )
     parser.add_argument(
-        "--port", type=_port, help="REST port of the first replica, the next ones count up (default: free ports)"
+        "--port", type=port, help="REST port of the first replica, the next ones count up (default: free ports)"
     )
     parser.add_argument(
         "--ready-timeout", type=float, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
@@ -270,13 +193,13 @@ VERBS: dict[str, tuple[Callable[[Callable[..., argparse.ArgumentParser]], None],
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, every option with its unit."""
-    top = _Parser(
+    top = Parser(
         prog="servestorm",
         description="Which server serves your image model better, and is the difference real?",
         epilog=EXIT_CODES,
     )
     top.add_argument("--version", action="version", version=f"servestorm {__version__}")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EXIT_CODES)

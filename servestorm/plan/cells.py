@@ -14,17 +14,6 @@ from servestorm.plan.study_plan import BatchingPlan, Plan
 Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
 SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
 
-# seconds from process start to first right answer on one slow core; only the progress bar's first guess
-START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0}
-STOP_GUESS_S = 2.0
-RELEASE_GUESS_S = 12.0
-"""Helm's part, the model's copying, and the pods' end."""
-GENERATOR_GUESS_S = 3.0
-SETTLE_GUESS_S = 2.0
-PROBES_GUESS = 8
-METRICS_GUESS_S = 60.0
-"""Until an autoscaler has the metrics of pods that are new."""
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -228,45 +217,7 @@ def cold_starts(plan: Plan) -> int:
     return 0 if plan.runs_already else plan.cold_starts
 
 
-def expected_s(plan: Plan, cell: Cell) -> float:
-    """First guess of a cell's length in seconds, for the progress bar and `--dry-run`."""
-    release_s = RELEASE_GUESS_S if plan.backend == "kubernetes" else 0.0
-    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S + release_s
-    if cell.scenario == "coldstart":
-        return starting + SETTLE_GUESS_S
-    if cell.scenario == "autoscaling" and plan.autoscaling:
-        starting += METRICS_GUESS_S + plan.autoscaling.watch_after_s
-    return starting + loads_of(plan, cell) * (GENERATOR_GUESS_S + load_s(plan, cell))
-
-
-def _start_s(plan: Plan, cell: Cell) -> float:
-    """Seconds until every replica answers: one after the other on one core, but a quota holds each of them back."""
-    one_s = START_GUESS_S.get(cell.engine, 10.0)
-    quota = plan.limits.cpus if plan.limits and plan.limits.cpus else 1.0
-    return one_s * max(cell.replicas, 1 / quota)
-
-
-def loads_of(plan: Plan, cell: Cell) -> int:
-    """How often the generator is likely to start in this cell."""
-    if by_capacity(plan, cell):
-        assert plan.capacity
-        return min(PROBES_GUESS, plan.capacity.most_probes)
-    if cell.scenario == "sweep" and plan.sweep:
-        return len(plan.sweep.concurrency) * len(plan.sweep.images_per_request)
-    return 1
-
-
 def by_capacity(plan: Plan, cell: Cell) -> bool:
     """Whether the cell is a search for the largest rate."""
     scaling = cell.scenario == "scaling" and plan.scaling and plan.scaling.measure == "capacity"
     return cell.scenario == "capacity" or bool(scaling)
-
-
-def load_s(plan: Plan, cell: Cell) -> float:
-    """Seconds of one load of this cell, warm-up included."""
-    if by_capacity(plan, cell):
-        assert plan.capacity
-        return plan.capacity.probe_s + plan.capacity.warmup_s
-    names = ("steady", "bursty", "scaling", "sweep", "autoscaling")
-    load = {name: getattr(plan, name) for name in names}[cell.scenario]
-    return float(load.duration_s + load.warmup_s)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 # `savedmodel` speaks TensorFlow Serving's API and is not it: its numbers must never pass for TensorFlow Serving's
 ENGINE_LABELS = {
     "savedmodel": "savedmodel (embedded, not TensorFlow Serving)",
@@ -62,19 +59,6 @@ def phases_from_start(backend: str) -> dict[str, str]:
 def start_of(backend: str) -> str:
     """Where a cold start begins: 'server start', or 'pod created'."""
     return "pod created" if backend == "kubernetes" else "server start"
-
-
-def group_key(cell: Mapping[str, Any], variant: Mapping[str, Any]) -> str:
-    """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
-    label = group_label(cell["scenario"], variant, cell["page_cache"], cell["server_warmup"])
-    return f"{cell['scenario']}[{label}]" if label else str(cell["scenario"])
-
-
-def group_label(scenario: str, variant: Mapping[str, Any], page_cache: str = "warm", server_warmup: bool = True) -> str:
-    """What tells a group from the others of its scenario; '' where nothing does."""
-    label = variant["server_label"] if scenario == "coldstart" else variant["label"]
-    cold = "cold page cache" if page_cache == "cold" else ""
-    return ", ".join(filter(None, [label, cold, "" if server_warmup else "without warm-up"]))
 
 
 def number(value: float | None, unit: str = "") -> str:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from servestorm.analysis.latency_split import INFERENCE
+from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results, usable
-from servestorm.analysis.rows import Metric
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, phases_from_start, spread_text
 from servestorm.report import autoscaling, plots, sentences
 from servestorm.report import parts as report_parts

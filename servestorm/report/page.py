@@ -9,16 +9,18 @@ from typing import Any
 import jinja2
 
 from servestorm import __version__
-from servestorm.analysis.results import Results, compute, runs_already
-from servestorm.analysis.rows import Metric, Value
-from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.groups import runs_already
+from servestorm.analysis.metric import Metric, Value
+from servestorm.analysis.results import Results, compute
+from servestorm.analysis.run import Run
 from servestorm.plan.cells import batching_label
 from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
 from servestorm.plan.study_plan import BatchingPlan
 from servestorm.report import sentences
 from servestorm.report.figures import figures
 from servestorm.report.markdown import markdown
-from servestorm.rundir.record import read_run, write_json, write_text
+from servestorm.rundir.files import write_json, write_text
+from servestorm.rundir.record import read_run
 
 _HERE = Path(__file__).parent
 

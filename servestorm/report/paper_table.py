@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
-from servestorm.analysis.rows import Value
 from servestorm.methods.verdict import PAPER_RUNS, Paper, paper
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text, spread_text
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from servestorm.analysis.judgements import Kept
+from servestorm.analysis.judgements import ObjectiveResult
+from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
-from servestorm.analysis.rows import Metric
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.plan.limits import limits_of
 
@@ -65,7 +65,7 @@ def _objectives(results: Results) -> list[str]:
     return [_objective(results, kept) for kept in results.objectives if kept.met is not None]
 
 
-def _objective(results: Results, kept: Kept) -> str:
+def _objective(results: Results, kept: ObjectiveResult) -> str:
     """'A keeps the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as the plan has it."""
     metric = results.metric(kept.metric)
     bound = f"at most {kept.at_most:,g}" if kept.at_most is not None else f"at least {kept.at_least:,g}"

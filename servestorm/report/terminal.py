@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
-from servestorm.analysis.rows import Value
 from servestorm.plan.labels import ENGINE_LABELS, p_text, spread_text
 from servestorm.report import sentences
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
-from servestorm.rundir.record import SCHEMA_VERSION, read_json
+from servestorm.rundir.files import SCHEMA_VERSION, read_json
 from servestorm.rundir.shapes import first_fault
 
 RESULTS = "results.json"

@@ -387,3 +387,29 @@ def first_fault(error: ValidationError) -> str:
     place = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     return f"{place + ': ' if place else ''}{message[:1].lower()}{message[1:]}"
+
+
+class GpuUse(BaseModel):
+    """What one GPU did during a load, as `used` writes it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    name: str
+    energy_j: Annotated[float, Field(ge=0, le=1e18)] | None
+    utilisation_percent: Annotated[float, Field(ge=0, le=100)] | None
+    memory_bytes: Annotated[int, Field(ge=0, le=10**18)] | None
+
+
+class _GpuFields(BaseModel):
+    gpus: list[GpuUse] | None
+
+
+def read_gpu_use(path: Path, told: Any) -> list[GpuUse]:
+    """What `used` wrote into the file, empty where there was no GPU; raises StudyError where it did not write that."""
+    try:
+        return _GpuFields.model_validate({"gpus": told}).gpus or []
+    except ValidationError as error:
+        raise StudyError(
+            f"{path} is not as servestorm wrote it (watch.{first_fault(error)}): it was edited, or is of another "
+            "version; run the study again."
+        ) from error

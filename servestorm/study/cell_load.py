@@ -14,9 +14,9 @@ from servestorm.methods.autoscaling import COOLDOWN_ENDED
 from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
 from servestorm.plan.cells import Cell, Variant, by_capacity
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.record import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
+from servestorm.rundir.files import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
 from servestorm.study.cores import Cores
-from servestorm.study.generator_local import Generator, Load, bursty_load, closed_load, probe_load, steady_load
+from servestorm.study.load import Generator, LoadCommand, bursty_load, closed_load, probe_load, steady_load
 from servestorm.study.machine_counters import Watch
 from serving.deployment import Deployment, EventLog, Use
 from serving.errors import DeploymentError
@@ -30,7 +30,7 @@ ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S = 4, 3.0, 1.0
 
 
 @dataclass(frozen=True)
-class Offer:
+class CellLoad:
     """A deployment that is ready, and everything that is needed to load it."""
 
     plan: Plan
@@ -54,7 +54,7 @@ class Offer:
         else:
             self._offer(self._load(), folder)
 
-    def _load(self) -> Load:
+    def _load(self) -> LoadCommand:
         plan, images = self.plan, self.variant.images_per_request
         if self.cell.scenario == "steady" and (steady := plan.steady):
             return steady_load(steady.rate_per_s, steady.duration_s, steady.warmup_s, images)
@@ -66,7 +66,7 @@ class Offer:
             return closed_load(scaling.concurrency, scaling.duration_s, scaling.warmup_s, images)
         raise ValueError(f"{self.cell.scenario} has no load")
 
-    def _offer(self, load: Load, folder: Path) -> dict[str, Any]:
+    def _offer(self, load: LoadCommand, folder: Path) -> dict[str, Any]:
         """Offer the load; again, up to the plan's number of tries, where only the generator was at fault."""
         folder.mkdir(exist_ok=True)
         # under an autoscaler a second try would begin with the replicas that the first one's bursts have made
@@ -79,7 +79,7 @@ class Offer:
             _set_aside(folder, attempt)
         return summary
 
-    def _attempt(self, load: Load, folder: Path) -> None:
+    def _attempt(self, load: LoadCommand, folder: Path) -> None:
         used = {"ready": use_now(self.deployment.use())}
         watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from models.manifest import ModelDir
-from servestorm.analysis.scenarios.coldstart import drop_page_cache, files_of_start, settle
-from servestorm.plan.cells import Cell, Variant
+from servestorm.plan.cells import Cell
 from servestorm.plan.limits import limits_of
-from servestorm.plan.scenarios import SCALE_DOWN_PERIOD_S
-from servestorm.plan.study_plan import Plan
-from servestorm.rundir.record import SETTLED, now, write_bytes, write_json, write_text
-from servestorm.study.cell_load import Offer, use_now
-from servestorm.study.cores import Cores
-from servestorm.study.generator_local import Generator, GeneratorError
-from servestorm.study.scraper import Scraper, scrape_once, table_bytes
-from serving.backends.kubernetes.settings import Autoscaling
-from serving.deployment import Backend, Batching, Budget, Deployment, Endpoint, Engine, EventLog
+from servestorm.rundir.files import SETTLED, now, write_bytes, write_json, write_text
+from servestorm.rundir.metrics_table import table_bytes
+from servestorm.study.cell_load import CellLoad, use_now
+from servestorm.study.context import StudyContext, autoscaler_of
+from servestorm.study.load import GeneratorError
+from servestorm.study.page_cache import drop_page_cache, files_of_start
+from servestorm.study.scenarios.coldstart import settle
+from servestorm.study.scraper import scrape_once
+from serving.deployment import Backend, Batching, Budget, Deployment, Endpoint, EventLog
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
 from serving.probe import first_answer
@@ -36,25 +34,7 @@ OWN_FIGURES_S = 5.0
 """A server that has just started may take long to write its first page of metrics."""
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every cell of a study shares."""
-
-    plan: Plan
-    variants: Sequence[Variant]
-    models: Sequence[ModelDir]
-    engines: Mapping[str, Engine]
-    backend: Backend
-    cores: Cores
-    scraper: Scraper
-    generator: Generator
-
-    def model(self, cell: Cell) -> ModelDir:
-        """The model that the cell is about."""
-        return self.models[self.variants[cell.variant].model]
-
-
-def run_cell(bench: Bench, cell: Cell, folder: Path) -> dict[str, Any]:
+def run_cell(bench: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
     """Run the cell and write its folder; returns outcome.json's content.
 
     A fault of the engine or of the generator makes the outcome `failed` with the reason, and the study may go on; an
@@ -82,7 +62,7 @@ def _lasting(reason: str, folder: Path) -> str:
     return re.sub(r"\S+/replica-\d+/server\.log", str(folder / "server.log"), reason)
 
 
-def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
+def _measure(bench: StudyContext, cell: Cell, folder: Path) -> None:
     events = EventLog()
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
     try:
@@ -105,7 +85,7 @@ def _measure(bench: Bench, cell: Cell, folder: Path) -> None:
 
 
 @contextmanager
-def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folder: Path) -> Iterator[Deployment]:
+def _deployment(bench: StudyContext, cell: Cell, workdir: Path, events: EventLog, folder: Path) -> Iterator[Deployment]:
     """A started deployment whose last log lines and records are kept whatever happens."""
     engine = bench.engines[cell.engine]
     events.add("start", detail=cell.engine)
@@ -128,7 +108,7 @@ def _deployment(bench: Bench, cell: Cell, workdir: Path, events: EventLog, folde
                 write_text(folder / name, text)
 
 
-def _backend(bench: Bench, cell: Cell) -> Backend:
+def _backend(bench: StudyContext, cell: Cell) -> Backend:
     """Where the cell runs: under an autoscaler where it asks for one, which the plan allows for one backend only.
 
     Nothing else starts beside a server whose start is timed, and so no load agent.
@@ -141,21 +121,7 @@ def _backend(bench: Bench, cell: Cell) -> Backend:
     return cast("KubernetesBackend", bench.backend).autoscaled(autoscaler)
 
 
-def autoscaler_of(plan: Plan) -> Autoscaling | None:
-    """The autoscaler that the plan asks for."""
-    asked = plan.autoscaling
-    if asked is None:
-        return None
-    return Autoscaling(
-        min_replicas=asked.min_replicas,
-        max_replicas=asked.max_replicas,
-        cpu_percent=asked.cpu_percent,
-        scale_down_stabilization_s=asked.scale_down_stabilization_s,
-        scale_down_period_s=SCALE_DOWN_PERIOD_S,
-    )
-
-
-def _budget(bench: Bench, cell: Cell) -> Budget:
+def _budget(bench: StudyContext, cell: Cell) -> Budget:
     cpus, memory_mib = limits_of(bench.plan.model_dump(include={"backend", "limits"}))
     return Budget(
         cpus=bench.cores.engine,
@@ -166,14 +132,14 @@ def _budget(bench: Bench, cell: Cell) -> Budget:
     )
 
 
-def _drop(bench: Bench, cell: Cell, events: EventLog) -> None:
+def _drop(bench: StudyContext, cell: Cell, events: EventLog) -> None:
     """Make the page cache cold: last of all, for checking the artifact has just read it."""
     events.add("page_cache_drop")
     dropped = drop_page_cache(files_of_start(cell.engine, bench.model(cell).path))
     events.add("page_cache_dropped", detail=dropped.sentence)
 
 
-def _ready(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> None:
+def _ready(bench: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> None:
     """Ready by its own word; then every replica must give a right answer before anything is measured on it."""
     deployment.wait_ready(bench.plan.timeouts.ready_s)
     for endpoint in deployment.endpoints:
@@ -187,7 +153,7 @@ def _ready(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
         events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
 
 
-def _settle(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> None:
+def _settle(bench: StudyContext, cell: Cell, deployment: Deployment, folder: Path) -> None:
     """The answers after the first, one by one, until they have become steady; and the server's own figures."""
     in_cluster = bench.plan.backend == "kubernetes"
     if not in_cluster:
@@ -199,8 +165,8 @@ def _settle(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> N
     write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
 
-def _offer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -> Offer:
-    return Offer(
+def _offer(bench: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> CellLoad:
+    return CellLoad(
         bench.plan,
         cell,
         bench.variants[cell.variant],
@@ -213,7 +179,7 @@ def _offer(bench: Bench, cell: Cell, deployment: Deployment, events: EventLog) -
 
 
 @contextmanager
-def _scraped(bench: Bench, cell: Cell, deployment: Deployment, folder: Path) -> Iterator[None]:
+def _scraped(bench: StudyContext, cell: Cell, deployment: Deployment, folder: Path) -> Iterator[None]:
     """The servers' metrics are read from now on, and kept when the block ends."""
     bench.scraper.watch(cell.id, _with_metrics(deployment))
     try:

@@ -18,19 +18,9 @@ from loadtests.samples.recorder import SAMPLES, shift_times
 from loadtests.samples.summary import SUMMARY
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.plan.cells import Variant
-from servestorm.rundir.record import write_json
-from servestorm.study.generator_local import (
-    COMMAND,
-    LOG,
-    GeneratorError,
-    Load,
-    at,
-    front_file,
-    options,
-    require_alive,
-    require_summary,
-    still_busy,
-)
+from servestorm.rundir.files import write_json
+from servestorm.study.generator_local import COMMAND, LOG, front_file, require_alive, require_summary, still_busy
+from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes.agents import LOG as AGENT_LOG
 from serving.backends.kubernetes.agents import RESULTS, Agent, AgentLost, Agents, Detached
@@ -63,7 +53,7 @@ class ClusterGenerator:
 
     def offer(
         self,
-        load: Load,
+        load: LoadCommand,
         *,
         engine: str,
         variant: Variant,
@@ -80,7 +70,7 @@ class ClusterGenerator:
         agents = Agents(self.backend.cluster, settings.namespace, release, settings.agents)
         listed = None if settings.reach == "service" else front_file(deployment)
         manifest = f"{MODELS}/{model.name}/{MANIFEST_NAME}"
-        sent = [*options(load, engine, variant, model.name, seed), "--manifest", manifest, *load.options]
+        sent = [*request_options(load, engine, variant, model.name, seed), "--manifest", manifest, *load.options]
         with _as_generator_s():
             found = agents.wait(READY_S, deployment.alive)
             run = _Run(agents, found, load, sent, out, deployment, listed)
@@ -95,7 +85,7 @@ class _Run:
         self,
         agents: Agents,
         found: Sequence[Agent],
-        load: Load,
+        load: LoadCommand,
         sent: Sequence[str],
         out: Path,
         deployment: Deployment,
@@ -107,7 +97,11 @@ class _Run:
         self._listed, self._told = listed, ""
         self._seen_s = 0.0
         """When the cluster last answered."""
-        whom = at(deployment.front) if listed is None else ["--endpoints-file", f"{self._base}/endpoints.json"]
+        whom = (
+            address_options(deployment.front)
+            if listed is None
+            else ["--endpoints-file", f"{self._base}/endpoints.json"]
+        )
         locust = ["locust", "-f", f"loadtests/{load.file}"]
         master = [*locust, "--headless", *whom, *sent, "--keep-awake", "off", "--out", f"{self._base}/out"]
         self._commands: list[Command] = [(Detached(agents, found[0], f"{self._base}/load"), master)]

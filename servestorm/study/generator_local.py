@@ -8,60 +8,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import loadtests
 from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm.errors import StudyEnvironmentError, StudyError
+from servestorm.errors import StudyError
 from servestorm.plan.cells import Variant
-from servestorm.plan.study_plan import Autoscaling, Bursty
-from servestorm.rundir.record import write_json
+from servestorm.rundir.files import write_json
 from servestorm.study.child_processes import start_child, stop_child
 from servestorm.study.cores import pinned
-from serving.deployment import Deployment, Endpoint
+from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
+from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
 VALID_EXIT, INVALID_EXIT = 0, 4
 LOG, COMMAND = "generator.log", "generator.json"
-
-
-class GeneratorError(StudyEnvironmentError):
-    """The load generator gave no summary: this cell has no result."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What one start of the generator offers."""
-
-    file: str
-    """steady.py or bursty.py."""
-    options: tuple[str, ...]
-    length_s: float
-    """Seconds, warm-up included."""
-    images_per_request: int
-
-
-class Generator(Protocol):
-    """Where load comes from: this machine, or pods beside the servers."""
-
-    def offer(
-        self,
-        load: Load,
-        *,
-        engine: str,
-        variant: Variant,
-        model: ModelDir,
-        seed: int,
-        out: Path,
-        cores: tuple[int, ...],
-        limit_s: float,
-        deployment: Deployment,
-    ) -> None:
-        """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
-
-        Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
-        DeploymentError where a server dies meanwhile. `cores` are for a generator of this machine.
-        """
 
 
 @dataclass(frozen=True)
@@ -75,7 +35,7 @@ class LocalGenerator:
 
     def offer(
         self,
-        load: Load,
+        load: LoadCommand,
         *,
         engine: str,
         variant: Variant,
@@ -91,8 +51,8 @@ class LocalGenerator:
             *self.python,
             str(self.folder / load.file),
             "--headless",
-            *(["--endpoints-file", str(front_file(deployment))] if self.follows else at(deployment.front)),
-            *options(load, engine, variant, model.name, seed),
+            *(["--endpoints-file", str(front_file(deployment))] if self.follows else address_options(deployment.front)),
+            *request_options(load, engine, variant, model.name, seed),
             "--manifest",
             str(model.path / MANIFEST_NAME),
             "--out",
@@ -107,60 +67,6 @@ def front_file(deployment: Deployment) -> Path:
     """The file in which a deployment of pods lists those that are ready."""
     path: Path = deployment.front_file  # type: ignore[attr-defined] # only a deployment whose replicas come and go has it
     return path
-
-
-def at(front: Sequence[Endpoint]) -> list[str]:
-    """Options that say whom to ask."""
-    grpc = ",".join(endpoint.grpc_target for endpoint in front)
-    return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
-
-
-def options(load: Load, engine: str, variant: Variant, model: str, seed: int) -> list[str]:
-    """Options that say what is sent, and how."""
-    return [
-        "--engine",
-        engine,
-        "--protocol",
-        variant.protocol,
-        "--model",
-        model,
-        "--payload",
-        variant.payload,
-        "--images-per-request",
-        str(load.images_per_request),
-        "--seed",
-        str(seed),
-    ]
-
-
-def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> Load:
-    """Open loop at one rate."""
-    return Load(
-        "steady.py", ("--rate", f"{rate_per_s:g}", *_times(duration_s, warmup_s)), duration_s + warmup_s, images
-    )
-
-
-def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> Load:
-    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
-    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
-    return Load("steady.py", options, duration_s + warmup_s, images)
-
-
-def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> Load:
-    """Always so many requests in flight."""
-    options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
-    return Load("steady.py", options, duration_s + warmup_s, images)
-
-
-def bursty_load(plan: Bursty | Autoscaling, images: int) -> Load:
-    """Open loop that switches between two rates."""
-    options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
-    times = _times(plan.duration_s, plan.warmup_s)
-    return Load("bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images)
-
-
-def _times(duration_s: float, warmup_s: float) -> tuple[str, ...]:
-    return ("--duration", f"{duration_s:g}", "--warmup", f"{warmup_s:g}")
 
 
 def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment) -> None:

@@ -8,13 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from servestorm.errors import StudyError
-from servestorm.rundir.shapes import first_fault
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,32 +57,6 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         utilisation_percent=None if rates is None else float(rates.gpu),
         memory_bytes=None if memory is None else int(memory.used),
     )
-
-
-class Used(BaseModel):
-    """What one GPU did during a load, as `used` writes it."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    name: str
-    energy_j: Annotated[float, Field(ge=0, le=1e18)] | None
-    utilisation_percent: Annotated[float, Field(ge=0, le=100)] | None
-    memory_bytes: Annotated[int, Field(ge=0, le=10**18)] | None
-
-
-class _Told(BaseModel):
-    gpus: list[Used] | None
-
-
-def read_used(path: Path, told: Any) -> list[Used]:
-    """What `used` wrote into the file, empty where there was no GPU; raises StudyError where it did not write that."""
-    try:
-        return _Told.model_validate({"gpus": told}).gpus or []
-    except ValidationError as error:
-        raise StudyError(
-            f"{path} is not as servestorm wrote it (watch.{first_fault(error)}): it was edited, or is of another "
-            "version; run the study again."
-        ) from error
 
 
 def used(begin: Sequence[Gpu] | None, end: Sequence[Gpu] | None) -> list[dict[str, Any]] | None:

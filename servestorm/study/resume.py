@@ -12,7 +12,7 @@ from typing import Any
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir import record as store
+from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study.cores import Cores
 
@@ -63,6 +63,6 @@ def reopen(
     for cell in record.cells:
         if not cell.complete:
             shutil.rmtree(cell.path)
-    study.update(state="running", reason=None, ended_at=None, resumed_at=[*study["resumed_at"], store.now()])
-    store.write_json(record.path / "study.json", study)
+    study.update(state="running", reason=None, ended_at=None, resumed_at=[*study["resumed_at"], files.now()])
+    files.write_json(record.path / "study.json", study)
     return record.path, study

@@ -6,7 +6,6 @@ value (float64). Metrics are evidence beside the samples: where scraping fails, 
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
@@ -17,10 +16,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from servestorm.rundir.metrics_table import Point
 from servestorm.study.child_processes import start_child, stop_child
 from serving.deployment import Endpoint
 from serving.orphans import scratch_folder
@@ -28,17 +27,6 @@ from serving.ports import free_ports
 
 INTERVAL_S = 1.0
 NOTICED_S = 8.0  # Prometheus looks at its list of targets every 5 s, whatever its file says
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value of one series at one time."""
-
-    time_unix_ms: int
-    replica: int
-    metric: str
-    labels: str
-    value: float
 
 
 class Scraper(Protocol):
@@ -69,27 +57,6 @@ def open_scraper() -> Iterator[Scraper]:
         if scraper:
             scraper.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def table_bytes(points: Sequence[Point]) -> bytes:
-    """The points as a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text = pa.dictionary(pa.int32(), pa.string())
-    schema = pa.schema(
-        [
-            ("time_unix_ms", pa.int64()),
-            ("replica", pa.int16()),
-            ("metric", text),
-            ("labels", text),
-            ("value", pa.float64()),
-        ]
-    )
-    columns = {name: [getattr(point, name) for point in points] for name in schema.names}
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd")
-    return sink.getvalue()
 
 
 class BuiltIn:

@@ -10,7 +10,8 @@ import numpy as np
 
 from loadtests.generator import jobs
 from loadtests.generator.connections import PreparedRequest
-from loadtests.generator.generator import ROW, Generator, Load, Target
+from loadtests.generator.generator import Generator
+from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.targets import resolve
 from loadtests.generator.wire_http1 import request_bytes
 from loadtests.samples.recorder import rows_of
@@ -41,7 +42,7 @@ def http_target(*ports, check=accept_all, body=b"", host="127.0.0.1", tls=None):
 def load(schedule, *, timeout_s=5.0, max_in_flight=1000, connections=1000, closed_loop=0, duration_s=None):
     schedule = np.asarray(schedule, np.int64)
     duration_ns = int(duration_s * 1e9) if duration_s else int(schedule[-1]) + 1
-    return Load(schedule, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop)
+    return LoadSpec(schedule, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop)
 
 
 def run(target, asked, limit_s=30.0, meanwhile=lambda generator: None):

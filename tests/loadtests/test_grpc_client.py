@@ -10,7 +10,7 @@ import pytest
 from loads import accept_all, load, outcomes, run
 
 from loadtests.generator.connections import PreparedRequest
-from loadtests.generator.generator import Target
+from loadtests.generator.load import Target
 from loadtests.generator.targets import resolve
 from loadtests.generator.wire_grpc import Http2Connection, Http2Error, message_bytes, request_headers, unframe
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loadtests.generator import jobs
-from loadtests.generator.generator import ROW
+from loadtests.generator.load import ROW
 from loadtests.samples.prometheus import BOUNDS_S, GeneratorMetrics
 from loadtests.samples.recorder import SampleWriter
 from loadtests.samples.summary import RunFacts, distribution, samples_needed, servers_overloaded, summarise

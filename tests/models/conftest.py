@@ -19,7 +19,7 @@ def digits():
 @pytest.fixture(scope="session")
 def few_digits(digits):
     """Enough images for parity, too few to take long."""
-    from models.datasets.load import Split
+    from models.datasets.dataset import Split
 
     train = Split(digits.train.images[:192], digits.train.labels[:192])
     test = Split(digits.test.images[:80], digits.test.labels[:80])

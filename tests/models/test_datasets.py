@@ -11,8 +11,9 @@ from pictures import encode, picture
 from PIL import Image
 
 from models.datasets.cifar10 import ARCHIVE_NAME, load_cifar10
+from models.datasets.dataset import stratified_split
 from models.datasets.image_folder import load_folder
-from models.datasets.load import load_dataset, stratified_split
+from models.datasets.load import load_dataset
 from models.errors import ModelEnvironmentError, ModelError
 from models.preprocessing import decode_image
 

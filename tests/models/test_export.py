@@ -12,7 +12,7 @@ from pictures import encode, picture
 from models.artifacts.export import export_model
 from models.artifacts.parity import MIN_IMAGES
 from models.artifacts.savedmodel import predict_images, predictor
-from models.datasets.load import Split
+from models.datasets.dataset import Split
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import ModelDir
 

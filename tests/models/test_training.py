@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.datasets.augmentation import augment
-from models.datasets.load import Split
+from models.datasets.dataset import Split
 from models.datasets.pixels import normalise_in_place, training_spec
 from models.errors import ModelEnvironmentError, ModelError
 from models.preprocessing import normalise

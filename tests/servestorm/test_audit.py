@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples.recorder import SCHEMA
-from servestorm.analysis.doubts import RunFacts, doubts, facts_of, facts_of_loads
+from servestorm.analysis.doubt_facts import RunFacts, facts_of, facts_of_loads
+from servestorm.analysis.doubts import doubts
 from servestorm.errors import StudyError
 from servestorm.rundir.record import CellRecord
 from servestorm.study.machine_counters import Counters, Watch, clocksource, difference

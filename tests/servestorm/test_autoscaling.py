@@ -20,12 +20,13 @@ from servestorm.analysis.series_autoscaling import autoscaling_figures
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
 from servestorm.methods.bursts import Load, bursts
-from servestorm.plan.cells import cells_of, expected_s
+from servestorm.plan.cells import cells_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report.page import write_report
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
 from servestorm.study import runner, scraper
+from servestorm.study.expected_time import expected_s
 from serving.backends.kubernetes.settings import Autoscaling
 from serving.backends.process import ProcessBackend
 

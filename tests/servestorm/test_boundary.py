@@ -11,7 +11,7 @@ import pytest
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from servestorm.cli.exit_codes import guard
 from servestorm.errors import StudyEnvironmentError, StudyError, StudyInvalid
-from servestorm.study.generator_local import GeneratorError
+from servestorm.study.load import GeneratorError
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
 
 

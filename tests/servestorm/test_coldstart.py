@@ -13,15 +13,11 @@ from toy_engine import write_toy_model
 
 from models.manifest import ModelDir
 from servestorm.analysis.scenarios import coldstart
-from servestorm.analysis.scenarios.coldstart import (
-    drop_page_cache,
-    files_of_start,
-    ledger,
-    own_figures,
-    settle,
-    steady_ns,
-)
+from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyEnvironmentError
+from servestorm.study import page_cache
+from servestorm.study.page_cache import drop_page_cache, files_of_start
+from servestorm.study.scenarios.coldstart import settle
 from serving.backends import ProcessBackend
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch
 from serving.errors import DeploymentError
@@ -201,10 +197,10 @@ def on_disk():
 def test_files_are_dropped_from_the_page_cache(on_disk):
     (on_disk / "weights").write_bytes(bytes(4_000_000))
     (on_disk / "empty").write_bytes(b"")
-    assert coldstart._cached_bytes(on_disk / "weights") == 4_000_000
+    assert page_cache._cached_bytes(on_disk / "weights") == 4_000_000
     found = drop_page_cache([on_disk, on_disk / "weights"], drop_caches=on_disk / "no-such/drop_caches")
     assert (found.method, found.files, found.size_bytes) == ("posix_fadvise", 2, 4_000_000)
-    assert found.cached_bytes == coldstart._cached_bytes(on_disk / "weights") == 0
+    assert found.cached_bytes == page_cache._cached_bytes(on_disk / "weights") == 0
     assert "2 files were dropped" in found.sentence
 
 

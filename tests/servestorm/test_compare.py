@@ -16,7 +16,7 @@ from servestorm.compare.comparison import base_key, compare
 from servestorm.compare.junit import junit
 from servestorm.compare.text import headline, markdown
 from servestorm.errors import StudyError
-from servestorm.rundir.record import SCHEMA_VERSION
+from servestorm.rundir.files import SCHEMA_VERSION
 
 P50 = [10.0, 10.1, 9.9, 10.05, 9.95]
 P99 = [30.0, 31.0, 29.5, 30.5, 30.2]

@@ -10,25 +10,28 @@ from types import SimpleNamespace
 import pytest
 from synthetic_run import make_run
 
-from servestorm.analysis.doubts import RunFacts, doubts, facts_of
+from servestorm.analysis.doubt_facts import RunFacts, facts_of
+from servestorm.analysis.doubts import doubts
 from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.results import compute
 from servestorm.analysis.scenarios.coldstart import ledger
 from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
-from servestorm.plan.cells import cells_of, expected_s, variants_of
+from servestorm.plan.cells import cells_of, variants_of
 from servestorm.plan.study_plan import load_plan, parse_plan
 from servestorm.report import plots, sentences
 from servestorm.report.figures import figures
+from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
-from servestorm.study.cell_load import Offer
+from servestorm.study.backend_choice import backend_of
+from servestorm.study.cell_load import CellLoad
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
+from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.machine_counters import Watch
 from servestorm.study.resume import complete_cells
-from servestorm.study.runner import Study, backend_of
-from servestorm.study.scraper import Point, table_bytes
+from servestorm.study.runner import Study
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.docker.leftovers import Leftover
 from serving.backends.docker.project import ProjectBackend
@@ -308,7 +311,7 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
     use = Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
     deployment = SimpleNamespace(front=[front], endpoints=[], use=lambda: use, cpu_elsewhere_s=lambda: 0.0)
     settings = (deployment, EventLog(), LocalGenerator(), Cores((0,), (1,), ()))
-    offer = Offer(plan, cell, variants_of(plan)[0], model, *settings)
+    offer = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
     with pytest.raises(KeyboardInterrupt):
         offer.carry_out(tmp_path / "cell")
     assert started[started.index("--host") + 1] == "http://10.0.0.9:8501"

@@ -15,8 +15,9 @@ from synthetic_run import make_run, write_samples
 from servestorm.analysis import figures_split
 from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.figures_split import split_figures
-from servestorm.analysis.rows import Metric, Rows, Value
-from servestorm.analysis.run_numbers import Run
+from servestorm.analysis.metric import Metric, Value
+from servestorm.analysis.rows import Rows
+from servestorm.analysis.run import Run
 from servestorm.analysis.series import figures_of
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError

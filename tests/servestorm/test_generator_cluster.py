@@ -28,10 +28,11 @@ from servestorm.errors import StudyError
 from servestorm.plan.cells import Variant, cells_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.study import cell_run, generator_cluster, runner
+from servestorm.study.backend_choice import backend_of, generator_of
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
-from servestorm.study.generator_local import GeneratorError, Load, LocalGenerator
-from servestorm.study.runner import backend_of, generator_of
+from servestorm.study.generator_local import LocalGenerator
+from servestorm.study.load import GeneratorError, LoadCommand
 from serving.backends.kubernetes import agents as agents_module
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -59,7 +60,7 @@ if mode == "silent":
 sys.exit(4)
 """
 VARIANT = Variant(0, 0, "rest", "image", 1, 1, 1, 1000, "", "")
-SHORT = Load("steady.py", ("--rate", "50", "--duration", "1", "--warmup", "0"), 1.0, 1)
+SHORT = LoadCommand("steady.py", ("--rate", "50", "--duration", "1", "--warmup", "0"), 1.0, 1)
 
 
 class Deployment:
@@ -158,7 +159,9 @@ def test_one_agent_offers_the_load_and_its_files_are_brought_back(offer):
 
 
 def test_the_union_of_three_agents_is_the_schedule(offer):
-    load = Load("steady.py", ("--rate", "90", "--arrivals", "poisson", "--duration", "3", "--warmup", "0"), 3.0, 1)
+    load = LoadCommand(
+        "steady.py", ("--rate", "90", "--arrivals", "poisson", "--duration", "3", "--warmup", "0"), 3.0, 1
+    )
     with server("--fixed-ms", 2) as port:
         out = offer(load, number=3, port=port)
     summary = json.loads((out / "summary.json").read_text())
@@ -178,7 +181,7 @@ def test_the_load_follows_the_pods_that_are_ready(offer, tmp_path):
         (tmp_path / "new").write_text(json.dumps(listing))
         (tmp_path / "new").rename(tmp_path / "front.json")
 
-    load = Load("steady.py", ("--rate", "50", "--duration", "6", "--warmup", "0"), 6.0, 1)
+    load = LoadCommand("steady.py", ("--rate", "50", "--duration", "6", "--warmup", "0"), 6.0, 1)
     with server("--fixed-ms", 2) as one, server("--fixed-ms", 2) as two:
 
         def change_when_it_runs(here, deployment):

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from servestorm.errors import StudyError
-from servestorm.study.gpu_counters import Gpu, gpus, read_used, used
+from servestorm.rundir.shapes import read_gpu_use
+from servestorm.study.gpu_counters import Gpu, gpus, used
 
 
 class NVMLError(Exception):
@@ -81,9 +82,9 @@ def test_a_counter_that_went_back_tells_no_energy():
 
 def test_what_was_written_is_read_again(tmp_path):
     begin, end = [Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 350.5, None, 9)]
-    (found,) = read_used(tmp_path, used(begin, end))
+    (found,) = read_gpu_use(tmp_path, used(begin, end))
     assert (found.energy_j, found.utilisation_percent, found.memory_bytes) == (250.5, None, 9)
-    assert read_used(tmp_path, None) == []
+    assert read_gpu_use(tmp_path, None) == []
 
 
 @pytest.mark.parametrize(
@@ -102,4 +103,4 @@ def test_what_was_written_is_read_again(tmp_path):
 )
 def test_an_edited_gpu_is_named_with_its_place(tmp_path, told, place):
     with pytest.raises(StudyError, match=rf"use\.json is not as servestorm wrote it \(watch\.{place}: "):
-        read_used(tmp_path / "use.json", told)
+        read_gpu_use(tmp_path / "use.json", told)

@@ -14,13 +14,14 @@ from synthetic_run import make_run
 from toy_cluster import NODE, ToyCluster
 from toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
-from servestorm.analysis.doubts import RunFacts, doubts, facts_of
+from servestorm.analysis.doubt_facts import RunFacts, facts_of
+from servestorm.analysis.doubts import doubts
 from servestorm.analysis.results import compute
 from servestorm.analysis.scenarios.coldstart import ledger
 from servestorm.cli import main
 from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
-from servestorm.plan.cells import cells_of, expected_s
+from servestorm.plan.cells import cells_of
 from servestorm.plan.deployments import CHART_CPUS, CHART_MEMORY_MIB
 from servestorm.plan.limits import limits_of
 from servestorm.plan.study_plan import load_plan, loaded_from, parse_plan
@@ -29,10 +30,12 @@ from servestorm.report.figures import figures
 from servestorm.report.page import _environment
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
+from servestorm.study.backend_choice import backend_of
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
+from servestorm.study.expected_time import expected_s
 from servestorm.study.resume import complete_cells
-from servestorm.study.runner import Study, backend_of
+from servestorm.study.runner import Study
 from serving.backends import KubernetesBackend
 from serving.backends.kubernetes import settings as kubernetes_settings
 from serving.errors import DeploymentError

@@ -10,7 +10,7 @@ from loadtests.samples.recorder import SCHEMA
 from servestorm.analysis.latency_split import Means, read_means, split, split_means
 from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.errors import StudyError
-from servestorm.study.scraper import Point, table_bytes
+from servestorm.rundir.metrics_table import Point, table_bytes
 
 PREDICT = '{"API": "Predict", "entrypoint": "REST", "model_name": "cnn"}'
 RUNTIME = '{"API": "Predict", "runtime": "TF1"}'

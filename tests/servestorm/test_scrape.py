@@ -12,7 +12,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from servestorm.study.scraper import BuiltIn, Prometheus, open_scraper, scrape_once, table_bytes
+from servestorm.rundir.metrics_table import table_bytes
+from servestorm.study.scraper import BuiltIn, Prometheus, open_scraper, scrape_once
 from serving.deployment import Endpoint
 from tests.requirements_here import lacking
 

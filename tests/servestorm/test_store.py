@@ -7,21 +7,21 @@ import json
 import pytest
 
 from servestorm.errors import StudyEnvironmentError, StudyError
-from servestorm.rundir import record
+from servestorm.rundir import files
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
-    record.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="Out of range"):
-        record.write_json(path, {"a": float("nan")})
+        files.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_what_is_being_written_is_never_seen_under_its_name(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("os.fsync", lambda _fd: seen.append(sorted(p.name for p in tmp_path.iterdir())))
-    record.write_text(tmp_path / "a.txt", "x")
+    files.write_text(tmp_path / "a.txt", "x")
     assert seen == [[".a.txt.tmp"]]
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
@@ -29,16 +29,16 @@ def test_what_is_being_written_is_never_seen_under_its_name(tmp_path, monkeypatc
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyEnvironmentError, match=r"file/a\.txt cannot be written"):
-        record.write_text(tmp_path / "file" / "a.txt", "x")
+        files.write_text(tmp_path / "file" / "a.txt", "x")
 
 
 def test_a_full_disk_is_named():
     with pytest.raises(StudyEnvironmentError, match="cannot be written"):
-        record.write_text(__import__("pathlib").Path("/dev/full/x"), "x")
+        files.write_text(__import__("pathlib").Path("/dev/full/x"), "x")
 
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path):
-    paths = {record.create_run(tmp_path, "a") for _ in range(3)}
+    paths = {files.create_run(tmp_path, "a") for _ in range(3)}
     assert len(paths) == 3
     assert all((path / "cells").is_dir() for path in paths)
 
@@ -59,7 +59,7 @@ def test_a_file_that_would_break_its_reader_is_one_sentence(tmp_path, text, told
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(StudyError) as caught:
-        record.read_json(path)
+        files.read_json(path)
     assert str(path) in str(caught.value)
     assert told in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -67,7 +67,7 @@ def test_a_file_that_would_break_its_reader_is_one_sentence(tmp_path, text, told
 
 def test_what_we_write_is_read_as_it_was(tmp_path):
     value = {"a": [1, 1.5, None, True, "µs 😀"], "b": {"c": {"d": [[[]]]}}}
-    record.write_json(tmp_path / "a.json", value)
-    assert record.read_json(tmp_path / "a.json") == value
+    files.write_json(tmp_path / "a.json", value)
+    assert files.read_json(tmp_path / "a.json") == value
     (tmp_path / "b.json").write_text(json.dumps(value))  # with escapes
-    assert record.read_json(tmp_path / "b.json") == value
+    assert files.read_json(tmp_path / "b.json") == value

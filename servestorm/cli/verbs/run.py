@@ -65,9 +65,9 @@ def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: Ru
 
 def _dry_run(plan: Plan) -> int:
     """Print the cells in their order and the expected time; nothing is started."""
-    from servestorm.plan.cells import cells_of, expected_s, variants_of
+    from servestorm.plan.cells import cells_of, variants_of
+    from servestorm.study.expected_time import PREPARE_GUESS_S, expected_s, title
     from servestorm.study.model_preparation import is_missing
-    from servestorm.study.runner import PREPARE_GUESS_S, title
 
     cells, variants = cells_of(plan), variants_of(plan)
     missing = [model for model in plan.model if is_missing(model)]

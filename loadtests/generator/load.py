@@ -1,0 +1,61 @@
+"""What one generator is asked to send: its targets, the arrivals, and the columns of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from loadtests.arrivals.processes import Schedule
+from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.endpoints_file import Made
+
+ROW: Final = (
+    "scheduled_ns",
+    "sent_ns",
+    "first_byte_ns",
+    "done_ns",
+    "outcome",
+    "status",
+    "sent_bytes",
+    "received_bytes",
+    "endpoint",
+    "image",
+    "correct",
+)
+"""One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
+
+
+Check = Callable[[int, bytes], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go and what they are."""
+
+    addresses: list[Address]
+    requests: list[list[PreparedRequest]]
+    """One list an endpoint: the prepared request of each image."""
+    grpc: bool
+    check: Check
+    """(image, body of a reply) -> (outcome, correct)."""
+    checked: bool = False
+    """True where the check knows the right answers."""
+    make: Callable[[str], Made] | None = None
+    """A further endpoint by its address; raises LoadTestError."""
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """How requests are offered."""
+
+    schedule: Schedule
+    """Open loop: int64 nanoseconds after the start, warm-up included. Closed loop: empty."""
+    duration_ns: int
+    """Of the whole load, warm-up included."""
+    timeout_ns: int
+    max_in_flight: int
+    connections: int
+    """Most connections an endpoint."""
+    closed_loop: int = 0
+    """Requests kept under way; 0 means open loop."""

@@ -1,0 +1,167 @@
+"""The master: deals the schedule out to its workers, collects their samples, and accounts for every arrival."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import numpy as np
+from locust.runners import STATE_MISSING
+
+from loadtests.arrivals import processes
+from loadtests.errors import LoadTestError
+from loadtests.generator.load import ROW
+from loadtests.locust_side.roles import (
+    DEAL,
+    DRAIN_S,
+    LEAD_S,
+    PATIENCE_S,
+    POLL_S,
+    SCHEDULED,
+    SILENCE_S,
+    Role,
+    boot_id,
+    logger,
+    prepare_from,
+    wall_minus_monotonic_ns,
+)
+from loadtests.samples.prometheus import GeneratorMetrics, expose
+from loadtests.session import Collector, Ending, Prepared, Rows, renumbered
+
+
+class MasterRole(Role):
+    """The master: deals the schedule, collects samples, and accounts for workers that are lost."""
+
+    def __init__(self, environment: Any, prepared: Prepared | None) -> None:
+        super().__init__(environment)
+        self._prepared = prepared
+        self._collector: Collector | None = None
+        self._start_ns = 0
+        self._workers: list[str] = []
+        self._deals: dict[str, dict[str, Any]] = {}
+        self._seen: dict[int, list[Rows]] = {}
+        self._endings: dict[int, Ending] = {}
+        self._lost: set[int] = set()
+        self._missing_since_s: dict[int, float] = {}
+        self._metrics: GeneratorMetrics | None = None
+        self._close_metrics: Callable[[], None] | None = None
+        self._fired = 0
+
+    def begin(self) -> None:
+        """Deal before Locust sends its spawn messages, then wait in a greenlet."""
+        try:
+            self._begin()
+        except LoadTestError as error:
+            self._concluded = True
+            self._refuse(error)
+            return
+        super().begin()
+
+    def _begin(self) -> None:
+        prepared = self._prepared = self._prepared or prepare_from(self.environment)
+        runner = self.environment.runner
+        self._workers = [client.id for client in runner.clients.ready]
+        self._start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        self._collector = Collector(prepared, lambda: self._start_ns, len(self._workers))
+        if prepared.options.metrics_port:
+            self._metrics = GeneratorMetrics(lambda: self._fired, lambda: 0)
+            self._close_metrics = expose(self._metrics, prepared.options.metrics_host, prepared.options.metrics_port)
+        offset = wall_minus_monotonic_ns()
+        for worker, client in enumerate(self._workers):
+            deal = {
+                "worker": worker,
+                "workers": len(self._workers),
+                "start_ns": self._start_ns,
+                "start_wall_ns": self._start_ns + offset,
+                "wall_minus_monotonic_ns": offset,
+                "boot": boot_id(),
+                "run_time_s": getattr(self.environment, "servestorm_run_time_s", None),
+            }
+            self._deals[client] = deal
+            runner.send_message(DEAL, deal, client_id=client)
+
+    def take_question(self, client: str) -> None:
+        """A worker knows of no share: it has lost it, or there is none because it came too late."""
+        if client not in self._deals:
+            logger.warning(f"worker {client} came after the load was dealt: it takes no part in it.")
+        self.environment.runner.send_message(DEAL, self._deals.get(client, {"worker": None}), client_id=client)
+
+    def take_rows(self, data: dict[str, Any]) -> None:
+        """Samples of a worker."""
+        if self._collector is None or self._prepared is None or self._concluded:
+            return
+        rows = np.frombuffer(data["rows"], np.int64).reshape(-1, len(ROW))
+        if data["endpoints"] is not None:
+            rows = renumbered(rows, data["endpoints"], self._prepared.endpoints)
+        self._collector.add(rows)
+        self._seen.setdefault(data["worker"], []).append(rows[:, SCHEDULED].copy())
+        self._fired += len(rows)
+        if self._metrics:
+            self._metrics.feed(rows)
+
+    def take_ending(self, data: dict[str, Any]) -> None:
+        """A worker has done its share."""
+        self._endings[data["worker"]] = Ending(
+            data["error_details"], data["cpu_share"], data["stopped_early"], data["kept_awake"]
+        )
+
+    def take_refusal(self, data: dict[str, Any]) -> None:
+        """A worker cannot do its share, so nobody should."""
+        if not self._concluded:
+            self._concluded = True
+            logger.error(data["sentence"])
+            self._leave(data["code"])
+
+    def _drive(self) -> None:
+        assert self._prepared is not None
+        load = self._prepared.load
+        limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
+        while len(self._endings) + len(self._lost) < len(self._workers) and not self._concluded:
+            self._look_for_lost(time.monotonic_ns() > limit_ns)
+            gevent.sleep(POLL_S)
+
+    def _look_for_lost(self, too_late: bool) -> None:
+        """Locust misses a worker after 3 s; one that its machine starves for a moment comes back."""
+        clients, now_s = self.environment.runner.clients, time.monotonic()
+        for worker, client in enumerate(self._workers):
+            node = clients.get(client)
+            if node is not None and node.state != STATE_MISSING:
+                self._missing_since_s.pop(worker, None)
+            elif worker not in self._endings:
+                since_s = self._missing_since_s.setdefault(worker, now_s)
+                if now_s - since_s > SILENCE_S:
+                    self._lost.add(worker)
+            if too_late and worker not in self._endings:
+                self._lost.add(worker)
+
+    def _conclude(self) -> None:
+        if self._collector is None or self._prepared is None:
+            return
+        with gevent.Timeout(DRAIN_S + POLL_S, False):
+            while len(self._endings) + len(self._lost) < len(self._workers):
+                self._look_for_lost(False)
+                gevent.sleep(POLL_S)
+        if self._close_metrics:
+            self._close_metrics()
+        missing = [w for w in range(len(self._workers)) if w not in self._endings]
+        faults = [f"worker {worker + 1} of {len(self._workers)} was lost" for worker in missing]
+        for worker in missing:
+            self._collector.add_lost(self._unseen(worker))
+        self._tell(self._collector.finish(list(self._endings.values()), faults))
+
+    def _unseen(self, worker: int) -> processes.Schedule:
+        """The arrivals dealt to a worker that no sample came of."""
+        assert self._prepared is not None
+        dealt = processes.deal(self._prepared.load.schedule, worker, len(self._workers))
+        seen = self._seen.get(worker)
+        if not seen:
+            return dealt
+        # Two arrivals may share a nanosecond, so they are counted, not only looked up.
+        moments, counts = np.unique(np.concatenate(seen) - self._start_ns, return_counts=True)
+        known, dealt_counts = np.unique(dealt, return_counts=True)
+        found = np.zeros(len(known), np.int64)
+        shared = np.isin(moments, known)
+        found[np.searchsorted(known, moments[shared])] = counts[shared]
+        return np.repeat(known, np.maximum(dealt_counts - found, 0))

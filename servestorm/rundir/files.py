@@ -1,0 +1,134 @@
+"""The files of a run directory: their names, and how each is written whole or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from servestorm.errors import StudyEnvironmentError, StudyError
+
+SCHEMA_VERSION = 2
+
+
+ATTEMPT = "attempt-"
+"""Folders in a cell's folder that hold what INVALID tries of its load left."""
+
+
+CAPACITY = "capacity.json"
+"""In a cell's folder: the search for the largest rate, its probes and what it found."""
+
+
+SWEEP = "sweep.json"
+"""In a cell's folder: a point for every client setting that was tried."""
+
+
+SETTLED = "settled.json"
+"""In a cold start's folder: [t_ns, latency_ms] of the answers after the first."""
+
+
+MOST_NESTED = 50
+"""Levels of a JSON file; ours have about ten."""
+
+
+State = Literal["running", "complete", "interrupted", "failed"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing; raises StudyEnvironmentError naming the path where the disk refuses."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StudyEnvironmentError(
+            f"{path} cannot be written ({(error.strerror or str(error)).lower()}): "
+            "free some space or choose another place with --out."
+        ) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 file or nothing."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a whole JSON file or nothing; NaN is refused, for missing is null."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; raises StudyError naming the file where it is missing or broken.
+
+    Refused as well is what no file of ours holds and what would only break its reader: NaN and infinity, half a
+    character, and values nested deeper than MOST_NESTED.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if "\\u" in text:  # only an escape can hold half a character, which no file and no terminal takes
+            json.dumps(value, ensure_ascii=False).encode()
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} does not exist: this is not a whole run directory; run the study again.") from error
+    except UnicodeEncodeError as error:
+        raise StudyError(f"{path} holds half a character: it was edited; run the study again.") from error
+    except (NotADirectoryError, RecursionError, ValueError) as error:
+        raise StudyError(f"{path} is not JSON ({error}): it was edited or cut short; run the study again.") from error
+    if _nested_too_deep(value):
+        raise StudyError(f"{path} is nested deeper than {MOST_NESTED} levels: it was edited; run the study again.")
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    return value if math.isfinite(value := float(digits)) else _no_number(digits[:20])
+
+
+def _nested_too_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MOST_NESTED):
+        inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        if not (level := [part for parts in inside for part in parts]):
+            return False
+    return True
+
+
+def now() -> str:
+    """Wall clock in UTC, ISO 8601: a stamp, never used for durations."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def create_run(root: Path, name: str) -> Path:
+    """A new directory under `root`, named by date, time and study; raises StudyEnvironmentError where none can be."""
+    stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{name}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            path = root / (stem if attempt == 1 else f"{stem}-{attempt}")
+            try:
+                path.mkdir()
+                (path / "cells").mkdir()
+                return path.resolve()
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+    except OSError as error:
+        raise StudyEnvironmentError(
+            f"{root} cannot hold a run ({(error.strerror or str(error)).lower()}): choose another place with --out."
+        ) from error
+    raise StudyEnvironmentError(f"{root} is full of runs named {stem}: choose another place with --out.")
+
+
+def manifest_name(place: int) -> str:
+    """Where the manifest of the plan's model at that place lies in a run directory."""
+    return "manifest.json" if place == 0 else f"manifest-{place + 1}.json"

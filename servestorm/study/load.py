@@ -1,0 +1,109 @@
+"""A load as options of the generator, and what a generator must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.manifest import ModelDir
+from servestorm.errors import StudyEnvironmentError
+from servestorm.plan.cells import Variant
+from servestorm.plan.study_plan import Autoscaling, Bursty
+from serving.deployment import Deployment, Endpoint
+
+
+class GeneratorError(StudyEnvironmentError):
+    """The load generator gave no summary: this cell has no result."""
+
+
+@dataclass(frozen=True)
+class LoadCommand:
+    """What one start of the generator offers."""
+
+    file: str
+    """steady.py or bursty.py."""
+    request_options: tuple[str, ...]
+    length_s: float
+    """Seconds, warm-up included."""
+    images_per_request: int
+
+
+class Generator(Protocol):
+    """Where load comes from: this machine, or pods beside the servers."""
+
+    def offer(
+        self,
+        load: LoadCommand,
+        *,
+        engine: str,
+        variant: Variant,
+        model: ModelDir,
+        seed: int,
+        out: Path,
+        cores: tuple[int, ...],
+        limit_s: float,
+        deployment: Deployment,
+    ) -> None:
+        """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
+
+        Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
+        DeploymentError where a server dies meanwhile. `cores` are for a generator of this machine.
+        """
+
+
+def address_options(front: Sequence[Endpoint]) -> list[str]:
+    """Options that say whom to ask."""
+    grpc = ",".join(endpoint.grpc_target for endpoint in front)
+    return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
+
+
+def request_options(load: LoadCommand, engine: str, variant: Variant, model: str, seed: int) -> list[str]:
+    """Options that say what is sent, and how."""
+    return [
+        "--engine",
+        engine,
+        "--protocol",
+        variant.protocol,
+        "--model",
+        model,
+        "--payload",
+        variant.payload,
+        "--images-per-request",
+        str(load.images_per_request),
+        "--seed",
+        str(seed),
+    ]
+
+
+def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
+    """Open loop at one rate."""
+    return LoadCommand(
+        "steady.py", ("--rate", f"{rate_per_s:g}", *_times(duration_s, warmup_s)), duration_s + warmup_s, images
+    )
+
+
+def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
+    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
+    request_options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+
+
+def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
+    """Always so many requests in flight."""
+    request_options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+
+
+def bursty_load(plan: Bursty | Autoscaling, images: int) -> LoadCommand:
+    """Open loop that switches between two rates."""
+    request_options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
+    times = _times(plan.duration_s, plan.warmup_s)
+    return LoadCommand(
+        "bursty.py", (*request_options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
+    )
+
+
+def _times(duration_s: float, warmup_s: float) -> tuple[str, ...]:
+    return ("--duration", f"{duration_s:g}", "--warmup", f"{warmup_s:g}")
