@@ -28,7 +28,7 @@ from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.targets import build_target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
-from loadtests.samples.summary import SUMMARY, RunFacts, Summary, summarise
+from loadtests.samples.summary import SUMMARY, LoadFacts, Summary, summarise
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -226,7 +226,7 @@ class Collector:
             faults = [*faults, "the load was stopped before its end"]
         shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
         samples = self._writer.close(self._warm_ns)
-        facts = RunFacts(
+        facts = LoadFacts(
             settings={
                 **self._prepared.settings,
                 "workers": self._workers,

@@ -29,7 +29,8 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.calibration import md1  # noqa: E402
 from loadtests.arrivals.processes import poisson  # noqa: E402
-from loadtests.samples.summary import distribution, generator_at_fault, samples_needed  # noqa: E402
+from loadtests.samples.summary import distribution  # noqa: E402
+from loadtests.samples.validity import generator_at_fault, samples_needed  # noqa: E402
 from servestorm.methods.capacity_estimate import crossing  # noqa: E402
 from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge  # noqa: E402
 

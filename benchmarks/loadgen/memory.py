@@ -22,7 +22,7 @@ _CHUNK = 4096
 def measure(count: int) -> None:
     from loadtests.generator.load import ROW
     from loadtests.samples.recorder import SampleWriter
-    from loadtests.samples.summary import RunFacts, summarise
+    from loadtests.samples.summary import LoadFacts, summarise
 
     settings = {
         **dict.fromkeys(("engine", "protocol", "model", "payload"), "x"),
@@ -51,7 +51,7 @@ def measure(count: int) -> None:
                 writer.flush(0)
         written_s = time.monotonic() - begun
         summary = summarise(
-            writer.close(0), RunFacts(settings, 0, int(settings["duration_s"] * 1e9), 0.1, {}, "unchecked")
+            writer.close(0), LoadFacts(settings, 0, int(settings["duration_s"] * 1e9), 0.1, {}, "unchecked")
         )
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024, written_s, time.monotonic() - begun, summary.latency_ms.p99)

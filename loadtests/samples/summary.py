@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,18 +14,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from loadtests.samples.validity import (
+    GENERATOR,
+    MAX_CPU_SHARE,
+    MAX_LAG_MS,
+    MAX_LAG_SHARE,
+    MAX_RATE_DEVIATION,
+    samples_needed,
+)
+
 SUMMARY: Final = "summary.json"
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 _NS_PER_MS: Final = 1e6
-_CONFIDENCE: Final = 0.99
-
-_GENERATOR: Final = "the generator"
-_OVERLOADED: Final = re.compile(r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate ")
-
-MAX_LAG_MS: Final = 1.0
-MAX_LAG_SHARE: Final = 0.05
-MAX_CPU_SHARE: Final = 0.8
-MAX_RATE_DEVIATION: Final = 0.01
 
 
 class Distribution(BaseModel):
@@ -90,7 +88,7 @@ class Summary(BaseModel):
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class LoadFacts:
     """What is known of a load besides its samples."""
 
     settings: Mapping[str, Any]
@@ -104,30 +102,6 @@ class RunFacts:
     faults: list[str] = field(default_factory=list)
     """Reasons to doubt that only the runner knows (stopped early, a lost worker)."""
     notes: list[str] = field(default_factory=list)
-
-
-@cache
-def samples_needed(quantile: float) -> int:
-    """Samples before a percentile is quoted: with so many, two lie above it with 99 % confidence.
-
-    Smallest n with P(Binomial(n, 1 - q) <= 1) <= 0.01, the count that MLPerf Inference's LoadGen asks for with one
-    query over the limit (Reddi et al., MLPerf Inference Benchmark, 2020): 11 for p50, 64 for p90, 662 for p99.
-    """
-    tail = 1 - quantile
-    low, high = 2, 4
-    while _at_most_one(high, tail) > 1 - _CONFIDENCE:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _at_most_one(middle, tail) > 1 - _CONFIDENCE:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _at_most_one(n: int, tail: float) -> float:
-    return float((1 - tail) ** n + n * tail * (1 - tail) ** (n - 1))
 
 
 def distribution(values_ns: NDArray[np.int64]) -> Distribution:
@@ -144,7 +118,7 @@ def distribution(values_ns: NDArray[np.int64]) -> Distribution:
     return Distribution(mean=float(values_ns.mean()) / _NS_PER_MS, max=float(values_ns[-1]) / _NS_PER_MS, **found)
 
 
-def summarise(samples: Path, facts: RunFacts) -> Summary:
+def summarise(samples: Path, facts: LoadFacts) -> Summary:
     """Read samples.parquet column by column and say what the load came to."""
     tally = _tally(samples)
     counts, sent = tally.counts, tally.sent
@@ -185,16 +159,6 @@ def summarise(samples: Path, facts: RunFacts) -> Summary:
     return draft.model_copy(update={"valid": not reasons, "reasons": reasons})
 
 
-def generator_at_fault(reasons: Sequence[str]) -> bool:
-    """True where a load is INVALID for nothing but the generator's own health: another try is as good."""
-    return bool(reasons) and all(reason.startswith(_GENERATOR) for reason in reasons)
-
-
-def servers_overloaded(reasons: Sequence[str]) -> bool:
-    """True where a load is INVALID for nothing but servers that could not take it: who asks just that has an answer."""
-    return bool(reasons) and all(_OVERLOADED.match(reason) for reason in reasons)
-
-
 def doubts(summary: Summary) -> list[str]:
     """Why a load must not be believed, a sentence each."""
     reasons = []
@@ -207,9 +171,9 @@ def doubts(summary: Summary) -> list[str]:
     if (lag := summary.lag_ms.p99) is not None and summary.loop == "open":
         limit = max(MAX_LAG_MS, MAX_LAG_SHARE * (summary.latency_ms.p50 or 0))
         if lag > limit:
-            reasons.append(f"{_GENERATOR} sent late: p99 lag {lag:.2f} ms, over {limit:.2f} ms")
+            reasons.append(f"{GENERATOR} sent late: p99 lag {lag:.2f} ms, over {limit:.2f} ms")
     if summary.cpu_share is not None and summary.cpu_share > MAX_CPU_SHARE and summary.loop == "open":
-        reasons.append(f"{_GENERATOR} was busy: {summary.cpu_share:.0%} of a core, over {MAX_CPU_SHARE:.0%}")
+        reasons.append(f"{GENERATOR} was busy: {summary.cpu_share:.0%} of a core, over {MAX_CPU_SHARE:.0%}")
     if summary.offered_rate and summary.achieved_rate is not None:
         deviation = abs(summary.achieved_rate - summary.offered_rate) / summary.offered_rate
         if deviation > MAX_RATE_DEVIATION:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from loadtests.samples.summary import MAX_CPU_SHARE
+from loadtests.samples.validity import MAX_CPU_SHARE
 from servestorm.analysis.doubt_facts import RunFacts
 
 Severity = Literal["grave", "doubt", "note"]

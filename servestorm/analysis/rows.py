@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.samples.summary import samples_needed
+from loadtests.samples.validity import samples_needed
 from servestorm.analysis.metric import Better, Metric, Row, Value
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtests.samples.summary import SUMMARY, servers_overloaded
+from loadtests.samples.summary import SUMMARY
+from loadtests.samples.validity import servers_overloaded
 from servestorm.analysis.doubt_facts import busiest_over_mean
 from servestorm.analysis.groups import group_key
 from servestorm.analysis.run import LOADS, QUOTED, Run, mib

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.samples.summary import samples_needed
+from loadtests.samples.validity import samples_needed
 from servestorm.analysis.run import Run
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import nearest_rank, percentile

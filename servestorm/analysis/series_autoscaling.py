@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.samples.summary import samples_needed
+from loadtests.samples.validity import samples_needed
 from servestorm.analysis.run import Run
 from servestorm.analysis.series import BIN_WIDTHS_NS
 from servestorm.methods.autoscaling import Autoscaled

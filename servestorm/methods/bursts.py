@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.samples.summary import samples_needed
+from loadtests.samples.validity import samples_needed
 from servestorm.errors import StudyError
 
 Times = NDArray[np.int64]

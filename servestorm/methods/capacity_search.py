@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from loadtests.samples.summary import MAX_RATE_DEVIATION, samples_needed
+from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
 
 Outcome = Literal["pass", "fail", "invalid"]
 Standing = Literal["pass", "fail", "barred", "open"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from loadtests.samples.summary import samples_needed
+from loadtests.samples.validity import samples_needed
 from servestorm.methods.welch import constant, known, welch
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.samples.summary import SUMMARY, generator_at_fault, samples_needed
+from loadtests.samples.summary import SUMMARY
+from loadtests.samples.validity import generator_at_fault, samples_needed
 from models.manifest import ModelDir
 from servestorm.methods.autoscaling import COOLDOWN_ENDED
 from servestorm.methods.capacity_search import Probe, Search, error_percent, judge

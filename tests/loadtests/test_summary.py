@@ -7,7 +7,8 @@ from loadtests.generator import jobs
 from loadtests.generator.load import ROW
 from loadtests.samples.prometheus import BOUNDS_S, GeneratorMetrics
 from loadtests.samples.recorder import SampleWriter
-from loadtests.samples.summary import RunFacts, distribution, samples_needed, servers_overloaded, summarise
+from loadtests.samples.summary import LoadFacts, distribution, summarise
+from loadtests.samples.validity import samples_needed, servers_overloaded
 
 SETTINGS = {
     "loop": "open",
@@ -50,7 +51,7 @@ def summary_of(tmp_path, *tables, **facts):
         writer.flush(WARM)
     known = {"cpu_share": 0.1, "error_details": {}, "answers": "unchecked", **facts}
     settings = {**SETTINGS, **known.pop("settings", {})}
-    return summarise(writer.close(WARM), RunFacts(settings, WARM, WARM + 10_000_000_000, **known))
+    return summarise(writer.close(WARM), LoadFacts(settings, WARM, WARM + 10_000_000_000, **known))
 
 
 def test_warm_up_counts_nowhere(tmp_path):
