@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from servestorm.analysis.latency_split import INFERENCE
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results, usable
+from servestorm.analysis.run import SearchResult
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, phases_from_start, spread_text
 from servestorm.report import autoscaling, plots, sentences
 from servestorm.report import parts as report_parts
@@ -69,7 +70,7 @@ def _verdicts(results: Results) -> Part | None:
         }
         for judged in results.verdicts
     ]
-    return report_parts.verdicts("verdicts-figure", results.engines, rows, results.study["plan"]["margin_percent"])
+    return report_parts.verdicts("verdicts-figure", results.engines, rows, results.study.plan.margin_percent)
 
 
 def _boxes(results: Results) -> Part | None:
@@ -89,16 +90,15 @@ def _capacity(results: Results, group: str) -> Part | None:
         engine: {"runs": [_search(run.capacity) for run in runs if run.engine == engine and run.capacity]}
         for engine in results.engines
     }
-    limit_ms = results.study["plan"]["capacity"]["p99_ms"]
+    asked = results.study.plan.capacity
+    assert asked
     name = f"search-{plots.slug(group)}"
-    return report_parts.capacity(name, results.engines, data, limit_ms, _subtitle(results, group))
+    return report_parts.capacity(name, results.engines, data, asked.p99_ms, _subtitle(results, group))
 
 
-def _search(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "rate": found["rate_per_s"],
-        **{name: found[name] for name in ("low", "high", "confirmed", "probes", "crossing")},
-    }
+def _search(found: SearchResult) -> dict[str, Any]:
+    whole = asdict(found)
+    return {"rate": found.rate_per_s, **{k: whole[k] for k in ("low", "high", "confirmed", "probes", "crossing")}}
 
 
 def _law(results: Results, group: str) -> Part | None:
@@ -126,7 +126,8 @@ def _bursts(results: Results, group: str) -> Part | None:
         engine: [asdict(burst) for run in runs if run.engine == engine for burst in run.bursts]
         for engine in results.engines
     }
-    limit_ms = results.study["plan"]["bursty"]["objective_ms"]
+    asked = results.study.plan.bursty
+    limit_ms = asked.objective_ms if asked else None
     rule = (
         f"The objective is {number(limit_ms, 'ms')} a request."
         if limit_ms
@@ -141,9 +142,10 @@ def _followed(results: Results, group: str) -> Part | None:
         return None
     counted = [run for run in usable(results.runs) if run.group == group]
     runs = {e: [run.autoscaling for run in counted if run.engine == e and run.autoscaling] for e in results.engines}
-    limit_ms = results.study["plan"]["autoscaling"]["objective_ms"]
+    asked = results.study.plan.autoscaling
+    assert asked
     name = f"followed-{plots.slug(group)}"
-    found = autoscaling.followed(name, results.engines, data, runs, limit_ms, _subtitle(results, group))
+    found = autoscaling.followed(name, results.engines, data, runs, asked.objective_ms, _subtitle(results, group))
     return found and {**found, "caption": _marked(results, group, found["caption"])}
 
 
@@ -151,9 +153,10 @@ def _fleet_cost(results: Results, group: str) -> Part | None:
     data = results.figures["fleet_cost"].get(group, {})
     late = results.metric(f"{group}.violations_percent")
     shares = {engine: value.value for engine, value in late.values.items()} if late else {}
-    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    asked = results.study.plan.autoscaling
+    assert asked
     name = f"fleet-{plots.slug(group)}"
-    return autoscaling.cost(name, results.engines, data, most, shares, _subtitle(results, group))
+    return autoscaling.cost(name, results.engines, data, asked.max_replicas, shares, _subtitle(results, group))
 
 
 def _cost(results: Results, group: str) -> Part | None:
@@ -185,7 +188,7 @@ def _cold_start(results: Results, group: str) -> Part | None:
     metrics = [m for m in results.metrics if m.group == group]
     if not any(value.value is not None for metric in metrics for value in metric.values.values()):
         return None
-    named = phases_from_start(results.study["plan"]["backend"])
+    named = phases_from_start(results.study.plan.backend)
     caption = (
         f"Mean seconds of each phase: {', '.join(named.values())}. Each tick is one start's first right answer. "
         f"{_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
@@ -248,11 +251,12 @@ def _scaling(results: Results, group: str) -> Part | None:
     if not drawing:
         return None
     metrics = [m for m in results.metrics if m.group == group]
-    plan = results.study["plan"]["scaling"]
+    plan = results.study.plan.scaling
+    assert plan
     what = (
         "Capacity under the objective"
-        if plan["measure"] == "capacity"
-        else f"Throughput with {plan['concurrency']} requests in flight"
+        if plan.measure == "capacity"
+        else f"Throughput with {plan.concurrency} requests in flight"
     )
     caption = (
         f"{what}, {sentences.placed_text(results)}{sentences.limits_text(results)}. The dotted line is where replicas "

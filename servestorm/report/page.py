@@ -9,18 +9,17 @@ from typing import Any
 import jinja2
 
 from servestorm import __version__
-from servestorm.analysis.groups import runs_already
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.results import Results, compute
 from servestorm.analysis.run import Run
 from servestorm.plan.cells import batching_label
 from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
-from servestorm.plan.study_plan import BatchingPlan
 from servestorm.report import sentences
 from servestorm.report.figures import figures
 from servestorm.report.markdown import markdown
-from servestorm.rundir.files import write_json, write_text
+from servestorm.rundir.files import REPORT_MARKDOWN, REPORT_PAGE, RESULTS, write_json, write_text
 from servestorm.rundir.record import read_run
+from servestorm.rundir.shapes.study import PlanFile
 
 _HERE = Path(__file__).parent
 
@@ -33,11 +32,11 @@ def write_report(run: Path) -> tuple[Results, Path]:
     Raises StudyError where the directory is not a run, or is broken.
     """
     results = compute(read_run(run))
-    write_json(run / "results.json", results.as_json())
+    write_json(run / RESULTS, results.as_json())
     facts = page_facts(results)
-    path = run / "report.html"
+    path = run / REPORT_PAGE
     write_text(path, render(facts))
-    write_text(run / "report.md", markdown(facts))
+    write_text(run / REPORT_MARKDOWN, markdown(facts))
     return results, path
 
 
@@ -83,18 +82,16 @@ def page_facts(results: Results) -> dict[str, Any]:
 
 
 def _meta(results: Results) -> list[str]:
-    plan = results.study["plan"]
-    protocols = " and ".join({"rest": "REST", "grpc": "gRPC"}[protocol] for protocol in plan["protocol"])
-    images = " or ".join(map(str, plan["images_per_request"]))
+    plan = results.study.plan
+    protocols = " and ".join({"rest": "REST", "grpc": "gRPC"}[protocol] for protocol in plan.protocol)
+    images = " or ".join(map(str, plan.images_per_request))
     return [
-        results.study["started_at"].replace("T", " ").replace("+00:00", " UTC"),
+        results.study.started_at.replace("T", " ").replace("+00:00", " UTC"),
         *(
-            f"{model.get('name', '?')}, trained on {model['dataset']}"
-            if model.get("dataset")
-            else str(model.get("name"))
+            f"{model.name}, trained on {model.dataset}" if model and model.dataset else model.name if model else "None"
             for model in results.models
         ),
-        f"{protocols}, payload {' and '.join(plan['payload'])}",
+        f"{protocols}, payload {' and '.join(plan.payload)}",
         f"{images} image{'' if images == '1' else 's'} a request",
     ]
 
@@ -109,7 +106,7 @@ def _badges(results: Results) -> list[dict[str, str]]:
         badges.append({"kind": "bad", "text": f"{invalid} of {judged} load runs INVALID"})
     elif judged:
         badges.append({"kind": "good", "text": f"all {judged} load runs VALID"})
-    parities = [model["parity"]["status"] for model in results.models if model.get("parity")]
+    parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:
         proved = set(parities) == {"proved"}
         text = "artifacts proved equal" if proved else next(status for status in parities if status != "proved")
@@ -166,7 +163,7 @@ def _pairs(results: Results) -> list[dict[str, str]]:
 
 
 def _groups(results: Results) -> list[dict[str, Any]]:
-    plan = results.study["plan"]
+    plan = results.study.plan
     groups = []
     for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         rows = [_row(results, metric) for metric in metrics]
@@ -221,41 +218,36 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _containers(results: Results) -> list[tuple[str, Any]]:
     """What a study on containers says of them; nothing for any other."""
-    engine, plan = results.environment.get("docker_engine"), results.study["plan"]
+    engine, plan = results.environment.docker_engine, results.study.plan
     if not engine:
         return []
-    said = plan.get("docker") or {}
-    kind = f"{engine.get('ServerVersion')}, cgroups v{engine.get('CgroupVersion')}, {engine.get('Driver')}"
+    kind = f"{engine.version}, cgroups v{engine.cgroup_version}, {engine.storage_driver}"
     return [
         ("Docker Engine", kind),
         ("Limits of a replica", sentences.limits_text(results).removeprefix(", each limited to ") or "none"),
-        ("Balancer", "HAProxy" if said.get("balancer") == "haproxy" else "the load generator"),
+        ("Balancer", "HAProxy" if plan.docker_reach.balancer == "haproxy" else "the load generator"),
     ]
 
 
 def _pods(results: Results) -> list[tuple[str, Any]]:
     """What a study in a cluster says of it; nothing for any other."""
-    told, plan = results.environment.get("kubernetes"), results.study["plan"]
-    if not told:
+    cluster, plan = results.environment.kubernetes, results.study.plan
+    if not cluster:
         return []
-    said = plan.get("kubernetes") or {}
-    from_cluster = plan.get("load_from") == "cluster"
+    said = plan.cluster_reach
+    from_cluster = plan.load_from == "cluster"
     return [
-        ("Kubernetes", told.get("version")),
-        ("Nodes", sentences.nodes_text(told.get("nodes"))),
+        ("Kubernetes", cluster.version),
+        ("Nodes", sentences.nodes_text(cluster.nodes)),
         ("Limits of a replica", sentences.limits_text(results).removeprefix(", each limited to ")),
         ("Load comes from", "pods of the cluster" if from_cluster else "this machine"),
         (
             "Load goes to",
-            {"pods": "the pods", "port-forward": "the pods, through the API server"}.get(
-                said.get("reach", "service"), "the Service"
-            ),
+            {"pods": "the pods", "port-forward": "the pods, through the API server"}.get(said.reach, "the Service"),
         ),
         (
             "Balancer",
-            _BALANCER[said.get("balancer", "none")]
-            if said.get("reach", "service") == "service"
-            else "the load generator",
+            _BALANCER[said.balancer] if said.reach == "service" else "the load generator",
         ),
     ]
 
@@ -263,45 +255,45 @@ def _pods(results: Results) -> list[tuple[str, Any]]:
 _BALANCER = {"haproxy": "HAProxy", "none": "the Service, by connections"}
 
 
-def _server_settings(plan: dict[str, Any]) -> list[tuple[str, Any]]:
+def _server_settings(plan: PlanFile) -> list[tuple[str, Any]]:
     """What the servers were told; nothing of those that somebody else started."""
-    if runs_already(plan):
+    if plan.runs_already:
         return []
     return [
-        ("Threads a replica", " or ".join(map(str, plan["threads"]))),
-        ("Batching", "; ".join(batching_label(BatchingPlan(**batching)) for batching in plan["batching"])),
+        ("Threads a replica", " or ".join(map(str, plan.threads))),
+        ("Batching", "; ".join(batching_label(batching) for batching in plan.batching)),
     ]
 
 
 def _environment(results: Results) -> list[dict[str, Any]]:
-    here, plan, cores = results.environment, results.study["plan"], results.study["cores"]
-    memory = f"{here['memory_bytes'] / 2**30:.1f} GiB" if here.get("memory_bytes") else None
+    here, plan, cores = results.environment, results.study.plan, results.study.cores
+    memory = f"{here.memory_bytes / 2**30:.1f} GiB" if here.memory_bytes else None
     machine = [
-        ("Processor", here.get("cpu_model")),
-        ("Cores", f"{here.get('cores_usable')} of {here.get('cores')} usable"),
+        ("Processor", here.cpu_model),
+        ("Cores", f"{here.cores_usable} of {here.cores} usable"),
         ("Memory", memory),
-        ("System", here.get("system")),
-        ("Kernel", here.get("kernel")),
-        ("Engine's cores", ", ".join(map(str, cores["engine"])) or "of the cluster's choice"),
-        ("Generator's cores", ", ".join(map(str, cores["generator"]))),
+        ("System", here.system),
+        ("Kernel", here.kernel),
+        ("Engine's cores", ", ".join(map(str, cores.engine)) or "of the cluster's choice"),
+        ("Generator's cores", ", ".join(map(str, cores.generator))),
     ]
     study = [
         *(
             fact
             for model in results.models
             for fact in (
-                ("Model", f"{model.get('name')} {model.get('version', '')}"),
+                ("Model", f"{model.name} {model.version}" if model else "None "),
                 ("Artifacts", sentences.parity_text(model)),
             )
         ),
         *_containers(results),
         *_pods(results),
         *_server_settings(plan),
-        ("Seed", plan["seed"]),
-        ("Git commit", (here.get("git_commit") or "")[:12] or None),
-        *((ENGINE_SHORT[name], version) for name, version in results.study["engines"].items()),
+        ("Seed", plan.seed),
+        ("Git commit", (here.git_commit or "")[:12] or None),
+        *((ENGINE_SHORT[name], version) for name, version in results.study.engines.items()),
     ]
-    software = [("Python", here.get("python")), ("Java", here.get("java")), *here.get("packages", {}).items()]
+    software = [("Python", here.python), ("Java", here.java), *here.packages.items()]
     blocks = (("Machine", machine), ("Study", study), ("Software", software))
     return [
         {"title": title, "facts": [(term, "unknown" if value is None else value) for term, value in facts]}

@@ -30,7 +30,7 @@ def slug(group: str) -> str:
 
 def cold_start(results: Results, group: str) -> Drawing:
     """Stacked bars by phase, one an engine; a tick for each start's first right answer."""
-    backend = results.study["plan"]["backend"]
+    backend = results.study.plan.backend
     named = phases_from_start(backend)
     phases = list(zip(named, PHASE_OPACITY[len(named)], strict=True))
     shown = [(phase, opacity) for phase, opacity in phases if results.metric(f"{group}.{phase}_s")]

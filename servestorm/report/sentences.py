@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel
 
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
+from servestorm.plan.cells import SCENARIOS
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
-from servestorm.plan.limits import limits_of
+from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Scaling, Steady, Sweep
+from servestorm.rundir.shapes.environment import ManifestFile, NodeFile
+from servestorm.rundir.shapes.study import PlanFile, VariantFile
 
 ALPHA = 0.05
 KEPT_UP = 0.95
@@ -19,7 +23,7 @@ KEPT_UP = 0.95
 def headline(results: Results) -> str:
     """One sentence for the top of the report."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
-    model = _join([str(model.get("name", "the model")) for model in results.models])
+    model = _join([model.name if model else "the model" for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
     return f"{', '.join(engines[:-1])} and {engines[-1]}, serving {model}"
@@ -45,7 +49,7 @@ def summary(results: Results) -> list[str]:
 
 def cold_start_text(results: Results) -> str:
     """How a sentence on cold starts begins."""
-    return f"A cold start, from {start_of(results.study['plan']['backend'])} to the first right answer, took"
+    return f"A cold start, from {start_of(results.study.plan.backend)} to the first right answer, took"
 
 
 FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
@@ -103,9 +107,10 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     known = _known(metric)
     if not known:
         return None
-    limit = results.study["plan"]["capacity"]["p99_ms"]
+    asked = results.study.plan.capacity
+    assert asked
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {_join(parts)}."
+    text = f"With a p99 of at most {number(asked.p99_ms, 'ms')} the largest rate is {_join(parts)}."
     return f"{text} {judgement(results, metric)}".strip()
 
 
@@ -121,28 +126,29 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
-    asked = results.study["plan"]["steady"]["rate_per_s"] * _variant(results, metric)["images_per_request"]
+    steady = results.study.plan.steady
+    assert steady
+    asked = steady.rate_per_s * _variant(results, metric).images_per_request
     slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
     return (
         f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {_join(slow)}." if slow else None
     )
 
 
-def _variant(results: Results, metric: Metric) -> dict[str, Any]:
+def _variant(results: Results, metric: Metric) -> VariantFile:
     """The variant that a group of loads is about."""
-    variants: list[dict[str, Any]] = results.study["variants"]
     label = metric.group.partition("[")[2].removesuffix("]")
-    return next(variant for variant in variants if variant["label"] == label)
+    return next(variant for variant in results.study.variants if variant.label == label)
 
 
 def _scaling(results: Results) -> list[str]:
     """What the most replicas gave, group by group."""
-    plan = results.study["plan"]["scaling"]
-    if not plan or len(plan["replicas"]) < 2:
+    plan = results.study.plan.scaling
+    if not plan or len(plan.replicas) < 2:
         return []
-    base, count = plan["replicas"][0], plan["replicas"][-1]
+    base, count = plan.replicas[0], plan.replicas[-1]
     rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
-    what = "capacity" if plan["measure"] == "capacity" else "throughput"
+    what = plan.measure
     found = []
     for metric in rows:
         parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
@@ -157,12 +163,13 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     known, violations = _known(metric), _known(late) if late else {}
     if not known or known.keys() - violations.keys():
         return None
-    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    asked = results.study.plan.autoscaling
+    assert asked
     kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {_join(kept)} on average. Late by the objective, or without an answer, "
-        f"were {_join(missed)} of the requests."
+        f"Of at most {asked.max_replicas} replicas there were {_join(kept)} on average. Late by the objective, or "
+        f"without an answer, were {_join(missed)} of the requests."
     )
 
 
@@ -174,9 +181,9 @@ def doubts(results: Results) -> list[str]:
     """What a reader must know before believing the numbers: parity, the state of the study, cores, invalid runs."""
     found = []
     for model in results.models:
-        parity = model.get("parity") or {}
-        if parity.get("status") == "NOT PROVED EQUAL":
-            reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
+        parity = model.parity if model else None
+        if parity and parity.status == "NOT PROVED EQUAL":
+            reason = f": {parity.reason.rstrip('.')}" if parity.reason else ""
             found.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
     if results.state != "complete":
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
@@ -188,16 +195,16 @@ def doubts(results: Results) -> list[str]:
     return found
 
 
-def parity_text(model: Mapping[str, Any]) -> str:
+def parity_text(model: ManifestFile | None) -> str:
     """The proof of a model's equality in a sentence."""
-    parity = model.get("parity") or {}
+    parity = model.parity if model else None
     if not parity:
         return "nothing is known of the artifacts' equality"
-    if parity["status"] != "proved":
+    if parity.status != "proved":
         return "NOT PROVED EQUAL"
-    difference = parity.get("max_abs_difference")
-    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity['tolerance']:g}"
-    return f"proved equal: softmax outputs differ by {figure} on {parity['images']} images, encoded bytes in"
+    difference = parity.max_abs_difference
+    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity.tolerance:g}"
+    return f"proved equal: softmax outputs differ by {figure} on {parity.images} images, encoded bytes in"
 
 
 def validity(results: Results) -> str:
@@ -213,37 +220,38 @@ def validity(results: Results) -> str:
     return f"{_join(parts)}." if parts else "No run has ended."
 
 
-def load_text(plan: dict[str, Any], scenario: str) -> str:
+def load_text(plan: PlanFile, scenario: str) -> str:
     """What was asked in a scenario, such as '70 requests/s for 11 s, 3 runs'."""
-    if scenario == "coldstart":
-        return _times(plan["cold_starts"], "start")
-    load = plan[scenario]
-    if scenario == "steady":
-        text = f"{load['rate_per_s']:g} requests/s for {load['duration_s']:g} s"
-    elif scenario == "bursty":
+    load = plan.asked(next(name for name in SCENARIOS if name == scenario))
+    if not isinstance(load, BaseModel):
+        return _times(plan.cold_starts, "start")
+    if isinstance(load, Steady):
+        text = f"{load.rate_per_s:g} requests/s for {load.duration_s:g} s"
+    elif isinstance(load, Bursty | Autoscaling):
         text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s"
+            f"{load.base_rate:g} requests/s with bursts of {load.peak_rate:g}/s ({load.on_s:g} s on, "
+            f"{load.off_s:g} s off) for {load.duration_s:g} s"
         )
-    elif scenario == "autoscaling":
-        text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s, {load['min_replicas']} to {load['max_replicas']} "
-            f"replicas at {load['cpu_percent']} % of their CPU, objective {load['objective_ms']:g} ms"
-        )
-    elif scenario == "capacity" or load.get("measure") == "capacity":
-        text = _objective_text(plan["capacity"])
-    elif scenario == "sweep":
-        text = f"closed loop for {load['duration_s']:g} s each"
+        if isinstance(load, Autoscaling):
+            text += (
+                f", {load.min_replicas} to {load.max_replicas} replicas at {load.cpu_percent} % of their CPU, "
+                f"objective {load.objective_ms:g} ms"
+            )
+    elif isinstance(load, Sweep):
+        text = f"closed loop for {load.duration_s:g} s each"
+    elif isinstance(load, Scaling) and load.measure == "throughput":
+        text = f"closed loop, {load.concurrency} requests in flight for {load.duration_s:g} s"
     else:
-        text = f"closed loop, {load['concurrency']} requests in flight for {load['duration_s']:g} s"
-    return f"{text}, {_times(load.get('repetitions') or plan['repetitions'], 'run')}"
+        text = _objective_text(plan.capacity)
+    repetitions = load.repetitions if isinstance(load, Scaling | Sweep | Autoscaling) else None
+    return f"{text}, {_times(repetitions or plan.repetitions, 'run')}"
 
 
-def _objective_text(capacity: dict[str, Any]) -> str:
+def _objective_text(capacity: Capacity | None) -> str:
+    assert capacity
     return (
-        f"p99 of at most {capacity['p99_ms']:g} ms and at most {capacity['max_error_percent']:g} % errors, probes of "
-        f"{capacity['probe_s']:g} s"
+        f"p99 of at most {capacity.p99_ms:g} ms and at most {capacity.max_error_percent:g} % errors, probes of "
+        f"{capacity.probe_s:g} s"
     )
 
 
@@ -253,32 +261,32 @@ def _times(count: int, what: str) -> str:
 
 def cores_text(results: Results) -> str:
     """'core 0' or 'cores 0, 1'."""
-    cores = results.study["cores"]["engine"]
+    cores = results.study.cores.engine
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
 def placed_text(results: Results) -> str:
     """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
-    in_cluster = results.study["plan"]["backend"] == "kubernetes"
+    in_cluster = results.study.plan.backend == "kubernetes"
     return "each replica a pod" if in_cluster else f"all replicas on {cores_text(results)}"
 
 
 def limits_text(results: Results) -> str:
     """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
-    cpus, memory_mib = limits_of(results.study["plan"])
+    cpus, memory_mib = results.study.plan.replica_limits
     said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
     return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
 
 
-def nodes_text(nodes: Sequence[Mapping[str, Any]] | None) -> str | None:
+def nodes_text(nodes: Sequence[NodeFile] | None) -> str | None:
     """'2 x m7i.large (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)'; None where nodes could not be read."""
     if not nodes:
         return None
     counts: dict[str, int] = {}
     for node in nodes:
-        cpus, memory = node.get("cpus"), node.get("memory_bytes")
-        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
-        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
+        cpus, memory = node.cpus, node.memory_bytes
+        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.os_image]
+        kind = f"{node.instance_type or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
         counts[kind] = counts.get(kind, 0) + 1
     return "; ".join(f"{count} × {kind}" for kind, count in counts.items())
 

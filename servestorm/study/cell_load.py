@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.samples.summary import SUMMARY
 from loadtests.samples.validity import generator_at_fault, samples_needed
 from models.manifest import ModelDir
 from servestorm.methods.autoscaling import COOLDOWN_ENDED
 from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
 from servestorm.plan.cells import Cell, Variant, by_capacity
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import ATTEMPT, CAPACITY, SWEEP, read_json, write_json
+from servestorm.rundir import files
+from servestorm.rundir.files import SUMMARY, read_json, write_json
 from servestorm.study.cores import Cores
 from servestorm.study.load import Generator, LoadCommand, bursty_load, closed_load, probe_load, steady_load
 from servestorm.study.machine_counters import Watch
@@ -100,7 +100,7 @@ class CellLoad:
         finally:
             self.events.add("load_ended", detail=folder.name)
             used.update(end=use_now(self.deployment.use()), watch=watch.stop())
-            write_json(folder / "use.json", used)
+            write_json(folder / files.USE, used)
 
     def _cool_down(self) -> None:
         """Stay while the autoscaler takes its replicas away again: the deployment's events tell of it."""
@@ -126,15 +126,15 @@ class CellLoad:
                 break
             probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
             load = probe_load(rate, probe_s, capacity.warmup_s, self.variant.images_per_request)
-            summary = self._offer(load, folder / f"probe-{number:02d}")
+            summary = self._offer(load, folder / files.probe_folder(number))
             search.record(_probe(rate, summary, objective))
-            write_json(folder / CAPACITY, {"objective": objective, **asdict(search.result())})
+            write_json(folder / files.CAPACITY, {"objective": objective, **asdict(search.result())})
             self._drained()
 
     def _estimate(self, folder: Path) -> float:
         """A rate to begin with: a search that begins far off spends its probes on finding the neighbourhood."""
         load = closed_load(ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S, self.variant.images_per_request)
-        summary = self._offer(load, folder / "estimate")
+        summary = self._offer(load, folder / files.ESTIMATE_FOLDER)
         self._drained()
         return max(1.0, (summary.get("ok") or 0) / ESTIMATE_S / 2)
 
@@ -145,9 +145,9 @@ class CellLoad:
         points: list[dict[str, Any]] = []
         for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
             load = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
-            summary = self._offer(load, folder / f"load-{len(points) + 1:02d}")
+            summary = self._offer(load, folder / files.load_folder(len(points) + 1))
             points.append({"images_per_request": images, "concurrency": in_flight, **_point(summary)})
-            write_json(folder / SWEEP, points)
+            write_json(folder / files.SWEEP, points)
             self._drained()
 
     def _drained(self) -> None:
@@ -180,9 +180,9 @@ def _point(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _set_aside(folder: Path, attempt: int) -> None:
     """Keep what an INVALID try left, beside the try that counts."""
-    aside = folder / f"{ATTEMPT}{attempt}"
+    aside = folder / f"{files.ATTEMPT}{attempt}"
     aside.mkdir()
-    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "agents.json", "use.json"):
+    for name in files.OF_A_LOAD:
         if (folder / name).exists():
             (folder / name).rename(aside / name)
 

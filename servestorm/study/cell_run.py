@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from servestorm.plan.cells import Cell
-from servestorm.plan.limits import limits_of
-from servestorm.rundir.files import SETTLED, now, write_bytes, write_json, write_text
+from servestorm.rundir import files
+from servestorm.rundir.files import now, write_bytes, write_json, write_text
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad, use_now
 from servestorm.study.context import StudyContext, autoscaler_of
@@ -41,7 +41,7 @@ def run_cell(bench: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
     interruption, a full disk and our own bugs are written too, and raised on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "cell.json", cell.as_dict())
+    write_json(folder / files.CELL, cell.as_dict())
     outcome: dict[str, Any] = {"state": "complete", "reason": None, "started_at": now()}
     try:
         _measure(bench, cell, folder)
@@ -53,13 +53,13 @@ def run_cell(bench: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
         raise
     finally:
         outcome.update(ended_at=now(), scraper=bench.scraper.name)
-        write_json(folder / "outcome.json", outcome)
+        write_json(folder / files.OUTCOME, outcome)
     return outcome
 
 
 def _lasting(reason: str, folder: Path) -> str:
     """The reason with the log's place in the run directory: the server's own work folder is gone by then."""
-    return re.sub(r"\S+/replica-\d+/server\.log", str(folder / "server.log"), reason)
+    return re.sub(r"\S+/replica-\d+/server\.log", str(folder / files.SERVER_LOG), reason)
 
 
 def _measure(bench: StudyContext, cell: Cell, folder: Path) -> None:
@@ -80,7 +80,7 @@ def _measure(bench: StudyContext, cell: Cell, folder: Path) -> None:
                     bench.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
                     _offer(bench, cell, deployment, events).carry_out(folder)
     finally:
-        write_json(folder / "events.json", [asdict(event) for event in events.events])
+        write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
 
 
@@ -103,7 +103,7 @@ def _deployment(bench: StudyContext, cell: Cell, workdir: Path, events: EventLog
         try:
             yield deployment
         finally:
-            write_text(folder / "server.log", deployment.logs(200) + "\n")
+            write_text(folder / files.SERVER_LOG, deployment.logs(200) + "\n")
             for name, text in deployment.records().items():
                 write_text(folder / name, text)
 
@@ -122,7 +122,7 @@ def _backend(bench: StudyContext, cell: Cell) -> Backend:
 
 
 def _budget(bench: StudyContext, cell: Cell) -> Budget:
-    cpus, memory_mib = limits_of(bench.plan.model_dump(include={"backend", "limits"}))
+    cpus, memory_mib = bench.plan.replica_limits
     return Budget(
         cpus=bench.cores.engine,
         threads=cell.threads,
@@ -157,12 +157,12 @@ def _settle(bench: StudyContext, cell: Cell, deployment: Deployment, folder: Pat
     """The answers after the first, one by one, until they have become steady; and the server's own figures."""
     in_cluster = bench.plan.backend == "kubernetes"
     if not in_cluster:
-        write_json(folder / "use.json", {"start": use_now(deployment.use())})
+        write_json(folder / files.USE, {"start": use_now(deployment.use())})
     (endpoint,) = deployment.endpoints
-    write_json(folder / SETTLED, settle(endpoint, WIRES[cell.engine], bench.model(cell)))
+    write_json(folder / files.SETTLED, settle(endpoint, WIRES[cell.engine], bench.model(cell)))
     if in_cluster:  # a pod is asked by a program in it, which takes time and of its CPU
-        write_json(folder / "use.json", {"start": use_now(deployment.use())})
-    write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
+        write_json(folder / files.USE, {"start": use_now(deployment.use())})
+    write_bytes(folder / files.METRICS, table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
 
 def _offer(bench: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> CellLoad:
@@ -185,7 +185,7 @@ def _scraped(bench: StudyContext, cell: Cell, deployment: Deployment, folder: Pa
     try:
         yield
     finally:
-        write_bytes(folder / "metrics.parquet", table_bytes(bench.scraper.collect(cell.id)))
+        write_bytes(folder / files.METRICS, table_bytes(bench.scraper.collect(cell.id)))
 
 
 def _with_metrics(deployment: Deployment) -> list[Endpoint]:

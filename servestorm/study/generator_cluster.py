@@ -18,8 +18,8 @@ from loadtests.samples.recorder import SAMPLES, shift_times
 from loadtests.samples.summary import SUMMARY
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.plan.cells import Variant
-from servestorm.rundir.files import write_json
-from servestorm.study.generator_local import COMMAND, LOG, front_file, require_alive, require_summary, still_busy
+from servestorm.rundir.files import AGENTS, GENERATOR_COMMAND, GENERATOR_LOG, write_json
+from servestorm.study.generator_local import front_file, require_alive, require_summary, still_busy
 from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes.agents import LOG as AGENT_LOG
@@ -30,7 +30,6 @@ from serving.containers import MODELS
 from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
-AGENTS = "agents.json"
 READY_S = 300.0
 """For the agents, which were ordered together with the servers."""
 WORKERS_S = 60
@@ -131,7 +130,7 @@ class _Run:
 
     def _record(self) -> None:
         shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._found[0])
-        write_json(self._out / COMMAND, self._commands[0][1])
+        write_json(self._out / GENERATOR_COMMAND, self._commands[0][1])
         told: list[dict[str, Any]] = [
             {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
             for process, command in self._commands
@@ -186,7 +185,7 @@ class _Run:
 
     def _bring_logs(self) -> None:
         for number, (process, _) in enumerate(self._commands):
-            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else LOG))
+            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else GENERATOR_LOG))
 
     def _bring(self) -> None:
         self._bring_logs()

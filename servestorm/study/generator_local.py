@@ -13,7 +13,7 @@ import loadtests
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Variant
-from servestorm.rundir.files import write_json
+from servestorm.rundir.files import GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, write_json
 from servestorm.study.child_processes import start_child, stop_child
 from servestorm.study.cores import pinned
 from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
@@ -21,7 +21,6 @@ from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
 VALID_EXIT, INVALID_EXIT = 0, 4
-LOG, COMMAND = "generator.log", "generator.json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class LocalGenerator:
             str(out),
             *load.options,
         ]
-        write_json(out / COMMAND, command)
+        write_json(out / GENERATOR_COMMAND, command)
         drive(command, out=out, cores=cores, limit_s=limit_s, deployment=deployment)
 
 
@@ -76,7 +75,7 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
     DeploymentError where a server dies meanwhile.
     """
     with pinned(cores):
-        process = start_child(command, log=out / LOG, cwd=out)
+        process = start_child(command, log=out / GENERATOR_LOG, cwd=out)
     try:
         code = _wait(process, deployment, limit_s)
     finally:
@@ -86,8 +85,8 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
 
 def require_summary(code: int, out: Path) -> None:
     """Raise StudyError or GeneratorError, as `offer` does, where a generator that ended with `code` left no summary."""
-    log = out / LOG
-    if code in (VALID_EXIT, INVALID_EXIT) and (out / "summary.json").is_file():
+    log = out / GENERATOR_LOG
+    if code in (VALID_EXIT, INVALID_EXIT) and (out / SUMMARY).is_file():
         return
     last = last_line(log)
     if code == 2:

@@ -13,6 +13,7 @@ from servestorm.cli.verbs.report import show
 from servestorm.errors import StudyError
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.study_plan import Plan, load_plan, loaded_from
+from servestorm.rundir import files
 
 if TYPE_CHECKING:
     from servestorm.rundir.record import RunRecord
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.study.resume import find_run
 
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
-    file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
+    file = resume / files.PLAN if resume else arguments.plan or DEFAULT_PLAN
     record = read_run(resume) if resume else None
     plan = _planned(file, arguments.load_from, record)
     if arguments.keep and plan.backend != "kubernetes":
@@ -59,7 +60,7 @@ def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: Ru
     """The plan with its load from where the command line says, or where a run that goes on began with it."""
     plan = load_plan(file)
     if begun and not load_from:
-        load_from = begun.study["plan"].get("load_from", "here")
+        load_from = begun.study.plan.load_from
     return loaded_from(plan, load_from) if load_from else plan
 
 
