@@ -1,6 +1,6 @@
-"""docs/plan.md: every key that a plan may hold, from the types that check it.
+"""docs/reference/plan.md: every key that a plan may hold, from the types that check it.
 
-python -m servestorm.plan.reference > docs/plan.md
+python -m servestorm.plan.reference > docs/reference/plan.md
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ INTRODUCTION = """\
 
 Written in YAML; `studies/quickstart.yaml` is one to copy. A wrong key or value is refused with its line before anything
 starts. Keys in bold must be given. Where "one or a list" stands, a list makes a variant of each value, and all
-combinations are studied. This page is made from the code: `python -m servestorm.plan.reference > docs/plan.md`.
+combinations are studied. This page is made from the code:
+`python -m servestorm.plan.reference > docs/reference/plan.md`.
 """
 
 

@@ -1,10 +1,10 @@
-"""docs/savedmodel-server.md names every flag, with the default that the program has."""
+"""docs/reference/savedmodel-server.md names every flag, with the default that the program has."""
 
 from pathlib import Path
 
 from serving.savedmodel_server.flags import REFUSED, SUPPORTED
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "savedmodel-server.md").read_text()
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "savedmodel-server.md").read_text()
 
 
 def test_every_flag_stands_in_the_table_with_its_default_and_its_help():

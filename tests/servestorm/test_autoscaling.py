@@ -365,8 +365,8 @@ def test_a_service_alone_is_told_for_it_deals_out_connections(copied, said, note
 
 
 def test_the_plan_of_the_page_is_a_plan():
-    page = (Path(__file__).parents[2] / "docs" / "autoscaling.md").read_text()
-    plan = parse_plan(page.split("```yaml\n")[1].split("```")[0], "docs/autoscaling.md")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "autoscaling.md").read_text()
+    plan = parse_plan(page.split("```yaml\n")[1].split("```")[0], "docs/how-to/autoscaling.md")
     assert plan.autoscaling.peak_rate == 25
 
 
