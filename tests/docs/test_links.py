@@ -30,7 +30,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def prose(text: str) -> str:
-    """A page without its code: what stands in fences and between backticks is no link."""
+    """A page without its code: text in fences and between backticks is no link."""
     text = re.sub(r"^(\s*)(```+|~~~+).*?^\1?\s*\2", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"(`+)(?!`).+?(?<!`)\1(?!`)", "", text)
 
