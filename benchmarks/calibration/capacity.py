@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/calibration/capacity.py --out build/calibration-capacity.json
 
-The real generator (loadtests/steady.py, Poisson arrivals) drives tests/known_server.py with --queue-ms, the product's
-search and judgement choose the rates, and the capacity under each objective is known in closed form. Two answers are
-held against it: the rate that passed twice, and the estimate of where p99 meets the objective. Server and generator
-have a core each. `--simulated N` asks the same of N simulated queues instead, which tells what the search and
+The real generator (loadtests/steady.py, Poisson arrivals) drives tests/stand_ins/known_server.py with --queue-ms, the
+product's search and judgement choose the rates, and the capacity under each objective is known in closed form. Two
+answers are held against it: the rate that passed twice, and the estimate of where p99 meets the objective. Server and
+generator have a core each. `--simulated N` asks the same of N simulated queues instead, which tells what the search and
 the length of a probe cost in precision, without any machine's noise.
 """
 
@@ -27,12 +27,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks.calibration import md1  # noqa: E402
 from loadtests.arrivals.processes import poisson  # noqa: E402
 from loadtests.samples.summary import distribution  # noqa: E402
 from loadtests.samples.validity import generator_at_fault, samples_needed  # noqa: E402
 from servestorm.methods.capacity_estimate import crossing  # noqa: E402
 from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge  # noqa: E402
+from tests.simulations import md1  # noqa: E402
 
 SERVICE_MS = 2.0
 OBJECTIVES = (5, 10, 20)
@@ -80,7 +80,7 @@ def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
 @contextmanager
 def known_server(service_ms: float) -> Iterator[int]:
     """Port of a server with the known queue, on its core."""
-    command = [sys.executable, str(ROOT / "tests" / "known_server.py"), "--queue-ms", str(service_ms)]
+    command = [sys.executable, str(ROOT / "tests" / "stand_ins" / "known_server.py"), "--queue-ms", str(service_ms)]
     pinned = ["taskset", "-c", str(SERVER_CORE), *command]
     with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -13,7 +13,7 @@ import pytest
 import requests
 from compose_project import GRPC, Project, docker, load, load_begun, until
 
-from tests.deploy.promql import metrics_of_monitoring, queries
+from tests.deploy.compose.promql import metrics_of_monitoring, queries
 from tests.requirements_here import need_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.system, pytest.mark.timeout(900)]
