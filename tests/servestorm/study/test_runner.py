@@ -21,7 +21,8 @@ from servestorm.study import runner, scraper
 from serving import processes
 from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
-from tests.stand_ins.toy_engine import HERE, toy_engines, toy_generator, toy_plan, write_toy_model
+from tests.source_tree import STAND_INS
+from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 WAIT_S = 60
 
@@ -196,7 +197,7 @@ def test_a_generator_that_never_ends_is_ended(study):
 
 def begin(tmp_path, model, server: str, generator: str) -> subprocess.Popen[str]:
     (tmp_path / "plan.yaml").write_text(toy_plan(model))
-    command = [sys.executable, str(HERE / "toy_engine.py"), server, generator, "run", "plan.yaml"]
+    command = [sys.executable, str(STAND_INS / "toy_engine.py"), server, generator, "run", "plan.yaml"]
     return subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -270,7 +271,15 @@ def test_a_port_in_use_is_named(tmp_path, model):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, str(HERE / "toy_engine.py"), "answer", "valid", "serve", "--engine", "savedmodel"]
+        command = [
+            sys.executable,
+            str(STAND_INS / "toy_engine.py"),
+            "answer",
+            "valid",
+            "serve",
+            "--engine",
+            "savedmodel",
+        ]
         done = subprocess.run(
             [*command, "--model", str(model), "--port", str(port)],
             capture_output=True,
@@ -284,7 +293,7 @@ def test_a_port_in_use_is_named(tmp_path, model):
 
 @pytest.mark.parametrize("engine", ["savedmodel", "torchserve"])
 def test_serve_tells_where_it_listens_and_how_to_ask_and_ends_with_ctrl_c(model, engine):
-    command = [sys.executable, str(HERE / "toy_engine.py"), "answer", "valid", "serve", "--engine", engine]
+    command = [sys.executable, str(STAND_INS / "toy_engine.py"), "answer", "valid", "serve", "--engine", engine]
     process = subprocess.Popen(
         [*command, "--model", str(model), "--replicas", "2"],
         stdout=subprocess.PIPE,

@@ -15,7 +15,8 @@ from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from serving.errors import DeploymentError
-from tests.stand_ins.toy_engine import HERE, toy_engines, toy_generator, toy_plan, write_toy_model
+from tests.source_tree import STAND_INS
+from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 LOADS_OUT = {"steady": None, "scaling": None, "cold_starts": 0}
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 100, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 5}
@@ -125,7 +126,7 @@ def test_cold_starts_without_the_server_s_warm_up_are_told_apart(study):
 
 def run_verb(folder, plan: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "plan.yaml").write_text(plan)
-    command = [sys.executable, str(HERE / "toy_engine.py"), "answer", "valid", "run", *options]
+    command = [sys.executable, str(STAND_INS / "toy_engine.py"), "answer", "valid", "run", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -207,7 +208,7 @@ def test_an_endpoint_that_runs_already_is_loaded_and_nothing_is_started(tmp_path
     from serving.ports import free_ports
 
     (port,) = free_ports(1)
-    server = subprocess.Popen([sys.executable, "-S", str(HERE / "toy_server.py"), str(port), "answer"])
+    server = subprocess.Popen([sys.executable, "-S", str(STAND_INS / "toy_server.py"), str(port), "answer"])
     try:
         attach = {"savedmodel": {"rest": f"http://127.0.0.1:{port}"}}
         plan = yaml.safe_load(toy_plan(model, engines=["savedmodel"], scaling=None, backend="attach", attach=attach))

@@ -1,6 +1,6 @@
 """Small SavedModels with known answers, written to a folder that TensorFlow Serving and savedmodel-server take.
 
-    python tests/savedmodel_server/savedmodel_zoo.py OUT
+    python tests/serving/savedmodel_server/savedmodel_zoo.py OUT
 
 writes OUT/half_plus_two/{1,2}, OUT/zoo/1 and OUT/models.config.
 """
