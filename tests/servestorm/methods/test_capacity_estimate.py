@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from benchmarks.calibration import capacity as calibration
 from servestorm.methods.capacity_estimate import FIELLER, crossing
 from servestorm.methods.capacity_search import Probe
-from tests.simulations import md1
+from tests.simulations import capacity_searches, md1
 
 
 def probes(places, verdict="pass"):
@@ -74,7 +73,7 @@ def test_of_queues_whose_law_is_known_it_finds_the_capacity_and_the_interval_hol
     for objective_ms in (10, 20, 40):
         true = md1.capacity_per_s(2, objective_ms)
         for seed in range(20):
-            found = calibration.find(calibration.simulated(2, 20, seed), objective_ms, 0.03, 170)
+            found = capacity_searches.find(capacity_searches.simulated(2, 20, seed), objective_ms, 0.03, 170)
             if (met := crossing(found.probes, objective_ms)) is not None:
                 told += 1
                 errors.append(met.rate_per_s / true - 1)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.calibration import capacity as calibration
 from loadtests.arrivals.processes import poisson
 from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
-from tests.simulations import md1
+from tests.simulations import capacity_searches, md1
 
 OBJECTIVE = {"p99_ms": 50.0, "max_error_percent": 0.5}
 
@@ -233,8 +232,8 @@ def test_the_analytic_capacity_of_an_md1_queue_is_that_of_a_simulated_one(object
 
 @pytest.mark.parametrize("objective_ms", [20.0, 40.0])
 def test_the_search_finds_the_analytic_capacity_of_an_md1_queue_within_five_percent(objective_ms):
-    found = calibration.find(calibration.simulated(calibration.SERVICE_MS, 60, 1), objective_ms, 0.03)
-    true = md1.capacity_per_s(calibration.SERVICE_MS, objective_ms)
+    found = capacity_searches.find(capacity_searches.simulated(capacity_searches.SERVICE_MS, 60, 1), objective_ms, 0.03)
+    true = md1.capacity_per_s(capacity_searches.SERVICE_MS, objective_ms)
     assert found.rate_per_s == pytest.approx(true, rel=0.05)
 
 

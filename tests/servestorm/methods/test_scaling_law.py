@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from benchmarks.calibration import scaling as calibration
 from servestorm.methods.scaling_law import fit_usl, steps
+from tests.simulations import scaling as simulation
 
 
 def law(n, lambda_, sigma, kappa):
@@ -120,6 +120,6 @@ def test_missing_runs_are_left_out_and_nothing_gives_nothing():
 
 @pytest.mark.parametrize(("sigma", "kappa"), [(0.02, 0.0), (0.1, 0.002), (0.3, 0.01)])
 def test_a_simulated_fleet_gives_back_its_programmed_parameters(sigma, kappa):
-    fitted = fit_usl(*calibration.study(sigma, kappa, np.random.default_rng(11)))
+    fitted = fit_usl(*simulation.study(sigma, kappa, np.random.default_rng(11)))
     assert fitted.sigma == pytest.approx(sigma, abs=0.02)
     assert fitted.kappa == pytest.approx(kappa, abs=0.002)

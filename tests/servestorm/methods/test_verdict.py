@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import nct, ttest_ind
 from scipy.stats import t as student
 
-from benchmarks.calibration.verdicts import (
+from servestorm.methods.power import MOST_RUNS_MORE, standard_effect
+from servestorm.methods.verdict import paper, verdict, verdicts
+from servestorm.methods.welch import hedges, holm
+from tests.simulations.verdicts import (
     Share,
     false_verdicts,
     found_effects,
@@ -22,9 +25,6 @@ from benchmarks.calibration.verdicts import (
     normal,
     percent_coverage,
 )
-from servestorm.methods.power import MOST_RUNS_MORE, standard_effect
-from servestorm.methods.verdict import paper, verdict, verdicts
-from servestorm.methods.welch import hedges, holm
 
 A = [10.0, 10.2, 9.9, 10.1, 10.0]
 SLOWER = [12.0, 12.3, 11.8, 12.1, 12.2]
