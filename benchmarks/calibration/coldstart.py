@@ -2,7 +2,7 @@
 
     python benchmarks/calibration/coldstart.py [--starts 20]
 
-tests/servestorm/delayed_server.py waits a random time before it binds its port, before it is ready and before it
+tests/stand_ins/delayed_server.py waits a random time before it binds its port, before it is ready and before it
 answers rightly, is slow for a random number of requests, and writes down when it did each. The process backend starts
 it, and the ledger's phases are compared with what it wrote. Ends with 1 where a phase is off by more than 20 ms in the
 median start, or the first steady request by more than 11 requests.
@@ -20,9 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(HERE), str(HERE / "tests" / "servestorm")]
-
-from toy_engine import write_toy_model  # noqa: E402
+sys.path[:0] = [str(HERE)]
 
 from models.manifest import ModelDir  # noqa: E402
 from servestorm.analysis.scenarios.coldstart import ledger, steady_ns  # noqa: E402
@@ -33,8 +31,9 @@ from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch  # n
 from serving.ports import HOST, free_ports  # noqa: E402
 from serving.probe import first_answer, http_get  # noqa: E402
 from serving.wire import WIRES  # noqa: E402
+from tests.stand_ins.toy_engine import write_toy_model  # noqa: E402
 
-SERVER = HERE / "tests" / "servestorm" / "delayed_server.py"
+SERVER = HERE / "tests" / "stand_ins" / "delayed_server.py"
 LIMIT_MS = 20.0
 PHASES = {"port_bound_s": "bound", "ready_s": "ready", "first_right_answer_s": "right"}
 """Phase of the ledger by what the server wrote down at its end; the first begins when the process was spawned."""

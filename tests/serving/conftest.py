@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fake_engine import FakeEngine, write_model
 
 from models.manifest import ModelDir
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
+from tests.stand_ins.fake_engine import FakeEngine, write_model
 
 
 @pytest.fixture
