@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-ENGINES = ("savedmodel", "torchserve", "tfserving")
+ENGINE_NAMES = ("savedmodel", "torchserve", "tfserving")
+DATASET_NAMES = ("digits", "cifar10", "folder")
 
-
-DATASETS = ("digits", "cifar10", "folder")
+AddVerb = Callable[..., argparse.ArgumentParser]
+"""Adds a verb to the command line: (name, what it does) -> the parser that its options are added to."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +73,7 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def data_options(parser: argparse.ArgumentParser) -> None:
     """Options that name a data set."""
-    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="images (default: digits)")
+    parser.add_argument("--dataset", choices=DATASET_NAMES, default="digits", help="images (default: digits)")
     parser.add_argument(
         "--data-dir",
         type=Path,

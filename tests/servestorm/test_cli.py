@@ -182,12 +182,11 @@ def test_doctor_says_what_the_default_study_lacks(monkeypatch, capsys):
     import argparse
 
     from servestorm.cli.verbs import doctor
-    from servestorm.cli.verbs import doctor_verb as verb
     from servestorm.errors import StudyEnvironmentError
 
     monkeypatch.setattr(doctor, "LIBRARIES", ("torch_of_nowhere",))
     with pytest.raises(StudyEnvironmentError, match="lacks Python packages"):
-        verb.run(argparse.Namespace())
+        doctor.run(argparse.Namespace())
     assert "MISSING  Python packages" in capsys.readouterr().out
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
+from servestorm.cli.option_types import AddVerb
 
 if TYPE_CHECKING:
     from servestorm.compare.comparison import Comparison
@@ -21,7 +21,7 @@ def _percent(text: str) -> float:
     return value
 
 
-def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add("compare", "tell whether one run is worse than another, for a gate; exit code 1 on a regression")
     parser.add_argument("old", type=Path, metavar="OLD", help="run directory or results.json to compare with")

@@ -1,7 +1,8 @@
-"""What of Java, Docker, Kubernetes, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
+"""`servestorm doctor`: what this machine has, and what to install for what it has not."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
@@ -10,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from servestorm.study.environment import output_of
+from servestorm.cli.option_types import AddVerb
+from servestorm.errors import StudyEnvironmentError
 
 GIB = 1024**3
 MEMORY_NEEDED_BYTES = 3 * GIB
@@ -69,6 +69,25 @@ PROGRAMS = (
     ),
 )
 LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fastapi", "grpc")
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb, which has no options, for the command line."""
+    add("doctor", "tell what this machine has of Java, Docker, kubectl, helm, Prometheus, and what to install")
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print one line a thing; exit code 3 where the default study lacks something."""
+    findings = examine()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = "ok     " if finding.found else "MISSING" if finding.required else "absent "
+        print(f"{mark}  {finding.name:<{width}}  {finding.text}")
+    lacking = [finding.name for finding in findings if finding.required and not finding.found]
+    if lacking:
+        raise StudyEnvironmentError(f"the default study lacks {', '.join(lacking)}: see above what to install.")
+    print("Everything that the default study (studies/quickstart.yaml) needs is here.")
+    return 0
 
 
 def examine() -> list[Finding]:
@@ -131,6 +150,8 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
+    import psutil
+
     cores = len(os.sched_getaffinity(0))
     text = f"{cores} usable" if cores > 1 else "1 usable: engine and generator share it, so latencies are pessimistic"
     yield Finding("Cores", cores > 0, text, required=True)
@@ -147,6 +168,8 @@ def _amount(name: str, here_bytes: int, needed_bytes: int, remedy: str) -> Findi
 
 
 def _program(program: Program) -> Finding:
+    from servestorm.study.environment import output_of
+
     if shutil.which(program.command[0]) is None:
         return Finding(program.name, False, program.remedy)
     told = output_of(*program.command)

@@ -7,12 +7,13 @@ import io
 import re
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from servestorm import __version__
+from servestorm.cli.option_types import AddVerb
 from servestorm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _USER = 10001
 _REFERENCE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?")
 
 
-def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add("image", "make a container image that carries a model and nothing else, under /models")
     parser.add_argument("model", type=Path, metavar="DIR", help="model directory, such as build/models/cnn")

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from servestorm.cli.option_types import AddVerb, count, models_dir, numbers, size
 from servestorm.cli.verbs.export import describe
 from servestorm.errors import StudyError
-from servestorm.quiet import import_tensorflow_quietly
-from servestorm.study.progress import Display, Step
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("import", "take a model of your own: a SavedModel, a .mar, or both")
+    parser.add_argument("--name", required=True, help="model name in URLs")
+    parser.add_argument("--savedmodel", type=Path, metavar="DIR", help="folder that holds saved_model.pb")
+    parser.add_argument("--mar", type=Path, metavar="FILE", help="TorchServe archive")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="JPEG and PNG files that both artifacts must answer alike"
+    )
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="pixels, where a SavedModel takes tensors and does not tell (such as 224x224)",
+    )
+    for name, what in (("mean", "taken from"), ("std", "dividing")):
+        parser.add_argument(
+            f"--{name}",
+            type=numbers,
+            metavar="R,G,B",
+            help=f"{what} pixel values of 0..1, where a SavedModel takes tensors",
+        )
+    parser.add_argument("--version", type=count, default=1, help="SavedModel version directory (default: 1)")
+    models_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and print what lies where and whether parity is proved."""
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
+    from servestorm.quiet import import_tensorflow_quietly
+    from servestorm.study.progress import Display, Step
+
     if arguments.savedmodel:
         import_tensorflow_quietly()
     from models.artifacts.imported_model import import_model

@@ -8,9 +8,17 @@ import sys
 from pathlib import Path
 
 import loadtests
+from servestorm.cli.option_types import AddVerb
 from servestorm.errors import StudyError
 
 OURS = ("steady", "bursty")
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("load", "offer load by hand with Locust: steady, bursty, or a locustfile of your own")
+    parser.add_argument("locustfile", help="steady, bursty, or a path")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="Locust's options and ours; see `load steady --help`")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from servestorm.analysis.results import Results
+from servestorm.cli.option_types import AddVerb
+
+if TYPE_CHECKING:
+    from servestorm.analysis.results import Results
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("report", "draw report.html and results.json again from what lies in a run directory")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
+    parser.add_argument(
+        "--paper", action="store_true", help="also the plain form of papers: three runs, mean, deviation, t, p < 0.05"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.quiet import import_tensorflow_quietly
-from servestorm.study.model_preparation import training_only
-from servestorm.study.progress import Display, Step
+from servestorm.cli.option_types import AddVerb, count, data_options
 
 if TYPE_CHECKING:
     from models.training.train import TrainingRecord
@@ -15,8 +14,27 @@ if TYPE_CHECKING:
 IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
 
 
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("train", "train the network in Keras and in torch, and record time, loss and accuracy")
+    data_options(parser)
+    parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="where (default: both)")
+    parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/weights/cnn"),
+        metavar="DIR",
+        help="for weights and training-FRAMEWORK.json (default: build/weights/cnn)",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
+    from servestorm.quiet import import_tensorflow_quietly
+    from servestorm.study.model_preparation import training_only
+    from servestorm.study.progress import Display, Step
+
     if arguments.framework != "torch":
         import_tensorflow_quietly()
     from models.datasets.load import load_dataset
