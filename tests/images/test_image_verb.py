@@ -12,7 +12,7 @@ from toy_model_dir import toy_model
 
 from servestorm import __version__
 from servestorm.cli.main import main
-from servestorm.cli.verbs.image import base_image, context, reference
+from serving.backends.docker.model_image import base_image, context, reference
 from serving.errors import EngineUnavailable
 from tests.requirements_here import need_image
 
