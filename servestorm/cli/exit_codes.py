@@ -54,9 +54,18 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), ENVIRONMENT
     if isinstance(error, (ModelError, LoadTestError, ServingError)):
         return str(error), USAGE
-    if isinstance(error, OSError) and (sentence := _operating_system(error)):
+    if sentence := _environment(error):
         return sentence, ENVIRONMENT
     return _bug(error), BUG
+
+
+def _environment(error: Exception) -> str | None:
+    """A sentence for an extra of ours that is not installed, and for what the operating system refuses; else None."""
+    from serving import extras
+
+    if isinstance(error, ModuleNotFoundError):
+        return extras.explain(error, "this command")
+    return _operating_system(error) if isinstance(error, OSError) else None
 
 
 def _operating_system(error: OSError) -> str | None:

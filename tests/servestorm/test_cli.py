@@ -183,8 +183,9 @@ def test_doctor_says_what_the_default_study_lacks(monkeypatch, capsys):
 
     from servestorm.cli.verbs import doctor
     from servestorm.errors import StudyEnvironmentError
+    from serving.extras import EXTRAS
 
-    monkeypatch.setattr(doctor, "LIBRARIES", ("torch_of_nowhere",))
+    monkeypatch.setitem(EXTRAS, "train", ("torch_of_nowhere",))
     with pytest.raises(StudyEnvironmentError, match="lacks Python packages"):
         doctor.run(argparse.Namespace())
     assert "MISSING  Python packages" in capsys.readouterr().out

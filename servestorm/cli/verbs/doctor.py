@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import shutil
@@ -68,7 +67,8 @@ PROGRAMS = (
         "only for the engine tfserving; TensorFlow's apt repository or its container has it",
     ),
 )
-LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fastapi", "grpc")
+DEFAULT_EXTRAS = ("savedmodel", "torchserve", "train")
+"""Extras that the default study needs."""
 
 
 def add_options(add: AddVerb) -> None:
@@ -93,7 +93,7 @@ def run(_arguments: argparse.Namespace) -> int:
 def examine() -> list[Finding]:
     """Everything looked for, what the default study needs first."""
     programs = [_program(program) for program in PROGRAMS]
-    return [_java(), *_libraries(), *_machine(), *_docker(), _kubernetes(), *programs]
+    return [_java(), _packages(), *_machine(), *_docker(), _kubernetes(), *programs]
 
 
 def _java() -> Finding:
@@ -143,10 +143,12 @@ def _images() -> list[str]:
     return [image(role) for role in ("savedmodel", "torchserve", "haproxy")]
 
 
-def _libraries() -> Iterator[Finding]:
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    text = f"lacks {', '.join(missing)}: run `make venv`" if missing else "all importable"
-    yield Finding("Python packages", not missing, text, required=True)
+def _packages() -> Finding:
+    from serving.extras import missing
+
+    lacking = ",".join(extra for extra in DEFAULT_EXTRAS if missing(extra))
+    text = f"not all are installed: pip install 'servestorm[{lacking}]'" if lacking else "all importable"
+    return Finding("Python packages", not lacking, text, required=True)
 
 
 def _machine() -> Iterator[Finding]:

@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
     from servestorm.quiet import import_tensorflow_quietly
     from servestorm.study.progress import Display, Step
+    from serving.extras import require
 
+    require("train", "servestorm export")
     import_tensorflow_quietly()
     from models.artifacts.export import export_model
     from models.datasets.load import load_dataset

@@ -42,9 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
     from servestorm.quiet import import_tensorflow_quietly
     from servestorm.study.progress import Display, Step
+    from serving.extras import require
 
     if arguments.savedmodel:
+        require("train", "servestorm import", "tensorflow")
         import_tensorflow_quietly()
+    if arguments.mar and arguments.images:
+        require("torchserve", "servestorm import --images")
     from models.artifacts.imported_model import import_model
 
     with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():

@@ -11,6 +11,7 @@ from servestorm.cli.option_types import AddVerb, count, data_options
 if TYPE_CHECKING:
     from models.training.train import TrainingRecord
 
+_LIBRARY = {"keras": "tensorflow", "torch": "torch"}
 IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
 
 
@@ -34,13 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.quiet import import_tensorflow_quietly
     from servestorm.study.model_preparation import training_only
     from servestorm.study.progress import Display, Step
+    from serving.extras import require
 
+    frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
+    require("train", "servestorm train", *(_LIBRARY[framework] for framework in frameworks))
     if arguments.framework != "torch":
         import_tensorflow_quietly()
     from models.datasets.load import load_dataset
     from models.training.train import train
 
-    frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
     guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
     records = []
