@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         require("train", "servestorm import", "tensorflow")
         import_tensorflow_quietly()
     if arguments.mar and arguments.images:
-        require("torchserve", "servestorm import --images")
+        require("train", "servestorm import", "torch", "ts")
     from models.artifacts.imported_model import import_model
 
     with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
