@@ -25,10 +25,10 @@ from servestorm.cli.verbs import (
     train,
 )
 
-EXIT_CODES = (
-    "exit codes: 0 fine, 1 an objective missed or a regression, 2 usage, 3 environment (says what to install), "
-    "4 INVALID or inconclusive, 70 a bug of ours, 130 interrupted"
-)
+EXIT_CODES = """\
+exit codes: 0 fine, 1 an objective missed or a regression, 2 usage,
+3 environment (says what to install), 4 INVALID or inconclusive,
+70 a bug of ours, 130 interrupted"""
 
 
 class Verb(Protocol):
@@ -67,8 +67,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"servestorm {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EXIT_CODES)
+    def add(name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+        description = text[0].upper() + text[1:] + "."
+        epilog = "\n  ".join(["examples:", *examples]) + f"\n\n{EXIT_CODES}"
+        return verbs.add_parser(name, help=text, description=description, epilog=epilog)
 
     for verb in VERBS.values():
         verb.add_options(add)

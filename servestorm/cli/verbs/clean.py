@@ -20,13 +20,13 @@ _COMMAND_LETTERS = 80
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add(
-        "clean", "end and remove what killed studies left: processes, folders, containers, networks, images, releases"
+        "clean",
+        "remove what killed studies left: processes, folders, containers, networks, images, releases",
+        "servestorm clean --dry-run",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print it")
-    parser.add_argument(
-        "--context", help="of the kubeconfig, for the cluster that is looked at (default: the current one)"
-    )
-    parser.add_argument("--namespace", help="looked at where no other may be (default: servestorm)")
+    parser.add_argument("--context", help="kubeconfig context of the cluster (default: the current one)")
+    parser.add_argument("--namespace", help="searched if no other may be (default: servestorm)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -73,7 +73,11 @@ DEFAULT_EXTRAS = ("savedmodel", "torchserve", "train")
 
 def add_options(add: AddVerb) -> None:
     """The verb, which has no options, for the command line."""
-    add("doctor", "tell what this machine has of Java, Docker, kubectl, helm, Prometheus, and what to install")
+    add(
+        "doctor",
+        "list what is installed and what is missing: Java, Docker, kubectl, helm, Prometheus",
+        "servestorm doctor",
+    )
 
 
 def run(_arguments: argparse.Namespace) -> int:

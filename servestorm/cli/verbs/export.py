@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("export", "carry one set of weights into a SavedModel and a .mar, and prove both equal")
+    parser = add(
+        "export",
+        "export one set of weights as a SavedModel and a .mar, and prove both equal",
+        "servestorm export",
+        "servestorm export --name cifar --dataset cifar10 --weights build/weights/cifar --weights-from torch",
+    )
     data_options(parser)
     parser.add_argument("--name", default="cnn", help="model name in URLs (default: cnn)")
     parser.add_argument(
@@ -22,7 +27,7 @@ def add_options(add: AddVerb) -> None:
         type=Path,
         default=Path("build/weights/cnn"),
         metavar="DIR",
-        help="what `servestorm train --out` wrote (default: build/weights/cnn)",
+        help="output of `servestorm train` (default: build/weights/cnn)",
     )
     parser.add_argument(
         "--weights-from",

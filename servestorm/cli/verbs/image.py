@@ -11,7 +11,11 @@ from servestorm.cli.option_types import AddVerb
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("image", "make a container image that carries a model and nothing else, under /models")
+    parser = add(
+        "image",
+        "build a container image with a model, and nothing else, under /models",
+        "servestorm image build/models/cnn --tag registry.example/models/cnn:1",
+    )
     parser.add_argument("model", type=Path, metavar="DIR", help="model directory, such as build/models/cnn")
     parser.add_argument(
         "--tag", metavar="REF", help=f"name of the image (default: servestorm/models-NAME:{__version__})"

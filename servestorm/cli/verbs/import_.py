@@ -12,25 +12,27 @@ from servestorm.errors import StudyError
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("import", "take a model of your own: a SavedModel, a .mar, or both")
+    parser = add(
+        "import",
+        "import your own model: a SavedModel, a .mar, or both",
+        "servestorm import --name mine --savedmodel exported/1 --mar mine.mar --images photos",
+    )
     parser.add_argument("--name", required=True, help="model name in URLs")
     parser.add_argument("--savedmodel", type=Path, metavar="DIR", help="folder that holds saved_model.pb")
     parser.add_argument("--mar", type=Path, metavar="FILE", help="TorchServe archive")
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="JPEG and PNG files that both artifacts must answer alike"
-    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="JPEG and PNG files to compare both artifacts on")
     parser.add_argument(
         "--size",
         type=size,
         metavar="HxW",
-        help="pixels, where a SavedModel takes tensors and does not tell (such as 224x224)",
+        help="input size, if the SavedModel does not state it (such as 224x224)",
     )
-    for name, what in (("mean", "taken from"), ("std", "dividing")):
+    for name, what in (("mean", "subtracted from"), ("std", "divides")):
         parser.add_argument(
             f"--{name}",
             type=numbers,
             metavar="R,G,B",
-            help=f"{what} pixel values of 0..1, where a SavedModel takes tensors",
+            help=f"{what} pixel values of 0..1, for tensor inputs",
         )
     parser.add_argument("--version", type=count, default=1, help="SavedModel version directory (default: 1)")
     models_dir(parser)

@@ -25,7 +25,9 @@ def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add(
         "run",
-        "carry out a study as its plan says: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
+        "run the study of a plan: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
+        "servestorm run studies/quickstart.yaml",
+        "servestorm run --resume ID",
     )
     parser.add_argument(
         "plan",
@@ -34,22 +36,20 @@ def add_options(add: AddVerb) -> None:
         metavar="PLAN",
         help="YAML file (default: studies/quickstart.yaml)",
     )
-    parser.add_argument(
-        "--resume", metavar="ID", help="go on with a study that was stopped: its complete runs are kept"
-    )
+    parser.add_argument("--resume", metavar="ID", help="continue a stopped study; its complete runs are kept")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
     parser.add_argument(
         "--load-from",
         choices=("here", "cluster"),
-        help="where load comes from: this machine, or pods beside the servers in their cluster (default: as planned)",
+        help="load from this machine, or from pods beside the servers (default: as planned)",
     )
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="in a cluster: stop at the first run that fails, and leave its release there",
+        help="in a cluster: stop at the first failed run and keep its release",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="the run becomes DIR/ID (default: runs)"
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="run directory: DIR/ID (default: runs)"
     )
 
 

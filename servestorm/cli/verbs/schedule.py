@@ -17,7 +17,11 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("schedule", "print the statistics of an arrival process and draw it, without sending anything")
+    parser = add(
+        "schedule",
+        "print and plot the statistics of an arrival process, without sending anything",
+        "servestorm schedule --arrivals mmpp --mmpp-rates 20,200 --mmpp-dwells 10,2 --duration 60",
+    )
     for option in arrival_options("poisson"):
         option.add_to(parser)
 

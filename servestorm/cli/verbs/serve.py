@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("serve", "start a model on one engine on 127.0.0.1, until Ctrl-C")
-    parser.add_argument("--engine", choices=ENGINE_NAMES, required=True, help="what serves it")
+    parser = add(
+        "serve",
+        "start a model on one engine on 127.0.0.1, until Ctrl-C",
+        "servestorm serve --engine savedmodel",
+        "servestorm serve --engine torchserve --replicas 2 --cpus 0,1 --port 8080",
+    )
+    parser.add_argument("--engine", choices=ENGINE_NAMES, required=True, help="the server")
     parser.add_argument(
         "--model",
         type=Path,
@@ -30,18 +35,16 @@ def add_options(add: AddVerb) -> None:
         metavar="DIR",
         help="model directory (default: build/models/cnn)",
     )
-    parser.add_argument("--replicas", type=count, default=1, help="servers side by side (default: 1)")
+    parser.add_argument("--replicas", type=count, default=1, help="number of servers (default: 1)")
     parser.add_argument(
         "--cpus", type=cpus, metavar="LIST", help="cores for all replicas, such as 0 or 0,2-3 (default: all)"
     )
-    parser.add_argument("--threads", type=count, default=1, help="intra-op threads a replica (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, help="intra-op threads each (default: 1)")
     parser.add_argument("--max-batch-size", type=count, default=1, help="images; 1 means no batching (default: 1)")
     parser.add_argument(
         "--batch-timeout-us", type=count, default=1000, help="longest wait for a batch, microseconds (default: 1000)"
     )
-    parser.add_argument(
-        "--port", type=port, help="REST port of the first replica, the next ones count up (default: free ports)"
-    )
+    parser.add_argument("--port", type=port, help="REST port of the first replica; others follow (default: free ports)")
     parser.add_argument(
         "--ready-timeout", type=float, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
     )

@@ -17,16 +17,21 @@ IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("train", "train the network in Keras and in torch, and record time, loss and accuracy")
+    parser = add(
+        "train",
+        "train the network in Keras and in torch; record time, loss and accuracy",
+        "servestorm train",
+        "servestorm train --framework torch --dataset cifar10 --epochs 20 --out build/weights/cifar",
+    )
     data_options(parser)
-    parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="where (default: both)")
+    parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="(default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("build/weights/cnn"),
         metavar="DIR",
-        help="for weights and training-FRAMEWORK.json (default: build/weights/cnn)",
+        help="for weights and training records (default: build/weights/cnn)",
     )
 
 
