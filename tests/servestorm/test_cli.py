@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -59,6 +60,25 @@ def test_every_verb_explains_every_option(verb):
     assert done.returncode == 0
     commands = next(a for a in parser()._actions if a.choices).choices
     assert all(action.help for action in commands[verb]._actions)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_gives_an_example_that_it_takes(verb):
+    commands = next(a for a in parser()._actions if a.choices).choices
+    examples = re.findall(r"^  servestorm (.+)$", commands[verb].epilog, re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert parser().parse_args(example.split()).verb == verb
+
+
+def test_the_reference_page_is_of_this_command_line():
+    from servestorm.cli.reference import page
+
+    written = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+    assert written == page(), "run python -m servestorm.cli.reference > docs/reference/cli.md"
+    assert all(f"## servestorm {verb}\n" in written for verb in VERBS)
+    assert "| `--replicas` | whole number from 1 | 1 | number of servers |" in written
+    assert "| **`--engine`** | `savedmodel` or `torchserve` or `tfserving` |" in written
 
 
 @pytest.mark.parametrize(

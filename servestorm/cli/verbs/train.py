@@ -24,7 +24,7 @@ def add_options(add: AddVerb) -> None:
         "servestorm train --framework torch --dataset cifar10 --epochs 20 --out build/weights/cifar",
     )
     data_options(parser)
-    parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="(default: both)")
+    parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="used (default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
         "--out",
