@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
 
     flag: str

@@ -6,9 +6,7 @@ import errno
 import os
 import signal
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +68,8 @@ def _environment(error: Exception) -> str | None:
 
 def _operating_system(error: OSError) -> str | None:
     """A sentence for faults of files and disks; None where the fault names no file and so is ours."""
+    import tempfile
+
     path = error.filename or getattr(error, "path", None)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {path}" if path else f" (looked at {Path.cwd()} and {tempfile.gettempdir()})"
@@ -81,6 +81,9 @@ def _operating_system(error: OSError) -> str | None:
 
 
 def _bug(error: Exception) -> str:
+    import tempfile
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile(

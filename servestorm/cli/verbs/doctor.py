@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from servestorm.cli.option_types import AddVerb
 from servestorm.errors import StudyEnvironmentError
@@ -19,8 +18,7 @@ MEMORY_NEEDED_BYTES = 3 * GIB
 DISK_NEEDED_BYTES = 2 * GIB
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing looked for."""
 
     name: str
@@ -31,8 +29,7 @@ class Finding:
     """Whether the default study needs it."""
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A program on the PATH that some study may use."""
 
     name: str
@@ -156,6 +153,8 @@ def _packages() -> Finding:
 
 
 def _machine() -> Iterator[Finding]:
+    import shutil
+
     import psutil
 
     cores = len(os.sched_getaffinity(0))
@@ -174,6 +173,8 @@ def _amount(name: str, here_bytes: int, needed_bytes: int, remedy: str) -> Findi
 
 
 def _program(program: Program) -> Finding:
+    import shutil
+
     from servestorm.study.environment import output_of
 
     if shutil.which(program.command[0]) is None:

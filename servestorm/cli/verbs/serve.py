@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -52,6 +50,8 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start, wait until ready, print addresses and how to ask, and stay until Ctrl-C (exit code 130)."""
+    import shutil
+
     from models.manifest import ModelDir
     from servestorm.study.progress import Display, Step
     from serving.backends import BACKENDS
@@ -101,6 +101,8 @@ def _addresses(endpoint: Endpoint) -> str:
 
 def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
     """A line to paste that gets a prediction for a golden image."""
+    import json
+
     from serving.wire import WIRES, payload_spec
 
     if not model.manifest.golden:
