@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from servestorm.analysis.results import Results
+from servestorm.cli.option_types import AddVerb
+
+if TYPE_CHECKING:
+    from servestorm.analysis.results import Results
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("report", "write report.html and results.json again from a run directory", "servestorm report runs/ID")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
+    parser.add_argument("--paper", action="store_true", help="also a simple table: 3 runs, mean, SD, t, p")
 
 
 def run(arguments: argparse.Namespace) -> int:

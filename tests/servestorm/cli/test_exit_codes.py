@@ -35,6 +35,7 @@ def raising(error: BaseException):
         (DeploymentError("x"), 3),
         (StudyInvalid("x"), 4),
         (ParityError("x"), 4),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
         (KeyboardInterrupt(), 130),
     ],
 )

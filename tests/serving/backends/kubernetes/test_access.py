@@ -154,7 +154,7 @@ def test_no_request_waits_for_ever(here, monkeypatch):
 
 def test_a_lacking_library_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
-    with pytest.raises(EngineUnavailable, match="pip install kubernetes"):
+    with pytest.raises(EngineUnavailable, match=r"pip install 'servestorm\[kubernetes\]'"):
         Cluster.connect()
 
 
