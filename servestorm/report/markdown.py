@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from servestorm.report.part import Section
+
 Facts = Mapping[str, Any]
 
 
@@ -20,7 +22,7 @@ def markdown(facts: Facts) -> str:
         _head(facts),
         _section("In short", _bullets(facts["summary"] or ["Nothing was measured that counts."]), *_doubts(facts)),
         _section("Results", *_results(facts)),
-        *(_section(item["title"], *_figure_texts(item)) for item in facts["figures"]),
+        *(_section(section.title, *_figure_texts(section)) for section in facts["figures"]),
         _section("Validity", escaped(facts["validity"]), _runs(facts["runs"])),
         _section("Environment", *(_facts(block) for block in facts["environment"])),
         f"---\n\nRun `{facts['id']}`, servestorm {facts['version']}. Figures: report.html beside this file.",
@@ -91,17 +93,14 @@ def _cell(cell: Mapping[str, Any]) -> str:
     return f"{marked} [{cell['ci']}]" if cell["ci"] else marked
 
 
-def _figure_texts(item: Mapping[str, Any]) -> list[str]:
+def _figure_texts(section: Section) -> list[str]:
     blocks = []
-    for part in item["parts"]:
-        if part["subtitle"]:
-            blocks.append(f"### {escaped(part['subtitle'])}")
-        numbers = part["table"]
-        blocks.append(f"*Drawn in report.html.* {escaped(part['caption'])}")
-        fold = (
-            f"<details{' open' if numbers.get('open') else ''}><summary>{html.escape(numbers['title'])}</summary>\n\n"
-        )
-        blocks.append(f"{fold}{table(numbers['head'], numbers['rows'])}\n\n</details>")
+    for part in section.parts:
+        if part.subtitle:
+            blocks.append(f"### {escaped(part.subtitle)}")
+        blocks.append(f"*Drawn in report.html.* {escaped(part.caption)}")
+        fold = f"<details{' open' if part.table.open else ''}><summary>{html.escape(part.table.title)}</summary>\n\n"
+        blocks.append(f"{fold}{table(part.table.head, part.table.rows)}\n\n</details>")
     return blocks
 
 

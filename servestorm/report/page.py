@@ -17,8 +17,8 @@ from servestorm.plan.cells import batching_label
 from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
 from servestorm.plan.study_plan import BatchingPlan
 from servestorm.report import sentences
-from servestorm.report.figures import figures
 from servestorm.report.markdown import markdown
+from servestorm.report.sections.table import SECTIONS
 from servestorm.rundir.files import write_json, write_text
 from servestorm.rundir.record import read_run
 
@@ -55,7 +55,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def page_facts(results: Results) -> dict[str, Any]:
     """Everything that the page and its Markdown twin say, in words and formatted numbers."""
-    shown = [figure for figure in figures(results) if figure["parts"]]
+    shown = [section for make in SECTIONS if (section := make(results)).parts]
     fixed = [("validity", "Validity"), ("environment", "Environment"), ("method", "How to read this")]
     return {
         "version": __version__,
@@ -66,7 +66,7 @@ def page_facts(results: Results) -> dict[str, Any]:
         "sections": [
             ("summary", "In short"),
             ("results", "Results"),
-            *((f["id"], f["title"]) for f in shown),
+            *((section.id, section.title) for section in shown),
             *fixed,
         ],
         "cards": _cards(results),

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from servestorm.report import parts as report_parts
+from servestorm.report.part import Part
+from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
 
 ENGINES = ["savedmodel", "torchserve"]
 
 
-def all_parts(engines: list[str] = ENGINES) -> list[dict]:
+def all_parts(engines: list[str] = ENGINES) -> list[Part]:
     """Every kind of figure that is drawn from plain data, once."""
     parts = [
-        report_parts.verdicts("forest", engines, verdicts(), 5.0, subtitle="made up"),
-        report_parts.capacity("capacity", engines, capacity(), 40.0, subtitle="made up"),
-        report_parts.usl("usl", engines, usl(), subtitle="made up"),
-        report_parts.sweep("front", engines, sweep(), subtitle="made up"),
-        report_parts.cost("cost", engines, cost(), "Prices of 2026-01-01.", subtitle="made up"),
-        report_parts.boxes("boxes", engines, boxes(), subtitle="made up"),
-        report_parts.split("split", engines, split(), subtitle="made up"),
-        report_parts.bursts("bursts", engines, bursts(), subtitle="made up"),
+        verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),
+        capacity.part("capacity", engines, searches(), 40.0, subtitle="made up"),
+        scaling_law.part("usl", engines, laws(), subtitle="made up"),
+        sweep.part("front", engines, settings(), subtitle="made up"),
+        cost.part("cost", engines, costs(), "Prices of 2026-01-01.", subtitle="made up"),
+        runs.part("boxes", engines, run_values(), subtitle="made up"),
+        latency_split.part("split", engines, time_parts(), subtitle="made up"),
+        bursts.part("bursts", engines, burst_rows(), subtitle="made up"),
     ]
     return [part for part in parts if part]
 
 
-def capacity() -> dict:
+def searches() -> dict:
     def run(rate: float, seed: int) -> dict:
         random = np.random.default_rng(seed)
         rates = [rate / 2.1, rate / 1.05, rate * 2.1, rate * 1.4, rate * 1.1, rate * 0.98, rate]
@@ -51,7 +52,7 @@ def capacity() -> dict:
     }
 
 
-def usl() -> dict:
+def laws() -> dict:
     random = np.random.default_rng(3)
     found = {}
     for engine, (rate, sigma, kappa) in {"savedmodel": (500, 0.08, 0.012), "torchserve": (170, 0.2, 0.004)}.items():
@@ -70,7 +71,7 @@ def usl() -> dict:
     return found
 
 
-def sweep() -> dict:
+def settings() -> dict:
     return {
         engine: [
             {
@@ -88,7 +89,7 @@ def sweep() -> dict:
     }
 
 
-def cost() -> dict:
+def costs() -> dict:
     instances = [("c7i.large", "AWS", 0.089), ("F2s v2", "Azure", 0.085), ("n2-standard-2", "Google Cloud", 0.097)]
     return {
         engine: [
@@ -99,7 +100,7 @@ def cost() -> dict:
     }
 
 
-def boxes() -> dict:
+def run_values() -> dict:
     random = np.random.default_rng(5)
     return {
         label: {
@@ -116,7 +117,7 @@ def boxes() -> dict:
     }
 
 
-def split() -> dict:
+def time_parts() -> dict:
     parts = ["generator lag", "client and network", "server queue", "pre-processing", "inference", "post-processing"]
     times = {
         "savedmodel": [0.05, 0.6, 0.4, None, 2.6, None, 0.35],
@@ -128,7 +129,7 @@ def split() -> dict:
     }
 
 
-def bursts() -> dict:
+def burst_rows() -> dict:
     random = np.random.default_rng(6)
     return {
         engine: [
@@ -146,7 +147,7 @@ def bursts() -> dict:
     }
 
 
-def verdicts() -> list:
+def verdict_rows() -> list:
     rows = [
         ("steady load: p50", 142.0, [118.0, 166.0], "A"),
         ("steady load: p99", 61.0, [22.0, 103.0], "A"),

@@ -19,6 +19,7 @@ from synthetic_run import make_run
 
 from servestorm.analysis.results import compute
 from servestorm.report.page import page_facts, render
+from servestorm.report.part import Section
 from servestorm.rundir.record import read_run
 from tests.requirements_here import lacking
 
@@ -58,7 +59,7 @@ def page(tmp_path_factory) -> Path:
     """A run's page, and on it every other kind of figure."""
     folder = tmp_path_factory.mktemp("runs")
     facts = page_facts(compute(read_run(make_run(folder))))
-    more = [{"id": f"more-{part['id']}", "title": f"More: {part['id']}", "parts": [part]} for part in all_parts()]
+    more = [Section(f"more-{part.id}", f"More: {part.id}", [part]) for part in all_parts()]
     path = folder / "report.html"
     path.write_text(render({**facts, "figures": [*facts["figures"], *more]}))
     return path

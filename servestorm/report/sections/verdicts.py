@@ -1,20 +1,19 @@
-"""Figures of how far runs scatter and what that lets one say: box plots, and the verdicts' intervals."""
+"""The verdicts: each difference with its interval, over the margin in which two engines count as equal."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.analysis.results import Results
+from servestorm.plan.labels import ENGINE_SHORT, number, p_text
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
+from servestorm.report.part import Numbers, Part, Section, Table, make_part, section_of
 
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
@@ -24,64 +23,78 @@ NARROW_LETTERS = 26
 """Of a line of a row's name on a narrow figure, which must leave room for the intervals."""
 
 
-def boxes(
-    name: str, engines: Sequence[str], data: Mapping[str, Mapping[str, Sequence[float | None]]]
-) -> Drawing | None:
-    """A panel for each metric, with a box over the runs of each engine and a mark for each run.
+def section(results: Results) -> Section:
+    """One figure of all verdicts."""
+    return section_of("verdicts", "Verdicts", [_of_study(results)])
 
-    `data`: {label of the metric: {engine: values over runs}}. None where no metric has a value. A box spans the
-    quartiles with a line at the median; its whiskers reach the outermost runs.
-    """
-    panels = {label: rows for label, rows in data.items() if any(v is not None for r in rows.values() for v in r)}
-    if not panels:
+
+def _of_study(results: Results) -> Part | None:
+    rows = [
+        {
+            "label": judged.label,
+            "a": judged.a,
+            "b": judged.b,
+            "difference_percent": judged.verdict.difference_percent,
+            "ci_percent": judged.verdict.ci_percent,
+            "g": judged.verdict.g,
+            "g_ci": judged.verdict.g_ci,
+            "smallest_effect_percent": judged.verdict.smallest_effect_percent,
+            "p_holm": judged.verdict.p_holm,
+            "outcome": judged.verdict.outcome,
+        }
+        for judged in results.verdicts
+    ]
+    return part("verdicts-figure", results.engines, rows, results.study["plan"]["margin_percent"])
+
+
+def part(
+    name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_percent: float, subtitle: str = ""
+) -> Part | None:
+    """The verdicts' differences with their intervals."""
+    drawing = _draw(name, engines, rows, margin_percent)
+    if not drawing:
         return None
-    shares = {False: min(3, len(panels)), True: 1}
-
-    def paint(figure: Figure, narrow: bool) -> None:
-        columns = shares[narrow]
-        grid: Any = figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False)
-        for place, axes in enumerate(itertools.chain.from_iterable(grid)):
-            if place >= len(panels):
-                axes.set_axis_off()
-                continue
-            label = list(panels)[place]
-            _panel(axes, engines, panels[label], named=place % columns == 0)
-            letters = 52 if narrow else 32
-            axes.set_title(textwrap.fill(label, letters), loc="left", fontsize=9.5, color=MUTED)
-
-    row_in = 0.95 + 0.36 * len(engines)
-    return draw(name, paint, row_in * math.ceil(len(panels) / shares[False]), row_in * len(panels))
-
-
-def _panel(axes: Axes, engines: Sequence[str], rows: Mapping[str, Sequence[float | None]], named: bool) -> None:
-    for index, engine in enumerate(engines):
-        values = [value for value in rows.get(engine, ()) if value is not None]
-        colour = engine_colour(index)
-        if len(values) > 1:
-            axes.boxplot(
-                values,
-                positions=[index],
-                widths=0.5,
-                orientation="horizontal",
-                whis=(0, 100),
-                showfliers=False,
-                manage_ticks=False,
-                boxprops={"color": colour, "linewidth": 1.2},
-                whiskerprops={"color": colour, "linewidth": 1.2},
-                capprops={"color": colour, "linewidth": 1.2},
-                medianprops={"color": colour, "linewidth": 2.4},
-            )
-        axes.plot(values, [index] * len(values), MARKS[index % 3], color=colour, markersize=4.5, alpha=0.75)
-    axes.set_yticks(range(len(engines)), [ENGINE_SHORT[e] if named else "" for e in engines], color=INK)
-    axes.set_ylim(len(engines) - 0.5, -0.5)
-    axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.grid(visible=False, axis="y")
+    cells = [
+        [
+            f"{row['label']}: {ENGINE_SHORT[row['b']]} against {ENGINE_SHORT[row['a']]}",
+            _percent(row["difference_percent"]),
+            "–" if row["ci_percent"] is None else " to ".join(map(_percent, row["ci_percent"])),
+            _effect(row["g"]),
+            "–" if row["g_ci"] is None else " to ".join(map(_effect, row["g_ci"])),
+            "–" if row["smallest_effect_percent"] is None else number(row["smallest_effect_percent"], "%"),
+            p_text(row["p_holm"]),
+            outcome_text(row),
+        ]
+        for row in rows
+    ]
+    caption = (
+        "How much larger (right of 0) or smaller the second engine's figure is than the first's, with the 95 % "
+        f"interval over runs. The band is the margin of {margin_percent:g} %: an interval inside it makes two "
+        "engines equivalent. Colour and mark name the better one, with Holm's correction for the number of "
+        "questions. Hedges' g is the difference in standard deviations of the runs; the smallest effect is the "
+        "difference that so many runs with this scatter would have shown with a chance of 80 %."
+    )
+    head = ["Question", "Difference", "95 % interval", "Hedges' g", "95 % interval of g", "Smallest effect", "Holm p"]
+    table = Table("Verdicts", [*head, "Verdict"], cells, open=True)
+    return make_part(name, drawing, caption, table, subtitle)
 
 
-def forest(
-    name: str, engines: Sequence[str], rows: Sequence[Mapping[str, Any]], margin_percent: float
-) -> Drawing | None:
+def _effect(g: float | None) -> str:
+    """'+1.23', or '+12.3' from 10 on: standard deviations."""
+    return "–" if g is None else f"{g:+.2f}" if abs(g) < 10 else f"{g:+,.1f}"
+
+
+def outcome_text(row: Numbers) -> str:
+    """'TorchServe is better', 'equivalent' or 'inconclusive'."""
+    better = {"A": row["a"], "B": row["b"]}.get(row["outcome"])
+    return f"{ENGINE_SHORT[better]} is better" if better else str(row["outcome"])
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+,.1f} %"
+
+
+def _draw(name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_percent: float) -> Drawing | None:
     """Each verdict's difference with its 95 % interval, over the band in which two engines count as equal.
 
     `rows`: [{"label", "a", "b": engines, "difference_percent": float | None, "ci_percent": [lo, hi] | None, "outcome":
@@ -103,17 +116,17 @@ def forest(
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(textwrap.fill(_axis_name(rows), 26 if narrow else 80))
-        _forest_legend(figure, engines, rows, narrow)
+        _legend(figure, engines, rows, narrow)
 
     most_lines = max(name.count("\n") for name in names[True]) + 1
     return draw(name, paint, 1.2 + 0.34 * len(rows), 1.5 + (0.2 + 0.17 * most_lines) * len(rows))
 
 
-def _many_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
+def _many_pairs(rows: Sequence[Numbers]) -> bool:
     return len({(row["a"], row["b"]) for row in rows}) > 1
 
 
-def _row_name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], narrow: bool) -> str:
+def _row_name(row: Numbers, rows: Sequence[Numbers], narrow: bool) -> str:
     label = textwrap.fill(row["label"], NARROW_LETTERS) if narrow else str(row["label"])
     if not _many_pairs(rows):
         return label
@@ -121,17 +134,17 @@ def _row_name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], narrow:
     return f"{label}\n{pair}" if narrow else f"{label}, {pair}"
 
 
-def _axis_name(rows: Sequence[Mapping[str, Any]]) -> str:
+def _axis_name(rows: Sequence[Numbers]) -> str:
     if _many_pairs(rows):
         return "difference, %"
     return f"{ENGINE_SHORT[rows[0]['b']]} against {ENGINE_SHORT[rows[0]['a']]}, %"
 
 
-def _winner(row: Mapping[str, Any]) -> str | None:
+def _winner(row: Numbers) -> str | None:
     return {"A": row["a"], "B": row["b"]}.get(row["outcome"])
 
 
-def _interval(axes: Axes, place: int, row: Mapping[str, Any], engines: Sequence[str]) -> None:
+def _interval(axes: Axes, place: int, row: Numbers, engines: Sequence[str]) -> None:
     winner = _winner(row)
     index = engines.index(winner) if winner else None
     colour = MUTED if index is None else engine_colour(index)
@@ -153,7 +166,7 @@ def _interval(axes: Axes, place: int, row: Mapping[str, Any], engines: Sequence[
     )
 
 
-def _percent_axis(axes: Axes, rows: Sequence[Mapping[str, Any]], margin_percent: float, narrow: bool) -> None:
+def _percent_axis(axes: Axes, rows: Sequence[Numbers], margin_percent: float, narrow: bool) -> None:
     known = [row["difference_percent"] for row in rows if row["difference_percent"] is not None]
     known += [end for row in rows for end in row["ci_percent"] or ()]
     low, high = min([*known, -margin_percent]), max([*known, margin_percent])
@@ -176,7 +189,7 @@ def _signed(value: float, _position: object = None) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
-def _forest_legend(figure: Figure, engines: Sequence[str], rows: Sequence[Mapping[str, Any]], narrow: bool) -> None:
+def _legend(figure: Figure, engines: Sequence[str], rows: Sequence[Numbers], narrow: bool) -> None:
     handles, labels = [], []
     outcomes = {row["outcome"] for row in rows}
     for index, engine in enumerate(engines):
