@@ -9,7 +9,6 @@ from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
-from servestorm.plan.limits import limits_of
 
 ALPHA = 0.05
 KEPT_UP = 0.95
@@ -19,7 +18,7 @@ KEPT_UP = 0.95
 def headline(results: Results) -> str:
     """One sentence for the top of the report."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
-    model = _join([str(model.get("name", "the model")) for model in results.models])
+    model = listed([str(model.get("name", "the model")) for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
     return f"{', '.join(engines[:-1])} and {engines[-1]}, serving {model}"
@@ -87,7 +86,7 @@ def _compare(results: Results, metric: Metric, opening: str) -> str | None:
         return None
     unit = metric.unit.split()[0]
     parts = [f"{number(value, unit)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"{opening} {_join(parts)}"
+    text = f"{opening} {listed(parts)}"
     if len(known) == 2 and min(known.values()) > 0:
         text += f" ({number(max(known.values()) / min(known.values()))} times as long)"
     return f"{text}. {judgement(results, metric)}".strip()
@@ -105,7 +104,7 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
         return None
     limit = results.study["plan"]["capacity"]["p99_ms"]
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {_join(parts)}."
+    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
     return f"{text} {judgement(results, metric)}".strip()
 
 
@@ -115,7 +114,7 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
         return None
     parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     load = SCENARIO_LABELS[metric.scenario].lower()
-    text = f"One answer in a hundred took longer than {_join(parts)} ({load}, p99)."
+    text = f"One answer in a hundred took longer than {listed(parts)} ({load}, p99)."
     return f"{text} {judgement(results, metric)}".strip()
 
 
@@ -124,7 +123,7 @@ def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     asked = results.study["plan"]["steady"]["rate_per_s"] * _variant(results, metric)["images_per_request"]
     slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
     return (
-        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {_join(slow)}." if slow else None
+        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {listed(slow)}." if slow else None
     )
 
 
@@ -146,7 +145,7 @@ def _scaling(results: Results) -> list[str]:
     found = []
     for metric in rows:
         parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
-        text = f"{count} replicas gave {_join(parts)} the {what} of {'one' if base == 1 else base}."
+        text = f"{count} replicas gave {listed(parts)} the {what} of {'one' if base == 1 else base}."
         found.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
     return found
 
@@ -161,12 +160,13 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {_join(kept)} on average. Late by the objective, or without an answer, "
-        f"were {_join(missed)} of the requests."
+        f"Of at most {most} replicas there were {listed(kept)} on average. Late by the objective, or without an "
+        f"answer, were {listed(missed)} of the requests."
     )
 
 
-def _join(parts: list[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """'a', 'a and b', or 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -210,77 +210,7 @@ def validity(results: Results) -> str:
         parts.append(f"{valid} of {len(judged)} load runs are VALID")
     if starts:
         parts.append(f"{sum(run.state == 'complete' for run in starts)} of {len(starts)} cold starts are complete")
-    return f"{_join(parts)}." if parts else "No run has ended."
-
-
-def load_text(plan: dict[str, Any], scenario: str) -> str:
-    """What was asked in a scenario, such as '70 requests/s for 11 s, 3 runs'."""
-    if scenario == "coldstart":
-        return _times(plan["cold_starts"], "start")
-    load = plan[scenario]
-    if scenario == "steady":
-        text = f"{load['rate_per_s']:g} requests/s for {load['duration_s']:g} s"
-    elif scenario == "bursty":
-        text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s"
-        )
-    elif scenario == "autoscaling":
-        text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s, {load['min_replicas']} to {load['max_replicas']} "
-            f"replicas at {load['cpu_percent']} % of their CPU, objective {load['objective_ms']:g} ms"
-        )
-    elif scenario == "capacity" or load.get("measure") == "capacity":
-        text = _objective_text(plan["capacity"])
-    elif scenario == "sweep":
-        text = f"closed loop for {load['duration_s']:g} s each"
-    else:
-        text = f"closed loop, {load['concurrency']} requests in flight for {load['duration_s']:g} s"
-    return f"{text}, {_times(load.get('repetitions') or plan['repetitions'], 'run')}"
-
-
-def _objective_text(capacity: dict[str, Any]) -> str:
-    return (
-        f"p99 of at most {capacity['p99_ms']:g} ms and at most {capacity['max_error_percent']:g} % errors, probes of "
-        f"{capacity['probe_s']:g} s"
-    )
-
-
-def _times(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"
-
-
-def cores_text(results: Results) -> str:
-    """'core 0' or 'cores 0, 1'."""
-    cores = results.study["cores"]["engine"]
-    return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
-
-
-def placed_text(results: Results) -> str:
-    """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
-    in_cluster = results.study["plan"]["backend"] == "kubernetes"
-    return "each replica a pod" if in_cluster else f"all replicas on {cores_text(results)}"
-
-
-def limits_text(results: Results) -> str:
-    """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
-    cpus, memory_mib = limits_of(results.study["plan"])
-    said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
-    return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
-
-
-def nodes_text(nodes: Sequence[Mapping[str, Any]] | None) -> str | None:
-    """'2 x m7i.large (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)'; None where nodes could not be read."""
-    if not nodes:
-        return None
-    counts: dict[str, int] = {}
-    for node in nodes:
-        cpus, memory = node.get("cpus"), node.get("memory_bytes")
-        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
-        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
-        counts[kind] = counts.get(kind, 0) + 1
-    return "; ".join(f"{count} × {kind}" for kind, count in counts.items())
+    return f"{listed(parts)}." if parts else "No run has ended."
 
 
 def better(results: Results, metric: Metric) -> str | None:

@@ -19,7 +19,7 @@ from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, variants_of
 from servestorm.plan.study_plan import load_plan, parse_plan
-from servestorm.report import sentences
+from servestorm.report import settings
 from servestorm.report.sections import cold_start
 from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
@@ -196,17 +196,17 @@ def test_the_report_shows_a_containers_phases_its_limits_and_its_engine(containe
     assert "container created to started" in part.caption
     assert any("container created to started" in row[0] for row in part.table.rows)
     assert "seconds from the container start" in str(part.drawing)
-    from servestorm.report.page import _environment
+    from servestorm.report.facts import environment
 
-    facts = dict(fact for block in _environment(results) for fact in block["facts"])
+    facts = dict(fact for block in environment(results) for fact in block["facts"])
     assert facts["Limits of a replica"] == "0.25 CPU and 512 MiB" and facts["Balancer"] == "HAProxy"
     assert facts["Docker Engine"] == "20.10.24, cgroups v1, overlay2"
-    assert sentences.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
+    assert settings.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
 
 
 def test_the_report_of_processes_says_nothing_of_containers(tmp_path):
     results = compute(read_run(make_run(tmp_path)))
-    assert results.metric("coldstart.created_s") is None and sentences.limits_text(results) == ""
+    assert results.metric("coldstart.created_s") is None and settings.limits_text(results) == ""
     assert "seconds from the process start" in str(cold_start.section(results).parts[0].drawing)
 
 

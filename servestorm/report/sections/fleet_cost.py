@@ -12,6 +12,7 @@ from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import MUTED, Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
 from servestorm.report.price_bars import instances, machine_rows, price_bar
+from servestorm.report.sentences import listed
 
 
 def section(results: Results) -> Section:
@@ -52,15 +53,11 @@ def _part(
     caption = (
         "What the replicas cost while they were watched, from their creation until they were gone, beside a fixed "
         f"fleet of {most}. A replica is charged the share of a machine that its CPU or memory limit fills. The other "
-        f"side: answers over the objective, or none, were {_join(late)} of all. On-demand prices; the sources stand "
+        f"side: answers over the objective, or none, were {listed(late)} of all. On-demand prices; the sources stand "
         "in results.json."
     )
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD an hour" for engine in shown), "fixed fleet, USD an hour"]
     return make_part(name, drawing, caption, Table("Cost of the replicas", head, rows), subtitle)
-
-
-def _join(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:

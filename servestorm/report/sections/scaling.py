@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
-from servestorm.report import sentences
+from servestorm.report import settings
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import Part, Section, groups_of, make_part, marked, metric_table, section_of, subtitle_of
 
@@ -35,7 +35,7 @@ def _of_group(results: Results, group: str) -> Part | None:
         else f"Throughput with {plan['concurrency']} requests in flight"
     )
     caption = (
-        f"{what}, {sentences.placed_text(results)}{sentences.limits_text(results)}. The dotted line is where replicas "
+        f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is where replicas "
         "that simply added up would be."
     )
     table = metric_table(results, "Throughput by replicas", metrics)
