@@ -62,11 +62,10 @@ def pairs(results: Results) -> list[dict[str, str]]:
 
 def groups(results: Results) -> list[dict[str, Any]]:
     """The rows of the results by group of runs."""
-    plan = results.study["plan"]
     groups = []
     for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         rows = [_row(results, metric) for metric in metrics]
-        detail = settings.load_text(plan, group.partition("[")[0])
+        detail = settings.load_text(results, group)
         groups.append({"title": results.groups[group], "detail": detail, "rows": rows})
     return groups
 

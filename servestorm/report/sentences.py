@@ -9,6 +9,7 @@ from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
+from servestorm.report import settings
 
 ALPHA = 0.05
 KEPT_UP = 0.95
@@ -44,7 +45,7 @@ def summary(results: Results) -> list[str]:
 
 def cold_start_text(results: Results) -> str:
     """How a sentence on cold starts begins."""
-    return f"A cold start, from {start_of(results.study['plan']['backend'])} to the first right answer, took"
+    return f"A cold start, from {start_of(settings.backend(results))} to the first right answer, took"
 
 
 FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
@@ -102,7 +103,7 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     known = _known(metric)
     if not known:
         return None
-    limit = results.study["plan"]["capacity"]["p99_ms"]
+    limit = settings.capacity_p99_ms(results)
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
     return f"{text} {judgement(results, metric)}".strip()
@@ -120,28 +121,21 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
-    asked = results.study["plan"]["steady"]["rate_per_s"] * _variant(results, metric)["images_per_request"]
+    asked = settings.steady_images_per_s(results, metric.group)
     slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
     return (
         f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {listed(slow)}." if slow else None
     )
 
 
-def _variant(results: Results, metric: Metric) -> dict[str, Any]:
-    """The variant that a group of loads is about."""
-    variants: list[dict[str, Any]] = results.study["variants"]
-    label = metric.group.partition("[")[2].removesuffix("]")
-    return next(variant for variant in variants if variant["label"] == label)
-
-
 def _scaling(results: Results) -> list[str]:
     """What the most replicas gave, group by group."""
-    plan = results.study["plan"]["scaling"]
-    if not plan or len(plan["replicas"]) < 2:
+    counts = settings.scaling_counts(results)
+    if len(counts) < 2:
         return []
-    base, count = plan["replicas"][0], plan["replicas"][-1]
+    base, count = counts[0], counts[-1]
     rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
-    what = "capacity" if plan["measure"] == "capacity" else "throughput"
+    what = "capacity" if settings.scaling_measures_capacity(results) else "throughput"
     found = []
     for metric in rows:
         parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
@@ -156,7 +150,7 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     known, violations = _known(metric), _known(late) if late else {}
     if not known or known.keys() - violations.keys():
         return None
-    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    most = settings.most_replicas(results)
     kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from servestorm.analysis.results import Results, usable
 from servestorm.methods.autoscaling import Autoscaled, Reaction
 from servestorm.plan.labels import ENGINE_SHORT, number
+from servestorm.report import settings
 from servestorm.report.canvas import (
     INK,
     LINES,
@@ -48,7 +49,7 @@ def _of_group(results: Results, group: str) -> Part | None:
         return None
     counted = [run for run in usable(results.runs) if run.group == group]
     runs = {e: [run.autoscaling for run in counted if run.engine == e and run.autoscaling] for e in results.engines}
-    limit_ms = results.study["plan"]["autoscaling"]["objective_ms"]
+    limit_ms = settings.autoscaling_objective_ms(results)
     name = f"followed-{slug(group)}"
     shown = _part(name, results.engines, data, runs, limit_ms, subtitle_of(results, group))
     return shown and replace(shown, caption=marked(results, group, shown.caption))

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
+from servestorm.report import settings
 from servestorm.report.canvas import MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import Numbers, Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
 
@@ -28,7 +29,7 @@ def _of_group(results: Results, group: str) -> Part | None:
         engine: [asdict(burst) for run in runs if run.engine == engine for burst in run.bursts]
         for engine in results.engines
     }
-    limit_ms = results.study["plan"]["bursty"]["objective_ms"]
+    limit_ms = settings.burst_objective_ms(results)
     rule = (
         f"The objective is {number(limit_ms, 'ms')} a request."
         if limit_ms

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
+from servestorm.report import settings
 from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
 from servestorm.report.part import Numbers, Part, Section, Table, groups_of, make_part, section_of, subtitle_of
 
@@ -26,7 +27,7 @@ def _of_group(results: Results, group: str) -> Part | None:
         engine: {"runs": [_search(run.capacity) for run in runs if run.engine == engine and run.capacity]}
         for engine in results.engines
     }
-    limit_ms = results.study["plan"]["capacity"]["p99_ms"]
+    limit_ms = settings.capacity_p99_ms(results)
     name = f"search-{slug(group)}"
     return part(name, results.engines, data, limit_ms, subtitle_of(results, group))
 

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, phases_from_start
+from servestorm.report import settings
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import Part, Section, groups_of, make_part, metric_table, section_of, subtitle_of
 
@@ -35,7 +36,7 @@ def _of_group(results: Results, group: str) -> Part | None:
     metrics = [m for m in results.metrics if m.group == group]
     if not any(value.value is not None for metric in metrics for value in metric.values.values()):
         return None
-    named = phases_from_start(results.study["plan"]["backend"])
+    named = phases_from_start(settings.backend(results))
     caption = (
         f"Mean seconds of each phase: {', '.join(named.values())}. Each tick is one start's first right answer. "
         f"{_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
@@ -47,7 +48,7 @@ def _of_group(results: Results, group: str) -> Part | None:
 
 def _draw(results: Results, group: str) -> Drawing:
     """Stacked bars by phase, one an engine; a tick for each start's first right answer."""
-    backend = results.study["plan"]["backend"]
+    backend = settings.backend(results)
     named = phases_from_start(backend)
     phases = list(zip(named, PHASE_OPACITY[len(named)], strict=True))
     shown = [(phase, opacity) for phase, opacity in phases if results.metric(f"{group}.{phase}_s")]

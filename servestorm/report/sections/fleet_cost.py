@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
+from servestorm.report import settings
 from servestorm.report.canvas import MUTED, Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
 from servestorm.report.price_bars import instances, machine_rows, price_bar
@@ -25,7 +26,7 @@ def _of_group(results: Results, group: str) -> Part | None:
     data = results.figures["fleet_cost"].get(group, {})
     late = results.metric(f"{group}.violations_percent")
     shares = {engine: value.value for engine, value in late.values.items()} if late else {}
-    most = results.study["plan"]["autoscaling"]["max_replicas"]
+    most = settings.most_replicas(results)
     name = f"fleet-{slug(group)}"
     return _part(name, results.engines, data, most, shares, subtitle_of(results, group))
 

@@ -28,11 +28,10 @@ def _of_group(results: Results, group: str) -> Part | None:
     if not drawing:
         return None
     metrics = [m for m in results.metrics if m.group == group]
-    plan = results.study["plan"]["scaling"]
     what = (
         "Capacity under the objective"
-        if plan["measure"] == "capacity"
-        else f"Throughput with {plan['concurrency']} requests in flight"
+        if settings.scaling_measures_capacity(results)
+        else f"Throughput with {settings.scaling_concurrency(results)} requests in flight"
     )
     caption = (
         f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is where replicas "

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text
+from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
 from servestorm.report.part import Numbers, Part, Section, Table, make_part, section_of
 
@@ -44,7 +45,7 @@ def _of_study(results: Results) -> Part | None:
         }
         for judged in results.verdicts
     ]
-    return part("verdicts-figure", results.engines, rows, results.study["plan"]["margin_percent"])
+    return part("verdicts-figure", results.engines, rows, settings.margin_percent(results))
 
 
 def part(
