@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from servestorm.analysis.groups import runs_already
@@ -11,6 +12,17 @@ from servestorm.plan.cells import batching_label
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.study_plan import BatchingPlan
 from servestorm.report import sentences, settings
+
+Fact = tuple[str, object]
+"""(term, value); a value of None is unknown."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Terms and values that belong together."""
+
+    title: str
+    facts: list[Fact]
 
 
 def meta(results: Results) -> list[str]:
@@ -31,52 +43,45 @@ def meta(results: Results) -> list[str]:
     ]
 
 
-def _containers(results: Results) -> list[tuple[str, Any]]:
-    """What a study on containers says of them; nothing for any other."""
+def _containers(results: Results) -> list[Fact]:
+    """The containers of a study on Docker; nothing for any other."""
     engine, plan = results.environment.get("docker_engine"), results.study["plan"]
     if not engine:
         return []
-    said = plan.get("docker") or {}
+    docker = plan.get("docker") or {}
     kind = f"{engine.get('ServerVersion')}, cgroups v{engine.get('CgroupVersion')}, {engine.get('Driver')}"
     return [
         ("Docker Engine", kind),
         ("Limits of a replica", settings.limits_text(results).removeprefix(", each limited to ") or "none"),
-        ("Balancer", "HAProxy" if said.get("balancer") == "haproxy" else "the load generator"),
+        ("Balancer", "HAProxy" if docker.get("balancer") == "haproxy" else "the load generator"),
     ]
 
 
-def _pods(results: Results) -> list[tuple[str, Any]]:
-    """What a study in a cluster says of it; nothing for any other."""
-    told, plan = results.environment.get("kubernetes"), results.study["plan"]
-    if not told:
+def _pods(results: Results) -> list[Fact]:
+    """The cluster of a study on Kubernetes; nothing for any other."""
+    cluster, plan = results.environment.get("kubernetes"), results.study["plan"]
+    if not cluster:
         return []
-    said = plan.get("kubernetes") or {}
+    chosen = plan.get("kubernetes") or {}
+    reach = chosen.get("reach", "service")
     from_cluster = plan.get("load_from") == "cluster"
     return [
-        ("Kubernetes", told.get("version")),
-        ("Nodes", _nodes_text(told.get("nodes"))),
+        ("Kubernetes", cluster.get("version")),
+        ("Nodes", _nodes_text(cluster.get("nodes"))),
         ("Limits of a replica", settings.limits_text(results).removeprefix(", each limited to ")),
         ("Load comes from", "pods of the cluster" if from_cluster else "this machine"),
-        (
-            "Load goes to",
-            {"pods": "the pods", "port-forward": "the pods, through the API server"}.get(
-                said.get("reach", "service"), "the Service"
-            ),
-        ),
-        (
-            "Balancer",
-            _BALANCER[said.get("balancer", "none")]
-            if said.get("reach", "service") == "service"
-            else "the load generator",
-        ),
+        ("Load goes to", _REACHED.get(reach, "the Service")),
+        ("Balancer", _BALANCER[chosen.get("balancer", "none")] if reach == "service" else "the load generator"),
     ]
 
 
+_REACHED = {"pods": "the pods", "port-forward": "the pods, through the API server"}
 _BALANCER = {"haproxy": "HAProxy", "none": "the Service, by connections"}
 
 
-def _server_settings(plan: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What the servers were told; nothing of those that somebody else started."""
+def _server_settings(results: Results) -> list[Fact]:
+    """With which settings the servers were started; nothing where somebody else started them."""
+    plan = results.study["plan"]
     if runs_already(plan):
         return []
     return [
@@ -85,11 +90,11 @@ def _server_settings(plan: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def environment(results: Results) -> list[dict[str, Any]]:
-    """Blocks of terms and values: the machine, the study, the software."""
+def environment(results: Results) -> list[Block]:
+    """The machine, the study, the software."""
     here, plan, cores = results.environment, results.study["plan"], results.study["cores"]
     memory = f"{here['memory_bytes'] / 2**30:.1f} GiB" if here.get("memory_bytes") else None
-    machine = [
+    machine: list[Fact] = [
         ("Processor", here.get("cpu_model")),
         ("Cores", f"{here.get('cores_usable')} of {here.get('cores')} usable"),
         ("Memory", memory),
@@ -98,7 +103,7 @@ def environment(results: Results) -> list[dict[str, Any]]:
         ("Engine's cores", ", ".join(map(str, cores["engine"])) or "of the cluster's choice"),
         ("Generator's cores", ", ".join(map(str, cores["generator"]))),
     ]
-    study = [
+    study: list[Fact] = [
         *(
             fact
             for model in results.models
@@ -109,15 +114,19 @@ def environment(results: Results) -> list[dict[str, Any]]:
         ),
         *_containers(results),
         *_pods(results),
-        *_server_settings(plan),
+        *_server_settings(results),
         ("Seed", plan["seed"]),
         ("Git commit", (here.get("git_commit") or "")[:12] or None),
         *((ENGINE_SHORT[name], version) for name, version in results.study["engines"].items()),
     ]
-    software = [("Python", here.get("python")), ("Java", here.get("java")), *here.get("packages", {}).items()]
+    software: list[Fact] = [
+        ("Python", here.get("python")),
+        ("Java", here.get("java")),
+        *here.get("packages", {}).items(),
+    ]
     blocks = (("Machine", machine), ("Study", study), ("Software", software))
     return [
-        {"title": title, "facts": [(term, "unknown" if value is None else value) for term, value in facts]}
+        Block(title, [(term, "unknown" if value is None else value) for term, value in facts])
         for title, facts in blocks
     ]
 
@@ -129,7 +138,7 @@ def _nodes_text(nodes: Sequence[Mapping[str, Any]] | None) -> str | None:
     counts: dict[str, int] = {}
     for node in nodes:
         cpus, memory = node.get("cpus"), node.get("memory_bytes")
-        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
-        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
+        size = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
+        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, size))})".removesuffix(" ()")
         counts[kind] = counts.get(kind, 0) + 1
     return "; ".join(f"{count} × {kind}" for kind, count in counts.items())

@@ -1,96 +1,96 @@
-"""report.html, report.md and results.json from a run directory: a pure function of what lies there."""
+"""The page: every section in its place, in words and formatted numbers. HTML and Markdown show the same page."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import jinja2
+from dataclasses import dataclass
 
 from servestorm import __version__
-from servestorm.analysis.results import Results, compute
-from servestorm.plan.labels import ENGINE_SHORT
-from servestorm.report import sentences
-from servestorm.report.facts import environment, meta
-from servestorm.report.markdown import markdown
-from servestorm.report.result_table import aside, cards, groups, pairs, runs
+from servestorm.analysis.results import Results
+from servestorm.report import facts, result_table, sentences
+from servestorm.report.facts import Block
+from servestorm.report.part import Section
+from servestorm.report.result_table import Card, EngineName, Pair, ResultGroup, RunTable
 from servestorm.report.sections.table import SECTIONS
-from servestorm.rundir.files import write_json, write_text
-from servestorm.rundir.record import read_run
-
-_HERE = Path(__file__).parent
 
 
-def write_report(run: Path) -> tuple[Results, Path]:
-    """Compute the results of a run directory, write results.json, report.html and report.md into it.
+@dataclass(frozen=True)
+class Badge:
+    """A short statement at the top of the page; `kind` is good or bad."""
 
-    Gives the results and the path of report.html.
-
-    Raises StudyError where the directory is not a run, or is broken.
-    """
-    results = compute(read_run(run))
-    write_json(run / "results.json", results.as_json())
-    facts = page_facts(results)
-    path = run / "report.html"
-    write_text(path, render(facts))
-    write_text(run / "report.md", markdown(facts))
-    return results, path
+    kind: str
+    text: str
 
 
-def render(facts: dict[str, Any]) -> str:
-    """The self-contained page of what page_facts() gives: no scripts, nothing from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(css=(_HERE / "report.css").read_text(), **facts)
+@dataclass(frozen=True)
+class Page:
+    """What the report shows, from top to bottom."""
+
+    version: str
+    """Of servestorm."""
+    id: str
+    """Of the run."""
+    headline: str
+    meta: list[str]
+    badges: list[Badge]
+    contents: list[tuple[str, str]]
+    """(id, title) of every section of the page."""
+    cards: list[Card]
+    summary: list[str]
+    """One sentence or two a finding."""
+    doubts: list[str]
+    engines: list[EngineName]
+    pairs: list[Pair]
+    groups: list[ResultGroup]
+    sections: list[Section]
+    """Those with figures."""
+    validity: str
+    runs: RunTable
+    environment: list[Block]
 
 
-def page_facts(results: Results) -> dict[str, Any]:
-    """Everything that the page and its Markdown twin say, in words and formatted numbers."""
-    shown = [section for make in SECTIONS if (section := make(results)).parts]
-    fixed = [("validity", "Validity"), ("environment", "Environment"), ("method", "How to read this")]
-    return {
-        "version": __version__,
-        "id": results.id,
-        "headline": sentences.headline(results),
-        "meta": meta(results),
-        "badges": _badges(results),
-        "sections": [
+def page_of(results: Results) -> Page:
+    """The page of a study's results."""
+    sections = [section for make in SECTIONS if (section := make(results)).parts]
+    return Page(
+        version=__version__,
+        id=results.id,
+        headline=sentences.headline(results),
+        meta=facts.meta(results),
+        badges=_badges(results),
+        contents=[
             ("summary", "In short"),
             ("results", "Results"),
-            *((section.id, section.title) for section in shown),
-            *fixed,
+            *((section.id, section.title) for section in sections),
+            ("validity", "Validity"),
+            ("environment", "Environment"),
+            ("method", "How to read this"),
         ],
-        "cards": cards(results),
-        "summary": sentences.summary(results),
-        "doubts": sentences.doubts(results),
-        "engines": [{"name": ENGINE_SHORT[engine], "aside": aside(engine)} for engine in results.engines],
-        "pairs": pairs(results),
-        "groups": groups(results),
-        "figures": shown,
-        "validity": sentences.validity(results),
-        "runs": runs(results),
-        "environment": environment(results),
-    }
+        cards=result_table.cards(results),
+        summary=sentences.summary(results),
+        doubts=sentences.doubts(results),
+        engines=[result_table.named(engine) for engine in results.engines],
+        pairs=result_table.pairs(results),
+        groups=result_table.groups(results),
+        sections=sections,
+        validity=sentences.validity(results),
+        runs=result_table.runs(results),
+        environment=facts.environment(results),
+    )
 
 
-def _badges(results: Results) -> list[dict[str, str]]:
+def _badges(results: Results) -> list[Badge]:
     badges = []
     if results.state != "complete":
-        badges.append({"kind": "bad", "text": results.state})
+        badges.append(Badge("bad", results.state))
     invalid = sum(run.valid is False for run in results.runs)
     judged = sum(run.valid is not None for run in results.runs)
     if invalid:
-        badges.append({"kind": "bad", "text": f"{invalid} of {judged} load runs INVALID"})
+        badges.append(Badge("bad", f"{invalid} of {judged} load runs INVALID"))
     elif judged:
-        badges.append({"kind": "good", "text": f"all {judged} load runs VALID"})
+        badges.append(Badge("good", f"all {judged} load runs VALID"))
     parities = [model["parity"]["status"] for model in results.models if model.get("parity")]
     if parities:
         proved = set(parities) == {"proved"}
         text = "artifacts proved equal" if proved else next(status for status in parities if status != "proved")
-        badges.append({"kind": "good" if proved else "bad", "text": text})
+        badges.append(Badge("good" if proved else "bad", text))
     return badges

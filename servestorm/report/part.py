@@ -29,7 +29,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Part:
+class SectionPart:
     """One figure of a section with what stands beside it."""
 
     id: str
@@ -49,20 +49,20 @@ class Section:
 
     id: str
     title: str
-    parts: list[Part]
+    parts: list[SectionPart]
 
 
-def section_of(name: str, title: str, parts: Iterable[Part | None]) -> Section:
+def section_of(name: str, title: str, parts: Iterable[SectionPart | None]) -> Section:
     """The section with those parts that have something to show; `name` is its id."""
     return Section(name, title, [part for part in parts if part])
 
 
-def make_part(name: str, drawing: Drawing, caption: str, table: Table, subtitle: str = "") -> Part:
+def make_part(name: str, drawing: Drawing, caption: str, table: Table, subtitle: str = "") -> SectionPart:
     """A figure with its text for screen readers; `name` is its id, and `subtitle` becomes part of the table's title."""
     if subtitle and subtitle not in table.title:
         table = replace(table, title=f"{table.title} ({subtitle})")
     alt = f"{table.title}. {caption} The numbers follow as a table."
-    return Part(name, drawing, caption, alt, table, subtitle)
+    return SectionPart(name, drawing, caption, alt, table, subtitle)
 
 
 def groups_of(results: Results, scenario: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the study was asked to do, in numbers and in words. Of the report only this module and facts.py read the plan."""
+"""What the study was asked to do, in numbers and in words. In this room only settings.py and facts.py read the plan."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from servestorm.report.part import Part
+from servestorm.report.part import SectionPart
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
 
 ENGINES = ["savedmodel", "torchserve"]
 
 
-def all_parts(engines: list[str] = ENGINES) -> list[Part]:
+def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
     """Every kind of figure that is drawn from plain data, once."""
     parts = [
         verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),

@@ -198,7 +198,7 @@ def test_the_report_shows_a_containers_phases_its_limits_and_its_engine(containe
     assert "seconds from the container start" in str(part.drawing)
     from servestorm.report.facts import environment
 
-    facts = dict(fact for block in environment(results) for fact in block["facts"])
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert facts["Limits of a replica"] == "0.25 CPU and 512 MiB" and facts["Balancer"] == "HAProxy"
     assert facts["Docker Engine"] == "20.10.24, cgroups v1, overlay2"
     assert settings.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"

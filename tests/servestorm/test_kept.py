@@ -17,6 +17,7 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report import page
+from servestorm.report.html_page import render
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 
@@ -65,7 +66,7 @@ def column(name, values):
 def draw(run, monkeypatch):
     """Everything that a report says, without its drawings."""
     monkeypatch.setattr(page, "SECTIONS", ())
-    page.render(page.page_facts(compute(read_run(run))))
+    render(page.page_of(compute(read_run(run))))
 
 
 def places(value, at=()) -> Iterator[tuple]:

@@ -254,7 +254,7 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     )
     (part,) = scaling.section(results).parts
     assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in part.caption
-    facts = dict(fact for block in environment(results) for fact in block["facts"])
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert (facts["Kubernetes"], facts["Nodes"]) == ("1.32.13", "2 × node (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)")
     assert facts["Limits of a replica"] == "0.25 CPU and 2,048 MiB"
     assert (facts["Load comes from"], facts["Load goes to"]) == ("this machine", "the Service")
@@ -289,7 +289,7 @@ def test_nodes_elsewhere_or_unknown_give_no_reason_to_doubt(pods_run):
 def test_an_endpoint_that_runs_already_is_not_said_to_have_the_plans_threads(tmp_path):
     run = make_run(tmp_path)
     change_plan(run, backend="attach")
-    facts = dict(fact for block in environment(compute(read_run(run))) for fact in block["facts"])
+    facts = dict(fact for block in environment(compute(read_run(run))) for fact in block.facts)
     assert not facts.keys() & {"Threads a replica", "Batching"}
 
 

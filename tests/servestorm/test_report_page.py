@@ -13,7 +13,7 @@ import pytest
 from synthetic_run import PLAN, make_run
 
 from servestorm.plan.labels import number, p_text
-from servestorm.report.page import write_report
+from servestorm.report.write import write_report
 
 BROWSER = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -29,7 +29,17 @@ from servestorm.report.canvas import (
     offered_load,
     slug,
 )
-from servestorm.report.part import Numbers, Part, Section, Table, groups_of, make_part, marked, section_of, subtitle_of
+from servestorm.report.part import (
+    Numbers,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    marked,
+    section_of,
+    subtitle_of,
+)
 
 Runs = Mapping[str, Sequence[Autoscaled]]
 """By engine, in the order in which they ran."""
@@ -43,7 +53,7 @@ def section(results: Results) -> Section:
     return section_of("autoscaling", "Autoscaling", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["autoscaling"].get(group)
     if not data:
         return None
@@ -57,7 +67,7 @@ def _of_group(results: Results, group: str) -> Part | None:
 
 def _part(
     name: str, engines: Sequence[str], data: Numbers, runs: Runs, objective_ms: float, subtitle: str = ""
-) -> Part | None:
+) -> SectionPart | None:
     """Replicas and latencies over time, with every burst of every run as the table."""
     drawing = _draw(name, engines, data, objective_ms)
     if not drawing:

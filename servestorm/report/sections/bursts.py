@@ -15,7 +15,17 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Numbers, Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import (
+    Numbers,
+    Rows,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    section_of,
+    subtitle_of,
+)
 
 
 def section(results: Results) -> Section:
@@ -23,7 +33,7 @@ def section(results: Results) -> Section:
     return section_of("bursts", "Burst by burst", (_of_group(results, group) for group in groups_of(results, "bursty")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.counts]
     data = {
         engine: [asdict(burst) for run in runs if run.engine == engine for burst in run.bursts]
@@ -38,7 +48,7 @@ def _of_group(results: Results, group: str) -> Part | None:
     return part(f"by-{slug(group)}", results.engines, data, rule, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, rule: str = "", subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: Rows, rule: str = "", subtitle: str = "") -> SectionPart | None:
     """What each burst did; `rule` says what counts as a violation and as recovered, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:

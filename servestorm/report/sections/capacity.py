@@ -13,7 +13,7 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
-from servestorm.report.part import Numbers, Part, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Numbers, Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
 
 
 def section(results: Results) -> Section:
@@ -21,7 +21,7 @@ def section(results: Results) -> Section:
     return section_of("capacity", "Capacity", (_of_group(results, group) for group in groups_of(results, "capacity")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.capacity]
     data = {
         engine: {"runs": [_search(run.capacity) for run in runs if run.engine == engine and run.capacity]}
@@ -41,7 +41,7 @@ def _search(found: Numbers) -> dict[str, Any]:
 
 def part(
     name: str, engines: Sequence[str], data: Mapping[str, Numbers], objective_ms: float | None, subtitle: str = ""
-) -> Part | None:
+) -> SectionPart | None:
     """The search for the largest rate that meets the objective."""
     drawing = _draw(name, engines, data, objective_ms)
     if not drawing:

@@ -12,7 +12,7 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, phases_from_start
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Part, Section, groups_of, make_part, metric_table, section_of, subtitle_of
+from servestorm.report.part import Section, SectionPart, groups_of, make_part, metric_table, section_of, subtitle_of
 
 PHASE_OPACITY = {
     4: (1.0, 0.68, 0.42, 0.2),
@@ -32,7 +32,7 @@ def section(results: Results) -> Section:
     return section_of("cold-start", "Cold start", (_of_group(results, g) for g in groups_of(results, "coldstart")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     metrics = [m for m in results.metrics if m.group == group]
     if not any(value.value is not None for metric in metrics for value in metric.values.values()):
         return None

@@ -10,7 +10,17 @@ from matplotlib.patches import Patch
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Numbers, Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import (
+    Numbers,
+    Rows,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    section_of,
+    subtitle_of,
+)
 from servestorm.report.price_bars import instances, machine_rows, price_bar
 
 
@@ -19,7 +29,7 @@ def section(results: Results) -> Section:
     return section_of("cost", "Cost", (_of_group(results, group) for group in groups_of(results, "capacity")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["cost"].get(group, {})
     days = sorted({row["dated"] for rows in data.values() for row in rows})
     dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
@@ -30,7 +40,7 @@ def _of_group(results: Results, group: str) -> Part | None:
     return part(f"cost-{slug(group)}", results.engines, data, source, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, source: str, subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: Rows, source: str, subtitle: str = "") -> SectionPart | None:
     """US dollars a million images; `source` says where the prices are from, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:

@@ -11,7 +11,7 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Rows, Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
 from servestorm.report.price_bars import instances, machine_rows, price_bar
 from servestorm.report.sentences import listed
 
@@ -22,7 +22,7 @@ def section(results: Results) -> Section:
     return section_of("fleet-cost", "Cost of the replicas", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["fleet_cost"].get(group, {})
     late = results.metric(f"{group}.violations_percent")
     shares = {engine: value.value for engine, value in late.values.items()} if late else {}
@@ -38,7 +38,7 @@ def _part(
     most: int,
     late_percent: Mapping[str, float | None],
     subtitle: str = "",
-) -> Part | None:
+) -> SectionPart | None:
     """US dollars an hour beside a fixed fleet's; `late_percent` is the other side, answers over the objective."""
     drawing = _draw(name, engines, data)
     if not drawing:

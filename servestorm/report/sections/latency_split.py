@@ -13,7 +13,7 @@ from servestorm.analysis.latency_split import INFERENCE
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, PAPER, Drawing, draw, legend, part_colour, slug
-from servestorm.report.part import Part, Rows, Section, Table, groups_with_samples, make_part, marked, section_of
+from servestorm.report.part import Rows, Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
 
 _LABELLED_SHARE = 0.06
 """A part this large, against the longest bar, has room for its number."""
@@ -25,7 +25,7 @@ def section(results: Results) -> Section:
     return section_of("split", "Where the time goes", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     found = results.figures["split"].get(group, {})
     data = {engine: of["parts"] for engine, of in found.items()}
     inside = [row["ms"] for rows in data.values() for row in rows if row["part"] == INFERENCE]
@@ -37,7 +37,7 @@ def _of_group(results: Results, group: str) -> Part | None:
     return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle: str = "") -> SectionPart | None:
     """Where a request's time goes; `note` says what a server does not tell, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:

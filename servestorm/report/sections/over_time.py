@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, Drawing, draw, engine_colour, gaps, legend, log_ticks, offered_load, slug
-from servestorm.report.part import Part, Section, Table, groups_with_samples, make_part, marked, section_of
+from servestorm.report.part import Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
 
 
 def section(results: Results) -> Section:
@@ -20,7 +20,7 @@ def section(results: Results) -> Section:
     return section_of("over-time", "Latency over time", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["over_time"][group]
     drawing = _draw(results, group)
     if not drawing:

@@ -10,7 +10,16 @@ from matplotlib.ticker import MaxNLocator
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, slug
-from servestorm.report.part import Part, Section, groups_of, make_part, marked, metric_table, section_of, subtitle_of
+from servestorm.report.part import (
+    Section,
+    SectionPart,
+    groups_of,
+    make_part,
+    marked,
+    metric_table,
+    section_of,
+    subtitle_of,
+)
 
 _PANELS = (("cpu_ms_per_image", "CPU per image, ms"), ("rss_peak_mib", "peak memory, MiB"))
 
@@ -21,7 +30,7 @@ def section(results: Results) -> Section:
     return section_of("use", "Resource use", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     drawing = _draw(results, group)
     if not drawing:
         return None

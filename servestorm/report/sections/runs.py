@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour
-from servestorm.report.part import Part, Section, Table, make_part, section_of
+from servestorm.report.part import Section, SectionPart, Table, make_part, section_of
 
 RunValues = Mapping[str, Mapping[str, Sequence[float | None]]]
 """Values over runs, by the metric's label and the engine."""
@@ -26,7 +26,7 @@ def section(results: Results) -> Section:
     return section_of("runs", "Scatter between runs", [_of_study(results)])
 
 
-def _of_study(results: Results) -> Part | None:
+def _of_study(results: Results) -> SectionPart | None:
     """Every metric that is judged, with its runs."""
     asked = dict.fromkeys(judged.metric for judged in results.verdicts)
     metrics = [metric for metric in results.metrics if metric.key in asked]
@@ -37,7 +37,7 @@ def _of_study(results: Results) -> Part | None:
     return part("runs-figure", results.engines, data)
 
 
-def part(name: str, engines: Sequence[str], data: RunValues, subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: RunValues, subtitle: str = "") -> SectionPart | None:
     """How far the runs scatter."""
     drawing = _draw(name, engines, data)
     if not drawing:

@@ -12,7 +12,16 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Part, Section, groups_of, make_part, marked, metric_table, section_of, subtitle_of
+from servestorm.report.part import (
+    Section,
+    SectionPart,
+    groups_of,
+    make_part,
+    marked,
+    metric_table,
+    section_of,
+    subtitle_of,
+)
 
 _NUMBER_SHARE = 0.1
 """Of the axis, that a bar's number takes."""
@@ -23,7 +32,7 @@ def section(results: Results) -> Section:
     return section_of("scaling", "Scaling", (_of_group(results, group) for group in groups_of(results, "scaling")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     drawing = _draw(results, group)
     if not drawing:
         return None

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Numbers, Part, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Numbers, Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
 
 
 def section(results: Results) -> Section:
@@ -20,14 +20,14 @@ def section(results: Results) -> Section:
     return section_of("scaling-law", "Scaling law", (_of_group(results, g) for g in groups_of(results, "scaling")))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["scaling_law"].get(group, {})
     if not any(found["curve"] for found in data.values()):
         return None
     return part(f"law-{slug(group)}", results.engines, data, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Mapping[str, Numbers], subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: Mapping[str, Numbers], subtitle: str = "") -> SectionPart | None:
     """Throughput by replicas with the Universal Scalability Law fitted to it."""
     drawing = _draw(name, engines, data)
     if not drawing:

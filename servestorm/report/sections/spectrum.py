@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, Drawing, draw, engine_colour, legend, log_ticks, slug
-from servestorm.report.part import Part, Section, Table, groups_with_samples, make_part, marked, section_of
+from servestorm.report.part import Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
 
 
 def section(results: Results) -> Section:
@@ -17,7 +17,7 @@ def section(results: Results) -> Section:
     return section_of("spectrum", "Percentile spectrum", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     drawing = _draw(results, group)
     if not drawing:
         return None

@@ -11,7 +11,17 @@ from matplotlib.lines import Line2D
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
-from servestorm.report.part import Numbers, Part, Rows, Section, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import (
+    Numbers,
+    Rows,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    section_of,
+    subtitle_of,
+)
 
 
 def section(results: Results) -> Section:
@@ -20,12 +30,12 @@ def section(results: Results) -> Section:
     return section_of("sweep", "Throughput against latency", (_of_group(results, group) for group in groups))
 
 
-def _of_group(results: Results, group: str) -> Part | None:
+def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["sweep"].get(group, {})
     return part(f"front-{slug(group)}", results.engines, data, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> Part | None:
+def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> SectionPart | None:
     """Throughput against p99 of every setting that was tried."""
     drawing = _draw(name, engines, data)
     if not drawing:

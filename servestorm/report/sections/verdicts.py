@@ -14,7 +14,7 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
-from servestorm.report.part import Numbers, Part, Section, Table, make_part, section_of
+from servestorm.report.part import Numbers, Section, SectionPart, Table, make_part, section_of
 
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
@@ -29,7 +29,7 @@ def section(results: Results) -> Section:
     return section_of("verdicts", "Verdicts", [_of_study(results)])
 
 
-def _of_study(results: Results) -> Part | None:
+def _of_study(results: Results) -> SectionPart | None:
     rows = [
         {
             "label": judged.label,
@@ -50,7 +50,7 @@ def _of_study(results: Results) -> Part | None:
 
 def part(
     name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_percent: float, subtitle: str = ""
-) -> Part | None:
+) -> SectionPart | None:
     """The verdicts' differences with their intervals."""
     drawing = _draw(name, engines, rows, margin_percent)
     if not drawing:
