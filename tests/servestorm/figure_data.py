@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
+from servestorm.analysis.judgements import Judgement
+from servestorm.methods.bursts import Burst
+from servestorm.methods.verdict import Verdict
 from servestorm.report.part import SectionPart
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
 
@@ -40,15 +45,15 @@ def searches() -> dict:
             for r in rates
         ]
         probes.append({"rate_per_s": rate * 0.9, "verdict": "invalid", "p99_ms": 12.0})
-        return {"rate": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
+        return {"rate_per_s": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
             "crossing": {"rate_per_s": rate * 1.03, "low": rate * 0.98, "high": rate * 1.09, "probes": 5}
             if seed % 3
             else None
         }
 
     return {
-        "savedmodel": {"runs": [run(510, 1), run(540, 2), run(525, 3)]},
-        "torchserve": {"runs": [run(180, 4), run(176, 5), run(190, 6)]},
+        "savedmodel": [run(510, 1), run(540, 2), run(525, 3)],
+        "torchserve": [run(180, 4), run(176, 5), run(190, 6)],
     }
 
 
@@ -133,13 +138,19 @@ def burst_rows() -> dict:
     random = np.random.default_rng(6)
     return {
         engine: [
-            {
-                "index": index,
-                "violations": int(random.integers(0, most)),
-                "requests": 240,
-                "queue_peak": int(most / 3 + random.integers(0, 12)),
-                "recover_s": None if most > 100 and index % 4 == 3 else float(random.uniform(0.05, most / 60)),
-            }
+            Burst(
+                index=index,
+                start_s=4.0 + 6 * index,
+                end_s=6.0 + 6 * index,
+                requests=240,
+                failed=0,
+                violations=int(random.integers(0, most)),
+                queue_start=0,
+                queue_end=0,
+                queue_peak=int(most / 3 + random.integers(0, 12)),
+                observed_s=4.0,
+                recover_s=None if most > 100 and index % 4 == 3 else float(random.uniform(0.05, most / 60)),
+            )
             for _ in range(3)
             for index in range(6)
         ]
@@ -147,29 +158,34 @@ def burst_rows() -> dict:
     }
 
 
-def verdict_rows() -> list:
+def verdict_rows() -> list[Judgement]:
     rows = [
-        ("steady load: p50", 142.0, [118.0, 166.0], "A"),
-        ("steady load: p99", 61.0, [22.0, 103.0], "A"),
-        ("bursty load: p99", 8.0, [-14.0, 31.0], "inconclusive"),
-        ("cold start", 85.0, [71.0, 99.0], "A"),
-        ("capacity", -66.0, [-70.0, -61.0], "A"),
-        ("peak memory", -21.0, [-25.0, -17.0], "B"),
-        ("failed answers", 0.4, [-1.1, 1.9], "equivalent"),
-        ("scaling, 4 replicas", None, None, "inconclusive"),
+        ("steady load: p50", 142.0, (118.0, 166.0), "A"),
+        ("steady load: p99", 61.0, (22.0, 103.0), "A"),
+        ("bursty load: p99", 8.0, (-14.0, 31.0), "inconclusive"),
+        ("cold start", 85.0, (71.0, 99.0), "A"),
+        ("capacity", -66.0, (-70.0, -61.0), "A"),
+        ("peak memory", -21.0, (-25.0, -17.0), "B"),
+        ("failed answers", 0.4, (-1.1, 1.9), "equivalent"),
     ]
-    return [
-        {
-            "label": label,
-            "a": "savedmodel",
-            "b": "torchserve",
-            "difference_percent": difference,
-            "ci_percent": interval,
-            "g": None if difference is None else difference / 10,
-            "g_ci": None if interval is None else [end / 10 for end in interval],
-            "smallest_effect_percent": None if difference is None else 12.0,
-            "p_holm": None if difference is None else 0.012,
-            "outcome": outcome,
-        }
+    judged = [
+        judgement(
+            label,
+            difference_percent=difference,
+            ci_percent=interval,
+            g=difference / 10,
+            g_ci=(interval[0] / 10, interval[1] / 10),
+            smallest_effect_percent=12.0,
+            p_holm=0.012,
+            outcome=outcome,
+        )
         for label, difference, interval, outcome in rows
     ]
+    return [*judged, judgement("scaling, 4 replicas", outcome="inconclusive")]
+
+
+def judgement(label: str, **numbers) -> Judgement:
+    """A verdict on TorchServe against savedmodel; what is not given is None."""
+    unknown = dict.fromkeys(field.name for field in fields(Verdict))
+    verdict = Verdict(**{**unknown, "n_a": 3, "n_b": 3, "reason": "", **numbers})
+    return Judgement(metric=label, label=label, a="savedmodel", b="torchserve", verdict=verdict)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,20 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from servestorm.analysis.results import Results
+from servestorm.methods.bursts import Burst
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import (
-    Numbers,
-    Rows,
-    Section,
-    SectionPart,
-    Table,
-    groups_of,
-    make_part,
-    section_of,
-    subtitle_of,
-)
+from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
+
+Bursts = Mapping[str, Sequence[Burst]]
+"""By engine, those of all runs."""
 
 
 def section(results: Results) -> Section:
@@ -36,8 +29,7 @@ def section(results: Results) -> Section:
 def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.counts]
     data = {
-        engine: [asdict(burst) for run in runs if run.engine == engine for burst in run.bursts]
-        for engine in results.engines
+        engine: [burst for run in runs if run.engine == engine for burst in run.bursts] for engine in results.engines
     }
     limit_ms = settings.burst_objective_ms(results)
     rule = (
@@ -48,7 +40,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     return part(f"by-{slug(group)}", results.engines, data, rule, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, rule: str = "", subtitle: str = "") -> SectionPart | None:
+def part(name: str, engines: Sequence[str], data: Bursts, rule: str = "", subtitle: str = "") -> SectionPart | None:
     """What each burst did; `rule` says what counts as a violation and as recovered, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:
@@ -56,11 +48,11 @@ def part(name: str, engines: Sequence[str], data: Rows, rule: str = "", subtitle
     rows = []
     for engine in engines:
         for burst in data.get(engine, []):
-            recover = "not seen" if burst["recover_s"] is None else number(burst["recover_s"])
+            recover = "not seen" if burst.recover_s is None else number(burst.recover_s)
             share = number(_violation_percent(burst), "%")
-            violations = f"{_count(burst['violations'])} of {burst['requests']:,} ({share})"
-            title = f"{ENGINE_SHORT[engine]}, burst {burst['index'] + 1}"
-            rows.append([title, violations, _count(burst["queue_peak"]), recover])
+            violations = f"{_count(burst.violations)} of {burst.requests:,} ({share})"
+            title = f"{ENGINE_SHORT[engine]}, burst {burst.index + 1}"
+            rows.append([title, violations, _count(burst.queue_peak), recover])
     caption = (
         "Of each burst: the share of its requests that violated the objective, the most requests in flight at "
         f"once, and the seconds after its end until answers were as fast as they should be. {rule}"
@@ -73,11 +65,10 @@ def _count(count: int | None) -> str:
     return "–" if count is None else f"{count:,}"
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], data: Bursts) -> Drawing | None:
     """By burst: the share of requests over the objective or failed, the longest queue, and the time to recover.
 
-    `data`: {engine: [{"index": from 0, "violations": requests | None, "requests", "queue_peak": requests | None,
-    "recover_s": seconds after the burst's end | None where that was not seen}]}; several runs may give the same index.
+    Several runs may give bursts of the same index.
     Without an objective (no violations are known) the first panel is left out. None without a burst.
     """
     shown = [engine for engine in engines if data.get(engine)]
@@ -108,11 +99,11 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     return draw(name, paint, 4.6, 5.0)
 
 
-def _violation_percent(burst: Numbers) -> float | None:
+def _violation_percent(burst: Burst) -> float | None:
     """Share of a burst's requests; None without an objective or a request."""
-    if burst["violations"] is None or not burst["requests"]:
+    if burst.violations is None or not burst.requests:
         return None
-    return float(100 * burst["violations"] / burst["requests"])
+    return float(100 * burst.violations / burst.requests)
 
 
 def _dodge(engines: Sequence[str], engine: str) -> float:
@@ -120,23 +111,23 @@ def _dodge(engines: Sequence[str], engine: str) -> float:
     return (engines.index(engine) - (len(engines) - 1) / 2) * 0.16
 
 
-def _burst_marks(panels: Sequence[Axes], rows: Sequence[Numbers], engines: Sequence[str], engine: str) -> None:
+def _burst_marks(panels: Sequence[Axes], rows: Sequence[Burst], engines: Sequence[str], engine: str) -> None:
     index = engines.index(engine)
     shares = [(row, _violation_percent(row)) for row in rows]
-    series = (shares, [(row, row["queue_peak"]) for row in rows], [(row, row["recover_s"]) for row in rows])
+    series = (shares, [(row, row.queue_peak) for row in rows], [(row, row.recover_s) for row in rows])
     for axes, values in zip(panels, series[-len(panels) :], strict=True):
-        known = [(row["index"] + 1 + _dodge(engines, engine), value) for row, value in values if value is not None]
+        known = [(row.index + 1 + _dodge(engines, engine), value) for row, value in values if value is not None]
         if known:
             places, heights = zip(*known, strict=True)
             axes.plot(places, heights, MARKS[index % 3], color=engine_colour(index), markersize=5.5, alpha=0.85)
 
 
-def _never_recovered(axes: Axes, engines: Sequence[str], shown: Sequence[str], data: Rows) -> None:
-    known = [row["recover_s"] for engine in shown for row in data[engine] if row["recover_s"] is not None]
+def _never_recovered(axes: Axes, engines: Sequence[str], shown: Sequence[str], data: Bursts) -> None:
+    known = [row.recover_s for engine in shown for row in data[engine] if row.recover_s is not None]
     top = max([*known, 0.1]) * 1.15
     axes.set_ylim(0, top)
     for engine in shown:
-        places = [row["index"] + 1 + _dodge(engines, engine) for row in data[engine] if row["recover_s"] is None]
+        places = [row.index + 1 + _dodge(engines, engine) for row in data[engine] if row.recover_s is None]
         axes.plot(
             places,
             [top] * len(places),

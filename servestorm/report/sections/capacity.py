@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +12,17 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
-from servestorm.report.part import Numbers, Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import (
+    Numbers,
+    Rows,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    section_of,
+    subtitle_of,
+)
 
 
 def section(results: Results) -> Section:
@@ -24,23 +33,15 @@ def section(results: Results) -> Section:
 def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.capacity]
     data = {
-        engine: {"runs": [_search(run.capacity) for run in runs if run.engine == engine and run.capacity]}
-        for engine in results.engines
+        engine: [run.capacity for run in runs if run.engine == engine and run.capacity] for engine in results.engines
     }
     limit_ms = settings.capacity_p99_ms(results)
     name = f"search-{slug(group)}"
     return part(name, results.engines, data, limit_ms, subtitle_of(results, group))
 
 
-def _search(found: Numbers) -> dict[str, Any]:
-    return {
-        "rate": found["rate_per_s"],
-        **{name: found[name] for name in ("low", "high", "confirmed", "probes", "crossing")},
-    }
-
-
 def part(
-    name: str, engines: Sequence[str], data: Mapping[str, Numbers], objective_ms: float | None, subtitle: str = ""
+    name: str, engines: Sequence[str], data: Rows, objective_ms: float | None, subtitle: str = ""
 ) -> SectionPart | None:
     """The search for the largest rate that meets the objective."""
     drawing = _draw(name, engines, data, objective_ms)
@@ -48,7 +49,7 @@ def part(
         return None
     rows = []
     for engine in engines:
-        for place, run in enumerate(data.get(engine, {}).get("runs", []), 1):
+        for place, run in enumerate(data.get(engine, []), 1):
             title = f"{ENGINE_SHORT[engine]}, search {place}"
             rows += [[title, number(p["rate_per_s"]), number(p["p99_ms"]), _PROBE[p["verdict"]]] for p in run["probes"]]
             rows.append(
@@ -74,25 +75,25 @@ _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 def _capacity_text(run: Numbers) -> str:
     """The promise and what bounds it: two outcomes, and no interval."""
     if run["high"] is None:
-        return "–" if run["rate"] is None else number(run["rate"])
+        return "–" if run["rate_per_s"] is None else number(run["rate_per_s"])
     last = [probe["verdict"] for probe in run["probes"] if probe["rate_per_s"] == run["high"]][-1]
     bound = f"{number(run['high'])} {'could not be offered' if last == 'invalid' else 'did not hold'}"
-    return f"–; {bound}" if run["rate"] is None else f"{number(run['rate'])}; {bound}"
+    return f"–; {bound}" if run["rate_per_s"] is None else f"{number(run['rate_per_s'])}; {bound}"
 
 
 def _met_text(met: Numbers) -> str:
     return f"{number(met['rate_per_s'])} ({number(met['low'])} to {number(met['high'])})"
 
 
-def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers], objective_ms: float | None) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], data: Rows, objective_ms: float | None) -> Drawing | None:
     """Every probe of the searches by its rate and p99, with each engine's mean capacity and the runs' intervals.
 
-    `data`: {engine: {"runs": [{"rate": r | None, "low": l | None, "high": h | None, "confirmed": bool,
-    "probes": [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}], "crossing": {"low",
-    "high"} | None}]}}, rates in requests/s.
+    `data`: {engine: [{"rate_per_s": r | None, "low": l | None, "high": h | None, "confirmed": bool, "probes":
+    [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}], "crossing": {"low", "high"} |
+    None}]}, a search of a run each, rates in requests/s.
     None where there is no probe. A probe without a p99 stands at the upper edge.
     """
-    shown = [engine for engine in engines if any(run["probes"] for run in data.get(engine, {}).get("runs", []))]
+    shown = [engine for engine in engines if any(run["probes"] for run in data.get(engine, []))]
     if not shown:
         return None
 
@@ -102,7 +103,7 @@ def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers], object
         top_ms = max(latencies) * 1.6
         axes.set_ylim(min(latencies) / 1.4, top_ms * 1.15)
         for engine in shown:
-            _intervals(axes, data[engine]["runs"], engines.index(engine))
+            _intervals(axes, data[engine], engines.index(engine))
             _marks(axes, _probes(data[engine]), engines.index(engine), top_ms)
         if objective_ms:
             axes.axhline(objective_ms, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
@@ -117,8 +118,8 @@ def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers], object
     return draw(name, paint, 3.6, 4.0)
 
 
-def _probes(found: Numbers) -> list[Numbers]:
-    return [probe for run in found["runs"] for probe in run["probes"]]
+def _probes(searches: Sequence[Numbers]) -> list[Numbers]:
+    return [probe for search in searches for probe in search["probes"]]
 
 
 def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
@@ -129,7 +130,7 @@ def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
             axes.axvspan(
                 between["low"], between["high"], color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0
             )
-    rates = [run["rate"] for run in runs if run["rate"] is not None]
+    rates = [run["rate_per_s"] for run in runs if run["rate_per_s"] is not None]
     if rates:
         mean = sum(rates) / len(rates)
         axes.axvline(mean, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from servestorm.analysis.judgements import Judgement
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
-from servestorm.report.part import Numbers, Section, SectionPart, Table, make_part, section_of
+from servestorm.report.part import Section, SectionPart, Table, make_part, section_of
 
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
@@ -30,26 +31,11 @@ def section(results: Results) -> Section:
 
 
 def _of_study(results: Results) -> SectionPart | None:
-    rows = [
-        {
-            "label": judged.label,
-            "a": judged.a,
-            "b": judged.b,
-            "difference_percent": judged.verdict.difference_percent,
-            "ci_percent": judged.verdict.ci_percent,
-            "g": judged.verdict.g,
-            "g_ci": judged.verdict.g_ci,
-            "smallest_effect_percent": judged.verdict.smallest_effect_percent,
-            "p_holm": judged.verdict.p_holm,
-            "outcome": judged.verdict.outcome,
-        }
-        for judged in results.verdicts
-    ]
-    return part("verdicts-figure", results.engines, rows, settings.margin_percent(results))
+    return part("verdicts-figure", results.engines, results.verdicts, settings.margin_percent(results))
 
 
 def part(
-    name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_percent: float, subtitle: str = ""
+    name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float, subtitle: str = ""
 ) -> SectionPart | None:
     """The verdicts' differences with their intervals."""
     drawing = _draw(name, engines, rows, margin_percent)
@@ -57,14 +43,14 @@ def part(
         return None
     cells = [
         [
-            f"{row['label']}: {ENGINE_SHORT[row['b']]} against {ENGINE_SHORT[row['a']]}",
-            _percent(row["difference_percent"]),
-            "–" if row["ci_percent"] is None else " to ".join(map(_percent, row["ci_percent"])),
-            _effect(row["g"]),
-            "–" if row["g_ci"] is None else " to ".join(map(_effect, row["g_ci"])),
-            "–" if row["smallest_effect_percent"] is None else number(row["smallest_effect_percent"], "%"),
-            p_text(row["p_holm"]),
-            outcome_text(row),
+            f"{row.label}: {ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}",
+            _percent(row.verdict.difference_percent),
+            "–" if row.verdict.ci_percent is None else " to ".join(map(_percent, row.verdict.ci_percent)),
+            _effect(row.verdict.g),
+            "–" if row.verdict.g_ci is None else " to ".join(map(_effect, row.verdict.g_ci)),
+            "–" if row.verdict.smallest_effect_percent is None else number(row.verdict.smallest_effect_percent, "%"),
+            p_text(row.verdict.p_holm),
+            _outcome_text(row),
         ]
         for row in rows
     ]
@@ -85,22 +71,21 @@ def _effect(g: float | None) -> str:
     return "–" if g is None else f"{g:+.2f}" if abs(g) < 10 else f"{g:+,.1f}"
 
 
-def outcome_text(row: Numbers) -> str:
+def _outcome_text(row: Judgement) -> str:
     """'TorchServe is better', 'equivalent' or 'inconclusive'."""
-    better = {"A": row["a"], "B": row["b"]}.get(row["outcome"])
-    return f"{ENGINE_SHORT[better]} is better" if better else str(row["outcome"])
+    winner = _winner(row)
+    return f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:+,.1f} %"
 
 
-def _draw(name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_percent: float) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float) -> Drawing | None:
     """Each verdict's difference with its 95 % interval, over the band in which two engines count as equal.
 
-    `rows`: [{"label", "a", "b": engines, "difference_percent": float | None, "ci_percent": [lo, hi] | None, "outcome":
-    "A" | "B" | "equivalent" | "inconclusive"}]. None without a row. Linear within LINEAR_PERCENT, beyond that
-    logarithmic outside the margin, because one metric may differ by 3 % and the next one threefold.
+    None without a row. Linear within LINEAR_PERCENT, beyond that logarithmic outside the margin, because one metric may
+    differ by 3 % and the next one threefold.
     """
     if not rows:
         return None
@@ -123,41 +108,41 @@ def _draw(name: str, engines: Sequence[str], rows: Sequence[Numbers], margin_per
     return draw(name, paint, 1.2 + 0.34 * len(rows), 1.5 + (0.2 + 0.17 * most_lines) * len(rows))
 
 
-def _many_pairs(rows: Sequence[Numbers]) -> bool:
-    return len({(row["a"], row["b"]) for row in rows}) > 1
+def _many_pairs(rows: Sequence[Judgement]) -> bool:
+    return len({(row.a, row.b) for row in rows}) > 1
 
 
-def _row_name(row: Numbers, rows: Sequence[Numbers], narrow: bool) -> str:
-    label = textwrap.fill(row["label"], NARROW_LETTERS) if narrow else str(row["label"])
+def _row_name(row: Judgement, rows: Sequence[Judgement], narrow: bool) -> str:
+    label = textwrap.fill(row.label, NARROW_LETTERS) if narrow else row.label
     if not _many_pairs(rows):
         return label
-    pair = f"{ENGINE_SHORT[row['b']]} against {ENGINE_SHORT[row['a']]}"
+    pair = f"{ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}"
     return f"{label}\n{pair}" if narrow else f"{label}, {pair}"
 
 
-def _axis_name(rows: Sequence[Numbers]) -> str:
+def _axis_name(rows: Sequence[Judgement]) -> str:
     if _many_pairs(rows):
         return "difference, %"
-    return f"{ENGINE_SHORT[rows[0]['b']]} against {ENGINE_SHORT[rows[0]['a']]}, %"
+    return f"{ENGINE_SHORT[rows[0].b]} against {ENGINE_SHORT[rows[0].a]}, %"
 
 
-def _winner(row: Numbers) -> str | None:
-    return {"A": row["a"], "B": row["b"]}.get(row["outcome"])
+def _winner(row: Judgement) -> str | None:
+    return {"A": row.a, "B": row.b}.get(row.verdict.outcome)
 
 
-def _interval(axes: Axes, place: int, row: Numbers, engines: Sequence[str]) -> None:
+def _interval(axes: Axes, place: int, row: Judgement, engines: Sequence[str]) -> None:
     winner = _winner(row)
     index = engines.index(winner) if winner else None
     colour = MUTED if index is None else engine_colour(index)
-    if row["difference_percent"] is None:
+    if row.verdict.difference_percent is None:
         axes.annotate("no number", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
         return
-    if row["ci_percent"] is not None:
-        axes.plot(row["ci_percent"], [place, place], color=colour, linewidth=2)
-    mark = "D" if row["outcome"] == "equivalent" else "o" if index is None else MARKS[index % 3]
-    hollow = row["outcome"] == "inconclusive"
+    if row.verdict.ci_percent is not None:
+        axes.plot(row.verdict.ci_percent, [place, place], color=colour, linewidth=2)
+    mark = "D" if row.verdict.outcome == "equivalent" else "o" if index is None else MARKS[index % 3]
+    hollow = row.verdict.outcome == "inconclusive"
     axes.plot(
-        row["difference_percent"],
+        row.verdict.difference_percent,
         place,
         mark,
         color=colour,
@@ -167,9 +152,9 @@ def _interval(axes: Axes, place: int, row: Numbers, engines: Sequence[str]) -> N
     )
 
 
-def _percent_axis(axes: Axes, rows: Sequence[Numbers], margin_percent: float, narrow: bool) -> None:
-    known = [row["difference_percent"] for row in rows if row["difference_percent"] is not None]
-    known += [end for row in rows for end in row["ci_percent"] or ()]
+def _percent_axis(axes: Axes, rows: Sequence[Judgement], margin_percent: float, narrow: bool) -> None:
+    known = [row.verdict.difference_percent for row in rows if row.verdict.difference_percent is not None]
+    known += [end for row in rows for end in row.verdict.ci_percent or ()]
     low, high = min([*known, -margin_percent]), max([*known, margin_percent])
     if max(-low, high) <= LINEAR_PERCENT:
         axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
@@ -190,9 +175,9 @@ def _signed(value: float, _position: object = None) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
-def _legend(figure: Figure, engines: Sequence[str], rows: Sequence[Numbers], narrow: bool) -> None:
+def _legend(figure: Figure, engines: Sequence[str], rows: Sequence[Judgement], narrow: bool) -> None:
     handles, labels = [], []
-    outcomes = {row["outcome"] for row in rows}
+    outcomes = {row.verdict.outcome for row in rows}
     for index, engine in enumerate(engines):
         if any(_winner(row) == engine for row in rows):
             handles.append(Line2D([], [], color=engine_colour(index), marker=MARKS[index % 3], markersize=7))
