@@ -247,8 +247,8 @@ def test_gpus_are_rows_of_energy_an_image_utilisation_and_memory(run, monkeypatc
         "gpu_memory_mib": (1536.0, "MiB"),
     }
     assert results.metric("bursty.gpu_j_per_image") is None
-    monkeypatch.setattr(page, "figures", lambda _: [])
-    text = markdown(page.page_facts(results))
+    monkeypatch.setattr(page, "SECTIONS", ())
+    text = markdown(page.page_of(results))
     assert "energy of the machine's GPUs" in text and "memory of the machine's GPUs at the end" in text
 
 

@@ -20,7 +20,7 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.series import figures_of
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
-from servestorm.report.page import write_report
+from servestorm.report.write import write_report
 from servestorm.rundir.samples import Samples, pooled_ms, read_samples
 from tests.stand_ins.synthetic_run import make_run, write_samples
 

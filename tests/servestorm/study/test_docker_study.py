@@ -17,8 +17,8 @@ from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, variants_of
 from servestorm.plan.study_plan import load_plan, parse_plan
-from servestorm.report import plots, sentences
-from servestorm.report.figures import figures
+from servestorm.report import settings
+from servestorm.report.sections import cold_start
 from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
 from servestorm.study.backend_choice import backend_of
@@ -192,22 +192,22 @@ def test_the_report_shows_a_containers_phases_its_limits_and_its_engine(containe
     results = compute(read_run(contained_run))
     assert results.metric("coldstart.created_s").values["savedmodel"].value == 2
     assert results.metric("coldstart.image_built_s") is None
-    section = next(section for section in figures(results) if section["id"] == "cold-start")
-    assert "container created to started" in section["parts"][0]["caption"]
-    assert any("container created to started" in row[0] for row in section["parts"][0]["table"]["rows"])
-    assert "seconds from the container start" in str(plots.cold_start(results, "coldstart"))
-    from servestorm.report.page import _environment
+    (part,) = cold_start.section(results).parts
+    assert "container created to started" in part.caption
+    assert any("container created to started" in row[0] for row in part.table.rows)
+    assert "seconds from the container start" in str(part.drawing)
+    from servestorm.report.facts import environment
 
-    facts = dict(fact for block in _environment(results) for fact in block["facts"])
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert facts["Limits of a replica"] == "0.25 CPU and 512 MiB" and facts["Balancer"] == "HAProxy"
     assert facts["Docker Engine"] == "20.10.24, cgroups v1, overlay2"
-    assert sentences.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
+    assert settings.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
 
 
 def test_the_report_of_processes_says_nothing_of_containers(tmp_path):
     results = compute(read_run(make_run(tmp_path)))
-    assert results.metric("coldstart.created_s") is None and sentences.limits_text(results) == ""
-    assert "seconds from the process start" in str(plots.cold_start(results, "coldstart"))
+    assert results.metric("coldstart.created_s") is None and settings.limits_text(results) == ""
+    assert "seconds from the process start" in str(cold_start.section(results).parts[0].drawing)
 
 
 def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(contained_run):

@@ -22,9 +22,9 @@ from servestorm.plan.cells import cells_of
 from servestorm.plan.deployments import CHART_CPUS, CHART_MEMORY_MIB
 from servestorm.plan.limits import limits_of
 from servestorm.plan.study_plan import load_plan, loaded_from, parse_plan
-from servestorm.report import plots, sentences
-from servestorm.report.figures import figures
-from servestorm.report.page import _environment
+from servestorm.report import sentences
+from servestorm.report.facts import environment
+from servestorm.report.sections import cold_start, scaling
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from servestorm.study.backend_choice import backend_of
@@ -245,16 +245,16 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     assert results.metric("coldstart.ready_s").label == "server started to ready"
     assert results.metric("coldstart.port_bound_s") is None
     assert results.runs[0].phases_s == {**PHASES_S, "steady": None}
-    section = next(section for section in figures(results) if section["id"] == "cold-start")
-    assert "pod created to scheduled, scheduled to model copied" in section["parts"][0]["caption"]
-    assert "order to pod created" not in section["parts"][0]["caption"]
-    assert "seconds from the pod's creation" in plots.cold_start(results, "coldstart").wide
+    (part,) = cold_start.section(results).parts
+    assert "pod created to scheduled, scheduled to model copied" in part.caption
+    assert "order to pod created" not in part.caption
+    assert "seconds from the pod's creation" in part.drawing.wide
     assert any(
         "A cold start, from pod created to the first right answer" in told for told in sentences.summary(results)
     )
-    scaling = next(section for section in figures(results) if section["id"] == "scaling")
-    assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in scaling["parts"][0]["caption"]
-    facts = dict(fact for block in _environment(results) for fact in block["facts"])
+    (part,) = scaling.section(results).parts
+    assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in part.caption
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert (facts["Kubernetes"], facts["Nodes"]) == ("1.32.13", "2 × node (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)")
     assert facts["Limits of a replica"] == "0.25 CPU and 2,048 MiB"
     assert (facts["Load comes from"], facts["Load goes to"]) == ("this machine", "the Service")
@@ -289,7 +289,7 @@ def test_nodes_elsewhere_or_unknown_give_no_reason_to_doubt(pods_run):
 def test_an_endpoint_that_runs_already_is_not_said_to_have_the_plans_threads(tmp_path):
     run = make_run(tmp_path)
     change_plan(run, backend="attach")
-    facts = dict(fact for block in _environment(compute(read_run(run))) for fact in block["facts"])
+    facts = dict(fact for block in environment(compute(read_run(run))) for fact in block.facts)
     assert not facts.keys() & {"Threads a replica", "Batching"}
 
 

@@ -19,7 +19,7 @@ from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
 from servestorm.methods.bursts import Load, bursts
 from servestorm.plan.cells import cells_of
 from servestorm.plan.study_plan import parse_plan
-from servestorm.report.page import write_report
+from servestorm.report.write import write_report
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
 from servestorm.study import runner, scraper
