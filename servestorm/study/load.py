@@ -24,7 +24,7 @@ class LoadCommand:
 
     file: str
     """steady.py or bursty.py."""
-    request_options: tuple[str, ...]
+    options: tuple[str, ...]
     length_s: float
     """Seconds, warm-up included."""
     images_per_request: int
@@ -86,22 +86,22 @@ def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: i
 
 def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
     """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
-    request_options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
-    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 
 def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
     """Always so many requests in flight."""
-    request_options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
-    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+    options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 
 def bursty_load(plan: Bursty | Autoscaling, images: int) -> LoadCommand:
     """Open loop that switches between two rates."""
-    request_options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
+    options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
     times = _times(plan.duration_s, plan.warmup_s)
     return LoadCommand(
-        "bursty.py", (*request_options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
+        "bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
     )
 
 
