@@ -157,12 +157,12 @@ class Study:
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
             variants = variants_of(self.plan)
-            bench = StudyContext(
+            context = StudyContext(
                 self.plan, variants, models, self.engines, self.backend, self.cores, scraper, self.generator
             )
             for cell in cells:
                 with display.step():
-                    outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
+                    outcome = run_cell(context, cell, self.path / "cells" / cell.id)
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
                     if self.keep:

@@ -32,6 +32,7 @@ from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.machine_counters import Watch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
+from servestorm.study.scenarios.table import SCENARIO_CELLS
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.docker.leftovers import Leftover
 from serving.backends.docker.project import ProjectBackend
@@ -311,9 +312,9 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
     use = Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
     deployment = SimpleNamespace(front=[front], endpoints=[], use=lambda: use, cpu_elsewhere_s=lambda: 0.0)
     settings = (deployment, EventLog(), LocalGenerator(), Cores((0,), (1,), ()))
-    offer = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
+    load = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
     with pytest.raises(KeyboardInterrupt):
-        offer.carry_out(tmp_path / "cell")
+        SCENARIO_CELLS["steady"].measure(load, tmp_path / "cell")
     assert started[started.index("--host") + 1] == "http://10.0.0.9:8501"
     assert started[started.index("--grpc-target") + 1] == "10.0.0.9:8500"
 

@@ -27,12 +27,13 @@ from servestorm.cli.verbs import run
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Variant, cells_of
 from servestorm.plan.study_plan import parse_plan
-from servestorm.study import cell_run, generator_cluster, runner
+from servestorm.study import generator_cluster, runner
 from servestorm.study.backend_choice import backend_of, generator_of
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
 from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.load import GeneratorError, LoadCommand
+from servestorm.study.scenarios.table import SCENARIO_CELLS
 from serving.backends.kubernetes import agents as agents_module
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -384,7 +385,7 @@ def test_no_agent_starts_beside_a_server_whose_start_is_timed(tmp_path):
     model = ModelDir(write_toy_model(tmp_path / "toy"))
 
     def load(scenario):
-        settings = cell_run._backend(bench, cells[scenario]).settings
+        settings = SCENARIO_CELLS[scenario].backend(bench).settings
         return values_of(settings, ENGINES["savedmodel"], model, Budget(()), Batching(), 1)["load"]
 
     assert load("coldstart") == {"enabled": False}
