@@ -14,7 +14,7 @@ from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import ATTEMPT, read_json, write_json
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator, LoadCommand
+from servestorm.study.load import Generator, LoadCommand, LoadOrder
 from servestorm.study.machine_counters import Watch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
@@ -54,17 +54,18 @@ class CellLoad:
         watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
-            limit_s = load.length_s + self.plan.timeouts.generator_s
             self.generator.offer(
-                load,
-                engine=self.cell.engine,
-                variant=self.variant,
-                model=self.model,
-                seed=self.cell.seed,
-                out=folder,
-                cores=self.cores.generator,
-                limit_s=limit_s,
-                deployment=self.deployment,
+                LoadOrder(
+                    load,
+                    self.deployment,
+                    self.model,
+                    self.cell.engine,
+                    self.variant,
+                    seed=self.cell.seed,
+                    out=folder,
+                    cores=self.cores.generator,
+                    limit_s=load.length_s + self.plan.timeouts.generator_s,
+                )
             )
         finally:
             self.events.add("load_ended", detail=folder.name)

@@ -18,6 +18,7 @@ from servestorm.study.cell_load import CellLoad
 from servestorm.study.context import StudyContext
 from servestorm.study.load import GeneratorError
 from servestorm.study.scenarios.table import SCENARIO_CELLS
+from serving.backend import DeploymentOrder
 from serving.deployment import Batching, Budget, Deployment, Endpoint, EventLog
 from serving.errors import DeploymentError
 from serving.orphans import scratch_folder
@@ -81,7 +82,7 @@ def _deployment(
     engine = context.engines[cell.engine]
     events.add("start", detail=cell.engine)
     scenario = SCENARIO_CELLS[cell.scenario]
-    deployment = scenario.backend(context).start(
+    order = DeploymentOrder(
         engine,
         context.model(cell),
         replicas=cell.replicas,
@@ -91,7 +92,7 @@ def _deployment(
         events=events,
         before_spawn=scenario.before_spawn(context, cell, events),
     )
-    with deployment:
+    with scenario.backend(context).start(order) as deployment:
         try:
             yield deployment
         finally:
@@ -144,10 +145,10 @@ def _ready_and_scraped(
 ) -> Iterator[None]:
     """The deployment is ready, and its metrics are read from its start on where its addresses are known by then."""
     with ExitStack() as stack:
-        if context.plan.backend == "kubernetes":  # pods have no address before they run
+        if not context.backend.addressed_at_start:
             _ready(context, cell, deployment, events)
         stack.enter_context(_scraped(context, cell, deployment, folder))
-        if context.plan.backend != "kubernetes":
+        if context.backend.addressed_at_start:
             _ready(context, cell, deployment, events)
         context.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
         yield

@@ -30,26 +30,50 @@ class LoadCommand:
     images_per_request: int
 
 
+@dataclass(frozen=True)
+class LoadOrder:
+    """What a generator is asked to offer, and to whom."""
+
+    command: LoadCommand
+    deployment: Deployment
+    model: ModelDir
+    engine: str
+    variant: Variant
+    seed: int
+    """Of the arrivals."""
+    out: Path
+    """Folder in which the load's files lie afterwards."""
+    cores: tuple[int, ...]
+    """For a generator on this machine."""
+    limit_s: float
+    """After so many seconds a generator that has not ended is ended."""
+
+    def request_options(self) -> list[str]:
+        """Options that say what is sent, and how."""
+        return [
+            "--engine",
+            self.engine,
+            "--protocol",
+            self.variant.protocol,
+            "--model",
+            self.model.name,
+            "--payload",
+            self.variant.payload,
+            "--images-per-request",
+            str(self.command.images_per_request),
+            "--seed",
+            str(self.seed),
+        ]
+
+
 class Generator(Protocol):
     """Where load comes from: this machine, or pods beside the servers."""
 
-    def offer(
-        self,
-        load: LoadCommand,
-        *,
-        engine: str,
-        variant: Variant,
-        model: ModelDir,
-        seed: int,
-        out: Path,
-        cores: tuple[int, ...],
-        limit_s: float,
-        deployment: Deployment,
-    ) -> None:
+    def offer(self, order: LoadOrder) -> None:
         """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
 
         Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
-        DeploymentError where a server dies meanwhile. `cores` are for a generator of this machine.
+        DeploymentError where a server dies meanwhile.
         """
 
 
@@ -57,24 +81,6 @@ def address_options(front: Sequence[Endpoint]) -> list[str]:
     """Options that say whom to ask."""
     grpc = ",".join(endpoint.grpc_target for endpoint in front)
     return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
-
-
-def request_options(load: LoadCommand, engine: str, variant: Variant, model: str, seed: int) -> list[str]:
-    """Options that say what is sent, and how."""
-    return [
-        "--engine",
-        engine,
-        "--protocol",
-        variant.protocol,
-        "--model",
-        model,
-        "--payload",
-        variant.payload,
-        "--images-per-request",
-        str(load.images_per_request),
-        "--seed",
-        str(seed),
-    ]
 
 
 def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:

@@ -10,7 +10,8 @@ from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.context import StudyContext
-from serving.deployment import Backend, EventLog
+from serving.backend import Backend
+from serving.deployment import EventLog
 
 GENERATOR_GUESS_S = 3.0
 """Of one start of the load generator, beyond its load."""
@@ -48,7 +49,7 @@ class StudyScenario(Protocol):
         return context.backend
 
     def before_spawn(self, context: StudyContext, cell: Cell, events: EventLog) -> Callable[[], None] | None:
-        """What is done right before the servers start; see `Backend.start`."""
+        """What is done right before the servers start; see DeploymentOrder."""
         return None
 
 

@@ -11,7 +11,7 @@ from servestorm.study.cell_load import CellLoad
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.load import bursty_load
 from servestorm.study.scenario import StudyScenario, loads_guess_s
-from serving.deployment import Backend
+from serving.backend import Backend
 from serving.errors import DeploymentError
 
 METRICS_GUESS_S = 60.0

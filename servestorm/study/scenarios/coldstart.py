@@ -18,7 +18,8 @@ from servestorm.study.context import StudyContext
 from servestorm.study.page_cache import drop_page_cache, files_of_start
 from servestorm.study.scenario import StudyScenario
 from servestorm.study.scraper import scrape_once
-from serving.deployment import Backend, Endpoint, EventLog
+from serving.backend import Backend
+from serving.deployment import Endpoint, EventLog
 from serving.errors import DeploymentError
 from serving.probe import Question
 from serving.wire import WIRES, Wire
@@ -37,12 +38,11 @@ class ColdStartCells(StudyScenario):
 
     def measure(self, load: CellLoad, folder: Path) -> None:
         """The answers after the first, one by one, until they are steady; and the server's own figures."""
-        in_cluster = load.plan.backend == "kubernetes"
-        if not in_cluster:
+        if not load.deployment.use_disturbs:
             write_json(folder / "use.json", {"start": use_now(load.deployment.use())})
         (endpoint,) = load.deployment.endpoints
         write_json(folder / SETTLED, settle(endpoint, WIRES[load.cell.engine], load.model))
-        if in_cluster:  # a pod is asked by a program in it, which takes time and of its CPU
+        if load.deployment.use_disturbs:
             write_json(folder / "use.json", {"start": use_now(load.deployment.use())})
         write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
