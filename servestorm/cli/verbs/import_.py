@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from models.quiet_import import import_tensorflow_quietly
 from servestorm.cli.verbs.export import describe
 from servestorm.errors import StudyError
-from servestorm.quiet import import_tensorflow_quietly
 from servestorm.study.progress import Display, Step
 
 

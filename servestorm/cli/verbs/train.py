@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from servestorm.quiet import import_tensorflow_quietly
+from models.quiet_import import import_tensorflow_quietly
 from servestorm.study.model_preparation import training_only
 from servestorm.study.progress import Display, Step
 
