@@ -21,7 +21,7 @@ from servestorm.report import settings
 from servestorm.report.sections import cold_start
 from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
-from servestorm.study.backend_choice import backend_of
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
@@ -30,8 +30,10 @@ from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.machine_counters import Watch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
+from servestorm.study.scenarios.table import SCENARIO_CELLS
+from serving.backend import Leftovers
 from serving.backends.docker.backend import DockerBackend
-from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.leftovers import DockerLeftover
 from serving.backends.docker.project import ProjectBackend
 from serving.deployment import Endpoint, EventLog, Use
 from serving.errors import EngineUnavailable
@@ -100,13 +102,13 @@ def test_containers_of_a_project_are_as_many_as_the_plan_says_and_have_no_cold_s
     plan = parse_plan(GOOD + text, "plan")
     cells = cells_of(plan)
     assert {(cell.scenario, cell.replicas) for cell in cells} == {("steady", 3)}
-    backend = backend_of(plan, Cores((0,), (1,), ()))
+    backend = choose_backend(plan, Cores((0,), (1,), ())).backend
     assert isinstance(backend, ProjectBackend) and backend.project == "servestorm"
 
 
 def test_the_backend_gets_what_the_plan_says_and_the_generators_cores_for_the_balancer():
     text = "backend: docker\ndocker: {balancer: haproxy, images: {savedmodel: mine:2}, bake: true}\n"
-    backend = backend_of(parse_plan(GOOD + text, "plan"), Cores((0,), (1, 2), ()))
+    backend = choose_backend(parse_plan(GOOD + text, "plan"), Cores((0,), (1, 2), ())).backend
     assert isinstance(backend, DockerBackend)
     assert (backend.settings.balancer, backend.settings.balancer_cpus) == ("haproxy", (1, 2))
     assert backend.settings.images == {"savedmodel": "mine:2"} and backend.settings.bake
@@ -274,14 +276,13 @@ def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
 
 
 def test_a_study_on_containers_first_removes_what_a_killed_one_left(monkeypatch, capsys, tmp_path):
-    left, removed = [Leftover("container", "x", None)], []
+    left, removed = [DockerLeftover("container", "x", None)], []
 
     def check(_backend, _engine):
         assert removed == left
         raise EngineUnavailable("far enough")
 
-    monkeypatch.setattr(DockerBackend, "leftovers", lambda _: left)
-    monkeypatch.setattr(DockerBackend, "remove", lambda _, found: removed.extend(found))
+    monkeypatch.setattr(DockerBackend, "leftovers", lambda _: Leftovers(left, lambda: removed.extend(left)))
     monkeypatch.setattr(DockerBackend, "check", check)
     text = GOOD + "backend: docker\n"
     with pytest.raises(EngineUnavailable, match="far enough"):
@@ -311,9 +312,9 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
     use = Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
     deployment = SimpleNamespace(front=[front], endpoints=[], use=lambda: use, cpu_elsewhere_s=lambda: 0.0)
     settings = (deployment, EventLog(), LocalGenerator(), Cores((0,), (1,), ()))
-    offer = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
+    load = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
     with pytest.raises(KeyboardInterrupt):
-        offer.carry_out(tmp_path / "cell")
+        SCENARIO_CELLS["steady"].measure(load, tmp_path / "cell")
     assert started[started.index("--host") + 1] == "http://10.0.0.9:8501"
     assert started[started.index("--grpc-target") + 1] == "10.0.0.9:8500"
 

@@ -27,7 +27,7 @@ from servestorm.report.facts import environment
 from servestorm.report.sections import cold_start, scaling
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
-from servestorm.study.backend_choice import backend_of
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
@@ -53,7 +53,7 @@ def refusal(text: str) -> str:
 
 
 def backend(text: str = "", **options) -> KubernetesBackend:
-    made = backend_of(parse_plan(CLUSTER + text, "plan"), Cores((), (0,), ()), **options)
+    made = choose_backend(parse_plan(CLUSTER + text, "plan"), Cores((), (0,), ()), **options).backend
     assert isinstance(made, KubernetesBackend)
     return made
 

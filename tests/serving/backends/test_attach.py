@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.backend import DeploymentOrder
 from serving.backends.attach import Address, AttachBackend
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
@@ -53,13 +54,15 @@ def attach(toy_model, tmp_path):
     def start(*addresses, engine="torchserve", replicas=None):
         events = EventLog()
         deployment = AttachBackend({"torchserve": addresses}).start(
-            ENGINES[engine],
-            toy_model,
-            replicas=len(addresses) if replicas is None else replicas,
-            budget=Budget(cpus=(0,)),
-            batching=Batching(),
-            workdir=Path(tmp_path / "nowhere"),
-            events=events,
+            DeploymentOrder(
+                ENGINES[engine],
+                toy_model,
+                replicas=len(addresses) if replicas is None else replicas,
+                budget=Budget(cpus=(0,)),
+                batching=Batching(),
+                workdir=Path(tmp_path / "nowhere"),
+                events=events,
+            )
         )
         return deployment, events
 

