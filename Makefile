@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv failed; on Debian: apt-get install python3.11-venv"; exit 3; }
 	@echo "Installing the pinned packages into $(VENV) (about 4 GB; a few minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 lint: venv
@@ -40,7 +40,7 @@ wheel-check: venv
 
 check: lint types contracts wheel-check test
 
-# All container images from Debian and PyPI packages, nothing pulled: see docs/images.md.
+# All container images from Debian and PyPI packages, nothing pulled: see docs/how-to/images.md.
 airgap-images:
 	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) sh serving/images/airgap.sh
 
@@ -53,11 +53,11 @@ sbom:
 	  echo "build/sbom/$$image.cdx.json"; \
 	done
 
-# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
+# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/how-to/docker.md.
 pin-digests:
 	@$(PYTHON) deploy/compose/pin_digests.py
 
-# A cluster in Docker with the chart in it, from images that were built here: see docs/cluster.md.
+# A cluster in Docker with the chart in it, from images that were built here: see docs/how-to/cluster.md.
 kind-up:
 	@deploy/k8s/kind-up.sh
 

@@ -5,20 +5,35 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import psutil
+from servestorm.cli.option_types import AddVerb
 
-from serving.backends.docker.backend import DockerBackend
-from serving.backends.kubernetes.backend import KubernetesBackend
-from serving.backends.kubernetes.settings import KubernetesSettings
-from serving.errors import DeploymentError, EngineUnavailable
-from serving.orphans import Orphans, find_orphans, reap_orphans
+if TYPE_CHECKING:
+    import psutil
+
+    from serving.orphans import Orphans
 
 _COMMAND_LETTERS = 80
 
 
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "clean",
+        "remove what killed studies left: processes, folders, containers, networks, images, releases",
+        "servestorm clean --dry-run",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print it")
+    parser.add_argument("--context", help="kubeconfig context of the cluster (default: the current one)")
+    parser.add_argument("--namespace", help="searched if no other may be (default: servestorm)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print what is removed, one line a thing; what a living study uses is never touched."""
+    from serving.errors import DeploymentError, EngineUnavailable
+    from serving.orphans import find_orphans, reap_orphans
+
     orphans = find_orphans()
     lines, unseen = _told(orphans), list[str]()
     removals: list[Callable[[], object]] = [lambda: reap_orphans(orphans)]
@@ -50,20 +65,26 @@ def _told(orphans: Orphans) -> list[str]:
 
 def _docker() -> tuple[list[str], Callable[[], object]]:
     """What is left on the Docker Engine, one line a thing, and what removes it."""
-    backend = DockerBackend()
-    left = backend.leftovers()
-    return [f"{leftover.kind} {leftover.name}" for leftover in left], lambda: backend.remove(left)
+    from serving.backends.docker.backend import DockerBackend
+
+    left = DockerBackend().leftovers()
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _kubernetes(arguments: argparse.Namespace) -> tuple[list[str], Callable[[], object]]:
     """What is left in the cluster, and what removes it."""
+    from serving.backends.kubernetes.backend import KubernetesBackend
+    from serving.backends.kubernetes.settings import KubernetesSettings
+
     said = {"context": arguments.context, "namespace": arguments.namespace}
     backend = KubernetesBackend(KubernetesSettings(**{key: value for key, value in said.items() if value}))
     left = backend.leftovers()
-    return [str(leftover) for leftover in left], lambda: backend.remove(left)
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _command(process: psutil.Process) -> str:
+    import psutil
+
     with suppress(psutil.Error):
         return " ".join(process.cmdline())[:_COMMAND_LETTERS]
     return "ended meanwhile"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
+from servestorm.cli.option_types import AddVerb
 
 if TYPE_CHECKING:
     from servestorm.compare.comparison import Comparison
@@ -21,13 +21,18 @@ def _percent(text: str) -> float:
     return value
 
 
-def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("compare", "tell whether one run is worse than another, for a gate; exit code 1 on a regression")
+    parser = add(
+        "compare",
+        "check whether one run is worse than another; exit code 1 on a regression",
+        "servestorm compare runs/OLD runs/NEW",
+        "servestorm compare baseline/results.json runs/NEW --margin 10 --metric steady.p99 --junit compare.xml",
+    )
     parser.add_argument("old", type=Path, metavar="OLD", help="run directory or results.json to compare with")
     parser.add_argument("new", type=Path, metavar="NEW", help="run directory or results.json that is judged")
     parser.add_argument(
-        "--margin", type=_percent, metavar="PERCENT", help="what may be lost (default: the margin of OLD's plan, or 5)"
+        "--margin", type=_percent, metavar="PERCENT", help="tolerated loss (default: the margin of OLD's plan, or 5)"
     )
     parser.add_argument(
         "--metric",
@@ -40,7 +45,7 @@ def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown for a pull request")
     parser.add_argument(
-        "--force", action="store_true", help="compare even where model, payload, budget or load differ, and say so"
+        "--force", action="store_true", help="compare even if model, payload, budget or load differ, and say so"
     )
 
 

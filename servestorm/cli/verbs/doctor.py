@@ -1,18 +1,16 @@
-"""What of Java, Docker, Kubernetes, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
+"""`servestorm doctor`: what this machine has, and what to install for what it has not."""
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import psutil
-
-from servestorm.study.environment import output_of
+from servestorm.cli.option_types import AddVerb
+from servestorm.errors import StudyEnvironmentError
 
 GIB = 1024**3
 MEMORY_NEEDED_BYTES = 3 * GIB
@@ -20,8 +18,7 @@ MEMORY_NEEDED_BYTES = 3 * GIB
 DISK_NEEDED_BYTES = 2 * GIB
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing looked for."""
 
     name: str
@@ -32,8 +29,7 @@ class Finding:
     """Whether the default study needs it."""
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A program on the PATH that some study may use."""
 
     name: str
@@ -68,13 +64,37 @@ PROGRAMS = (
         "only for the engine tfserving; TensorFlow's apt repository or its container has it",
     ),
 )
-LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fastapi", "grpc")
+DEFAULT_EXTRAS = ("savedmodel", "torchserve", "train")
+"""Extras that the default study needs."""
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb, which has no options, for the command line."""
+    add(
+        "doctor",
+        "list what is installed and what is missing: Java, Docker, kubectl, helm, Prometheus",
+        "servestorm doctor",
+    )
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print one line a thing; exit code 3 where the default study lacks something."""
+    findings = examine()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = "ok     " if finding.found else "MISSING" if finding.required else "absent "
+        print(f"{mark}  {finding.name:<{width}}  {finding.text}")
+    lacking = [finding.name for finding in findings if finding.required and not finding.found]
+    if lacking:
+        raise StudyEnvironmentError(f"the default study lacks {', '.join(lacking)}: see above what to install.")
+    print("Everything that the default study (studies/quickstart.yaml) needs is here.")
+    return 0
 
 
 def examine() -> list[Finding]:
     """Everything looked for, what the default study needs first."""
     programs = [_program(program) for program in PROGRAMS]
-    return [_java(), *_libraries(), *_machine(), *_docker(), _kubernetes(), *programs]
+    return [_java(), _packages(), *_machine(), *_docker(), _kubernetes(), *programs]
 
 
 def _java() -> Finding:
@@ -124,13 +144,19 @@ def _images() -> list[str]:
     return [image(role) for role in ("savedmodel", "torchserve", "haproxy")]
 
 
-def _libraries() -> Iterator[Finding]:
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    text = f"lacks {', '.join(missing)}: run `make venv`" if missing else "all importable"
-    yield Finding("Python packages", not missing, text, required=True)
+def _packages() -> Finding:
+    from serving.extras import missing
+
+    lacking = ",".join(extra for extra in DEFAULT_EXTRAS if missing(extra))
+    text = f"not all are installed: pip install 'servestorm[{lacking}]'" if lacking else "all importable"
+    return Finding("Python packages", not lacking, text, required=True)
 
 
 def _machine() -> Iterator[Finding]:
+    import shutil
+
+    import psutil
+
     cores = len(os.sched_getaffinity(0))
     text = f"{cores} usable" if cores > 1 else "1 usable: engine and generator share it, so latencies are pessimistic"
     yield Finding("Cores", cores > 0, text, required=True)
@@ -147,6 +173,10 @@ def _amount(name: str, here_bytes: int, needed_bytes: int, remedy: str) -> Findi
 
 
 def _program(program: Program) -> Finding:
+    import shutil
+
+    from servestorm.study.environment import output_of
+
     if shutil.which(program.command[0]) is None:
         return Finding(program.name, False, program.remedy)
     told = output_of(*program.command)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from serving import extras
 from serving.containers import OURS
 from serving.errors import DeploymentError, EngineUnavailable
 
@@ -25,7 +26,7 @@ def connect() -> Any:
         import docker
         from docker.errors import DockerException
     except ImportError as error:
-        raise EngineUnavailable("the backend docker needs Docker's SDK: pip install docker.") from error
+        raise EngineUnavailable(extras.sentence("docker", "backend docker", ["docker"])) from error
     try:
         client = docker.from_env(version="auto", timeout=_TIMEOUT_S)
         told = client.version()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving import extras
 from serving.backends.kubernetes.clock import ClusterClock, measure
 from serving.errors import DeploymentError, EngineUnavailable
 
@@ -45,9 +46,7 @@ class Cluster:
         try:
             import kubernetes  # noqa: F401
         except ImportError as error:
-            raise EngineUnavailable(
-                "the backend kubernetes needs the Kubernetes client: pip install kubernetes."
-            ) from error
+            raise EngineUnavailable(extras.sentence("kubernetes", "backend kubernetes", ["kubernetes"])) from error
         settings, name, told_helm = _configuration(context)
         return cls(_client(settings, retries=True), name, _version(settings, name), told_helm)
 
