@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from servestorm.analysis.run import SearchObjective, SearchResult
+from servestorm.analysis.run import SearchResult
 from servestorm.analysis.scenario import Measured, Numbers
 from servestorm.methods.capacity_estimate import crossing
-from servestorm.methods.capacity_search import Probe
+from servestorm.methods.capacity_search import Probe, SearchObjective
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import CapacityFile
 

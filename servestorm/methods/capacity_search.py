@@ -1,6 +1,6 @@
 """Capacity: the largest rate that keeps the objective, found by probes that the caller makes. No clock, no files.
 
-A `Search` says which rate to offer next and is told how it went; `judge` turns a load's summary into that verdict.
+A `Search` says which rate to offer next and is told how it went; `judge` turns a load's outcome into that verdict.
 
 1. Bracket: from the start rate double while probes pass and halve while they fail, until one rate passed and a larger
    one failed.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
 
@@ -35,6 +35,37 @@ _KEPT_FOR_CONFIRMING: Final = 3
 _SAFE_STEPS: Final = 3
 _ROUNDING: Final = 1e-3
 """Rates have four digits, so two of them may be farther apart than the tolerance by this share."""
+
+
+@dataclass(frozen=True)
+class SearchObjective:
+    """What a load must keep to pass."""
+
+    p99_ms: float
+    max_error_percent: float
+
+
+@dataclass(frozen=True)
+class LoadOutcome:
+    """What a search needs to know of one load; percentiles in milliseconds are None where samples are too few."""
+
+    valid: bool
+    reasons: Sequence[str]
+    """Why it is INVALID."""
+    scheduled: int
+    ok: int
+    """Right answers."""
+    dropped: int
+    """Arrivals that were not sent, because too many requests were under way."""
+    wrong_answers: int
+    lost: int
+    """Requests that a lost worker of the generator took with it."""
+    p99_ms: float | None
+    """Of right answers, from the scheduled time."""
+    service_p99_ms: float | None
+    """Of right answers, from the send."""
+    lag_p99_ms: float | None
+    """From the scheduled time to the send."""
 
 
 @dataclass(frozen=True)
@@ -245,52 +276,50 @@ class Search:
         return f"{high:g} requests/s failed: {last.reason}."
 
 
-def judge(summary: Mapping[str, Any], objective: Mapping[str, float]) -> tuple[Outcome, str]:
-    """The verdict on a load and its reason, from summary.json and {"p99_ms": ..., "max_error_percent": ...}.
+def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
+    """The verdict on a load, and its reason.
 
     p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
     (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
     server was too slow even with all of the generator's lag taken off.
     """
-    if failed := _failure(summary, objective):
+    if failed := _failure(load, objective):
         return "fail", failed
-    if not summary["valid"]:
-        return "invalid", "; ".join(summary["reasons"])
-    p99_ms, limit_ms = summary["latency_ms"]["p99"], objective["p99_ms"]
-    if p99_ms is None:
+    if not load.valid:
+        return "invalid", "; ".join(load.reasons)
+    if load.p99_ms is None:
         need = samples_needed(0.99)
-        return "fail", f"only {summary['ok']} right answers came, and a p99 needs {need}: let each probe last longer"
-    if p99_ms > limit_ms:
-        return "fail", _over(p99_ms, limit_ms)
-    return "pass", f"p99 {p99_ms:.4g} ms is within the objective of {limit_ms:g} ms"
+        return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+    if load.p99_ms > objective.p99_ms:
+        return "fail", _over(load.p99_ms, objective.p99_ms)
+    return "pass", f"p99 {load.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
 
 
-def error_percent(summary: Mapping[str, Any]) -> float | None:
+def error_percent(load: LoadOutcome) -> float | None:
     """Requests without a right answer, dropped arrivals too, of all scheduled; None where none was scheduled.
 
     What a lost worker of the generator took with it is not the server's and counts on neither side.
     """
-    lost = summary["errors"].get("lost_worker", 0)
-    asked = summary["scheduled"] - lost
-    return 100 * (asked - summary["ok"]) / asked if asked > 0 else None
+    asked = load.scheduled - load.lost
+    return 100 * (asked - load.ok) / asked if asked > 0 else None
 
 
-def _failure(summary: Mapping[str, Any], objective: Mapping[str, float]) -> str | None:
+def _failure(load: LoadOutcome, objective: SearchObjective) -> str | None:
     """What the server did wrong, whatever the generator did."""
     # over this share of failures a load is INVALID, whatever the objective allows
-    percent, most = error_percent(summary), min(objective["max_error_percent"], 100 * MAX_RATE_DEVIATION)
-    if not summary["ok"]:
+    percent, most = error_percent(load), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
+    if not load.ok:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if summary["valid"]:
+    if load.valid:
         return None
-    if summary["dropped"] or summary["wrong_answers"]:
-        return f"{summary['dropped']} arrivals were dropped and {summary['wrong_answers']} answers were wrong"
-    service_ms, lag_ms = summary["service_ms"]["p99"], summary["lag_ms"]["p99"]
+    if load.dropped or load.wrong_answers:
+        return f"{load.dropped} arrivals were dropped and {load.wrong_answers} answers were wrong"
+    service_ms, lag_ms = load.service_p99_ms, load.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length
-    if None not in (service_ms, lag_ms) and service_ms - lag_ms > objective["p99_ms"]:
-        return _over(service_ms, objective["p99_ms"]) + " even without the generator's lag"
+    if service_ms is not None and lag_ms is not None and service_ms - lag_ms > objective.p99_ms:
+        return _over(service_ms, objective.p99_ms) + " even without the generator's lag"
     return None
 
 

@@ -12,7 +12,9 @@ from models.manifest import ModelDir
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
-from servestorm.rundir.files import SUMMARY, read_json, write_json
+from servestorm.rundir.files import write_json
+from servestorm.rundir.record import read_finished_load
+from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
 from servestorm.study.load import Generator, LoadCommand, LoadOrder
 from servestorm.study.machine_counters import Watch
@@ -34,7 +36,7 @@ class CellLoad:
     generator: Generator
     cores: Cores
 
-    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> dict[str, Any]:
+    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> FinishedLoadFile:
         """Offer the load and give its summary; again where only the generator was at fault.
 
         It is offered at most `most_attempts` times, by default as often as the plan says.
@@ -43,8 +45,8 @@ class CellLoad:
         attempts = most_attempts or self.plan.load_attempts
         for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
-            summary: dict[str, Any] = read_json(folder / SUMMARY)
-            if attempt == attempts or not generator_at_fault(summary["reasons"]):
+            summary = read_finished_load(folder)
+            if attempt == attempts or not generator_at_fault(summary.reasons):
                 break
             _set_aside(folder, attempt)
         return summary

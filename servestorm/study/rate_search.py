@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from loadtests.samples.validity import samples_needed
-from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
+from servestorm.methods.capacity_search import LoadOutcome, Probe, Search, SearchObjective, error_percent, judge
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import CAPACITY, ESTIMATE_FOLDER, probe_folder, write_json
 from servestorm.study.cell_load import CellLoad
@@ -28,7 +27,7 @@ def search(load: CellLoad, folder: Path) -> None:
     start_rate_per_s = capacity.start_rate_per_s or _start_rate_per_s(load, folder)
     tolerance = capacity.tolerance_percent / 100
     rates = Search(start_rate_per_s, most_probes=capacity.most_probes, tolerance=tolerance)
-    objective = {"p99_ms": capacity.p99_ms, "max_error_percent": capacity.max_error_percent}
+    objective = SearchObjective(capacity.p99_ms, capacity.max_error_percent)
     for number in itertools.count(1):
         rate = rates.next_rate()
         if rate is None:
@@ -36,8 +35,8 @@ def search(load: CellLoad, folder: Path) -> None:
         probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
         offered = probe_load(rate, probe_s, capacity.warmup_s, load.variant.images_per_request)
         summary = load.offer(offered, folder / probe_folder(number))
-        rates.record(_probe(rate, summary, objective))
-        write_json(folder / CAPACITY, {"objective": objective, **asdict(rates.result())})
+        rates.record(_probe(rate, summary.outcome, objective))
+        write_json(folder / CAPACITY, {"objective": asdict(objective), **asdict(rates.result())})
         load.wait_drained()
 
 
@@ -46,12 +45,12 @@ def _start_rate_per_s(load: CellLoad, folder: Path) -> float:
     closed = closed_load(ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S, load.variant.images_per_request)
     summary = load.offer(closed, folder / ESTIMATE_FOLDER)
     load.wait_drained()
-    return max(1.0, (summary.get("ok") or 0) / ESTIMATE_S / 2)
+    return max(1.0, summary.ok / ESTIMATE_S / 2)
 
 
-def _probe(rate_per_s: float, summary: dict[str, Any], objective: dict[str, float]) -> Probe:
-    verdict, reason = judge(summary, objective)
-    return Probe(rate_per_s, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary))
+def _probe(rate_per_s: float, load: LoadOutcome, objective: SearchObjective) -> Probe:
+    verdict, reason = judge(load, objective)
+    return Probe(rate_per_s, verdict, reason, load.p99_ms, error_percent(load))
 
 
 def search_guess_s(plan: Plan) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import SWEEP, load_folder, write_json
+from servestorm.rundir.shapes.cell import FinishedLoadFile
+from servestorm.rundir.shapes.search import PointFile
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.load import closed_load
 from servestorm.study.scenario import StudyScenario, loads_guess_s, replicas_text
@@ -23,12 +24,12 @@ class SweepCells(StudyScenario):
         """See StudyScenario."""
         sweep = load.plan.sweep
         assert sweep
-        points: list[dict[str, Any]] = []
+        points: list[PointFile] = []
         for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
             closed = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
             summary = load.offer(closed, folder / load_folder(len(points) + 1))
-            points.append({"images_per_request": images, "concurrency": in_flight, **_point(summary)})
-            write_json(folder / SWEEP, points)
+            points.append(_point(images, in_flight, summary))
+            write_json(folder / SWEEP, [point.model_dump() for point in points])
             load.wait_drained()
 
     def expected_s(self, plan: Plan) -> float:
@@ -48,12 +49,13 @@ class SweepCells(StudyScenario):
         return f", {cell.threads} threads, batches of {cell.max_batch_size}{wait}{replicas_text(cell)}"
 
 
-def _point(summary: dict[str, Any]) -> dict[str, Any]:
-    latency = summary.get("latency_ms") or {}
-    return {
-        "images_per_s": summary.get("images_per_s"),
-        "p50_ms": latency.get("p50"),
-        "p99_ms": latency.get("p99"),
-        "valid": summary["valid"],
-        "reasons": summary["reasons"],
-    }
+def _point(images: int, in_flight: int, summary: FinishedLoadFile) -> PointFile:
+    return PointFile(
+        images_per_request=images,
+        concurrency=in_flight,
+        images_per_s=summary.images_per_s,
+        p50_ms=summary.latency_ms.p50,
+        p99_ms=summary.latency_ms.p99,
+        valid=summary.valid,
+        reasons=summary.reasons,
+    )

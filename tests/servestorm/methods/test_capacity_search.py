@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals.processes import poisson
-from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
+from servestorm.methods.capacity_search import Probe, Search, SearchObjective, error_percent, judge
+from servestorm.rundir.shapes.cell import FinishedLoadFile
 from tests.simulations import capacity_searches, md1
 
-OBJECTIVE = {"p99_ms": 50.0, "max_error_percent": 0.5}
+OBJECTIVE = SearchObjective(p99_ms=50.0, max_error_percent=0.5)
 
 
 def probe(rate, verdict, reason="p99 61 ms is over the objective of 50 ms"):
@@ -173,18 +174,22 @@ def test_a_start_that_is_no_rate_is_refused(arguments):
 
 
 def summary(**changed):
-    return {
-        "valid": True,
-        "reasons": [],
-        "scheduled": 1000,
-        "ok": 1000,
-        "dropped": 0,
-        "wrong_answers": 0,
-        "errors": {},
-        "latency_ms": {"p99": 40.0},
-        "service_ms": {"p99": 39.0},
-        "lag_ms": {"p99": 0.1},
-    } | changed
+    """The outcome of a load whose summary.json is a good one, with changes."""
+    return FinishedLoadFile.model_validate(
+        {
+            "valid": True,
+            "reasons": [],
+            "scheduled": 1000,
+            "ok": 1000,
+            "dropped": 0,
+            "wrong_answers": 0,
+            "errors": {},
+            "latency_ms": {"p99": 40.0},
+            "service_ms": {"p99": 39.0},
+            "lag_ms": {"p99": 0.1},
+        }
+        | changed
+    ).outcome
 
 
 LATE = {"valid": False, "reasons": ["the generator sent late: p99 lag 3.00 ms, over 1.00 ms"], "lag_ms": {"p99": 3.0}}
@@ -213,7 +218,7 @@ def test_a_load_passes_fails_or_is_invalid_for_the_reason_that_is_told(changed, 
 
 
 def test_over_one_percent_of_failures_fail_whatever_the_objective_allows():
-    lax = {"p99_ms": 50.0, "max_error_percent": 5.0}
+    lax = SearchObjective(p99_ms=50.0, max_error_percent=5.0)
     failing = {"ok": 980, "errors": {"timeout": 20}, "valid": False, "reasons": ["20 of 1000 requests failed"]}
     assert judge(summary(**failing), lax) == ("fail", "2 % of the requests got no right answer, over 1 %")
 
