@@ -252,9 +252,9 @@ class Search:
     def _reason(self, low: float | None, high: float | None) -> str:
         if self.next_rate() is not None:
             return f"The search has not ended after {len(self._probes)} of {self._most_probes} probes."
-        return f"{self._found(low, high)} {self._limit(low, high)}"
+        return f"{self._result_text(low, high)} {self._limit(low, high)}"
 
-    def _found(self, low: float | None, high: float | None) -> str:
+    def _result_text(self, low: float | None, high: float | None) -> str:
         count = len(self._probes)
         if (rate := bounds(self._verdicts).promised) is not None:
             return f"{rate:g} requests/s passed twice."

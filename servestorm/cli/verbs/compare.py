@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def exit_code(found: Comparison) -> int:
     """1: a regression. 4: a number that NEW lost, or nothing that could be judged. 0 otherwise."""
-    if found.found("regression"):
+    if found.with_finding("regression"):
         return OBJECTIVE_MISSED
-    return INVALID if found.found("lost") or not found.judged else OK
+    return INVALID if found.with_finding("lost") or not found.judged else OK
 
 
 def _write(path: Path, text: str, option: str) -> None:
