@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from servestorm.analysis.run import Run
+from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.rundir.record import RunRecord
-from servestorm.rundir.shapes.study import PlanFile
 
 
 def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
@@ -31,7 +31,8 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             f"{tries} INVALID for no other reason than that the generator was late or busy; {they} repeated on the "
             "same servers, and kept beside the tries that count."
         )
-    notes += _autoscaling_notes(record.study.plan, runs)
+    for scenario, analysis in SCENARIO_ANALYSES.items():
+        notes += analysis.notes([run for run in runs if run.scenario == scenario], record.study.plan)
     if invalid := sum(run.valid is False for run in runs):
         are = "is" if invalid == 1 else "are"
         notes.append(
@@ -39,23 +40,6 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             "valid run is left, the numbers are marked INVALID."
         )
     return notes
-
-
-def _autoscaling_notes(plan: PlanFile, runs: Sequence[Run]) -> Iterator[str]:
-    """What keeps the figures of an autoscaler from telling all."""
-    scaled = [run for run in runs if run.scenario == "autoscaling" and run.counts]
-    if any(run.autoscaling is None for run in scaled):
-        yield (
-            "The clock of the load generator and that of the replicas' events could not be compared in some runs under "
-            "an autoscaler: of those only latencies are told."
-        )
-    reach = plan.cluster_reach
-    if scaled and reach.reach == "service" and reach.balancer == "none":
-        yield (
-            "Under the autoscaler load went to a Service, which deals out connections and not requests: a new replica "
-            "gets none that are open. Set kubernetes.balancer: haproxy or kubernetes.reach: pods to see what it "
-            "can do."
-        )
 
 
 def _cluster_notes(record: RunRecord) -> Iterator[str]:

@@ -16,10 +16,6 @@ QUOTED = ("p50", "p90", "p95", "p99", "p999")
 MIB = 1024 * 1024
 
 
-LOADS = ("steady", "bursty", "scaling", "autoscaling")
-"""Scenarios with one load a cell, whose samples lie in the cell's own folder."""
-
-
 @dataclass(frozen=True)
 class SearchResult:
     """A search for the largest rate, with all its probes; rates in requests/s."""

@@ -14,7 +14,7 @@ from servestorm.methods.bursts import Burst
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.samples import Samples
-from servestorm.rundir.shapes.study import StudyFile, VariantFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
 
 Numbers = dict[str, float | None]
 """Of one run, by the names of its rows; None is what is unknown."""
@@ -96,6 +96,10 @@ class ScenarioAnalysis:
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """The rows of a group of runs."""
+        return ()
+
+    def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:
+        """What a reader should know of the scenario's runs as a whole, a sentence each; `runs` may be empty."""
         return ()
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:

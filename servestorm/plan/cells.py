@@ -7,7 +7,7 @@ import operator
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from servestorm.plan.scenarios import Scaling
 from servestorm.plan.study_plan import BatchingPlan, Plan
@@ -115,7 +115,7 @@ class Cell:
         setting = f"-t{self.threads}-b{self.max_batch_size}-{self.timeout_us}us" if self.scenario == "sweep" else ""
         return f"{self.index:03d}-{self.scenario}-{self.engine}{replicas}{setting}{variant}{cold}-{self.repetition}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | bool]:
         """For cell.json."""
         return {"id": self.id, **asdict(self)}
 

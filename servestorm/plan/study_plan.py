@@ -194,7 +194,7 @@ class Plan(DeployedPlan, Strict):
 
     @model_serializer(mode="wrap")
     def _as_before_where_nothing_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        dumped: dict[str, Any] = handler(self)
+        dumped: dict[str, Any] = handler(self)  # of every type that a plan has; pydantic's own signature
         return {key: value for key, value in dumped.items() if key not in YOUNGER or value != YOUNGER[key]}
 
 

@@ -186,7 +186,7 @@ def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warm
 
 
 _Columns = Mapping[str, Any]
-"""pyarrow arrays by the names of their columns."""
+"""pyarrow arrays by the names of their columns: pyarrow has no types for them."""
 
 
 def _cast(batch: Any) -> _Columns:

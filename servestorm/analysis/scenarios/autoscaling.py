@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from loadtests.samples.validity import servers_overloaded
@@ -12,13 +12,14 @@ from servestorm.analysis.load_numbers import load_numbers, read_load_samples
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.replicas_over_time import replicas_over_time
 from servestorm.analysis.rows import Rows
+from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
 from servestorm.methods.bursts import bursts
 from servestorm.plan.scenarios import Autoscaling
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.samples import read_load
-from servestorm.rundir.shapes.study import StudyFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 _ROWS: Final[tuple[Row, ...]] = (
     ("mean_ms", "mean latency", "ms per image", "lower"),
@@ -66,6 +67,22 @@ class AutoscalingAnalysis(ScenarioAnalysis):
             yield row
             if row.key.endswith(f".{REPLICAS_MEAN}"):
                 yield replica_cost_row(row, record)
+
+    def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:
+        """See ScenarioAnalysis."""
+        counted = [run for run in runs if run.counts]
+        if any(run.autoscaling is None for run in counted):
+            yield (
+                "The clock of the load generator and that of the replicas' events could not be compared in some runs "
+                "under an autoscaler: of those only latencies are told."
+            )
+        reach = plan.cluster_reach
+        if counted and reach.reach == "service" and reach.balancer == "none":
+            yield (
+                "Under the autoscaler load went to a Service, which deals out connections and not requests: a new "
+                "replica gets none that are open. Set kubernetes.balancer: haproxy or kubernetes.reach: pods to see "
+                "what it can do."
+            )
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
