@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifacts.export import DEFAULT_OUT_DIR
-from models.artifacts.handler_run import HandlerFailed, archive_manifest, probabilities, run_handler
+from models.artifacts.handler.run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
 from models.artifacts.publish import artifact, checked_target, publish, write_golden
 from models.artifacts.signatures import Signature, Signatures, read_signatures, version_folder

@@ -40,7 +40,7 @@ _WORKER_PORT = 9000
 _METRICS = "metrics.yaml"
 
 HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "HandledRequests")
-"""What models/artifacts/handler.py counts: milliseconds, and requests."""
+"""What models/artifacts/handler/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 _FATAL = "Failed to load model"

@@ -180,7 +180,7 @@ class Server:
 
     async def _grpc(self, bridge: LoopBridge) -> Rpc | None:
         """The listening gRPC server: grpcio's for TLS and channel arguments, else the one on this loop."""
-        from serving.savedmodel_server.rpc.grpc_api import GrpcApi
+        from serving.savedmodel_server.rpc.services import GrpcApi
 
         flags = self._flags
         if not flags.port:
@@ -189,7 +189,7 @@ class Server:
         threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
         health = flags.enable_grpc_healthcheck_service
         if self._credentials is None and not flags.grpc_channel_arguments:
-            from serving.savedmodel_server.rpc.grpc_asyncio import AsyncioGrpcServer
+            from serving.savedmodel_server.rpc.asyncio_transport import AsyncioGrpcServer
 
             server = AsyncioGrpcServer(
                 api,
@@ -201,7 +201,7 @@ class Server:
             )
             await server.start(flags.bind_address, flags.port)
             return server
-        from serving.savedmodel_server.rpc.grpc_server import GrpcServer
+        from serving.savedmodel_server.rpc.grpcio_transport import GrpcServer
 
         return GrpcServer(
             api,

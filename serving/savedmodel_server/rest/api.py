@@ -14,9 +14,9 @@ from serving.savedmodel_server.calls.messages import metadata_json, status_json
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.rest.http_reply import Reply, error_reply
-from serving.savedmodel_server.rest.json_fast import FastReader
-from serving.savedmodel_server.rest.json_predict import PredictCall, parse_predict, write_predict
-from serving.savedmodel_server.rest.json_values import read_document
+from serving.savedmodel_server.rest.json_bodies.fast import FastReader
+from serving.savedmodel_server.rest.json_bodies.predict import PredictCall, parse_predict, write_predict
+from serving.savedmodel_server.rest.json_bodies.values import read_document
 from serving.savedmodel_server.rest.rest_path import Target, parse_path
 from serving.savedmodel_server.versions.repository import Lease, Repository
 from serving.savedmodel_server.versions.signatures import Array
@@ -124,7 +124,7 @@ class RestApi:
             return Reply(200, await asyncio.to_thread(metadata_json, servable))
 
     async def _examples(self, target: Target, body: bytes) -> Reply:
-        from serving.savedmodel_server.rest.json_examples import answer_examples
+        from serving.savedmodel_server.rest.json_bodies.examples import answer_examples
 
         with self.repository.acquire(target.name, target.version, target.label) as servable:
             done = asyncio.to_thread(answer_examples, self._inference, servable, target.verb, body)

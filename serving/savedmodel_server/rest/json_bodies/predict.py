@@ -11,8 +11,9 @@ import numpy as np
 import orjson
 
 from serving.savedmodel_server.errors import RequestError, invalid
-from serving.savedmodel_server.rest import json_fast, json_values
-from serving.savedmodel_server.rest.json_values import is_base64, shown
+from serving.savedmodel_server.rest.json_bodies import fast as json_fast
+from serving.savedmodel_server.rest.json_bodies import values as json_values
+from serving.savedmodel_server.rest.json_bodies.values import is_base64, shown
 from serving.savedmodel_server.versions.signatures import (
     DT_BOOL,
     DT_STRING,

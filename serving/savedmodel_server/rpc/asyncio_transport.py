@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2
 from serving.savedmodel_server.calls.inference import PredictPlan
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import Code, RequestError, StartError
-from serving.savedmodel_server.rpc.grpc_api import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.rpc.h2_connection import Http2Connection, Stream
+from serving.savedmodel_server.rpc.services import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.versions.repository import Lease
 from serving.savedmodel_server.versions.signatures import Array
 

@@ -1,6 +1,6 @@
 """Runs an archive's handler as TorchServe's worker would: its own loader and context, a fresh process.
 
-Started by path as `python -P handler_worker.py FOLDER BATCH,BATCH,...`, so that neither this package nor its folder
+Started by path as `python -P worker.py FOLDER BATCH,BATCH,...`, so that neither this package nor its folder
 is on the path: the handler finds only what was packed. FOLDER holds `model/` (the unpacked archive) and `images/`
 (encoded, one file each, in name order). The answer goes to FOLDER/replies.json: `{"replies": [{"status", "value"}]}`,
 or `{"failed": "load" | "handle", "error": "..."}`.

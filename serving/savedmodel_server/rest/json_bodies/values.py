@@ -1,7 +1,7 @@
 """JSON values to tensors by TensorFlow Serving's rules, free of tensorflow.
 
 `read_document` bounds the depth; `to_array` turns one value into one dense tensor. This is the exact path, which
-also words every error; `json_fast` takes large numeric tensors off its hands.
+also words every error; `fast` takes large numeric tensors off its hands.
 """
 
 from __future__ import annotations
