@@ -16,8 +16,8 @@ _REST_REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Len
 
 
 def _grpc_reply() -> bytes:
-    shape = pb.TensorShapeProto(dim=[pb.TensorShapeProto.Dim(size=size) for size in (1, 2)])
-    tensor = pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape=shape, float_val=PROBABILITIES)
+    shape = pb.TensorShape(dim=[pb.TensorShape.Dim(size=size) for size in (1, 2)])
+    tensor = pb.Tensor(dtype=pb.DT_FLOAT, tensor_shape=shape, float_val=PROBABILITIES)
     return pb.PredictResponse(outputs={"probabilities": tensor}).SerializeToString()
 
 
