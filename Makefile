@@ -44,7 +44,7 @@ core-check: venv
 
 check: lint types contracts wheel-check core-check test
 
-# All container images from Debian and PyPI packages, nothing pulled: see docs/images.md.
+# All container images from Debian and PyPI packages, nothing pulled: see docs/how-to/images.md.
 airgap-images:
 	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) sh serving/images/airgap.sh
 
@@ -57,11 +57,11 @@ sbom:
 	  echo "build/sbom/$$image.cdx.json"; \
 	done
 
-# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
+# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/how-to/docker.md.
 pin-digests:
 	@$(PYTHON) deploy/compose/pin_digests.py
 
-# A cluster in Docker with the chart in it, from images that were built here: see docs/cluster.md.
+# A cluster in Docker with the chart in it, from images that were built here: see docs/how-to/cluster.md.
 kind-up:
 	@deploy/k8s/kind-up.sh
 

@@ -25,12 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "servestorm")]
-
-from synthetic_run import PLAN, make_run  # noqa: E402
+sys.path[:0] = [str(ROOT)]
 
 from loadtests.generator.jobs import OUTCOMES  # noqa: E402
 from loadtests.samples.recorder import SCHEMA  # noqa: E402
+from tests.stand_ins.synthetic_run import PLAN, make_run  # noqa: E402
 
 RATE_PER_S = 20_000
 WARMUP_S = 2.0

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/calibration/capacity.py --out build/calibration-capacity.json
 
-The real generator (loadtests/steady.py, Poisson arrivals) drives tests/known_server.py with --queue-ms, the product's
-search and judgement choose the rates, and the capacity under each objective is known in closed form. Two answers are
-held against it: the rate that passed twice, and the estimate of where p99 meets the objective. Server and generator
-have a core each. `--simulated N` asks the same of N simulated queues instead, which tells what the search and
+The real generator (loadtests/steady.py, Poisson arrivals) drives tests/stand_ins/known_server.py with --queue-ms, the
+product's search and judgement choose the rates, and the capacity under each objective is known in closed form. Two
+answers are held against it: the rate that passed twice, and the estimate of where p99 meets the objective. Server and
+generator have a core each. `--simulated N` asks the same of N simulated queues instead, which tells what the search and
 the length of a probe cost in precision, without any machine's noise.
 """
 
@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,60 +27,21 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks.calibration import md1  # noqa: E402
-from loadtests.arrivals.processes import poisson  # noqa: E402
-from loadtests.samples.summary import distribution  # noqa: E402
-from loadtests.samples.validity import generator_at_fault, samples_needed  # noqa: E402
+from loadtests.samples.validity import generator_at_fault  # noqa: E402
 from servestorm.methods.capacity_estimate import crossing  # noqa: E402
-from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge  # noqa: E402
+from servestorm.methods.capacity_search import Capacity  # noqa: E402
+from tests.simulations import md1  # noqa: E402
+from tests.simulations.capacity_searches import SERVICE_MS, START_PER_S, Offer, find, length_s, simulated  # noqa: E402
 
-SERVICE_MS = 2.0
 OBJECTIVES = (5, 10, 20)
 """In service times: at a utilisation of 0.56, 0.77 and 0.89."""
-MOST_ERROR_PERCENT = 0.1
-START_PER_S = 100.0
 GENERATOR_CORE, SERVER_CORE = max(os.sched_getaffinity(0)), min(os.sched_getaffinity(0))
-
-Offer = Callable[[float, int], dict]
-"""The summary of a load at a rate; the number of the probe seeds it."""
-
-
-def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float = START_PER_S) -> Capacity:
-    """A whole search as a study makes it."""
-    search = Search(start_per_s, tolerance=tolerance)
-    objective = {"p99_ms": objective_ms, "max_error_percent": MOST_ERROR_PERCENT}
-    number = 0
-    while (rate := search.next_rate()) is not None:
-        summary = offer(rate, number)
-        verdict, reason = judge(summary, objective)
-        search.record(Probe(rate, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary)))
-        number += 1
-    return search.result()
-
-
-def length_s(rate: float, seconds: float) -> float:
-    """At least as long as a p99 needs, and a tenth more because Poisson arrivals vary."""
-    return max(seconds, 1.1 * samples_needed(0.99) / rate)
-
-
-def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
-    """Loads of a simulated M/D/1 queue."""
-
-    def offer(rate: float, number: int) -> dict:
-        schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
-        latency_ms = md1.simulated_ms(schedule / 1e9, service_ms)
-        count = len(schedule)
-        p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
-        counts = {"scheduled": count, "ok": count, "errors": {}, "dropped": 0, "wrong_answers": 0}
-        return {**counts, "valid": True, "reasons": [], "latency_ms": {"p99": p99_ms}}
-
-    return offer
 
 
 @contextmanager
 def known_server(service_ms: float) -> Iterator[int]:
     """Port of a server with the known queue, on its core."""
-    command = [sys.executable, str(ROOT / "tests" / "known_server.py"), "--queue-ms", str(service_ms)]
+    command = [sys.executable, str(ROOT / "tests" / "stand_ins" / "known_server.py"), "--queue-ms", str(service_ms)]
     pinned = ["taskset", "-c", str(SERVER_CORE), *command]
     with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as process:
         try:

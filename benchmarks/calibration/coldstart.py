@@ -2,7 +2,7 @@
 
     python benchmarks/calibration/coldstart.py [--starts 20]
 
-tests/servestorm/delayed_server.py waits a random time before it binds its port, before it is ready and before it
+tests/stand_ins/delayed_server.py waits a random time before it binds its port, before it is ready and before it
 answers rightly, is slow for a random number of requests, and writes down when it did each. The process backend starts
 it, and the ledger's phases are compared with what it wrote. Ends with 1 where a phase is off by more than 20 ms in the
 median start, or the first steady request by more than 11 requests.
@@ -20,21 +20,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(HERE), str(HERE / "tests" / "servestorm")]
-
-from toy_engine import write_toy_model  # noqa: E402
+sys.path[:0] = [str(HERE)]
 
 from models.manifest import ModelDir  # noqa: E402
 from servestorm.analysis.scenarios.coldstart import ledger, steady_ns  # noqa: E402
 from servestorm.methods.steady_point import steady_from  # noqa: E402
 from servestorm.study.scenarios.coldstart import settle  # noqa: E402
+from serving.backend import DeploymentOrder  # noqa: E402
 from serving.backends import ProcessBackend  # noqa: E402
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch  # noqa: E402
 from serving.ports import HOST, free_ports  # noqa: E402
 from serving.probe import first_answer, http_get  # noqa: E402
 from serving.wire import WIRES  # noqa: E402
+from tests.stand_ins.toy_engine import write_toy_model  # noqa: E402
 
-SERVER = HERE / "tests" / "servestorm" / "delayed_server.py"
+SERVER = HERE / "tests" / "stand_ins" / "delayed_server.py"
 LIMIT_MS = 20.0
 PHASES = {"port_bound_s": "bound", "ready_s": "ready", "first_right_answer_s": "right"}
 """Phase of the ledger by what the server wrote down at its end; the first begins when the process was spawned."""
@@ -72,13 +72,15 @@ def one_start(model: ModelDir, folder: Path, numbers: random.Random) -> tuple[di
     delays = [numbers.uniform(0.05, 0.6) for _ in range(3)]
     stamps, events = folder / "stamps.json", EventLog()
     with ProcessBackend().start(
-        Delayed(stamps, [*delays, slow, 15, 5]),
-        model,
-        replicas=1,
-        budget=Budget(cpus=(0,)),
-        batching=Batching(),
-        workdir=folder / "work",
-        events=events,
+        DeploymentOrder(
+            Delayed(stamps, [*delays, slow, 15, 5]),
+            model,
+            replicas=1,
+            budget=Budget(cpus=(0,)),
+            batching=Batching(),
+            workdir=folder / "work",
+            events=events,
+        )
     ) as deployment:
         deployment.wait_ready(30)
         endpoint, wire = deployment.endpoints[0], WIRES["torchserve"]

@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz/run.py [--inputs 100000] [--seed 0] [--no-schemathesis]
 
-Six tenths go over REST and four tenths over gRPC, damaged as tests/savedmodel_server/mutations.py does; then
+Six tenths go over REST and four tenths over gRPC, damaged as tests/serving/savedmodel_server/mutations.py does; then
 schemathesis (installed into build/fuzz, a virtual environment of its own) works through the server's OpenAPI page.
 """
 
@@ -22,10 +22,10 @@ import grpc
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "savedmodel_server"))
-import mutations  # noqa: E402
-from savedmodel_zoo import write_zoo  # noqa: E402
-from server_process import RunningServer, start_server  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tests.serving.savedmodel_server import mutations  # noqa: E402
+from tests.serving.savedmodel_server.savedmodel_zoo import write_zoo  # noqa: E402
+from tests.serving.savedmodel_server.server_process import RunningServer, start_server  # noqa: E402
 
 FUZZ = ROOT / "build" / "fuzz"
 SCHEMATHESIS = "schemathesis>=4.20,<5"

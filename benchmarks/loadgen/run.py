@@ -69,7 +69,7 @@ def known(*options: str) -> Iterator[tuple[int, int]]:
     On a virtual machine a core that sleeps returns milliseconds late: the server would not be what it claims to be,
     for whichever tool asks it.
     """
-    command = [sys.executable, str(tools.ROOT / "tests" / "known_server.py"), *options]
+    command = [sys.executable, str(tools.ROOT / "tests" / "stand_ins" / "known_server.py"), *options]
     with awake(tools.SERVER_CORE), pinned_server(command) as process:
         port, start_ns = map(int, process.stdout.readline().split())
         yield port, start_ns

@@ -1,6 +1,6 @@
 """The JSON Schema of results.json, made from the types that it is written from.
 
-    python -m servestorm.analysis.results_schema > docs/results.schema.json
+    python -m servestorm.analysis.results_schema > docs/reference/results.schema.json
 
 A test holds the published file against this and real results against the file.
 """

@@ -215,9 +215,3 @@ def _sweep(plan: Plan, variant: Variant) -> Iterable[_Entry]:
 def cold_starts(plan: Plan) -> int:
     """Cold starts of each engine: none of an endpoint that runs already."""
     return 0 if plan.runs_already else plan.cold_starts
-
-
-def by_capacity(plan: Plan, cell: Cell) -> bool:
-    """Whether the cell is a search for the largest rate."""
-    scaling = cell.scenario == "scaling" and plan.scaling and plan.scaling.measure == "capacity"
-    return cell.scenario == "capacity" or bool(scaling)

@@ -13,7 +13,7 @@ from rich.text import Text
 from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_LABELS, p_text, spread_text
-from servestorm.report import sentences
+from servestorm.report import sentences, settings
 
 PIPE_WIDTH = 200
 
@@ -48,7 +48,7 @@ def _table(results: Results, style: box.Box) -> Table:
         table.add_column("Welch p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
     for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         table.add_section()
-        load = sentences.load_text(results.study["plan"], group.partition("[")[0])
+        load = settings.load_text(results, group)
         table.add_row(Text(f"{results.groups[group]}: {load}", style="bold"))
         for metric in metrics:
             best = sentences.better(results, metric)

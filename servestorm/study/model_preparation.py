@@ -18,8 +18,8 @@ from pathlib import Path
 
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import MANIFEST_NAME, ModelDir
+from models.quiet_import import import_tensorflow_quietly
 from servestorm.plan.study_plan import ModelPlan
-from servestorm.quiet import import_tensorflow_quietly
 from servestorm.study.child_processes import tagged
 from serving.extras import require
 

@@ -16,7 +16,7 @@ from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study import resume as resumed
-from servestorm.study.backend_choice import backend_of, generator_of, remove_leftovers
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_run import run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
@@ -26,8 +26,8 @@ from servestorm.study.load import Generator
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
-from serving.backends import DockerBackend, KubernetesBackend
-from serving.deployment import Backend, Engine
+from serving.backend import counted
+from serving.deployment import Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
 
@@ -56,8 +56,8 @@ class Study:
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
         self.keep = keep
-        self.backend: Backend = backend_of(plan, self.cores, keep=keep)
-        self.generator = generator or generator_of(plan, self.backend)
+        choice = choose_backend(plan, self.cores, keep=keep)
+        self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
         self._resume = resume
         self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
@@ -87,14 +87,14 @@ class Study:
     def _check(self, engine: Engine) -> str:
         """Version of the engine where it runs; an autoscaler's rights are asked for before anything starts, too."""
         autoscaler = autoscaler_of(self.plan)
-        if autoscaler and isinstance(self.backend, KubernetesBackend):
-            return self.backend.autoscaled(autoscaler).check(engine)
-        return self.backend.check(engine)
+        backend = self.backend.autoscaled(autoscaler) if autoscaler else self.backend
+        return backend.check(engine)
 
     def _remove_leftovers(self) -> None:
         """End what an earlier, killed study left on a Docker Engine or in a cluster, as every command does here."""
-        removed = remove_leftovers(self.backend)
-        if removed:
+        if leftovers := self.backend.leftovers():
+            leftovers.remove()
+            removed = counted(leftovers.items)
             sys.stderr.write(f"servestorm: removed {removed} that an earlier, killed study had left.\n")
 
     def _prepare(self, plan: ModelPlan, display: Display) -> ModelDir:
@@ -135,10 +135,7 @@ class Study:
         if self.plan.prices:
             files.write_text(path / "prices.yaml", self.plan.prices.read_text(encoding="utf-8"))
         environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
-        if self.plan.backend == "docker":
-            environment["docker_engine"] = DockerBackend().describe()
-        if isinstance(self.backend, KubernetesBackend):
-            environment["kubernetes"] = self.backend.describe()
+        environment.update(self.backend.environment())
         files.write_json(path / "environment.json", environment)
         files.write_json(path / "study.json", self._study)
 
@@ -157,12 +154,12 @@ class Study:
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
             variants = variants_of(self.plan)
-            bench = StudyContext(
+            context = StudyContext(
                 self.plan, variants, models, self.engines, self.backend, self.cores, scraper, self.generator
             )
             for cell in cells:
                 with display.step():
-                    outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
+                    outcome = run_cell(context, cell, self.path / "cells" / cell.id)
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
                     if self.keep:

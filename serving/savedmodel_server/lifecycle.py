@@ -100,7 +100,7 @@ class Server:
             self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
 
     def _warm_up(self, servable: Servable, path: Path) -> None:
-        from serving.savedmodel_server.versions.warmup import warm_up
+        from serving.savedmodel_server.calls.warmup import warm_up
 
         try:
             warm_up(self._inference, servable, path, self._metrics, self._flags.num_request_iterations_for_warmup)

@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from pictures import encode, picture
 from PIL import Image
 
 from models.manifest import InputSpec
 from models.preprocessing import REFUSED, ImageError, decode_image, preprocess, resize_bilinear
+from tests.stand_ins.pictures import encode, picture
 
 SPEC = InputSpec(height=32, width=24, mean=[0.5, 0.4, 0.3], std=[0.2, 0.25, 0.3])
 

@@ -13,6 +13,7 @@ import pytest
 
 from serving import orphans, processes
 from serving.orphans import OWNER_VARIABLE, owner_tag, reap_orphans
+from tests.source_tree import STAND_INS
 
 
 def runs(pid: int) -> bool:
@@ -22,7 +23,7 @@ def runs(pid: int) -> bool:
 @pytest.fixture
 def owner(tmp_path):
     """A running study (its Popen), the pids of its server's family, and its scratch folder."""
-    script = Path(__file__).with_name("orphan_owner.py")
+    script = STAND_INS / "orphan_owner.py"
     with subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), "family"], stdout=subprocess.PIPE, text=True
     ) as study:

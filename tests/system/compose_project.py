@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import requests
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.source_tree import ROOT
+
 PORTS = {
     "TENSORFLOW_REST_PORT": 8501,
     "TENSORFLOW_GRPC_PORT": 8500,

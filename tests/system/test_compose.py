@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
-from compose_project import GRPC, Project, docker, load, load_begun, until
 
-from tests.deploy.promql import metrics_of_monitoring, queries
+from tests.deploy.compose.promql import metrics_of_monitoring, queries
 from tests.requirements_here import need_image
+from tests.system.compose_project import GRPC, Project, docker, load, load_begun, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.system, pytest.mark.timeout(900)]
 

@@ -67,9 +67,8 @@ def _docker() -> tuple[list[str], Callable[[], object]]:
     """What is left on the Docker Engine, one line a thing, and what removes it."""
     from serving.backends.docker.backend import DockerBackend
 
-    backend = DockerBackend()
-    left = backend.leftovers()
-    return [f"{leftover.kind} {leftover.name}" for leftover in left], lambda: backend.remove(left)
+    left = DockerBackend().leftovers()
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _kubernetes(arguments: argparse.Namespace) -> tuple[list[str], Callable[[], object]]:
@@ -80,7 +79,7 @@ def _kubernetes(arguments: argparse.Namespace) -> tuple[list[str], Callable[[], 
     said = {"context": arguments.context, "namespace": arguments.namespace}
     backend = KubernetesBackend(KubernetesSettings(**{key: value for key, value in said.items() if value}))
     left = backend.leftovers()
-    return [str(leftover) for leftover in left], lambda: backend.remove(left)
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _command(process: psutil.Process) -> str:

@@ -41,7 +41,7 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
-    from servestorm.quiet import import_tensorflow_quietly
+    from models.quiet_import import import_tensorflow_quietly
     from servestorm.study.progress import Display, Step
     from serving.extras import require
 

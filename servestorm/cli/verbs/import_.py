@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, and print what lies where and whether parity is proved."""
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
-    from servestorm.quiet import import_tensorflow_quietly
+    from models.quiet_import import import_tensorflow_quietly
     from servestorm.study.progress import Display, Step
     from serving.extras import require
 

@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(path: Path) -> Results:
     """Write the report of a run directory and print the table and where the report lies."""
-    from servestorm.report.page import write_report
     from servestorm.report.terminal import print_results
+    from servestorm.report.write import write_report
 
     results, report = write_report(path)
     print_results(results)

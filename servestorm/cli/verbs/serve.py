@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from models.manifest import ModelDir
     from servestorm.study.progress import Display, Step
+    from serving.backend import DeploymentOrder
     from serving.backends import BACKENDS
     from serving.deployment import Batching, Budget, EventLog
     from serving.engines import ENGINES
@@ -69,14 +70,16 @@ def run(arguments: argparse.Namespace) -> int:
     workdir = scratch_folder()
     try:
         with BACKENDS["process"].start(
-            engine,
-            model,
-            replicas=arguments.replicas,
-            budget=Budget(cpus=cores, threads=arguments.threads),
-            batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
-            workdir=workdir,
-            events=EventLog(),
-            ports=ports,
+            DeploymentOrder(
+                engine,
+                model,
+                replicas=arguments.replicas,
+                budget=Budget(cpus=cores, threads=arguments.threads),
+                batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
+                workdir=workdir,
+                events=EventLog(),
+                ports=ports,
+            )
         ) as deployment:
             with Display([Step(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)

@@ -37,7 +37,7 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
-    from servestorm.quiet import import_tensorflow_quietly
+    from models.quiet_import import import_tensorflow_quietly
     from servestorm.study.model_preparation import training_only
     from servestorm.study.progress import Display, Step
     from serving.extras import require

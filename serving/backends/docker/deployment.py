@@ -6,12 +6,12 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir, size_of
+from serving.backend import DeploymentOrder
 from serving.backends.container_use import total, use_of
 from serving.backends.docker import leftovers as own
 from serving.backends.docker.bake import bake
@@ -21,7 +21,7 @@ from serving.backends.docker.replica import ContainerReplica
 from serving.backends.docker.settings import DockerSettings, server_settings
 from serving.backends.interrupts import through_interrupts
 from serving.backends.preparation import made, port_of
-from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
+from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import free_ports, require_free
 
@@ -34,22 +34,19 @@ _MIB = 1024 * 1024
 class DockerDeployment:
     """Replicas that run as containers; see Deployment."""
 
-    def __init__(
-        self,
-        client: Any,
-        settings: DockerSettings,
-        engine: Engine,
-        model: ModelDir,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None,
-    ) -> None:
+    use_disturbs = False
+    front_file: Path | None = None
+
+    def __init__(self, client: Any, settings: DockerSettings, order: DeploymentOrder) -> None:
         self.endpoints: list[Endpoint] = []
         self._client, self._settings = client, settings
-        self._engine, self._model, self._budget, self._batching = engine, model, budget, batching
-        self._workdir, self._events, self._ports = workdir, events, ports
+        self._engine, self._model, self._budget, self._batching = (
+            order.engine,
+            order.model,
+            order.budget,
+            order.batching,
+        )
+        self._workdir, self._events, self._ports = Path(order.workdir), order.events, order.ports
         self._id = uuid.uuid4().hex[:12]
         self._labels = own.labels(self._id)
         self._network = f"servestorm-{self._id}"
@@ -60,6 +57,11 @@ class DockerDeployment:
         self._balancer: Balancer | None = None
         self._gone = False
         self._changed = threading.Condition()
+
+    @property
+    def name(self) -> str:
+        """Its network's name, with which those of its containers begin."""
+        return self._network
 
     def prepare(self, reference: str) -> None:
         """Get or build the image, and make the network. Raises EngineUnavailable and DeploymentError."""

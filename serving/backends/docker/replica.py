@@ -12,7 +12,7 @@ from typing import Any
 from models.manifest import ModelDir
 from serving.backends.container_use import ContainerUse
 from serving.backends.docker.engine import asking
-from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.leftovers import DockerLeftover
 from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
 from serving.ports import HOST, is_bound, stays_open
@@ -130,9 +130,9 @@ class ContainerReplica:
         if self._kept_log is None:
             self._kept_log = log_of(self._container, _KEPT_LINES)
 
-    def leftover(self) -> list[Leftover]:
+    def leftover(self) -> list[DockerLeftover]:
         """Its container, to be removed."""
-        return [Leftover("container", str(self._container.name), self._container)]
+        return [DockerLeftover("container", str(self._container.name), self._container)]
 
     def _watch_end(self) -> None:
         """Wait, as long as it takes, for the container's end; what the engine cannot tell any more counts as that."""

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from models.manifest import ModelDir, size_of
+from models.manifest import size_of
+from serving.backend import DeploymentOrder
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes import leftovers as own
@@ -27,7 +28,7 @@ from serving.backends.kubernetes.routes import Reach
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.backends.kubernetes.values import values_of
 from serving.backends.preparation import made
-from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
+from serving.deployment import Endpoint, Use
 from serving.errors import DeploymentError, ServingError
 
 _KEPT_LINES = 200
@@ -43,38 +44,35 @@ _TOLD_S = 5.0
 class KubernetesDeployment:
     """A release of the chart; see Deployment."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        helm: Helm,
-        settings: KubernetesSettings,
-        engine: Engine,
-        model: ModelDir,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-    ) -> None:
+    use_disturbs = True
+
+    def __init__(self, cluster: Cluster, helm: Helm, settings: KubernetesSettings, order: DeploymentOrder) -> None:
         self._id = uuid.uuid4().hex[:12]
         self.release, self.namespace = f"servestorm-{self._id}", settings.namespace
         self._cluster, self._helm, self._settings = cluster, helm, settings
-        self._engine, self._model, self._budget, self._batching = engine, model, budget, batching
-        self._events = events
+        self._engine, self._model, self._budget, self._batching = (
+            order.engine,
+            order.model,
+            order.budget,
+            order.batching,
+        )
+        self._events = order.events
         self._values: dict[str, Any] = {}
         self._ordered = self._gone = False
-        launch = engine.contain(model, budget, batching, made(Path(workdir) / "config"))
+        workdir = Path(order.workdir)
+        launch = order.engine.contain(order.model, order.budget, order.batching, made(workdir / "config"))
         scaling = settings.autoscaling
-        self._observed = Observed(self.release, events, cluster.clock)
+        self._observed = Observed(self.release, order.events, cluster.clock)
         self._watching = Watching(cluster, self.namespace, self.release, self._observed, scaling is not None)
-        self._reach = Reach(cluster, settings, self.release, launch, events, Path(workdir) / "front.json")
+        self._reach = Reach(cluster, settings, self.release, launch, order.events, workdir / "front.json")
         self._observed.on_change = lambda: self._reach.follow(self._observed.replicas)
         self._faults = Faults(
             cluster,
             self.namespace,
             self._observed,
             self._watching,
-            engine,
-            model,
+            order.engine,
+            order.model,
             fatal=launch.fatal,
             autoscaled=scaling is not None,
         )
@@ -97,6 +95,11 @@ class KubernetesDeployment:
             self.release, self.namespace, chart_folder(), self._values, files=self._settings.values, labels=labels
         )
         self._events.add("installed", detail=f"{self.release} in namespace {self.namespace}")
+
+    @property
+    def name(self) -> str:
+        """The release."""
+        return self.release
 
     @property
     def endpoints(self) -> list[Endpoint]:

@@ -18,11 +18,11 @@ from tensorflow_serving.apis import (
 )
 
 from serving.savedmodel_server.calls.dispatch import Dispatcher, row_count
-from serving.savedmodel_server.calls.tensor_proto import decode_tensor, encode_tensor
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import DEFAULT_SIGNATURE, DT_FLOAT, DT_STRING, Array, Signature
+from serving.savedmodel_server.versions.tensor_proto import decode_tensor, encode_tensor
 
 CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{verb}" for verb in ("classify", "regress", "predict"))
 

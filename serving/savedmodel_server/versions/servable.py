@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from serving.savedmodel_server.calls.tensor_proto import decode_tensor
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.versions.batching import BatchingParameters, add_batching
 from serving.savedmodel_server.versions.signatures import (
@@ -23,6 +22,7 @@ from serving.savedmodel_server.versions.signatures import (
     Signature,
     TensorSpec,
 )
+from serving.savedmodel_server.versions.tensor_proto import decode_tensor
 
 Run = Callable[..., Sequence[Array]]
 

@@ -1,0 +1,59 @@
+"""Sweep: every combination of server settings and client batches, in a closed loop."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from servestorm.plan.cells import Cell
+from servestorm.plan.study_plan import Plan
+from servestorm.rundir.files import SWEEP, write_json
+from servestorm.study.cell_load import CellLoad
+from servestorm.study.load import closed_load
+from servestorm.study.scenario import StudyScenario, loads_guess_s, replicas_text
+
+
+class SweepCells(StudyScenario):
+    """One combination of server settings, under every client batch with every number of requests in flight."""
+
+    label = "sweep"
+
+    def measure(self, load: CellLoad, folder: Path) -> None:
+        """See StudyScenario."""
+        sweep = load.plan.sweep
+        assert sweep
+        points: list[dict[str, Any]] = []
+        for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
+            closed = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
+            summary = load.offer(closed, folder / f"load-{len(points) + 1:02d}")
+            points.append({"images_per_request": images, "concurrency": in_flight, **_point(summary)})
+            write_json(folder / SWEEP, points)
+            load.wait_drained()
+
+    def expected_s(self, plan: Plan) -> float:
+        """See StudyScenario."""
+        sweep = plan.sweep
+        assert sweep
+        loads = len(sweep.concurrency) * len(sweep.images_per_request)
+        return loads_guess_s(sweep.duration_s, sweep.warmup_s, loads)
+
+    def runs(self, plan: Plan) -> int:
+        """See StudyScenario."""
+        return plan.sweep.repetitions if plan.sweep else 1
+
+    def setting(self, cell: Cell) -> str:
+        """See StudyScenario."""
+        wait = f", {cell.timeout_us} us" if cell.max_batch_size > 1 else ""
+        return f", {cell.threads} threads, batches of {cell.max_batch_size}{wait}{replicas_text(cell)}"
+
+
+def _point(summary: dict[str, Any]) -> dict[str, Any]:
+    latency = summary.get("latency_ms") or {}
+    return {
+        "images_per_s": summary.get("images_per_s"),
+        "p50_ms": latency.get("p50"),
+        "p99_ms": latency.get("p99"),
+        "valid": summary["valid"],
+        "reasons": summary["reasons"],
+    }

@@ -1,0 +1,144 @@
+"""The gRPC client speaks to a real gRPC server: whatever it answers is told apart and counted."""
+
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+
+from loadtests.generator.connections import PreparedRequest
+from loadtests.generator.load import Target
+from loadtests.generator.targets import resolve
+from loadtests.generator.wire_grpc import Http2Connection, Http2Error, message_bytes, request_headers, unframe
+from tests.loadtests.generator.loads import accept_all, load, outcomes, run
+
+EVERY_5_MS = np.arange(0, 500_000_000, 5_000_000)
+_METHODS = {"Echo": lambda request, context: request, "Sleep": lambda request, context: time.sleep(2) or request}
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def service(self, details):
+        name = details.method.rsplit("/", 1)[1]
+        if name == "Fail":
+            return grpc.unary_unary_rpc_method_handler(
+                lambda request, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no image")
+            )
+        if name not in _METHODS:
+            return None
+
+        def answer(request, context):
+            self.seen.append(request)
+            return _METHODS[name](request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture
+def server():
+    seen = []
+    running = grpc.server(futures.ThreadPoolExecutor(8), handlers=[_Handler(seen)], options=[("grpc.so_reuseport", 0)])
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    yield port, seen, running
+    running.stop(None)
+
+
+def target(port, method, message=b"hello", check=accept_all):
+    headers = request_headers("http", f"127.0.0.1:{port}", f"/test.Service/{method}", 10)
+    requests = [[PreparedRequest(headers, message_bytes(message))]]
+    return Target([resolve("127.0.0.1", port, None)], requests, True, check)
+
+
+def test_every_call_arrives_whole_and_its_reply_is_checked(server):
+    port, seen, _ = server
+    bodies = []
+    check = lambda image, body: (bodies.append(body), accept_all(image, body))[1]  # noqa: E731
+    samples, _ = run(target(port, "Echo", b"x" * 70_000, check), load(EVERY_5_MS, connections=2))
+    assert outcomes(samples) == {"ok": 100}
+    assert set(seen) == set(bodies) == {b"x" * 70_000}
+    assert (samples["sent_ns"] < samples["first_byte_ns"]).all()
+
+
+def test_a_message_larger_than_every_flow_control_window_arrives(server):
+    port, seen, _ = server
+    samples, _ = run(target(port, "Echo", b"y" * 3_000_000), load(EVERY_5_MS[:5], connections=1))
+    assert outcomes(samples) == {"ok": 5}
+    assert [len(message) for message in seen] == [3_000_000] * 5
+
+
+def test_many_calls_share_one_connection_in_a_closed_loop(server):
+    port, _, _ = server
+    samples, _ = run(target(port, "Echo"), load([], closed_loop=16, duration_s=0.5, connections=1))
+    assert set(outcomes(samples)) == {"ok"}
+    events = sorted([(t, 1) for t in samples["sent_ns"]] + [(t, -1) for t in samples["done_ns"]])
+    assert max(np.cumsum([change for _, change in events])) > 8
+
+
+@pytest.mark.parametrize(("method", "reason"), [("Fail", "gRPC status 3"), ("Missing", "gRPC status 12")])
+def test_an_error_status_is_named_with_its_code(server, method, reason):
+    samples, generator = run(target(server[0], method), load(EVERY_5_MS[:20]))
+    assert outcomes(samples) == {"grpc_error": 20}
+    assert dict(generator.reasons) == {reason: 20}
+
+
+def test_a_call_that_is_never_answered_times_out_and_the_others_go_on(server):
+    samples, _ = run(target(server[0], "Sleep"), load(EVERY_5_MS[:3], timeout_s=0.3))
+    assert outcomes(samples) == {"timeout": 3}
+
+
+def test_a_server_that_stops_is_counted_and_the_load_ends(server):
+    port, _, running = server
+    stopped = threading.Event()
+
+    def stop(generator):
+        if generator.fired >= 40 and not stopped.is_set():
+            stopped.set()
+            running.stop(None)
+
+    samples, _ = run(target(port, "Echo"), load(EVERY_5_MS, timeout_s=1.0), meanwhile=stop)
+    found = outcomes(samples)
+    assert sum(found.values()) == 100
+    assert found["ok"] >= 30
+    assert found["ok"] < 100
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\x40\x01\x00\x00\x00\x00\x00\x00" + b"x" * 100,
+        b"\x00\x00\x01\x09\x04\x00\x00\x00\x01\x00",
+        b"\x00\x00\x02\x01\x04\x00\x00\x00\x01\xff\xff",
+        b"\x00\x00\x00\x05\x00\x00\x00\x00\x01",
+        b"\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09",
+    ],
+    ids=["frame too large", "continuation without headers", "bad header block", "push", "padding over the frame"],
+)
+def test_a_peer_that_breaks_the_protocol_is_refused(data):
+    connection = Http2Connection()
+    connection.start(b"", b"x")
+    with pytest.raises(Http2Error):
+        connection.receive(data)
+
+
+@pytest.mark.parametrize("body", [b"\0\0\0", b"\0\0\0\0\x05abc", b"\1\0\0\0\x01a"])
+def test_a_message_cut_short_or_compressed_is_refused(body):
+    with pytest.raises(Http2Error):
+        unframe(body)
+
+
+def test_frames_are_understood_however_the_bytes_are_cut():
+    settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x07"
+    ping = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
+    connection = Http2Connection()
+    connection.outgoing.clear()
+    for byte in settings + ping:
+        connection.receive(bytes([byte]))
+    assert connection.max_streams == 7
+    assert b"".join(map(bytes, connection.outgoing)) == (
+        b"\x00\x00\x00\x04\x01\x00\x00\x00\x00" + b"\x00\x00\x08\x06\x01\x00\x00\x00\x0012345678"
+    )

@@ -1,0 +1,137 @@
+"""Small SavedModels with known answers, written to a folder that TensorFlow Serving and savedmodel-server take.
+
+    python tests/serving/savedmodel_server/savedmodel_zoo.py OUT
+
+writes OUT/half_plus_two/{1,2}, OUT/zoo/1 and OUT/models.config.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ECHO_DTYPES = (
+    "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string",
+)  # fmt: skip
+
+
+def write_zoo(out: Path) -> Path:
+    """Write every model below `out`; returns `out`."""
+    for version in (1, 2):
+        save_half_plus(out / "half_plus_two" / str(version), 2.0)
+    save_zoo(out / "zoo" / "1")
+    write_config(out)
+    return out
+
+
+def write_config(out: Path) -> Path:
+    """A model_config_file with both versions of half_plus_two, labelled, and the zoo."""
+    path = out / "models.config"
+    path.write_text(
+        f"""model_config_list {{
+  config {{
+    name: "half_plus_two" base_path: "{out / "half_plus_two"}" model_platform: "tensorflow"
+    model_version_policy {{ all {{}} }}
+    version_labels {{ key: "stable" value: 1 }}
+    version_labels {{ key: "canary" value: 2 }}
+  }}
+  config {{ name: "zoo" base_path: "{out / "zoo"}" model_platform: "tensorflow" }}
+}}
+"""
+    )
+    return path
+
+
+def save_half_plus(path: Path, addend: float, *, factor: float = 0.5) -> Path:
+    """y = factor * x + addend over float vectors, with classify and regress signatures over tf.Examples."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.factor = tf.Variable(factor)
+    module.addend = tf.Variable(addend)
+
+    def line(x):
+        return module.factor * x + module.addend
+
+    def from_examples(serialized):
+        parsed = tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        return line(parsed["x"])
+
+    def predict(x):
+        return {"y": line(x)}
+
+    def regress(inputs):
+        return {"outputs": from_examples(inputs)}
+
+    def classify(inputs):
+        scores = from_examples(inputs)
+        return {"scores": scores, "classes": tf.strings.as_string(scores, precision=1)}
+
+    vector = tf.TensorSpec([None], tf.float32, name="x")
+    examples = tf.TensorSpec([None], tf.string, name="inputs")
+    tf.saved_model.save(
+        module,
+        str(path),
+        signatures={
+            "serving_default": tf.function(predict).get_concrete_function(vector),
+            "regress_x_to_y": tf.function(regress).get_concrete_function(examples),
+            "classify_x_to_y": tf.function(classify).get_concrete_function(examples),
+        },
+    )
+    return path
+
+
+def save_zoo(path: Path) -> Path:
+    """One signature for each shape of input and output that matters."""
+    import tensorflow as tf
+
+    def spec(name, dtype, shape=(None,)):
+        return tf.TensorSpec(shape, dtype, name=name)
+
+    def named(function, *specs):
+        return tf.function(function).get_concrete_function(*specs)
+
+    def raises(x):
+        with tf.control_dependencies([tf.debugging.assert_less(x, 100.0, message="x must be below 100")]):
+            return {"y": tf.identity(x)}
+
+    def decode(image_bytes):
+        def one(data):
+            image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            return tf.reduce_mean(tf.cast(image, tf.float32))
+
+        return {"mean": tf.map_fn(one, image_bytes, fn_output_signature=tf.float32)}
+
+    def spin(turns):
+        x = tf.zeros((64, 64)) + tf.cast(turns[0], tf.float32) * 0.0
+        body = lambda i, m: (i + 1, tf.tanh(m @ m + 0.1))  # noqa: E731
+        _, x = tf.while_loop(lambda i, m: i < turns[0], body, (tf.constant(0), x))
+        return {"y": tf.fill(tf.shape(turns), tf.reduce_mean(x))}
+
+    vector, matrix = spec("x", tf.float32), spec("x", tf.float32, (None, 3))
+    signatures = {
+        "serving_default": named(lambda x: {"y": tf.reduce_sum(x, 1)}, matrix),
+        "two_in_two_out": named(
+            lambda a, b: {"sum": a + b, "product": a * b},
+            spec("a", tf.float32, (None, 2)),
+            spec("b", tf.float32, (None, 2)),
+        ),
+        "image_like": named(lambda x: {"mean": tf.reduce_mean(x, [1, 2])}, spec("x", tf.float32, (None, 4, 4, 3))),
+        "any_rank": named(lambda x: {"y": x + 1.0}, tf.TensorSpec(None, tf.float32, name="x")),
+        "scalar": named(lambda x: {"y": x * 2.0}, spec("x", tf.float32, ())),
+        "to_bytes": named(lambda x: {"y_bytes": x, "y_text": x}, spec("x", tf.string)),
+        "not_finite": named(lambda x: {"y": tf.stack([x / 0.0, -x / 0.0, (x - x) / 0.0], 1)}, vector),
+        "uneven": named(lambda x: {"y": x, "z": tf.concat([x, x], 0)}, vector),
+        "half": named(lambda x: {"y": tf.cast(x, tf.float16)}, vector),
+        "raises": named(raises, vector),
+        "image": named(decode, spec("image_bytes", tf.string)),
+        "spin": named(spin, spec("turns", tf.int32)),
+    }
+    for name in ECHO_DTYPES:
+        signatures[f"echo_{name}"] = named(lambda x: {"y": tf.identity(x)}, spec("x", tf.as_dtype(name)))
+    tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
+    return path
+
+
+if __name__ == "__main__":
+    print(write_zoo(Path(sys.argv[1]).resolve()) / "models.config")

@@ -1,0 +1,52 @@
+"""The product's search for a capacity on simulated M/D/1 queues, whose capacity is known in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loadtests.arrivals.processes import poisson
+from loadtests.samples.summary import distribution
+from loadtests.samples.validity import samples_needed
+from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge
+from tests.simulations import md1
+
+SERVICE_MS = 2.0
+MOST_ERROR_PERCENT = 0.1
+START_PER_S = 100.0
+
+Offer = Callable[[float, int], dict]
+"""The summary of a load at a rate; the number of the probe seeds it."""
+
+
+def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float = START_PER_S) -> Capacity:
+    """A whole search as a study makes it."""
+    search = Search(start_per_s, tolerance=tolerance)
+    objective = {"p99_ms": objective_ms, "max_error_percent": MOST_ERROR_PERCENT}
+    number = 0
+    while (rate := search.next_rate()) is not None:
+        summary = offer(rate, number)
+        verdict, reason = judge(summary, objective)
+        search.record(Probe(rate, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary)))
+        number += 1
+    return search.result()
+
+
+def length_s(rate: float, seconds: float) -> float:
+    """At least as long as a p99 needs, and a tenth more because Poisson arrivals vary."""
+    return max(seconds, 1.1 * samples_needed(0.99) / rate)
+
+
+def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
+    """Loads of a simulated M/D/1 queue."""
+
+    def offer(rate: float, number: int) -> dict:
+        schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
+        latency_ms = md1.simulated_ms(schedule / 1e9, service_ms)
+        count = len(schedule)
+        p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
+        counts = {"scheduled": count, "ok": count, "errors": {}, "dropped": 0, "wrong_answers": 0}
+        return {**counts, "valid": True, "reasons": [], "latency_ms": {"p99": p99_ms}}
+
+    return offer
