@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 bytes() { du -sb "$1" | cut -f1; }
 
-check() { # interpreter
+check() { # interpreter; one line of what was seen, and the exit code
   version=$("$1" -c 'import platform; print(platform.python_version())')
   venv="$work/$version"
   "$1" -m venv "$venv"
@@ -32,6 +32,17 @@ python313() {
 }
 
 "$python" -m build --quiet --wheel --no-isolation --outdir "$work/dist" "$root"
-check "$python"
 newest=$(python313)
-if [ -n "$newest" ]; then check "$newest"; else echo "core: no Python 3.13 on this machine, so not tried with it"; fi
+if [ -n "$newest" ]; then
+  (check "$newest") >"$work/newest.log" 2>&1 &
+  beside=$!
+fi
+check "$python"
+if [ -z "$newest" ]; then
+  echo "core: no Python 3.13 on this machine, so not tried with it"
+elif wait $beside; then
+  tail -n 1 "$work/newest.log"
+else
+  cat "$work/newest.log"
+  exit 1
+fi

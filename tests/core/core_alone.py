@@ -102,8 +102,7 @@ def test_a_schedule_is_drawn(tmp_path):
     assert "index of dispersion" in told.stdout
 
 
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
-@pytest.mark.parametrize("load", ["steady", "bursty"])
+@pytest.mark.parametrize(("load", "protocol"), [("steady", "rest"), ("steady", "grpc"), ("bursty", "grpc")])
 def test_load_is_generated_and_answers_are_checked(load, protocol, server, model, tmp_path):
     rest, grpc = server
     options = ["--engine", "savedmodel", "--protocol", protocol, "--grpc-target", grpc, "--model", "toy"]
