@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images sbom pin-digests kind-up kind-down
+.PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
@@ -38,7 +38,11 @@ contracts: venv
 wheel-check: venv
 	PYTHON=$(BIN)/python sh tests/wheel_check.sh
 
-check: lint types contracts wheel-check test
+# The wheel without extras, in a fresh environment: what works there, and what each missing extra says.
+core-check: venv
+	PYTHON=$(BIN)/python sh tests/core/check.sh
+
+check: lint types contracts wheel-check core-check test
 
 # All container images from Debian and PyPI packages, nothing pulled: see docs/how-to/images.md.
 airgap-images:
