@@ -12,7 +12,7 @@ from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_
 from servestorm.report import settings
 
 ALPHA = 0.05
-KEPT_UP = 0.95
+_KEPT_UP_SHARE = 0.95
 """Share of the offered images that an engine must answer in time to have kept up."""
 
 
@@ -27,51 +27,51 @@ def headline(results: Results) -> str:
 
 def summary(results: Results) -> list[str]:
     """The findings, one sentence or two each, most important first; of every group of runs where there are several."""
-    found = [
+    findings = [
         *_each(results, "steady", "p50", "Under steady load the median answer took", _compare),
         *_each(results, "steady", "p99", "", _tail),
         *_each(results, "steady", "images_per_s", "", _overload),
         *_each(results, "capacity", "images_per_s", "", _capacity),
         *_each(results, "bursty", "p50", "In bursty load the median answer took", _compare),
         *_each(results, "bursty", "p99", "", _tail),
-        *_each(results, "coldstart", "total_s", cold_start_text(results), _compare),
+        *_each(results, "coldstart", "total_s", _cold_start_text(results), _compare),
         *_scaling(results),
-        *_each(results, "autoscaling", "ready_s", FIRST_READY, _compare),
-        *_each(results, "autoscaling", "recover_s", RECOVERED, _compare),
+        *_each(results, "autoscaling", "ready_s", _FIRST_READY, _compare),
+        *_each(results, "autoscaling", "recover_s", _RECOVERED, _compare),
         *_each(results, "autoscaling", "replicas_mean", "", _trade),
     ]
-    return [*_objectives(results), *(sentence for sentence in found if sentence)]
+    return [*_objectives(results), *(sentence for sentence in findings if sentence)]
 
 
-def cold_start_text(results: Results) -> str:
+def _cold_start_text(results: Results) -> str:
     """How a sentence on cold starts begins."""
     return f"A cold start, from {start_of(settings.backend(results))} to the first right answer, took"
 
 
-FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
-RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
+_FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
+_RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
 
 
 def _each(
-    results: Results, scenario: str, name: str, opening: str, say: Callable[[Results, Metric, str], str | None]
+    results: Results, scenario: str, name: str, opening: str, make: Callable[[Results, Metric, str], str | None]
 ) -> list[str | None]:
     """The sentence for that row of every group, beginning with the group's title where there are several."""
     rows = results.rows(scenario, name)
-    said = [(metric, say(results, metric, opening)) for metric in rows]
-    return [f"{results.groups[m.group]}: {text}" if text and len(rows) > 1 else text for m, text in said]
+    sentences = [(metric, make(results, metric, opening)) for metric in rows]
+    return [f"{results.groups[m.group]}: {text}" if text and len(rows) > 1 else text for m, text in sentences]
 
 
 def _objectives(results: Results) -> list[str]:
-    return [_objective(results, kept) for kept in results.objectives if kept.met is not None]
+    return [_objective(results, objective) for objective in results.objectives if objective.met is not None]
 
 
-def _objective(results: Results, kept: ObjectiveResult) -> str:
+def _objective(results: Results, objective: ObjectiveResult) -> str:
     """'A keeps the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as the plan has it."""
-    metric = results.metric(kept.metric)
-    bound = f"at most {kept.at_most:,g}" if kept.at_most is not None else f"at least {kept.at_least:,g}"
+    metric = results.metric(objective.metric)
+    bound = f"at most {objective.at_most:,g}" if objective.at_most is not None else f"at least {objective.at_least:,g}"
     return (
-        f"{ENGINE_SHORT[kept.engine]} {'keeps' if kept.met else 'misses'} the objective {kept.metric} of "
-        f"{bound}{f' {metric.unit}' if metric else ''}: it is {number(kept.value)}."
+        f"{ENGINE_SHORT[objective.engine]} {'keeps' if objective.met else 'misses'} the objective {objective.metric} "
+        f"of {bound}{f' {metric.unit}' if metric else ''}: it is {number(objective.value)}."
     )
 
 
@@ -90,12 +90,12 @@ def _compare(results: Results, metric: Metric, opening: str) -> str | None:
     text = f"{opening} {listed(parts)}"
     if len(known) == 2 and min(known.values()) > 0:
         text += f" ({number(max(known.values()) / min(known.values()))} times as long)"
-    return f"{text}. {judgement(results, metric)}".strip()
+    return f"{text}. {_judgement(results, metric)}".strip()
 
 
-def judgement(results: Results, metric: Metric) -> str:
+def _judgement(results: Results, metric: Metric) -> str:
     """What the verdicts on a metric say, pair by pair."""
-    return " ".join(found.verdict.reason for found in results.verdicts if found.metric == metric.key)
+    return " ".join(judged.verdict.reason for judged in results.verdicts if judged.metric == metric.key)
 
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -106,7 +106,7 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     limit = settings.capacity_p99_ms(results)
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
-    return f"{text} {judgement(results, metric)}".strip()
+    return f"{text} {_judgement(results, metric)}".strip()
 
 
 def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -116,13 +116,15 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
     parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     load = SCENARIO_LABELS[metric.scenario].lower()
     text = f"One answer in a hundred took longer than {listed(parts)} ({load}, p99)."
-    return f"{text} {judgement(results, metric)}".strip()
+    return f"{text} {_judgement(results, metric)}".strip()
 
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
     asked = settings.steady_images_per_s(results, metric.group)
-    slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
+    slow = [
+        f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < _KEPT_UP_SHARE * asked
+    ]
     return (
         f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {listed(slow)}." if slow else None
     )
@@ -136,12 +138,12 @@ def _scaling(results: Results) -> list[str]:
     base, count = counts[0], counts[-1]
     rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
     what = "capacity" if settings.scaling_measures_capacity(results) else "throughput"
-    found = []
+    sentences = []
     for metric in rows:
         parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
         text = f"{count} replicas gave {listed(parts)} the {what} of {'one' if base == 1 else base}."
-        found.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
-    return found
+        sentences.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
+    return sentences
 
 
 def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -151,10 +153,10 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     if not known or known.keys() - violations.keys():
         return None
     most = settings.most_replicas(results)
-    kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
+    replicas = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {listed(kept)} on average. Late by the objective, or without an "
+        f"Of at most {most} replicas there were {listed(replicas)} on average. Late by the objective, or without an "
         f"answer, were {listed(missed)} of the requests."
     )
 
@@ -166,20 +168,20 @@ def listed(parts: Sequence[str]) -> str:
 
 def doubts(results: Results) -> list[str]:
     """What a reader must know before believing the numbers: parity, the state of the study, cores, invalid runs."""
-    found = []
+    sentences = []
     for model in results.models:
         parity = model.get("parity") or {}
         if parity.get("status") == "NOT PROVED EQUAL":
             reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
-            found.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
+            sentences.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
     if results.state != "complete":
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
-        found.append(f"This study is not complete: {results.state}{reason}.")
-    found += results.notes
-    found += [doubt.sentence for doubt in results.doubts]
+        sentences.append(f"This study is not complete: {results.state}{reason}.")
+    sentences += results.notes
+    sentences += [doubt.sentence for doubt in results.doubts]
     for group, engine in results.unanswered():
-        found.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
-    return found
+        sentences.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
+    return sentences
 
 
 def parity_text(model: Mapping[str, Any]) -> str:
@@ -214,9 +216,9 @@ def better(results: Results, metric: Metric) -> str | None:
         return None
     choose = min if metric.better == "lower" else max
     best = choose(known, key=lambda engine: known[engine])
-    judged = [found for found in results.verdicts if found.metric == metric.key and best in (found.a, found.b)]
+    judged = [one for one in results.verdicts if one.metric == metric.key and best in (one.a, one.b)]
     if judged:
-        wins = [found.verdict.outcome == ("A" if best == found.a else "B") for found in judged]
+        wins = [one.verdict.outcome == ("A" if best == one.a else "B") for one in judged]
         return best if all(wins) else None
     ps = [p for pair, p in metric.welch_p.items() if best in pair.split("|")]
     return best if all(p is not None and p < ALPHA for p in ps) else None

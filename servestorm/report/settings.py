@@ -100,7 +100,7 @@ def _times(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count > 1 else ''}"
 
 
-def cores_text(results: Results) -> str:
+def _cores_text(results: Results) -> str:
     """'core 0' or 'cores 0, 1'."""
     cores = results.study["cores"]["engine"]
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
@@ -108,7 +108,7 @@ def cores_text(results: Results) -> str:
 
 def placed_text(results: Results) -> str:
     """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
-    return "each replica a pod" if backend(results) == "kubernetes" else f"all replicas on {cores_text(results)}"
+    return "each replica a pod" if backend(results) == "kubernetes" else f"all replicas on {_cores_text(results)}"
 
 
 def limits_text(results: Results) -> str:

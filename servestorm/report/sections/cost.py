@@ -70,14 +70,14 @@ def _usd(row: Numbers | None) -> str:
 
 def _memory_text(data: Rows) -> str:
     """On which instances the servers do not fit, by their peak memory; whether that is known at all."""
-    found = [(engine, row) for engine, rows in data.items() for row in rows]
-    small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in found if row["memory_enough"] is False]
+    priced = [(engine, row) for engine, rows in data.items() for row in rows]
+    small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in priced if row["memory_enough"] is False]
     if small:
         return (
             f"By the servers' peak memory, as many as fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
             "such a price cannot be had."
         )
-    unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in found if row["memory_enough"] is None))
+    unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in priced if row["memory_enough"] is None))
     if unknown:
         return f"Whether the memory is enough is not known of {' and '.join(unknown)}."
     return "By the servers' peak memory, as many as fill the vCPUs fit into every instance."

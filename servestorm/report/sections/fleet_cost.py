@@ -48,8 +48,8 @@ def _part(
     rows = []
     for key, first in paid[shown[0]].items():
         costs = [paid[engine].get(key) for engine in shown]
-        told = [number(row["usd_per_hour"] if row else None) for row in costs]
-        rows.append([f"{first['instance']}, {first['provider']}", *told, number(first["fixed_usd_per_hour"])])
+        prices = [number(row["usd_per_hour"] if row else None) for row in costs]
+        rows.append([f"{first['instance']}, {first['provider']}", *prices, number(first["fixed_usd_per_hour"])])
     late = [f"{number(late_percent.get(engine), '%')} on {ENGINE_SHORT[engine]}" for engine in shown]
     caption = (
         "What the replicas cost while they were watched, from their creation until they were gone, beside a fixed "

@@ -26,12 +26,14 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    found = results.figures["split"].get(group, {})
-    data = {engine: of["parts"] for engine, of in found.items()}
+    splits = results.figures["split"].get(group, {})
+    data = {engine: split["parts"] for engine, split in splits.items()}
     inside = [row["ms"] for rows in data.values() for row in rows if row["part"] == INFERENCE]
-    if all(ms is None for ms in inside):  # no server told anything: there is nothing to split
+    if all(ms is None for ms in inside):  # no server exposes it: there is nothing to split
         return None
-    notes = [f"{ENGINE_SHORT[engine]}: {' '.join(of['notes'])}" for engine, of in found.items() if of["notes"]]
+    notes = [
+        f"{ENGINE_SHORT[engine]}: {' '.join(split['notes'])}" for engine, split in splits.items() if split["notes"]
+    ]
     name = f"split-{slug(group)}"
     shown = part(name, results.engines, data, " ".join(notes), results.groups[group])
     return shown and replace(shown, caption=marked(results, group, shown.caption))
@@ -42,9 +44,9 @@ def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
-    found = {engine: {row["part"]: row["ms"] for row in data.get(engine, [])} for engine in engines}
-    rows = [[piece, *(number(found[engine].get(piece)) for engine in engines)] for piece in _part_names(data)]
-    totals = {engine: [ms for ms in found[engine].values() if ms is not None] for engine in engines}
+    times = {engine: {row["part"]: row["ms"] for row in data.get(engine, [])} for engine in engines}
+    rows = [[piece, *(number(times[engine].get(piece)) for engine in engines)] for piece in _part_names(data)]
+    totals = {engine: [ms for ms in times[engine].values() if ms is not None] for engine in engines}
     rows.append(["all together", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
     caption = (
         "The mean latency of a request in its parts, from the generator's time stamps and the servers' own "
@@ -69,8 +71,8 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for row, engine in enumerate(engines):
-            found = {entry["part"]: entry["ms"] for entry in data.get(engine, [])}
-            _stack(axes, row, parts, found, longest * (1.6 if narrow else 1.0))
+            own_ms = {entry["part"]: entry["ms"] for entry in data.get(engine, [])}
+            _stack(axes, row, parts, own_ms, longest * (1.6 if narrow else 1.0))
             end = number(totals[engine] or None, "ms")
             axes.annotate(end, (totals[engine], row), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
         axes.set_yticks(range(len(engines)), [ENGINE_SHORT[e] for e in engines], color=INK)
@@ -95,10 +97,12 @@ def _part_names(data: Rows) -> list[str]:
     return list(dict.fromkeys(row["part"] for rows in data.values() for row in rows))
 
 
-def _stack(axes: Axes, row: int, parts: Sequence[str], found: Mapping[str, float | None], full_width_ms: float) -> None:
+def _stack(
+    axes: Axes, row: int, parts: Sequence[str], own_ms: Mapping[str, float | None], full_width_ms: float
+) -> None:
     left = 0.0
     for index, part in enumerate(parts):
-        size = found.get(part) or 0.0
+        size = own_ms.get(part) or 0.0
         if size <= 0:
             continue
         axes.barh(row, size, 0.56, left=left, color=part_colour(index), edgecolor=PAPER, linewidth=0.8)

@@ -22,7 +22,7 @@ def section(results: Results) -> Section:
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures["scaling_law"].get(group, {})
-    if not any(found["curve"] for found in data.values()):
+    if not any(law["curve"] for law in data.values()):
         return None
     return part(f"law-{slug(group)}", results.engines, data, subtitle_of(results, group))
 
@@ -32,12 +32,12 @@ def part(name: str, engines: Sequence[str], data: Mapping[str, Numbers], subtitl
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
-    found = {engine: data.get(engine) or {"points": [], "curve": []} for engine in engines}
-    counts = sorted({n for entry in found.values() for n, _ in entry["points"]})
+    laws = {engine: data.get(engine) or {"points": [], "curve": []} for engine in engines}
+    counts = sorted({n for law in laws.values() for n, _ in law["points"]})
     head = ["Replicas", *(f"{ENGINE_SHORT[engine]}, images/s" for engine in engines)]
-    rows = [[_replicas(n), *(_mean_at(found[engine]["points"], n) for engine in engines)] for n in counts]
+    rows = [[_replicas(n), *(_mean_at(laws[engine]["points"], n) for engine in engines)] for n in counts]
     for key, title in _COEFFICIENTS:
-        rows.append([title, *(_coefficient(found[engine].get(key)) for engine in engines)])
+        rows.append([title, *(_coefficient(laws[engine].get(key)) for engine in engines)])
     caption = (
         "Each mark is one run; the line is Gunther's Universal Scalability Law fitted to them: throughput = λn / "
         "(1 + σ(n − 1) + κn(n − 1)). σ is the share of the work that replicas wait for each other with "
@@ -100,14 +100,14 @@ def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers]) -> Dra
     return draw(name, paint, 3.4, 3.8)
 
 
-def _draw_law(axes: Axes, found: Numbers, index: int) -> Line2D:
+def _draw_law(axes: Axes, law: Numbers, index: int) -> Line2D:
     colour = engine_colour(index)
-    counts, rates = zip(*found["points"], strict=True)
+    counts, rates = zip(*law["points"], strict=True)
     (marks,) = axes.plot(counts, rates, MARKS[index % 3], color=colour, markersize=6, markerfacecolor="none")
     marks.set_markeredgewidth(1.5)
-    if found["curve"]:
-        axes.plot(*zip(*found["curve"], strict=True), color=colour, linestyle=LINES[index % 3], linewidth=1.6)
-    if found["lambda"]:
+    if law["curve"]:
+        axes.plot(*zip(*law["curve"], strict=True), color=colour, linestyle=LINES[index % 3], linewidth=1.6)
+    if law["lambda"]:
         most = max(counts)
-        axes.plot([0, most], [0, found["lambda"] * most], color=colour, linewidth=1.1, linestyle=(0, (2, 2)), alpha=0.7)
+        axes.plot([0, most], [0, law["lambda"] * most], color=colour, linewidth=1.1, linestyle=(0, (2, 2)), alpha=0.7)
     return marks
