@@ -49,7 +49,7 @@ def _cold_start_text(results: Results) -> str:
 
 
 _FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
-_RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
+_RECOVERED = "From the onset of a burst until answers met the objective again, it took at most"
 
 
 def _each(
@@ -70,7 +70,7 @@ def _objective(results: Results, objective: ObjectiveResult) -> str:
     metric = results.metric(objective.metric)
     bound = f"at most {objective.at_most:,g}" if objective.at_most is not None else f"at least {objective.at_least:,g}"
     return (
-        f"{ENGINE_SHORT[objective.engine]} {'keeps' if objective.met else 'misses'} the objective {objective.metric} "
+        f"{ENGINE_SHORT[objective.engine]} {'meets' if objective.met else 'misses'} the objective {objective.metric} "
         f"of {bound}{f' {metric.unit}' if metric else ''}: it is {number(objective.value)}."
     )
 
@@ -156,8 +156,8 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     replicas = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {listed(replicas)} on average. Late by the objective, or without an "
-        f"answer, were {listed(missed)} of the requests."
+        f"On average {listed(replicas)} of at most {most} replicas existed. Over the objective or unanswered: "
+        f"{listed(missed)} of the requests."
     )
 
 
@@ -188,12 +188,12 @@ def parity_text(model: Mapping[str, Any]) -> str:
     """The proof of a model's equality in a sentence."""
     parity = model.get("parity") or {}
     if not parity:
-        return "nothing is known of the artifacts' equality"
+        return "equality of the artifacts is unknown"
     if parity["status"] != "proved":
         return "NOT PROVED EQUAL"
     difference = parity.get("max_abs_difference")
     figure = f"at most {difference:.1e}" if difference is not None else f"within {parity['tolerance']:g}"
-    return f"proved equal: softmax outputs differ by {figure} on {parity['images']} images, encoded bytes in"
+    return f"proved equal: softmax outputs of {parity['images']} encoded images differ by {figure}"
 
 
 def validity(results: Results) -> str:

@@ -73,11 +73,11 @@ def _part(
     if not drawing:
         return None
     caption = (
-        f"Above, the {data['tail']} of a request in every {data['bin_s']:g} s, shaded up to the slowest answer, with "
-        f"the objective of {number(objective_ms, 'ms')} (log scale). In the middle, the replicas that were ready, "
-        "shaded up to all that existed and are paid for. Beneath, the offered load. All counted runs together. In the "
-        "table seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers "
-        "kept the objective, or, after its end, the first half second in which 95 % did."
+        f"Top: the {data['tail']} of requests in bins of {data['bin_s']:g} s, shaded up to the slowest answer, with "
+        f"the objective of {number(objective_ms, 'ms')} (log scale). Middle: the replicas that were ready, shaded up "
+        "to all that existed and are paid for. Bottom: the offered load. All counted runs together. In the table "
+        "seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers met "
+        "the objective, or, after its end, the first half second in which 95 % did."
     )
     head = ["Burst", "Replicas", "s to decision", "s to first ready", "s to all ready", "s to recover", "Violations"]
     rows = [row for engine in engines for row in _rows(engine, runs.get(engine, []))]
@@ -98,7 +98,7 @@ def _reaction(reaction: Reaction) -> list[str]:
     share = number(100 * reaction.violations / reaction.requests if reaction.requests else None, "%")
     violations = f"{reaction.violations:,} of {reaction.requests:,} ({share})"
     if reaction.target is None:
-        return [f"{reaction.ready}, no more asked", "–", "–", "–", _seen(reaction.recover_s), violations]
+        return [f"{reaction.ready}, no scale-up", "–", "–", "–", _seen(reaction.recover_s), violations]
     steps = (reaction.decision_s, reaction.first_ready_s, reaction.last_ready_s, reaction.recover_s)
     return [f"{reaction.ready} to {reaction.target}", *map(_seen, steps), violations]
 

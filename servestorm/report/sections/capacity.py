@@ -59,11 +59,11 @@ def part(
                 rows.append([f"{title}: p99 meets the objective at", _met_text(met), "", "estimated"])
     limit = f" of {number(objective_ms, 'ms')}" if objective_ms else ""
     caption = (
-        "Every probe of the searches by the rate it offered and the p99 it found. Filled marks met the "
+        "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
         f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
-        "is the mean of the capacities found: the largest rates that held twice. A band is the 95 % interval of the "
-        "rate at which p99 meets the objective, estimated from all probes near it; where they do not tell, it reaches "
-        "from the largest rate that held to the smallest that did not."
+        "is the mean capacity: the largest rate that held twice. A band is the 95 % interval of the rate at which "
+        "p99 meets the objective, estimated from all probes near it; without an estimate, it reaches from the "
+        "largest rate that held to the smallest that did not."
     )
     head = ["Probe", "requests/s", "p99, ms", "Verdict"]
     return make_part(name, drawing, caption, Table("Capacity by probes", head, rows), subtitle)

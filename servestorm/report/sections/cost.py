@@ -34,8 +34,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     days = sorted({row["dated"] for rows in data.values() for row in rows})
     dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
     source = (
-        f"On demand, from price lists of {dated}, every vCPU taken to do what one core of the study did: a figure to "
-        "compare engines by, not a bill. The sources stand in results.json."
+        f"On-demand prices of {dated}; every vCPU is taken to be as fast as one core of the study: a value to "
+        "compare engines by, not a bill. The sources are in results.json."
     )
     return part(f"cost-{slug(group)}", results.engines, data, source, subtitle_of(results, group))
 
@@ -51,7 +51,7 @@ def part(name: str, engines: Sequence[str], data: Rows, source: str, subtitle: s
         for provider, instance in instances(data)
     ]
     caption = (
-        f"What a million images cost at the capacity found, instances always at capacity. {_memory_text(data)} {source}"
+        f"What a million images cost on instances that always run at capacity. {_memory_text(data)} {source}"
     ).strip()
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD" for engine in engines)]
     return make_part(name, drawing, caption, Table("Cost of a million images", head, rows), subtitle)
@@ -74,13 +74,13 @@ def _memory_text(data: Rows) -> str:
     small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in priced if row["memory_enough"] is False]
     if small:
         return (
-            f"By the servers' peak memory, as many as fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
-            "such a price cannot be had."
+            f"By peak memory, the servers that fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
+            "these prices do not apply."
         )
     unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in priced if row["memory_enough"] is None))
     if unknown:
-        return f"Whether the memory is enough is not known of {' and '.join(unknown)}."
-    return "By the servers' peak memory, as many as fill the vCPUs fit into every instance."
+        return f"The peak memory of {' and '.join(unknown)} is unknown."
+    return "By peak memory, the servers that fill the vCPUs fit into every instance."
 
 
 def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:

@@ -52,10 +52,10 @@ def _part(
         rows.append([f"{first['instance']}, {first['provider']}", *prices, number(first["fixed_usd_per_hour"])])
     late = [f"{number(late_percent.get(engine), '%')} on {ENGINE_SHORT[engine]}" for engine in shown]
     caption = (
-        "What the replicas cost while they were watched, from their creation until they were gone, beside a fixed "
-        f"fleet of {most}. A replica is charged the share of a machine that its CPU or memory limit fills. The other "
-        f"side: answers over the objective, or none, were {listed(late)} of all. On-demand prices; the sources stand "
-        "in results.json."
+        "What the replicas cost during the measurement, from creation to removal, compared with a fixed "
+        f"fleet of {most}. A replica is charged the share of a machine that its CPU or memory limit fills. Of all "
+        f"requests, {listed(late)} were over the objective or unanswered. On-demand prices; the sources are in "
+        "results.json."
     )
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD an hour" for engine in shown), "fixed fleet, USD an hour"]
     return make_part(name, drawing, caption, Table("Cost of the replicas", head, rows), subtitle)
@@ -85,7 +85,7 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
         machine_rows(axes, places, narrow)
         axes.set_xlabel("US dollars an hour")
         swatches = [Patch(facecolor=engine_colour(engines.index(engine)), linewidth=0) for engine in shown]
-        labels = [*(f"{ENGINE_SHORT[engine]}, autoscaled" for engine in shown), "always the most replicas"]
+        labels = [*(f"{ENGINE_SHORT[engine]}, autoscaled" for engine in shown), "always max. replicas"]
         legend(figure, [*swatches, Patch(facecolor=MUTED, linewidth=0)], labels, narrow)
 
     row_in = 0.22 * (len(shown) + 1) + 0.16

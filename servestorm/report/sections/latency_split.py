@@ -47,7 +47,7 @@ def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle
     times = {engine: {row["part"]: row["ms"] for row in data.get(engine, [])} for engine in engines}
     rows = [[piece, *(number(times[engine].get(piece)) for engine in engines)] for piece in _part_names(data)]
     totals = {engine: [ms for ms in times[engine].values() if ms is not None] for engine in engines}
-    rows.append(["all together", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
+    rows.append(["total", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
     caption = (
         "The mean latency of a request in its parts, from the generator's time stamps and the servers' own "
         f"metrics. {note}"

@@ -36,8 +36,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
             row += [number(series["median_ms"][index]), number(series["slowest_ms"][index])]
         rows.append(row)
     caption = (
-        f"Above, the median answer of every {data['bin_s']:g} s, shaded up to the slowest one, all counted runs "
-        "together (log scale). Beneath, the offered load."
+        f"Top: median latency in bins of {data['bin_s']:g} s, shaded up to the slowest answer, all counted runs "
+        "together (log scale). Bottom: the offered load."
     )
     title = results.groups[group]
     table = Table(f"Latency over time, {title}", head, rows)

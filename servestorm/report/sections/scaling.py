@@ -43,8 +43,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         else f"Throughput with {settings.scaling_concurrency(results)} requests in flight"
     )
     caption = (
-        f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is where replicas "
-        "that simply added up would be."
+        f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is linear scaling."
     )
     table = metric_table(results, "Throughput by replicas", metrics)
     name = f"replicas-{slug(group)}"
@@ -85,7 +84,7 @@ def _draw(results: Results, group: str) -> Drawing | None:
         handles, labels = axes.get_legend_handles_labels()
         if len(counts) > 1:
             handles.append(Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (2, 2))))
-            labels.append("if replicas added up")
+            labels.append("linear scaling")
         legend(figure, handles, labels, narrow)
 
     return draw(slug(group), paint)

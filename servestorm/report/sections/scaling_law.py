@@ -40,9 +40,8 @@ def part(name: str, engines: Sequence[str], data: Mapping[str, Numbers], subtitl
         rows.append([title, *(_coefficient(laws[engine].get(key)) for engine in engines)])
     caption = (
         "Each mark is one run; the line is Gunther's Universal Scalability Law fitted to them: throughput = λn / "
-        "(1 + σ(n − 1) + κn(n − 1)). σ is the share of the work that replicas wait for each other with "
-        "(contention), κ what each pair of them loses by keeping in step (coherency). The dotted line is where "
-        "replicas that simply added up would be."
+        "(1 + σ(n − 1) + κn(n − 1)). σ is contention: the share of the work that replicas can only do one at a time. "
+        "κ is coherency: what each pair of replicas loses by keeping in step. The dotted line is linear scaling."
     )
     return make_part(name, drawing, caption, Table("Throughput by replicas, and the fitted law", head, rows), subtitle)
 
@@ -94,7 +93,7 @@ def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers]) -> Dra
             Line2D([], [], color=MUTED, linewidth=1.4),
             Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (2, 2))),
         ]
-        labels = [*(ENGINE_SHORT[engine] for engine in shown), "fitted law", "if replicas added up"]
+        labels = [*(ENGINE_SHORT[engine] for engine in shown), "fitted law", "linear scaling"]
         legend(figure, handles, labels, narrow, columns=2)
 
     return draw(name, paint, 3.4, 3.8)

@@ -54,8 +54,8 @@ def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> S
             for s in lacking
         ]
     caption = (
-        "Every setting by its throughput and its p99 (log scale): the lower right is better. The line joins the "
-        "settings that no other one of the engine beats in both; their numbers are those of the table."
+        "Every setting by its throughput and its p99 (log scale): the lower right is better. The line is the "
+        "engine's Pareto front: no other setting beats these in both; the table has their numbers."
     )
     head = ["Setting", "images/s", "p99, ms per request", "Pareto front"]
     return make_part(name, drawing, caption, Table("Throughput against p99", head, rows), subtitle)

@@ -55,11 +55,11 @@ def part(
         for row in rows
     ]
     caption = (
-        "How much larger (right of 0) or smaller the second engine's figure is than the first's, with the 95 % "
-        f"interval over runs. The band is the margin of {margin_percent:g} %: an interval inside it makes two "
-        "engines equivalent. Colour and mark name the better one, with Holm's correction for the number of "
+        "How much larger (right of 0) or smaller the second engine's value is than the first's, with the 95 % "
+        f"interval over runs. The band is the margin of {margin_percent:g} %: two engines are equivalent if the "
+        "interval is inside it. Colour and mark show the better one, after Holm's correction for the number of "
         "questions. Hedges' g is the difference in standard deviations of the runs; the smallest effect is the "
-        "difference that so many runs with this scatter would have shown with a chance of 80 %."
+        "difference that as many runs with this scatter detect with 80 % power."
     )
     head = ["Question", "Difference", "95 % interval", "Hedges' g", "95 % interval of g", "Smallest effect", "Holm p"]
     table = Table("Verdicts", [*head, "Verdict"], cells, open=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
+from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, table, verdicts
 from tests.stand_ins import figure_data
 from tests.stand_ins.figure_data import ENGINES, judgement
 
@@ -116,7 +117,7 @@ def test_a_burst_that_never_ended_says_so(parts):
 
 def test_a_part_under_nothing_stays_in_the_table_and_in_the_sum(parts):
     assert "not accounted for | 0.350 | -0.020" in cells(parts["split"])
-    assert "all together | 4.00 | 9.83" in cells(parts["split"])
+    assert "total | 4.00 | 9.83" in cells(parts["split"])
 
 
 NUMBERS = {"g": 1.5, "g_ci": (-0.2, 12.34), "smallest_effect_percent": 14.0, "p_holm": 0.012}
@@ -128,11 +129,11 @@ def test_a_machine_with_too_little_memory_is_named_and_so_is_memory_that_is_not_
 
     part = cost.part("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(False)}, "")
     assert cells(part) == "small, P | 0.500 | 0.500 (too little memory)"
-    assert "do not fit (too little memory): TorchServe on small; such a price cannot be had" in part.caption
+    assert "do not fit (too little memory): TorchServe on small; these prices do not apply" in part.caption
     part = cost.part("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(None)}, "")
-    assert "Whether the memory is enough is not known of TorchServe." in part.caption
+    assert "The peak memory of TorchServe is unknown." in part.caption
     part = cost.part("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(True)}, "")
-    assert "as many as fill the vCPUs fit into every instance" in part.caption
+    assert "the servers that fill the vCPUs fit into every instance" in part.caption
 
 
 def test_only_a_winner_gives_its_colour_to_a_verdict():
@@ -169,3 +170,8 @@ def test_three_engines_and_one_fit():
     rows = [replace(row, b=b) for row in figure_data.verdict_rows() for b in three[1:]]
     assert "TensorFlow Serving against savedmodel" in cells(verdicts.part("x", three, rows, 5.0))
     assert len(figure_data.all_parts(three)) == 8
+
+
+def test_every_file_of_a_section_stands_in_the_table_once():
+    files = {path.stem for path in Path(table.__file__).parent.glob("*.py")} - {"__init__", "table"}
+    assert sorted(make.__module__.rpartition(".")[2] for make in table.SECTIONS) == sorted(files)
