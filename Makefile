@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Wheels of torch for a machine without a GPU come from PyTorch's own CPU index: set TORCH_INDEX to its address,
 # as PyTorch's install page gives it. Empty means whatever pip is configured for (on Linux that brings several GB of CUDA).
 TORCH_INDEX ?=
+# Processes that share the tests; each needs up to 4 GB.
+TEST_WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down
@@ -13,7 +15,7 @@ run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 venv: $(VENV)/.installed
 

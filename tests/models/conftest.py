@@ -1,12 +1,6 @@
-import os
 from dataclasses import replace
 
 import pytest
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# Torch's threads wait for each other by spinning: on a busy machine two of them are slower than one.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
