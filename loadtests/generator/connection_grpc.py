@@ -8,7 +8,8 @@ from loadtests.generator import jobs
 from loadtests.generator.connections import Address, Connection, Dispatcher, PreparedRequest, errno_reason
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
-from loadtests.generator.wire_grpc import GrpcReply, Http2Connection, Http2Error, unframe
+from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe
+from serving.wire.http2_frames import Http2Error
 
 _RECEIVE_BYTES = 65_536
 
@@ -19,7 +20,7 @@ class GrpcConnection(Connection):
     def __init__(self, owner: Dispatcher, endpoint: int, address: Address, requests: list[PreparedRequest]) -> None:
         self._calls: dict[int, Job] = {}
         self._waiting: list[Job] = []
-        self._http2 = Http2Connection()
+        self._http2 = Http2Client()
         self._unsent = b""
         super().__init__(owner, endpoint, address, requests)
 

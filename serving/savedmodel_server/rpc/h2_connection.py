@@ -205,9 +205,7 @@ class Http2Connection(asyncio.Protocol):
             self._write(h2.window_update(number, len(payload)))
 
     def _headers(self, flags: int, number: int, payload: bytes) -> None:
-        block = h2.unpadded(flags, payload)
-        if flags & h2.HAS_PRIORITY:
-            block = block[5:]
+        block = h2.header_block(flags, payload)
         if flags & h2.END_HEADERS:
             self._block(flags, number, block)
         else:
