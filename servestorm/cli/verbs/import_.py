@@ -7,7 +7,7 @@ import argparse
 from models.quiet_import import import_tensorflow_quietly
 from servestorm.cli.verbs.export import describe
 from servestorm.errors import StudyError
-from servestorm.study.progress import Display, Step
+from servestorm.study.progress import Display, ProgressStep
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
         import_tensorflow_quietly()
     from models.artifacts.imported_model import import_model
 
-    with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
         model = import_model(
             arguments.name,
             savedmodel=arguments.savedmodel,

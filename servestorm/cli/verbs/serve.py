@@ -11,7 +11,7 @@ import time
 
 from models.manifest import ModelDir
 from servestorm.errors import StudyError
-from servestorm.study.progress import Display, Step
+from servestorm.study.progress import Display, ProgressStep
 from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, Endpoint, EventLog
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ports=ports,
             )
         ) as deployment:
-            with Display([Step(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
+            with Display([ProgressStep(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)
             for endpoint in deployment.endpoints:
                 print(_addresses(endpoint))
