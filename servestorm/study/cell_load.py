@@ -14,8 +14,8 @@ from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import ATTEMPT, read_json, write_json
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator, LoadCommand, LoadOrder
-from servestorm.study.machine_counters import Watch
+from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
+from servestorm.study.machine_counters import MachineWatch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
@@ -31,7 +31,7 @@ class CellLoad:
     model: ModelDir
     deployment: Deployment
     events: EventLog
-    generator: Generator
+    generator: LoadSource
     cores: Cores
 
     def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class CellLoad:
 
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
         used = {"ready": use_now(self.deployment.use())}
-        watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
+        watch = MachineWatch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
             self.generator.offer(

@@ -45,12 +45,12 @@ Command = tuple[Detached, list[str]]
 
 @dataclass(frozen=True)
 class ClusterGenerator:
-    """The agents of a deployment's release; see Generator."""
+    """The agents of a deployment's release; see LoadSource."""
 
     backend: KubernetesBackend
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator; the order's cores mean nothing there."""
+        """See LoadSource; the order's cores mean nothing there."""
         settings, deployment = self.backend.settings, order.deployment
         agents = Agents(self.backend.cluster, settings.namespace, deployment.name, settings.agents)
         listed = None if settings.reach == "service" else deployment.front_file

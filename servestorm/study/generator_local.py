@@ -33,7 +33,7 @@ class LocalGenerator:
     """Whether it follows the endpoints that the deployment lists in a file, for replicas come and go."""
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator."""
+        """See LoadSource."""
         command = [
             *self.python,
             str(self.folder / order.command.file),

@@ -22,7 +22,7 @@ from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
@@ -47,7 +47,7 @@ class Study:
         plan: Plan,
         plan_text: str,
         out: Path,
-        generator: Generator | None = None,
+        generator: LoadSource | None = None,
         resume: RunRecord | None = None,
         keep: bool = False,
     ) -> None:

@@ -18,7 +18,7 @@ from servestorm.analysis.doubt_facts import RunFacts, facts_of, facts_of_loads
 from servestorm.analysis.doubts import doubts
 from servestorm.errors import StudyError
 from servestorm.rundir.record import CellRecord
-from servestorm.study.machine_counters import Counters, Watch, clocksource, difference
+from servestorm.study.machine_counters import Counters, MachineWatch, clocksource, difference
 
 QUIET = {
     "elapsed_s": 10.0,
@@ -156,7 +156,7 @@ def test_a_machine_without_a_clock_source_file_has_none(tmp_path):
 
 
 def test_a_watch_counts_our_childrens_work_as_ours():
-    watch = Watch([0])
+    watch = MachineWatch([0])
     code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
     begin = time.monotonic()

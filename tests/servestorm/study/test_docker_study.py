@@ -27,7 +27,7 @@ from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.machine_counters import Watch
+from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
 from servestorm.study.scenarios.table import SCENARIO_CELLS
@@ -321,5 +321,5 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
 
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
     told = iter([5.0, 1005.0])
-    found = Watch([0], lambda: next(told)).stop()
+    found = MachineWatch([0], lambda: next(told)).stop()
     assert found["ours_s"] >= 1000 - 1e-6 and found["other_s"] == 0  # a sum of floats
