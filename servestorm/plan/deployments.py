@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
@@ -154,3 +154,53 @@ class Timeouts(Strict):
     ready_s: Seconds = Field(default=120, description="from the server's start to a ready server")
     answer_s: Seconds = Field(default=30, description="from ready to the first right answer")
     generator_s: Seconds = Field(default=60, description="for the generator beyond its load's own length")
+
+
+class ReplicaLimits(NamedTuple):
+    """What one replica may use at most; None is no limit."""
+
+    cpus: float | None
+    """CPUs on average (CFS quota)."""
+    memory_mib: int | None
+
+
+class _Limits(Protocol):
+    @property
+    def cpus(self) -> float | None: ...
+
+    @property
+    def memory_mib(self) -> int | None: ...
+
+
+class _Containers(Protocol):
+    @property
+    def project(self) -> str | None: ...
+
+
+class _Deployments(Protocol):
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def docker(self) -> _Containers | None: ...
+
+    @property
+    def limits(self) -> _Limits | None: ...
+
+
+class DeployedPlan:
+    """What follows from where a plan deploys its servers, whether a person wrote the plan or study.json holds it."""
+
+    @property
+    def runs_already(self: _Deployments) -> bool:
+        """Whether the servers were started by somebody else, and are only asked."""
+        return self.backend == "attach" or bool(self.docker and self.docker.project)
+
+    @property
+    def replica_limits(self: _Deployments) -> ReplicaLimits:
+        """What one replica may use: in a cluster there is always a limit, the chart's where the plan has none."""
+        cpus = self.limits.cpus if self.limits else None
+        memory_mib = self.limits.memory_mib if self.limits else None
+        if self.backend == "kubernetes":
+            return ReplicaLimits(cpus or CHART_CPUS, memory_mib or CHART_MEMORY_MIB)
+        return ReplicaLimits(cpus, memory_mib)

@@ -12,6 +12,7 @@ from servestorm.plan.deployments import (
     Attached,
     BatchingPlan,
     Cpus,
+    DeployedPlan,
     DockerPlan,
     KubernetesPlan,
     Limits,
@@ -47,7 +48,7 @@ ENFORCED_BY = {
 """The backends that a key is of."""
 
 
-class Plan(Strict):
+class Plan(DeployedPlan, Strict):
     """A study: one model, the engines to compare, and what is asked of them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", description="of the study; part of the run's ID")
@@ -142,11 +143,6 @@ class Plan(Strict):
         if self.scaling and self.scaling.measure == "capacity" and not self.capacity:
             raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
         return self
-
-    @property
-    def runs_already(self) -> bool:
-        """Whether the servers were started by somebody else, and are only asked."""
-        return self.backend == "attach" or bool(self.docker and self.docker.project)
 
     @model_validator(mode="after")
     def _attaches_to_what_is_named(self) -> Plan:
