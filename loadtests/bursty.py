@@ -20,7 +20,7 @@ if __name__ != "__main__":
     install("on-off")
 
 
-class Bursty(LoadUser):
+class BurstyUser(LoadUser):
     """Drives this process's share of the load."""
 
 

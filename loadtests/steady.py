@@ -20,7 +20,7 @@ if __name__ != "__main__":
     install("constant")
 
 
-class Steady(LoadUser):
+class SteadyUser(LoadUser):
     """Drives this process's share of the load."""
 
 

@@ -16,7 +16,6 @@ import random
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
@@ -88,7 +87,7 @@ def one_start(model: ModelDir, folder: Path, numbers: random.Random) -> tuple[di
         answers = settle(endpoint, wire, model)
     if (t_ns := steady_ns(answers)) is not None:
         events.add("steady", 0, t_ns=t_ns)
-    found, truth = ledger([asdict(event) for event in events.events], {}), json.loads(stamps.read_text())
+    found, truth = ledger(events.events, {}), json.loads(stamps.read_text())
     truth["spawned"] = next(event.t_ns for event in events.events if event.name == "spawned")
     begins = ["spawned", *PHASES.values()]
     off = {

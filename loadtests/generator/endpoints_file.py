@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import LoadTestError
-from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 
 LOOK_EVERY_S: Final = 0.2
 
-Made = tuple[Address, list[PreparedRequest]]
+Made = tuple[ResolvedAddress, list[PreparedRequest]]
 """An endpoint as the generator knows it: where it listens, and each prepared request."""
 
 logger = logging.getLogger("servestorm")

@@ -28,7 +28,7 @@ from loadtests.locust_side.roles import (
     wall_minus_monotonic_ns,
 )
 from loadtests.samples.prometheus import GeneratorMetrics, expose
-from loadtests.session import Collector, Ending, Prepared, Rows, renumbered
+from loadtests.session import Collector, Prepared, Rows, SessionEnd, renumbered
 
 
 class MasterRole(Role):
@@ -42,7 +42,7 @@ class MasterRole(Role):
         self._workers: list[str] = []
         self._deals: dict[str, dict[str, Any]] = {}
         self._seen: dict[int, list[Rows]] = {}
-        self._endings: dict[int, Ending] = {}
+        self._endings: dict[int, SessionEnd] = {}
         self._lost: set[int] = set()
         self._missing_since_s: dict[int, float] = {}
         self._metrics: GeneratorMetrics | None = None
@@ -103,7 +103,7 @@ class MasterRole(Role):
 
     def take_ending(self, data: dict[str, Any]) -> None:
         """A worker has done its share."""
-        self._endings[data["worker"]] = Ending(
+        self._endings[data["worker"]] = SessionEnd(
             data["error_details"], data["cpu_share"], data["stopped_early"], data["kept_awake"]
         )
 

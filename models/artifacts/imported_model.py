@@ -17,7 +17,7 @@ from models.artifacts.export import DEFAULT_OUT_DIR
 from models.artifacts.handler.run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
 from models.artifacts.publish import artifact, checked_target, publish, write_golden
-from models.artifacts.signatures import Signature, Signatures, read_signatures, version_folder
+from models.artifacts.signatures import ImageSignature, ImageSignatures, read_signatures, version_folder
 from models.atomic import staging
 from models.datasets.dataset import Progress, no_progress
 from models.datasets.image_folder import image_files, read_image
@@ -42,7 +42,7 @@ class _Import:
     images: list[bytes]
     tolerance: float
     input: InputSpec | None = None
-    signatures: Signatures | None = None
+    signatures: ImageSignatures | None = None
     labels: list[str] = field(default_factory=list)
 
 
@@ -128,7 +128,7 @@ def _archive_labels(mar: Path) -> list[str]:
 
 
 def _input_spec(
-    signatures: Signatures | None,
+    signatures: ImageSignatures | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     size: tuple[int, int] | None,
@@ -204,7 +204,9 @@ def _savedmodel_outputs(job: _Import) -> Outputs:
     return outputs
 
 
-def _batches(job: _Import, signatures: Signatures) -> tuple[Signature, list[list[bytes] | NDArray[np.float32]]]:
+def _batches(
+    job: _Import, signatures: ImageSignatures
+) -> tuple[ImageSignature, list[list[bytes] | NDArray[np.float32]]]:
     """One image a batch, because a foreign graph may be fixed to one."""
     if signatures.image:
         return signatures.image, [[image] for image in job.images]

@@ -45,8 +45,8 @@ def counted_balance(cell: CellRecord, replicas: int) -> Balance:
 
     Raises StudyError for a broken file of metrics.
     """
-    metrics = cell.path / "metrics.parquet"
-    counted = requests_by_replica(cell.cell["engine"], metrics) if metrics.is_file() else {}
+    metrics = cell.metrics_path
+    counted = requests_by_replica(cell.cell.engine, metrics) if metrics else {}
     return _of_counts(np.array([counted.get(replica, 0.0) for replica in range(replicas)]))
 
 

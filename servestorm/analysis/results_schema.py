@@ -143,6 +143,10 @@ class Figures:
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of results.json."""
     made = TypeAdapter(Results).json_schema()
+    for part in (made["properties"], made["$defs"]):
+        part.pop("stored", None)
+        part.pop("StoredJson", None)
+    made["required"].remove("stored")
     figures = TypeAdapter(Figures).json_schema()
     definitions = made.pop("$defs") | figures.pop("$defs") | {"Figures": figures}
     made["properties"] = {

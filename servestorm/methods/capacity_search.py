@@ -17,7 +17,7 @@ What a rate is worth is what its last probe said, so a pass above a failure cann
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -68,6 +68,34 @@ class Capacity:
     """What was found and what limited it, for a reader."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Where the capacity lies by the probes so far; rates in requests/s."""
+
+    promised: float | None
+    """The largest rate under `high` that passed twice; None where none did."""
+    low: float | None
+    """The largest rate that passes under `high`, confirmed or not."""
+    high: float | None
+    """The smallest rate that fails, or was invalid twice; None where there is none."""
+
+
+def standing(verdicts: Sequence[Outcome]) -> Standing:
+    """What is known of a rate by the verdicts of its probes, in order: the last one decides."""
+    if list(verdicts[-2:]) == ["invalid", "invalid"]:
+        return "barred"
+    last = verdicts[-1] if verdicts else "invalid"
+    return "open" if last == "invalid" else last
+
+
+def bounds(verdicts: Mapping[float, Sequence[Outcome]]) -> Bounds:
+    """The bounds that the verdicts of each rate's probes give."""
+    high = min((rate for rate, seen in verdicts.items() if standing(seen) in ("fail", "barred")), default=None)
+    passed = [r for r, seen in verdicts.items() if standing(seen) == "pass" and (high is None or r < high)]
+    twice = [rate for rate in passed if verdicts[rate].count("pass") > 1]
+    return Bounds(max(twice, default=None), max(passed, default=None), high)
+
+
 class Search:
     """Asks for at most `most_probes` rates, repeats included; `tolerance` is the share between `low` and `high`.
 
@@ -99,10 +127,11 @@ class Search:
     def next_rate(self) -> float | None:
         """The rate to offer now, requests/s; None where the search is finished. Asking twice changes nothing."""
         left = self._most_probes - len(self._probes)
-        low, high = self._bounds()
+        now = bounds(self._verdicts)
+        low, high = now.low, now.high
         if left <= 0 or (low is not None and self._confirmed(low) and self._closed(low, high)):
             return None
-        if left <= 2 and high is not None and self._promise(high) is None and self._fails_on(low, high):
+        if left <= 2 and high is not None and now.promised is None and self._fails_on(low, high):
             return self._safe(high)
         if left == 1 and low is not None:
             return None if self._confirmed(low) else low
@@ -126,13 +155,9 @@ class Search:
 
     def result(self) -> Capacity:
         """What is known by now; the reason says so where the search is not finished."""
-        low, high = self._bounds()
-        rate = self._promise(high)
-        return Capacity(rate, low, high, rate is not None, tuple(self._probes), self._reason(low, high))
-
-    def _promise(self, high: float | None) -> float | None:
-        """The largest rate under `high` that passed twice."""
-        return max((r for r in self._verdicts if self._confirmed(r) and (high is None or r < high)), default=None)
+        now = bounds(self._verdicts)
+        reason = self._reason(now.low, now.high)
+        return Capacity(now.promised, now.low, now.high, now.promised is not None, tuple(self._probes), reason)
 
     def _safe(self, high: float) -> float:
         """For the last two probes: a rate far enough under the failures to pass twice, once more where it passed."""
@@ -181,18 +206,8 @@ class Search:
         only_passes = recent == ["pass"] * _LOOK_TWICE_AFTER
         return only_passes and not self._stepping and self._verdicts[high] == ["fail"]
 
-    def _bounds(self) -> tuple[float | None, float | None]:
-        """Largest pass under the smallest failure, and that failure."""
-        high = min((r for r in self._verdicts if self._standing(r) in ("fail", "barred")), default=None)
-        passed = [r for r in self._verdicts if self._standing(r) == "pass" and (high is None or r < high)]
-        return max(passed, default=None), high
-
     def _standing(self, rate: float) -> Standing:
-        verdicts = self._verdicts.get(rate, [])
-        if verdicts[-2:] == ["invalid", "invalid"]:
-            return "barred"
-        last = verdicts[-1] if verdicts else "invalid"
-        return "open" if last == "invalid" else last
+        return standing(self._verdicts.get(rate, []))
 
     def _confirmed(self, rate: float) -> bool:
         return self._standing(rate) == "pass" and self._verdicts[rate].count("pass") > 1
@@ -210,7 +225,7 @@ class Search:
 
     def _found(self, low: float | None, high: float | None) -> str:
         count = len(self._probes)
-        if (rate := self._promise(high)) is not None:
+        if (rate := bounds(self._verdicts).promised) is not None:
             return f"{rate:g} requests/s passed twice."
         # a rate that could not be offered again has passed all the same
         passed = [rate for rate, seen in self._verdicts.items() if "pass" in seen and "fail" not in seen]

@@ -88,7 +88,7 @@ def _badges(results: Results) -> list[Badge]:
         badges.append(Badge("bad", f"{invalid} of {judged} load runs INVALID"))
     elif judged:
         badges.append(Badge("good", f"all {judged} load runs VALID"))
-    parities = [model["parity"]["status"] for model in results.models if model.get("parity")]
+    parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:
         proved = set(parities) == {"proved"}
         text = "artifacts proved equal" if proved else next(status for status in parities if status != "proved")

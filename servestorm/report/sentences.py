@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.report import settings
+from servestorm.rundir.shapes.environment import ManifestFile
 
 ALPHA = 0.05
 _KEPT_UP_SHARE = 0.95
@@ -19,7 +19,7 @@ _KEPT_UP_SHARE = 0.95
 def headline(results: Results) -> str:
     """One sentence for the top of the report."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
-    model = listed([str(model.get("name", "the model")) for model in results.models])
+    model = listed([model.name if model else "the model" for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
     return f"{', '.join(engines[:-1])} and {engines[-1]}, serving {model}"
@@ -170,9 +170,9 @@ def doubts(results: Results) -> list[str]:
     """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID runs."""
     sentences = []
     for model in results.models:
-        parity = model.get("parity") or {}
-        if parity.get("status") == "NOT PROVED EQUAL":
-            reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
+        parity = model.parity if model else None
+        if parity and parity.status == "NOT PROVED EQUAL":
+            reason = f": {parity.reason.rstrip('.')}" if parity.reason else ""
             sentences.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
     if results.state != "complete":
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
@@ -184,16 +184,16 @@ def doubts(results: Results) -> list[str]:
     return sentences
 
 
-def parity_text(model: Mapping[str, Any]) -> str:
+def parity_text(model: ManifestFile | None) -> str:
     """The proof of a model's equality in a sentence."""
-    parity = model.get("parity") or {}
+    parity = model.parity if model else None
     if not parity:
         return "equality of the artifacts is unknown"
-    if parity["status"] != "proved":
+    if parity.status != "proved":
         return "NOT PROVED EQUAL"
-    difference = parity.get("max_abs_difference")
-    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity['tolerance']:g}"
-    return f"proved equal: softmax outputs of {parity['images']} encoded images differ by {figure}"
+    difference = parity.max_abs_difference
+    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity.tolerance:g}"
+    return f"proved equal: softmax outputs of {parity.images} encoded images differ by {figure}"
 
 
 def validity(results: Results) -> str:

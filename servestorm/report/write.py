@@ -8,7 +8,7 @@ from servestorm.analysis.results import Results, compute
 from servestorm.report.html_page import render
 from servestorm.report.markdown import markdown
 from servestorm.report.page import page_of
-from servestorm.rundir.files import write_json, write_text
+from servestorm.rundir.files import REPORT_MARKDOWN, REPORT_PAGE, RESULTS, write_json, write_text
 from servestorm.rundir.record import read_run
 
 
@@ -20,9 +20,9 @@ def write_report(run: Path) -> tuple[Results, Path]:
     Raises StudyError where the directory is not a run, or is broken.
     """
     results = compute(read_run(run))
-    write_json(run / "results.json", results.as_json())
+    write_json(run / RESULTS, results.as_json())
     page = page_of(results)
-    path = run / "report.html"
+    path = run / REPORT_PAGE
     write_text(path, render(page))
-    write_text(run / "report.md", markdown(page))
+    write_text(run / REPORT_MARKDOWN, markdown(page))
     return results, path

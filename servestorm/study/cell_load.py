@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.samples.summary import SUMMARY
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import ATTEMPT, read_json, write_json
+from servestorm.rundir import files
+from servestorm.rundir.files import SUMMARY, read_json, write_json
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator, LoadCommand, LoadOrder
-from servestorm.study.machine_counters import Watch
+from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
+from servestorm.study.machine_counters import MachineWatch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
@@ -31,7 +31,7 @@ class CellLoad:
     model: ModelDir
     deployment: Deployment
     events: EventLog
-    generator: Generator
+    generator: LoadSource
     cores: Cores
 
     def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class CellLoad:
 
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
         used = {"ready": use_now(self.deployment.use())}
-        watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
+        watch = MachineWatch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
             self.generator.offer(
@@ -70,7 +70,7 @@ class CellLoad:
         finally:
             self.events.add("load_ended", detail=folder.name)
             used.update(end=use_now(self.deployment.use()), watch=watch.stop())
-            write_json(folder / "use.json", used)
+            write_json(folder / files.USE, used)
 
     def wait_drained(self) -> None:
         """Return when every replica answers again: what an overload left in its queue is not the next load's."""
@@ -86,9 +86,9 @@ class CellLoad:
 
 def _set_aside(folder: Path, attempt: int) -> None:
     """Keep what an INVALID try left, beside the try that counts."""
-    aside = folder / f"{ATTEMPT}{attempt}"
+    aside = folder / f"{files.ATTEMPT}{attempt}"
     aside.mkdir()
-    for name in ("samples.parquet", SUMMARY, "generator.log", "generator.json", "agents.json", "use.json"):
+    for name in files.OF_A_LOAD:
         if (folder / name).exists():
             (folder / name).rename(aside / name)
 

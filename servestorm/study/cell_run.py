@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from servestorm.plan.cells import Cell
-from servestorm.plan.limits import limits_of
+from servestorm.rundir import files
 from servestorm.rundir.files import now, write_bytes, write_json, write_text
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad
@@ -35,7 +35,7 @@ def run_cell(context: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
     interruption, a full disk and our own bugs are written too, and raised on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "cell.json", cell.as_dict())
+    write_json(folder / files.CELL, cell.as_dict())
     outcome: dict[str, Any] = {"state": "complete", "reason": None, "started_at": now()}
     try:
         _measure(context, cell, folder)
@@ -47,13 +47,13 @@ def run_cell(context: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
         raise
     finally:
         outcome.update(ended_at=now(), scraper=context.scraper.name)
-        write_json(folder / "outcome.json", outcome)
+        write_json(folder / files.OUTCOME, outcome)
     return outcome
 
 
 def _lasting(reason: str, folder: Path) -> str:
     """The reason with the log's place in the run directory: the server's own work folder is gone by then."""
-    return re.sub(r"\S+/replica-\d+/server\.log", str(folder / "server.log"), reason)
+    return re.sub(r"\S+/replica-\d+/server\.log", str(folder / files.SERVER_LOG), reason)
 
 
 def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
@@ -70,7 +70,7 @@ def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
                 with _ready_and_scraped(context, cell, deployment, events, folder):
                     scenario.measure(load, folder)
     finally:
-        write_json(folder / "events.json", [asdict(event) for event in events.events])
+        write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
 
 
@@ -96,13 +96,13 @@ def _deployment(
         try:
             yield deployment
         finally:
-            write_text(folder / "server.log", deployment.logs(200) + "\n")
+            write_text(folder / files.SERVER_LOG, deployment.logs(200) + "\n")
             for name, text in deployment.records().items():
                 write_text(folder / name, text)
 
 
 def _budget(context: StudyContext, cell: Cell) -> Budget:
-    cpus, memory_mib = limits_of(context.plan.model_dump(include={"backend", "limits"}))
+    cpus, memory_mib = context.plan.replica_limits
     return Budget(
         cpus=context.cores.engine,
         threads=cell.threads,
@@ -161,7 +161,7 @@ def _scraped(context: StudyContext, cell: Cell, deployment: Deployment, folder: 
     try:
         yield
     finally:
-        write_bytes(folder / "metrics.parquet", table_bytes(context.scraper.collect(cell.id)))
+        write_bytes(folder / files.METRICS, table_bytes(context.scraper.collect(cell.id)))
 
 
 def _with_metrics(deployment: Deployment) -> list[Endpoint]:

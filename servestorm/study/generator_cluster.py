@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loadtests.samples.recorder import SAMPLES, shift_times
-from loadtests.samples.summary import SUMMARY
 from models.manifest import MANIFEST_NAME
-from servestorm.rundir.files import write_json
-from servestorm.study.generator_local import COMMAND, LOG, require_alive, require_summary, still_busy
+from servestorm.rundir.files import AGENTS, GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, write_json
+from servestorm.study.generator_local import require_alive, require_summary, still_busy
 from servestorm.study.load import GeneratorError, LoadOrder, address_options
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes.agents import LOG as AGENT_LOG
@@ -28,7 +27,6 @@ from serving.backends.kubernetes.execute import NotExecuted
 from serving.containers import MODELS
 from serving.errors import DeploymentError
 
-AGENTS = "agents.json"
 READY_S = 300.0
 """For the agents, which were ordered together with the servers."""
 WORKERS_S = 60
@@ -45,12 +43,12 @@ Command = tuple[Detached, list[str]]
 
 @dataclass(frozen=True)
 class ClusterGenerator:
-    """The agents of a deployment's release; see Generator."""
+    """The agents of a deployment's release; see LoadSource."""
 
     backend: KubernetesBackend
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator; the order's cores mean nothing there."""
+        """See LoadSource; the order's cores mean nothing there."""
         settings, deployment = self.backend.settings, order.deployment
         agents = Agents(self.backend.cluster, settings.namespace, deployment.name, settings.agents)
         listed = None if settings.reach == "service" else deployment.front_file
@@ -110,7 +108,7 @@ class _AgentLoad:
 
     def _record(self) -> None:
         shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._ready[0])
-        write_json(self._out / COMMAND, self._commands[0][1])
+        write_json(self._out / GENERATOR_COMMAND, self._commands[0][1])
         records: list[dict[str, Any]] = [
             {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
             for process, command in self._commands
@@ -165,7 +163,7 @@ class _AgentLoad:
 
     def _bring_logs(self) -> None:
         for number, (process, _) in enumerate(self._commands):
-            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else LOG))
+            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else GENERATOR_LOG))
 
     def _bring(self) -> None:
         self._bring_logs()

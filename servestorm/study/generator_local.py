@@ -12,7 +12,7 @@ from pathlib import Path
 import loadtests
 from models.manifest import MANIFEST_NAME
 from servestorm.errors import StudyError
-from servestorm.rundir.files import write_json
+from servestorm.rundir.files import GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, write_json
 from servestorm.study.child_processes import start_child, stop_child
 from servestorm.study.cores import pinned
 from servestorm.study.load import GeneratorError, LoadOrder, address_options
@@ -20,7 +20,6 @@ from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
 VALID_EXIT, INVALID_EXIT = 0, 4
-LOG, COMMAND = "generator.log", "generator.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class LocalGenerator:
     """Whether it follows the endpoints that the deployment lists in a file, for replicas come and go."""
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator."""
+        """See LoadSource."""
         command = [
             *self.python,
             str(self.folder / order.command.file),
@@ -46,7 +45,7 @@ class LocalGenerator:
             str(order.out),
             *order.command.options,
         ]
-        write_json(order.out / COMMAND, command)
+        write_json(order.out / GENERATOR_COMMAND, command)
         drive(command, out=order.out, cores=order.cores, limit_s=order.limit_s, deployment=order.deployment)
 
     def _addresses(self, deployment: Deployment) -> list[str]:
@@ -61,7 +60,7 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
     DeploymentError where a server dies meanwhile.
     """
     with pinned(cores):
-        process = start_child(command, log=out / LOG, cwd=out)
+        process = start_child(command, log=out / GENERATOR_LOG, cwd=out)
     try:
         code = _wait(process, deployment, limit_s)
     finally:
@@ -71,8 +70,8 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
 
 def require_summary(code: int, out: Path) -> None:
     """Raise StudyError or GeneratorError, as `offer` does, where a generator that ended with `code` left no summary."""
-    log = out / LOG
-    if code in (VALID_EXIT, INVALID_EXIT) and (out / "summary.json").is_file():
+    log = out / GENERATOR_LOG
+    if code in (VALID_EXIT, INVALID_EXIT) and (out / SUMMARY).is_file():
         return
     last = last_line(log)
     if code == 2:

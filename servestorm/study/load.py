@@ -66,7 +66,7 @@ class LoadOrder:
         ]
 
 
-class Generator(Protocol):
+class LoadSource(Protocol):
     """Where load comes from: this machine, or pods beside the servers."""
 
     def offer(self, order: LoadOrder) -> None:

@@ -85,7 +85,7 @@ def _swapped(proc: Path) -> int | None:
         return None
 
 
-class Watch:
+class MachineWatch:
     """Looks at the machine now, and again at `stop`. `cores` are those of the engine and of the generator.
 
     `elsewhere_s` tells the CPU time of servers that do not descend from this process.

@@ -10,7 +10,7 @@ from typing import Any
 from loadtests.samples.validity import samples_needed
 from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import CAPACITY, write_json
+from servestorm.rundir.files import CAPACITY, ESTIMATE_FOLDER, probe_folder, write_json
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.load import closed_load, probe_load
 from servestorm.study.scenario import loads_guess_s
@@ -35,7 +35,7 @@ def search(load: CellLoad, folder: Path) -> None:
             break
         probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
         offered = probe_load(rate, probe_s, capacity.warmup_s, load.variant.images_per_request)
-        summary = load.offer(offered, folder / f"probe-{number:02d}")
+        summary = load.offer(offered, folder / probe_folder(number))
         rates.record(_probe(rate, summary, objective))
         write_json(folder / CAPACITY, {"objective": objective, **asdict(rates.result())})
         load.wait_drained()
@@ -44,7 +44,7 @@ def search(load: CellLoad, folder: Path) -> None:
 def _start_rate_per_s(load: CellLoad, folder: Path) -> float:
     """Half of what a short closed loop gives: a search that begins far off spends its probes on the neighbourhood."""
     closed = closed_load(ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S, load.variant.images_per_request)
-    summary = load.offer(closed, folder / "estimate")
+    summary = load.offer(closed, folder / ESTIMATE_FOLDER)
     load.wait_drained()
     return max(1.0, (summary.get("ok") or 0) / ESTIMATE_S / 2)
 

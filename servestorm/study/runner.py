@@ -22,7 +22,7 @@ from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
@@ -47,7 +47,7 @@ class Study:
         plan: Plan,
         plan_text: str,
         out: Path,
-        generator: Generator | None = None,
+        generator: LoadSource | None = None,
         resume: RunRecord | None = None,
         keep: bool = False,
     ) -> None:
@@ -129,20 +129,20 @@ class Study:
             "model_paths": [str(model.path) for model in models],
             "cells": [cell.id for cell in self.cells],
         }
-        files.write_text(path / "plan.yaml", self.plan_text)
+        files.write_text(path / files.PLAN, self.plan_text)
         for place, manifest in enumerate(manifests):
             files.write_text(path / files.manifest_name(place), manifest)
         if self.plan.prices:
-            files.write_text(path / "prices.yaml", self.plan.prices.read_text(encoding="utf-8"))
+            files.write_text(path / files.PRICES, self.plan.prices.read_text(encoding="utf-8"))
         environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
         environment.update(self.backend.environment())
-        files.write_json(path / "environment.json", environment)
-        files.write_json(path / "study.json", self._study)
+        files.write_json(path / files.ENVIRONMENT, environment)
+        files.write_json(path / files.STUDY, self._study)
 
     def _close(self, state: files.State, reason: str | None) -> None:
         self._study.update(state=state, reason=reason, ended_at=files.now())
         if self.path:
-            files.write_json(self.path / "study.json", self._study)
+            files.write_json(self.path / files.STUDY, self._study)
 
     def _run_cells(self, models: Sequence[ModelDir], cells: Sequence[Cell], display: Display) -> None:
         assert self.path is not None
@@ -159,7 +159,7 @@ class Study:
             )
             for cell in cells:
                 with display.step():
-                    outcome = run_cell(context, cell, self.path / "cells" / cell.id)
+                    outcome = run_cell(context, cell, self.path / files.CELLS / cell.id)
                 if outcome["state"] != "complete":
                     display.tell(f"{cell.id} failed: {outcome['reason']}")
                     if self.keep:

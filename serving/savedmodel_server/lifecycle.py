@@ -28,7 +28,7 @@ from serving.savedmodel_server.rest.asgi import CORS, App, Front
 from serving.savedmodel_server.versions.batching import read_batching_parameters
 from serving.savedmodel_server.versions.model_config import flag_configs, read_model_config_file, tls_credentials
 from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
-from serving.savedmodel_server.versions.servable import LoadOptions, Servable
+from serving.savedmodel_server.versions.servable import Servable, ServableOptions
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
@@ -108,9 +108,9 @@ class Server:
             servable.close()
             raise
 
-    def _load_options(self) -> LoadOptions:
+    def _load_options(self) -> ServableOptions:
         flags = self._flags
-        return LoadOptions(
+        return ServableOptions(
             tags=tuple(flags.saved_model_tags.split(",")),
             intra_op_threads=flags.intra_op_threads,
             inter_op_threads=flags.inter_op_threads,

@@ -55,11 +55,12 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
+    from servestorm.rundir.files import PLAN
     from servestorm.rundir.record import read_run
     from servestorm.study.resume import find_run
 
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
-    file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
+    file = resume / PLAN if resume else arguments.plan or DEFAULT_PLAN
     record = read_run(resume) if resume else None
     plan = _planned(file, arguments.load_from, record)
     if arguments.keep and plan.backend != "kubernetes":
@@ -94,7 +95,7 @@ def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: Ru
 
     plan = load_plan(file)
     if begun and not load_from:
-        load_from = begun.study["plan"].get("load_from", "here")
+        load_from = begun.study.plan.load_from
     return loaded_from(plan, load_from) if load_from else plan
 
 

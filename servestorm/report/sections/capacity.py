@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +34,8 @@ def section(results: Results) -> Section:
 def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.capacity]
     data = {
-        engine: [run.capacity for run in runs if run.engine == engine and run.capacity] for engine in results.engines
+        engine: [asdict(run.capacity) for run in runs if run.engine == engine and run.capacity]
+        for engine in results.engines
     }
     limit_ms = settings.capacity_p99_ms(results)
     name = f"search-{slug(group)}"

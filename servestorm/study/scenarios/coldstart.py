@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from models.manifest import ModelDir
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import SETTLED, write_bytes, write_json
+from servestorm.rundir.files import METRICS, SETTLED, USE, write_bytes, write_json
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad, use_now
 from servestorm.study.context import StudyContext
@@ -39,12 +39,12 @@ class ColdStartCells(StudyScenario):
     def measure(self, load: CellLoad, folder: Path) -> None:
         """The answers after the first, one by one, until they are steady; and the server's own figures."""
         if not load.deployment.use_disturbs:
-            write_json(folder / "use.json", {"start": use_now(load.deployment.use())})
+            write_json(folder / USE, {"start": use_now(load.deployment.use())})
         (endpoint,) = load.deployment.endpoints
         write_json(folder / SETTLED, settle(endpoint, WIRES[load.cell.engine], load.model))
         if load.deployment.use_disturbs:
-            write_json(folder / "use.json", {"start": use_now(load.deployment.use())})
-        write_bytes(folder / "metrics.parquet", table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
+            write_json(folder / USE, {"start": use_now(load.deployment.use())})
+        write_bytes(folder / METRICS, table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
     def expected_s(self, plan: Plan) -> float:
         """See StudyScenario."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import SWEEP, write_json
+from servestorm.rundir.files import SWEEP, load_folder, write_json
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.load import closed_load
 from servestorm.study.scenario import StudyScenario, loads_guess_s, replicas_text
@@ -26,7 +26,7 @@ class SweepCells(StudyScenario):
         points: list[dict[str, Any]] = []
         for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
             closed = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
-            summary = load.offer(closed, folder / f"load-{len(points) + 1:02d}")
+            summary = load.offer(closed, folder / load_folder(len(points) + 1))
             points.append({"images_per_request": images, "concurrency": in_flight, **_point(summary)})
             write_json(folder / SWEEP, points)
             load.wait_drained()

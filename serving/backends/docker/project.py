@@ -12,7 +12,7 @@ from typing import Any
 
 from models.manifest import ModelDir
 from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
-from serving.backends.attach import Attached
+from serving.backends.attach import AttachedDeployment
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.docker.engine import asking, connect, describe
 from serving.backends.docker.replica import log_of
@@ -108,7 +108,7 @@ class ProjectBackend:
         return launch.endpoint(index, address)
 
 
-class ProjectDeployment(Attached):
+class ProjectDeployment(AttachedDeployment):
     """Containers that run already; see Deployment."""
 
     def __init__(

@@ -14,7 +14,7 @@ from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes import leftovers as own
 from serving.backends.kubernetes.api_objects import told
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.cgroup import COMMAND, Look, look_of
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import NotExecuted, execute
@@ -23,7 +23,7 @@ from serving.backends.kubernetes.kept_records import autoscaler_text, events_tex
 from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.pods import SERVER, name_of, node_of
 from serving.backends.kubernetes.release_faults import Faults
-from serving.backends.kubernetes.release_state import Observed, Replica
+from serving.backends.kubernetes.release_state import Observed, PodReplica
 from serving.backends.kubernetes.routes import Reach
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -63,7 +63,7 @@ class KubernetesDeployment:
         launch = order.engine.contain(order.model, order.budget, order.batching, made(workdir / "config"))
         scaling = settings.autoscaling
         self._observed = Observed(self.release, order.events, cluster.clock)
-        self._watching = Watching(cluster, self.namespace, self.release, self._observed, scaling is not None)
+        self._watching = ReleaseWatches(cluster, self.namespace, self.release, self._observed, scaling is not None)
         self._reach = Reach(cluster, settings, self.release, launch, order.events, workdir / "front.json")
         self._observed.on_change = lambda: self._reach.follow(self._observed.replicas)
         self._faults = Faults(
@@ -180,7 +180,7 @@ class KubernetesDeployment:
             seconds += (look.use.cpu_s or 0.0) if look.here else 0.0
         return seconds
 
-    def _look(self, replica: Replica) -> Look | None:
+    def _look(self, replica: PodReplica) -> Look | None:
         """What its server uses now; what was seen last where it cannot be asked, None where nothing ever was.
 
         A server that has ended is not asked any more: the one in its place begins to count anew.
@@ -207,7 +207,7 @@ class KubernetesDeployment:
             for line in self._tail(replica, lines).splitlines()
         )
 
-    def _tail(self, replica: Replica, lines: int) -> str:
+    def _tail(self, replica: PodReplica, lines: int) -> str:
         told = "" if replica.gone else tail(self._cluster, self.namespace, replica.name, SERVER, lines)
         return told or "\n".join((replica.kept_log or "").splitlines()[-lines:])
 

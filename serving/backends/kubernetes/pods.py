@@ -28,7 +28,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ContainerExit:
     """How a container ended."""
 
     code: int | None
@@ -126,14 +126,14 @@ def state(status: Object, name: str) -> Object:
     return (status.get("state") or {}).get(name) or {}
 
 
-def ending(status: Object) -> Ending | None:
+def ending(status: Object) -> ContainerExit | None:
     """How a container ended last; None for one that has not."""
     now = state(status, "terminated")
     before = (status.get("lastState") or {}).get("terminated") or {}
     found = now or before
     if not found:
         return None
-    return Ending(found.get("exitCode"), str(found.get("reason") or ""), previous=not now)
+    return ContainerExit(found.get("exitCode"), str(found.get("reason") or ""), previous=not now)
 
 
 def has_failed(pod: Object) -> bool:

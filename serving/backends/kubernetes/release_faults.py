@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from models.manifest import ModelDir
 from serving.backends.kubernetes.api_objects import told
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import NotExecuted, execute
 from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.model_check import holds, sentence
 from serving.backends.kubernetes.pod_troubles import Trouble, lost, not_created, trouble, unscaled
 from serving.backends.kubernetes.pods import SERVER, image_of
-from serving.backends.kubernetes.release_state import Observed, Replica
+from serving.backends.kubernetes.release_state import Observed, PodReplica
 from serving.deployment import Engine
 from serving.errors import DeploymentError
 
@@ -36,7 +36,7 @@ class Faults:
         cluster: Cluster,
         namespace: str,
         observed: Observed,
-        watching: Watching,
+        watching: ReleaseWatches,
         engine: Engine,
         model: ModelDir,
         *,
@@ -102,10 +102,10 @@ class Faults:
             f"`kubectl describe deployment {self._observed.release} --namespace {self._namespace}`."
         )
 
-    def _who(self, replica: Replica) -> str:
+    def _who(self, replica: PodReplica) -> str:
         return f"{self._engine.name} replica {replica.index}"
 
-    def _deserters(self) -> Sequence[Replica]:
+    def _deserters(self) -> Sequence[PodReplica]:
         """Pods that are gone, or on their way, although nobody here told them to."""
         if self._autoscaled:
             return ()
@@ -162,7 +162,7 @@ class Faults:
         found = unscaled(scaler) if scaler is not None else None
         return found.sentence if found and self._out_of_patience("scaler", found) else None
 
-    def _trouble(self, replica: Replica) -> Trouble | None:
+    def _trouble(self, replica: PodReplica) -> Trouble | None:
         if replica.lost:
             return Trouble(lost(replica.pod, self._who(replica)))
         return trouble(replica.pod, self._who(replica), self._observed.warning(replica))
@@ -175,11 +175,11 @@ class Faults:
         now = time.monotonic()
         return now - self._since.setdefault(about, now) >= found.patience_s
 
-    def _with_log(self, replica: Replica, found: Trouble) -> str:
+    def _with_log(self, replica: PodReplica, found: Trouble) -> str:
         lines = self._tail(replica, found) if found.container else ""
         return found.sentence + (f" Its log ends with:\n{lines}" if lines else "")
 
-    def _tail(self, replica: Replica, found: Trouble) -> str:
+    def _tail(self, replica: PodReplica, found: Trouble) -> str:
         """Of the container that ended, or, where that one's log is gone already, of the one in its place."""
         container = found.container or SERVER
         for previous in (True, False) if found.previous else (False,):

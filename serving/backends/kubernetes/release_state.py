@@ -44,7 +44,7 @@ class Clock(Protocol):
 
 
 @dataclass
-class Replica:
+class PodReplica:
     """One pod of servers, through its whole life."""
 
     index: int
@@ -101,18 +101,18 @@ class Observed:
         self.on_change: Callable[[], None] = lambda: None
         """Called after each change of a pod, in the watch's thread: it must not ask anybody anything."""
         self._events, self._clock = events, clock
-        self._replicas: dict[str, Replica] = {}
+        self._replicas: dict[str, PodReplica] = {}
         self._pulled: dict[str, tuple[Moment, int]] = {}
         self._desired: int | None = None
         self._scaled_at: str | None = None
 
     @property
-    def replicas(self) -> list[Replica]:
+    def replicas(self) -> list[PodReplica]:
         """All that ever were, in the order of their creation."""
         with self.changed:
             return list(self._replicas.values())
 
-    def active(self) -> list[Replica]:
+    def active(self) -> list[PodReplica]:
         """Those that are there, and to stay."""
         return [replica for replica in self.replicas if replica.active]
 
@@ -123,7 +123,7 @@ class Observed:
             if uid not in self._replicas:
                 if kind == DELETED:
                     return
-                self._replicas[uid] = Replica(len(self._replicas), pod)
+                self._replicas[uid] = PodReplica(len(self._replicas), pod)
             replica = self._replicas[uid]
             replica.pod = pod
             replica.lost |= is_lost(pod)
@@ -136,7 +136,7 @@ class Observed:
             self.on_change()
             self.changed.notify_all()
 
-    def _progress(self, replica: Replica, uid: str, seen_ns: int) -> None:
+    def _progress(self, replica: PodReplica, uid: str, seen_ns: int) -> None:
         """Record what the pod has come past since it was seen last."""
         for moment in moments(replica.pod):
             if moment.name == "started":
@@ -145,14 +145,14 @@ class Observed:
                 self._record(replica, moment, self._clock.best_ns(moment.stamp, seen_ns), _dated(moment, replica))
         self._record_pull(replica, uid)
 
-    def _record_pull(self, replica: Replica, uid: str) -> None:
+    def _record_pull(self, replica: PodReplica, uid: str) -> None:
         """The kubelet tells of the image in an event, whose watch may be ahead of the pod's or behind it."""
         if uid in self._pulled and "initialized" in replica.told and "image_pulled" not in replica.told:
             moment, seen_ns = self._pulled[uid]
             detail = f"{moment.name}, {_text(moment.stamp)}" if moment.stamp else moment.name
             self._record(replica, Moment("image_pulled", None), self._clock.best_ns(moment.stamp, seen_ns), detail)
 
-    def _record(self, replica: Replica, moment: Moment, t_ns: int, detail: str) -> None:
+    def _record(self, replica: PodReplica, moment: Moment, t_ns: int, detail: str) -> None:
         place = _CHAIN.index(moment.name)
         earlier = [replica.told[name] for name in _CHAIN[:place] if name in replica.told]
         later = [replica.told[name] - 1 for name in _CHAIN[place + 1 :] if name in replica.told]
@@ -196,7 +196,7 @@ class Observed:
             self._scaled_at = scaled_at
             self.changed.notify_all()
 
-    def warning(self, replica: Replica) -> str | None:
+    def warning(self, replica: PodReplica) -> str | None:
         """The last warning about a pod, in its own words."""
         return self._last(lambda about: about.get("uid") == replica.pod["metadata"]["uid"])
 
@@ -234,7 +234,7 @@ def _container(about: Object) -> str | None:
     return path.partition("{")[2].rstrip("}") if path.startswith("spec.containers") else None
 
 
-def _dated(moment: Moment, replica: Replica) -> str:
+def _dated(moment: Moment, replica: PodReplica) -> str:
     """The API's own time; a replica's first event names its pod besides."""
     stamp = _text(moment.stamp) if moment.stamp else ""
     return f"{replica.name}, {stamp}" if moment.name == "spawned" else stamp

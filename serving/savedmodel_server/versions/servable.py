@@ -28,7 +28,7 @@ Run = Callable[..., Sequence[Array]]
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class ServableOptions:
     """How versions are loaded, the same for all of a server."""
 
     tags: tuple[str, ...] = ("serve",)
@@ -41,7 +41,7 @@ class LoadOptions:
 class Servable:
     """A loaded version. Calls are safe from any thread; `close` ends them."""
 
-    def __init__(self, name: str, version: int, path: Path, options: LoadOptions) -> None:
+    def __init__(self, name: str, version: int, path: Path, options: ServableOptions) -> None:
         """Load the SavedModel at `path`; raises RequestError with what TensorFlow says against it."""
         self.name = name
         self.version = version
@@ -141,7 +141,7 @@ class Servable:
         gc.collect()
 
 
-def _load(path: Path, options: LoadOptions) -> tuple[Any, Any]:
+def _load(path: Path, options: ServableOptions) -> tuple[Any, Any]:
     import tensorflow as tf
 
     graph = tf.Graph()

@@ -267,8 +267,8 @@ def test_without_a_gpu_there_is_no_row(whole):
 def test_gpus_of_a_machine_that_the_servers_may_not_be_on_are_not_theirs(run, changes):
     put_gpus(run, ("a", 100.0, 50.0, 2**30))
     record = read_run(run)
-    study = {**record.study, "plan": {**record.study["plan"], **changes}}
-    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "steady")
+    study = record.study.model_copy(update={"plan": record.study.plan.model_copy(update=changes)})
+    cell = next(cell for cell in record.cells if cell.cell.scenario == "steady")
     assert measure(cell, record.study)[0].numbers["gpu_percent"] == 50.0
     assert "gpu_percent" not in measure(cell, study)[0].numbers
 

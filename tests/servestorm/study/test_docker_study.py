@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from servestorm.analysis.doubt_facts import RunFacts, facts_of
+from servestorm.analysis.doubt_facts import LoadConditions, RunFacts, facts_of
 from servestorm.analysis.doubts import doubts
 from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.results import compute
@@ -21,13 +21,16 @@ from servestorm.report import settings
 from servestorm.report.sections import cold_start
 from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
+from servestorm.rundir.results_file import RecordedStudy
+from servestorm.rundir.shapes.cell import EventFile, UseFile
+from servestorm.rundir.shapes.study import LimitsSection
 from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.machine_counters import Watch
+from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
 from servestorm.study.scenarios.table import SCENARIO_CELLS
@@ -38,7 +41,7 @@ from serving.backends.docker.project import ProjectBackend
 from serving.deployment import Endpoint, EventLog, Use
 from serving.errors import EngineUnavailable
 from tests.source_tree import ROOT
-from tests.stand_ins.synthetic_run import make_run
+from tests.stand_ins.synthetic_run import bare_record, make_run
 
 GOOD = "name: a\nengines: [savedmodel]\n"
 STUDY = ROOT / "studies" / "docker.yaml"
@@ -91,9 +94,9 @@ def test_a_plan_that_says_nothing_of_containers_is_stored_as_before_there_were_a
 
 def test_a_run_begun_before_there_were_containers_may_still_go_on(tmp_path):
     record = read_run(make_run(tmp_path))
-    record.study["state"] = "interrupted"
+    record = replace(record, study=record.study.model_copy(update={"state": "interrupted"}))
     plan = parse_plan((record.path / "plan.yaml").read_text(), "plan.yaml")
-    assert not record.study["plan"].keys() & {"docker", "limits"}
+    assert not record.stored.study["plan"].keys() & {"docker", "limits"}
     assert len(complete_cells(record, cells_of(plan), plan)) == len(record.cells)
 
 
@@ -134,8 +137,8 @@ def test_replicas_with_a_quota_want_cores_for_what_it_comes_to_and_the_result_te
     assert "4 replicas share core 0" in " ".join(assign(plan, {0, 1}).notes)
 
 
-def event(name: str, t_s: float, replica: int | None = 0) -> dict:
-    return {"name": name, "t_ns": round(t_s * S), "replica": replica, "detail": ""}
+def event(name: str, t_s: float, replica: int | None = 0) -> EventFile:
+    return EventFile(name=name, t_ns=round(t_s * S), replica=replica, detail="")
 
 
 CONTAINER = [
@@ -165,7 +168,7 @@ def test_a_baked_image_is_a_phase_of_the_deployment():
 
 
 def test_a_process_has_no_phases_of_a_container():
-    found = ledger([event("start", 0, None), *[e for e in CONTAINER[3:] if e["name"] != "started"]], {})
+    found = ledger([event("start", 0, None), *[e for e in CONTAINER[3:] if e.name != "started"]], {})
     assert found["port_bound_s"] == 3.5
     assert not found.keys() & {"image_present_s", "created_s", "started_s"}
 
@@ -185,7 +188,7 @@ def contained_run(tmp_path):
     environment["docker_engine"] = {"ServerVersion": "20.10.24", "CgroupVersion": "1", "Driver": "overlay2"}
     (run / "environment.json").write_text(json.dumps(environment))
     for folder in (run / "cells").glob("*-coldstart-*"):
-        (folder / "events.json").write_text(json.dumps(CONTAINER))
+        (folder / "events.json").write_text(json.dumps([event.model_dump() for event in CONTAINER]))
         (folder / "settled.json").write_text("[]")
     return run
 
@@ -214,8 +217,8 @@ def test_the_report_of_processes_says_nothing_of_containers(tmp_path):
 
 def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(contained_run):
     record = read_run(contained_run)
-    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "scaling" and cell.cell["replicas"] == 2)
-    cell.cell["engine"] = "savedmodel"
+    cell = next(cell for cell in record.cells if cell.cell.scenario == "scaling" and cell.cell.replicas == 2)
+    cell = replace(cell, cell=replace(cell.cell, engine="savedmodel"))
     labels = '{"API": "predict", "entrypoint": "REST"}'
     counters = {0: (5, 35), 1: (7, 17)}  # 30 and 10 requests
     points = [
@@ -224,19 +227,19 @@ def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(co
         for place, value in enumerate(values)
     ]
     (cell.path / "metrics.parquet").write_bytes(table_bytes(points))
-    even = facts_of(cell, 1, (0,), (1,))
+    even = facts_of(cell, LoadConditions((0,), (1,)))
     assert even.busiest_over_mean == pytest.approx(1, abs=0.01) and not even.balanced  # dealt by the generator
     behind = replace(cell, events=[*cell.events, event("balancer_ready", 9, None)])
-    found = facts_of(behind, 1, (0,), (1,))
+    found = facts_of(behind, LoadConditions((0,), (1,)))
     assert found.busiest_over_mean == 1.5 and found.balanced
     said = [doubt.sentence for doubt in doubts([found]) if doubt.kind == "uneven_balancing"]
     assert "the balancer dealt unevenly, or they are not equally fast" in said[0]
     (cell.path / "metrics.parquet").unlink()
-    assert facts_of(behind, 1, (0,), (1,)).busiest_over_mean is None
+    assert facts_of(behind, LoadConditions((0,), (1,))).busiest_over_mean is None
 
 
 def facts(**changes) -> RunFacts:
-    used = {"ready": {"t_ns": 0, "throttled_s": 1.0}, "end": {"t_ns": 10 * S, "throttled_s": 7.0}}
+    used = UseFile(ready={"t_ns": 0, "throttled_s": 1.0}, end={"t_ns": 10 * S, "throttled_s": 7.0})
     return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, {}), **changes)
 
 
@@ -257,16 +260,16 @@ def test_a_replica_with_a_quota_needs_no_more_of_a_machine_than_that(tmp_path):
     )
 
     def cheapest(plan):
-        study = {"plan": plan, "cores": {"engine": [0]}}
-        return min(c["usd_per_million"] for c in cost_figures([metric], study, tmp_path)["capacity"]["savedmodel"])
+        record = bare_record(tmp_path, [0], **plan)
+        return min(c["usd_per_million"] for c in cost_figures([metric], record)["capacity"]["savedmodel"])
 
-    assert cheapest({"limits": {"cpus": 0.25}}) == pytest.approx(cheapest({}) / 4)
+    assert cheapest({"limits": LimitsSection(cpus=0.25)}) == pytest.approx(cheapest({}) / 4)
 
 
 def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
     def side(**plan):
-        study = SimpleNamespace(plan={"backend": "docker", "model": [{"name": "cnn"}], **plan}, cores=SimpleNamespace())
-        study.cores = {"engine": [0]}
+        plan = {"backend": "docker", "model": [{"name": "cnn"}], **plan}
+        study = RecordedStudy.model_validate({"plan": plan, "cores": {"engine": [0]}})
         return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
 
     limited = side(limits={"cpus": 0.25, "memory_mib": None})
@@ -321,5 +324,5 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
 
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
     told = iter([5.0, 1005.0])
-    found = Watch([0], lambda: next(told)).stop()
+    found = MachineWatch([0], lambda: next(told)).stop()
     assert found["ours_s"] >= 1000 - 1e-6 and found["other_s"] == 0  # a sum of floats

@@ -7,9 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
 from servestorm.errors import StudyError
-from servestorm.rundir.shapes import read_gpu_use
+from servestorm.rundir.shapes.cell import UseFile
+from servestorm.rundir.shapes.file_shape import checked
 from servestorm.study.gpu_counters import Gpu, gpus, used
 
 
@@ -80,11 +82,15 @@ def test_a_counter_that_went_back_tells_no_energy():
     assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0]["energy_j"] is None
 
 
+def read_gpus(path, gpus):
+    return checked(path, {"watch": {"gpus": gpus}}, TypeAdapter(UseFile)).watch.gpus
+
+
 def test_what_was_written_is_read_again(tmp_path):
     begin, end = [Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 350.5, None, 9)]
-    (found,) = read_gpu_use(tmp_path, used(begin, end))
+    (found,) = read_gpus(tmp_path, used(begin, end))
     assert (found.energy_j, found.utilisation_percent, found.memory_bytes) == (250.5, None, 9)
-    assert read_gpu_use(tmp_path, None) == []
+    assert read_gpus(tmp_path, None) is None
 
 
 @pytest.mark.parametrize(
@@ -103,4 +109,4 @@ def test_what_was_written_is_read_again(tmp_path):
 )
 def test_an_edited_gpu_is_named_with_its_place(tmp_path, told, place):
     with pytest.raises(StudyError, match=rf"use\.json is not as servestorm wrote it \(watch\.{place}: "):
-        read_gpu_use(tmp_path / "use.json", told)
+        read_gpus(tmp_path / "use.json", told)

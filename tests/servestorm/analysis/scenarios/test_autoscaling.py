@@ -22,6 +22,7 @@ from servestorm.plan.study_plan import parse_plan
 from servestorm.report.write import write_report
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
+from servestorm.rundir.shapes.cell import EventFile
 from servestorm.study import runner, scraper
 from servestorm.study.backend_choice import BackendChoice
 from servestorm.study.expected_time import expected_s
@@ -68,7 +69,9 @@ def every_tenth(late=(), failed=()) -> Load:
 def told(events, load=None, shape=ASKED):
     """What is found in these events, over the two bursts at 20 to 40 s and 60 to 80 s."""
     load = load or every_tenth()
-    return autoscaled(events, load, START_NS, bursts(load, **SHAPE, objective_ms=50.0), shape)
+    return autoscaled(
+        [EventFile(**event) for event in events], load, START_NS, bursts(load, **SHAPE, objective_ms=50.0), shape
+    )
 
 
 def test_a_burst_is_followed_by_a_decision_and_by_replicas_that_are_ready():
@@ -464,7 +467,7 @@ def test_a_cell_asks_for_an_autoscaler_offers_bursts_once_and_stays_for_the_way_
     command = json.loads((cell.path / "generator.json").read_text())
     assert any(part.endswith("bursty.py") for part in command)
     assert command[command.index("--peak-rate") + 1] == "60"
-    names = [told["name"] for told in cell.events]
+    names = [event.name for event in cell.events]
     assert names.index("load_ended") < names.index("cooldown_ended")
-    times = {told["name"]: told["t_ns"] for told in cell.events}
+    times = {event.name: event.t_ns for event in cell.events}
     assert times["cooldown_ended"] - times["load_ended"] >= 0.3e9

@@ -13,6 +13,7 @@ from models.manifest import ModelDir
 from servestorm.analysis.scenarios import coldstart
 from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyEnvironmentError
+from servestorm.rundir.shapes.cell import EventFile
 from servestorm.study import page_cache
 from servestorm.study.page_cache import drop_page_cache, files_of_start
 from servestorm.study.scenarios.coldstart import settle
@@ -81,7 +82,7 @@ def serve(model):
 
 
 def event(name, t_ns, replica=0):
-    return {"name": name, "t_ns": t_ns, "replica": replica, "detail": ""}
+    return EventFile(name=name, t_ns=t_ns, replica=replica, detail="")
 
 
 def test_no_phase_ends_before_the_server_says_that_it_did(model, tmp_path):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from serving.backends.kubernetes import api_watches
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.clock import ClusterClock
 from serving.backends.kubernetes.release_state import DELETED, Observed
 from serving.deployment import EventLog
@@ -145,7 +145,7 @@ def connected(fake, tmp_path, monkeypatch):
 def watched(connected):
     """What watches of a release show, once they run."""
     observed = Observed("toy", EventLog(), connected.clock)
-    watches = Watching(connected, NAMESPACE, "toy", observed, autoscaled=True)
+    watches = ReleaseWatches(connected, NAMESPACE, "toy", observed, autoscaled=True)
     yield observed, watches
     watches.stop()
 
