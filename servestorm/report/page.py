@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def write_report(run: Path) -> tuple[Results, Path]:
 
 def render(facts: dict[str, Any]) -> str:
     """The self-contained page of what page_facts() gives: no scripts, nothing from elsewhere."""
+    return _template().render(css=(_HERE / "report.css").read_text(), **facts)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Compiled once a process: that takes longer than to fill it in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -50,7 +57,7 @@ def render(facts: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(css=(_HERE / "report.css").read_text(), **facts)
+    return environment.get_template("report.html.j2")
 
 
 def page_facts(results: Results) -> dict[str, Any]:
