@@ -20,7 +20,7 @@ native_socket: Any = monkey.get_original("socket", "socket")
 native_epoll: Any = monkey.get_original("select", "epoll")
 start_native_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 
-EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = 1, 4, 8, 16
+EPOLLIN, EPOLLOUT = 1, 4
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME, _PR_SET_TIMERSLACK = 1, 0o2004000, 1, 29
 _IPPROTO_TCP, _TCP_NODELAY, _SOL_SOCKET, _SO_ERROR = 6, 1, 1, 4
 
