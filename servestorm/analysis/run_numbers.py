@@ -188,7 +188,7 @@ def _start_numbers(record: CellRecord) -> dict[str, float | None]:
 
 def _with_steady(record: CellRecord) -> Sequence[EventFile]:
     """The events, with the moment from which on the answers were steady where they became so."""
-    t_ns = steady_ns([(int(t_ns), latency_ms) for t_ns, latency_ms in record.settled or []])
+    t_ns = steady_ns(record.settled or [])
     return (
         record.events if t_ns is None else [*record.events, EventFile(name="steady", t_ns=t_ns, replica=0, detail="")]
     )

@@ -20,18 +20,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, Scenario, by_capacity
 from servestorm.rundir import files
 from servestorm.rundir.files import JsonObject, manifest_name, read_json
 from servestorm.rundir.metrics_table import read_metrics
-from servestorm.rundir.shapes.cell import CellFile, EventFile, OutcomeFile, SummaryFile, UseFile
+from servestorm.rundir.shapes.cell import Answer, CellFile, EventFile, OutcomeFile, SummaryFile, UseFile
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
-from servestorm.rundir.shapes.file_shape import Number, Shape, checked
+from servestorm.rundir.shapes.file_shape import Shape, checked
 from servestorm.rundir.shapes.search import CapacityFile, PointFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, checked_study
 
@@ -44,7 +44,7 @@ _USE: Final = TypeAdapter(UseFile)
 _SUMMARY: Final = TypeAdapter(SummaryFile)
 _CAPACITY: Final = TypeAdapter(CapacityFile)
 _SWEEP: Final = TypeAdapter(list[PointFile])
-_SETTLED: Final = TypeAdapter(list[Annotated[list[Number], Field(min_length=2, max_length=2)]])
+_SETTLED: Final = TypeAdapter(list[Answer])
 
 _LOAD: Final = (files.SUMMARY, files.SAMPLES)
 _RESULT_FILES: Final[Mapping[Scenario, tuple[str, ...]]] = {
@@ -94,8 +94,8 @@ class CellRecord:
     """capacity.json."""
     sweep: list[PointFile] | None = None
     """sweep.json."""
-    settled: list[list[float]] | None = None
-    """settled.json: [t_ns, latency_ms] of the answers after the first, one by one."""
+    settled: list[Answer] | None = None
+    """settled.json: the answers after the first, one by one."""
 
     @property
     def repeats(self) -> int:

@@ -61,6 +61,12 @@ class EventFile(FileShape):
     detail: str
 
 
+Answer = Annotated[
+    tuple[Annotated[Whole, Field(strict=True)], Annotated[Number, Field(strict=True)]], Field(strict=False)
+]
+"""One entry of settled.json: [t_ns of the monotonic clock, latency in milliseconds], in JSON a list."""
+
+
 class Use(FileShape):
     """What all servers of a deployment had used at one moment; None is what could not be read.
 
