@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from loadtests.samples.recorder import SAMPLES, shift_times
 from models.manifest import MANIFEST_NAME
@@ -109,7 +109,7 @@ class _AgentLoad:
     def _record(self) -> None:
         shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._ready[0])
         write_json(self._out / GENERATOR_COMMAND, self._commands[0][1])
-        records: list[dict[str, Any]] = [
+        records = [
             {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
             for process, command in self._commands
         ]
