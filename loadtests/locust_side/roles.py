@@ -100,7 +100,7 @@ class Role:
 
     def _tell(self, summary: Summary) -> None:
         self.environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
-        for line in told(summary):
+        for line in summary_lines(summary):
             logger.info(line)
 
 
@@ -127,7 +127,7 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def told(summary: Summary) -> list[str]:
+def summary_lines(summary: Summary) -> list[str]:
     """The summary in a few lines for the log."""
     latency = summary.latency_ms
     figures = ", ".join(

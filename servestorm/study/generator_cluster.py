@@ -192,11 +192,11 @@ def _begin(command: Command) -> None:
     process.begin(arguments)
 
 
-def _each(things: Sequence[T], act: Callable[[T], None]) -> None:
+def _each(items: Sequence[T], act: Callable[[T], None]) -> None:
     """Act on all of them, some at a time: a request to an agent takes a while."""
-    if things:
-        with ThreadPoolExecutor(min(AT_ONCE, len(things))) as pool:
-            list(pool.map(act, things))
+    if items:
+        with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+            list(pool.map(act, items))
 
 
 @contextlib.contextmanager

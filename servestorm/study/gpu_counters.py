@@ -43,14 +43,14 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     name = nvml.nvmlDeviceGetName(handle)
 
-    def told(read: Callable[[Any], Any]) -> Any:
+    def supported(read: Callable[[Any], Any]) -> Any:
         try:
             return read(handle)
         except nvml.NVMLError:  # not supported by this GPU
             return None
 
-    energy_mj = told(nvml.nvmlDeviceGetTotalEnergyConsumption)
-    rates, memory = told(nvml.nvmlDeviceGetUtilizationRates), told(nvml.nvmlDeviceGetMemoryInfo)
+    energy_mj = supported(nvml.nvmlDeviceGetTotalEnergyConsumption)
+    rates, memory = supported(nvml.nvmlDeviceGetUtilizationRates), supported(nvml.nvmlDeviceGetMemoryInfo)
     return Gpu(
         name=name.decode() if isinstance(name, bytes) else str(name),
         energy_j=None if energy_mj is None else energy_mj / 1000,

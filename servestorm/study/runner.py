@@ -59,7 +59,7 @@ class Study:
         self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
         self._resume = resume
-        self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
+        self._complete = resumed.complete_cells(resume, self.cells, plan) if resume else set()
         self._study: files.JsonObject = {}
 
     def carry_out(self) -> Path:
@@ -67,7 +67,7 @@ class Study:
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        to_run = [cell for cell in self.cells if cell.id not in self._kept]
+        to_run = [cell for cell in self.cells if cell.id not in self._complete]
         with Display(steps(self.plan, to_run, missing)) as display:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)

@@ -242,8 +242,8 @@ def _start_prometheus(binary: str, folder: Path) -> Prometheus | None:
     if not ready:
         stop_child(process)
         return None
-    words = (output_of(binary, "--version") or "prometheus").splitlines()[0].split()
-    return Prometheus(process, folder, url, f"Prometheus {words[2]}" if len(words) > 2 else "Prometheus")
+    parts = (output_of(binary, "--version") or "prometheus").splitlines()[0].split()
+    return Prometheus(process, folder, url, f"Prometheus {parts[2]}" if len(parts) > 2 else "Prometheus")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, timeout_s: float = 10) -> bool:
