@@ -114,7 +114,7 @@ class MasterRole(Role):
             logger.error(data["sentence"])
             self._leave(data["code"])
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         assert self._prepared is not None
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)

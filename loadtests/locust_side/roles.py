@@ -1,4 +1,4 @@
-"""Who drives a load in each of Locust's roles: alone, as a worker with a share, or as the master that collects."""
+"""What a process does in each of Locust's roles: alone, as a worker with a share, or as the master that collects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Role:
 
     def _guarded(self) -> None:
         try:
-            self._drive()
+            self._carry_out()
         except LoadTestError as error:
             self._concluded = True
             self._refuse(error)
@@ -79,7 +79,7 @@ class Role:
             self.conclude()
             self._leave(None)
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         raise NotImplementedError
 
     def _conclude(self) -> None:

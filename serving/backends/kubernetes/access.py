@@ -68,8 +68,8 @@ def require_access(cluster: Cluster, settings: KubernetesSettings) -> None:
     if lacking:
         raise EngineUnavailable(
             f"your account of context {cluster.context} may not {rules_text(lacking)} in namespace "
-            f"{settings.namespace}: have somebody run `kubectl apply --namespace {settings.namespace} --filename {ROLE}` and bind that role "
-            "to your account."
+            f"{settings.namespace}: have somebody run `kubectl apply --namespace {settings.namespace} --filename "
+            f"{ROLE}` and bind that role to your account."
         )
 
 

@@ -308,7 +308,7 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
         started.extend(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("servestorm.study.generator_local.drive", drive)
+    monkeypatch.setattr("servestorm.study.generator_local.run_to_end", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)
