@@ -21,7 +21,7 @@ if __name__ != "__main__":
 
 
 class SteadyUser(LoadUser):
-    """Drives this process's share of the load."""
+    """Stands for this process's share of the load."""
 
 
 if __name__ == "__main__":

@@ -154,9 +154,9 @@ class ModelDir:
         path = self.path / entry.path
         if not path.exists():
             raise ModelError(f"{path} is missing: run `servestorm export` (or `import`) again.")
-        if (found := sha256_of(path)) != entry.sha256:
+        if (actual := sha256_of(path)) != entry.sha256:
             raise ModelError(
-                f"{path} is corrupt: its sha256 is {found[:12]}…, the manifest says {entry.sha256[:12]}…; "
+                f"{path} is corrupt: its sha256 is {actual[:12]}…, the manifest says {entry.sha256[:12]}…; "
                 "run `servestorm export` (or `import`) again."
             )
         return path

@@ -63,8 +63,8 @@ class EndpointsFile:
         return None
 
     def _stamp(self) -> tuple[int, int, int]:
-        found = self.path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        status = self.path.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _address(self, number: int, entry: Any) -> str:
         address = entry.get(self._key) if isinstance(entry, dict) else None

@@ -151,10 +151,10 @@ def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
 def resolve(host: str, port: int, tls: ssl.SSLContext | None) -> ResolvedAddress:
     """The first address of a name. Raises LoadEnvironmentError where there is none."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise LoadEnvironmentError(f"host {host!r} does not resolve: check --host.") from error
-    family, _, _, _, sockaddr = found[0]
+    family, _, _, _, sockaddr = candidates[0]
     return ResolvedAddress(int(family), tuple(sockaddr), host, tls)
 
 

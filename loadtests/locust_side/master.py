@@ -114,7 +114,7 @@ class MasterRole(Role):
             logger.error(data["sentence"])
             self._leave(data["code"])
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         assert self._prepared is not None
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
@@ -161,7 +161,7 @@ class MasterRole(Role):
         # Two arrivals may share a nanosecond, so they are counted, not only looked up.
         moments, counts = np.unique(np.concatenate(seen) - self._start_ns, return_counts=True)
         known, dealt_counts = np.unique(dealt, return_counts=True)
-        found = np.zeros(len(known), np.int64)
+        seen_counts = np.zeros(len(known), np.int64)
         shared = np.isin(moments, known)
-        found[np.searchsorted(known, moments[shared])] = counts[shared]
-        return np.repeat(known, np.maximum(dealt_counts - found, 0))
+        seen_counts[np.searchsorted(known, moments[shared])] = counts[shared]
+        return np.repeat(known, np.maximum(dealt_counts - seen_counts, 0))

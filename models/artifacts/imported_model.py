@@ -95,13 +95,13 @@ def _gather(
     if tolerance <= 0:
         raise ModelError(f"A tolerance of {tolerance} cannot be met: give one above 0, for instance 1e-5.")
     tell("reading the artifacts", 0.0)
-    found = version_folder(savedmodel) if savedmodel else None
-    job = _Import(found, mar, _read_images(images, tell), tolerance)
+    savedmodel_folder = version_folder(savedmodel) if savedmodel else None
+    job = _Import(savedmodel_folder, mar, _read_images(images, tell), tolerance)
     if mar:
         archive_manifest(mar)
         job.labels = _archive_labels(mar)
-    if found:
-        job.signatures = read_signatures(found)
+    if savedmodel_folder:
+        job.signatures = read_signatures(savedmodel_folder)
     return job
 
 
@@ -225,8 +225,8 @@ def _handler_outputs(job: _Import) -> Outputs:
 
 
 def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manifest:
-    found = job.signatures
-    image, tensor = (found.image, found.tensor) if found else (None, None)
+    signatures = job.signatures
+    image, tensor = (signatures.image, signatures.tensor) if signatures else (None, None)
     if image and tensor and tensor.output != image.output:
         tensor = None  # the manifest knows one output name; the encoded images are what is compared
     first = image or tensor
@@ -244,7 +244,7 @@ def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manif
         savedmodel=artifact(folder, folder / str(version)) if job.savedmodel else None,
         mar=artifact(folder, folder / f"{folder.name}.mar") if job.mar else None,
         parity=parity,
-        frameworks={"tensorflow": found.tensorflow} if found else {},
+        frameworks={"tensorflow": signatures.tensorflow} if signatures else {},
         git_commit=git_commit(),
         created_at=utc_now(),
     )

@@ -56,15 +56,15 @@ def read_signatures(path: Path) -> ImageSignatures:
     graph = _serving_graph(path)
     images, tensors = {}, {}
     for name, definition in graph.signature_def.items():
-        found = _usable(name, definition)
-        if found and _is_string(definition):
-            images[name] = found
-        elif found:
-            tensors[name] = found
+        usable = _usable(name, definition)
+        if usable and _is_string(definition):
+            images[name] = usable
+        elif usable:
+            tensors[name] = usable
     if not images and not tensors:
         raise ModelError(
             f"{path} has no signature for images (one input, encoded bytes or float32 NHWC with 3 channels, and one "
-            f"float output); it has: {', '.join(map(_told, sorted(graph.signature_def.items()))) or 'none'}."
+            f"float output); it has: {', '.join(map(_described, sorted(graph.signature_def.items()))) or 'none'}."
         )
     return ImageSignatures(_preferred(images), _preferred(tensors), graph.meta_info_def.tensorflow_version)
 
@@ -114,10 +114,10 @@ def _is_string(definition: Any) -> bool:
     return all(taken.dtype == types_pb2.DT_STRING for taken in definition.inputs.values())
 
 
-def _told(item: tuple[str, Any]) -> str:
+def _described(item: tuple[str, Any]) -> str:
     name, definition = item
     return f"{name} ({', '.join(definition.inputs) or 'no input'} -> {', '.join(definition.outputs) or 'no output'})"
 
 
-def _preferred(found: dict[str, ImageSignature]) -> ImageSignature | None:
-    return found.get(PREFERRED) or (found[min(found)] if found else None)
+def _preferred(signatures: dict[str, ImageSignature]) -> ImageSignature | None:
+    return signatures.get(PREFERRED) or (signatures[min(signatures)] if signatures else None)

@@ -42,9 +42,9 @@ def load_cifar10(
     published archive (`sha256`).
     """
     archive = _find(data_dir or DEFAULT_DIR, url, progress)
-    if (found := _sha256(archive)) != sha256:
+    if (actual := _sha256(archive)) != sha256:
         raise ModelError(
-            f"{archive} is not the published archive (sha256 {found[:12]}…, not {sha256[:12]}…): remove it and "
+            f"{archive} is not the published archive (sha256 {actual[:12]}…, not {sha256[:12]}…): remove it and "
             "download it again."
         )
     batches = _read(archive)

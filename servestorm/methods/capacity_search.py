@@ -19,9 +19,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
+from servestorm.methods.load_result import LoadObjective, LoadResult
 
 Outcome = Literal["pass", "fail", "invalid"]
 Standing = Literal["pass", "fail", "barred", "open"]
@@ -245,52 +246,50 @@ class Search:
         return f"{high:g} requests/s failed: {last.reason}."
 
 
-def judge(summary: Mapping[str, Any], objective: Mapping[str, float]) -> tuple[Outcome, str]:
-    """The verdict on a load and its reason, from summary.json and {"p99_ms": ..., "max_error_percent": ...}.
+def judge(result: LoadResult, objective: LoadObjective) -> tuple[Outcome, str]:
+    """The verdict on a load, and its reason.
 
     p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
     (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
     server was too slow even with all of the generator's lag taken off.
     """
-    if failed := _failure(summary, objective):
+    if failed := _failure(result, objective):
         return "fail", failed
-    if not summary["valid"]:
-        return "invalid", "; ".join(summary["reasons"])
-    p99_ms, limit_ms = summary["latency_ms"]["p99"], objective["p99_ms"]
-    if p99_ms is None:
+    if not result.valid:
+        return "invalid", "; ".join(result.reasons)
+    if result.p99_ms is None:
         need = samples_needed(0.99)
-        return "fail", f"only {summary['ok']} right answers came, and a p99 needs {need}: let each probe last longer"
-    if p99_ms > limit_ms:
-        return "fail", _over(p99_ms, limit_ms)
-    return "pass", f"p99 {p99_ms:.4g} ms is within the objective of {limit_ms:g} ms"
+        return "fail", f"only {result.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+    if result.p99_ms > objective.p99_ms:
+        return "fail", _over(result.p99_ms, objective.p99_ms)
+    return "pass", f"p99 {result.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
 
 
-def error_percent(summary: Mapping[str, Any]) -> float | None:
+def error_percent(result: LoadResult) -> float | None:
     """Requests without a right answer, dropped arrivals too, of all scheduled; None where none was scheduled.
 
     What a lost worker of the generator took with it is not the server's and counts on neither side.
     """
-    lost = summary["errors"].get("lost_worker", 0)
-    asked = summary["scheduled"] - lost
-    return 100 * (asked - summary["ok"]) / asked if asked > 0 else None
+    asked = result.scheduled - result.lost
+    return 100 * (asked - result.ok) / asked if asked > 0 else None
 
 
-def _failure(summary: Mapping[str, Any], objective: Mapping[str, float]) -> str | None:
+def _failure(result: LoadResult, objective: LoadObjective) -> str | None:
     """What the server did wrong, whatever the generator did."""
     # over this share of failures a load is INVALID, whatever the objective allows
-    percent, most = error_percent(summary), min(objective["max_error_percent"], 100 * MAX_RATE_DEVIATION)
-    if not summary["ok"]:
+    percent, most = error_percent(result), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
+    if not result.ok:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if summary["valid"]:
+    if result.valid:
         return None
-    if summary["dropped"] or summary["wrong_answers"]:
-        return f"{summary['dropped']} arrivals were dropped and {summary['wrong_answers']} answers were wrong"
-    service_ms, lag_ms = summary["service_ms"]["p99"], summary["lag_ms"]["p99"]
+    if result.dropped or result.wrong_answers:
+        return f"{result.dropped} arrivals were dropped and {result.wrong_answers} answers were wrong"
+    service_ms, lag_ms = result.service_p99_ms, result.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length
-    if None not in (service_ms, lag_ms) and service_ms - lag_ms > objective["p99_ms"]:
-        return _over(service_ms, objective["p99_ms"]) + " even without the generator's lag"
+    if service_ms is not None and lag_ms is not None and service_ms - lag_ms > objective.p99_ms:
+        return _over(service_ms, objective.p99_ms) + " even without the generator's lag"
     return None
 
 

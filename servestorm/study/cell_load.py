@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
+from servestorm.methods.load_result import LoadResult
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
@@ -34,8 +34,8 @@ class CellLoad:
     generator: LoadSource
     cores: Cores
 
-    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> dict[str, Any]:
-        """Offer the load and give its summary; again where only the generator was at fault.
+    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> LoadResult:
+        """Offer the load and give its result; again where only the generator was at fault.
 
         It is offered at most `most_attempts` times, by default as often as the plan says.
         """
@@ -43,14 +43,14 @@ class CellLoad:
         attempts = most_attempts or self.plan.load_attempts
         for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
-            summary: dict[str, Any] = read_json(folder / SUMMARY)
-            if attempt == attempts or not generator_at_fault(summary["reasons"]):
+            result = LoadResult.of(read_json(folder / SUMMARY))
+            if attempt == attempts or not generator_at_fault(result.reasons):
                 break
             _set_aside(folder, attempt)
-        return summary
+        return result
 
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
-        used = {"ready": use_now(self.deployment.use())}
+        ready = use_now(self.deployment)
         watch = MachineWatch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
@@ -69,8 +69,8 @@ class CellLoad:
             )
         finally:
             self.events.add("load_ended", detail=folder.name)
-            used.update(end=use_now(self.deployment.use()), watch=watch.stop())
-            write_json(folder / files.USE, used)
+            end, machine = use_now(self.deployment), watch.stop()
+            write_json(folder / files.USE, {"ready": asdict(ready), "end": asdict(end), "watch": asdict(machine)})
 
     def wait_drained(self) -> None:
         """Return when every replica answers again: what an overload left in its queue is not the next load's."""
@@ -93,6 +93,14 @@ def _set_aside(folder: Path, attempt: int) -> None:
             (folder / name).rename(aside / name)
 
 
-def use_now(use: Use) -> dict[str, Any]:
-    """What the servers have used, with the moment."""
-    return {"t_ns": time.monotonic_ns(), **asdict(use)}
+@dataclass(frozen=True, kw_only=True)
+class TimedUse(Use):
+    """What the servers had used at one moment, of the monotonic clock."""
+
+    t_ns: int
+
+
+def use_now(deployment: Deployment) -> TimedUse:
+    """What the deployment's servers have used so far."""
+    use = deployment.use()
+    return TimedUse(t_ns=time.monotonic_ns(), **vars(use))

@@ -38,8 +38,8 @@ class Outlook:
         self._started_s, self._fraction = now_s, 0.0
         return self.steps[self._next]
 
-    def told(self, fraction: float) -> None:
-        """The step itself knows how far it is (0..1)."""
+    def report(self, fraction: float) -> None:
+        """Note how far the step is, from 0 to 1, where it knows."""
         self._fraction = max(self._fraction, min(1.0, fraction))
 
     def end(self, now_s: float) -> None:
@@ -131,7 +131,7 @@ class Display:
 
     def fraction(self, what: str, fraction: float) -> None:
         """A step tells how far it is itself."""
-        self.outlook.told(fraction)
+        self.outlook.report(fraction)
         if self._bar and what:
             self._bar.title(what)
         elif not self._bar and time.monotonic() - self._last_line_s >= PLAIN_EVERY_S:

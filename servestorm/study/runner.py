@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.plan.cells import Cell, cells_of, variants_of
@@ -17,7 +16,7 @@ from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study import resume as resumed
 from servestorm.study.backend_choice import choose_backend
-from servestorm.study.cell_run import run_cell
+from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.environment import describe
@@ -60,15 +59,15 @@ class Study:
         self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
         self._resume = resume
-        self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
-        self._study: dict[str, Any] = {}
+        self._complete = resumed.complete_cells(resume, self.cells, plan) if resume else set()
+        self._study: files.JsonObject = {}
 
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        to_run = [cell for cell in self.cells if cell.id not in self._kept]
+        to_run = [cell for cell in self.cells if cell.id not in self._complete]
         with Display(steps(self.plan, to_run, missing)) as display:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
@@ -134,9 +133,8 @@ class Study:
             files.write_text(path / files.manifest_name(place), manifest)
         if self.plan.prices:
             files.write_text(path / files.PRICES, self.plan.prices.read_text(encoding="utf-8"))
-        environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
-        environment.update(self.backend.environment())
-        files.write_json(path / files.ENVIRONMENT, environment)
+        machine = describe(self.plan.seed, self.cores.engine, self.cores.generator)
+        files.write_json(path / files.ENVIRONMENT, {**dataclasses.asdict(machine), **self.backend.environment()})
         files.write_json(path / files.STUDY, self._study)
 
     def _close(self, state: files.State, reason: str | None) -> None:
@@ -160,10 +158,10 @@ class Study:
             for cell in cells:
                 with display.step():
                     outcome = run_cell(context, cell, self.path / files.CELLS / cell.id)
-                if outcome["state"] != "complete":
-                    display.tell(f"{cell.id} failed: {outcome['reason']}")
+                if outcome.state != "complete":
+                    display.tell(f"{cell.id} failed: {outcome.reason}")
                     if self.keep:
-                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome['reason']}")
+                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome.reason}")
                 troubles.saw(cell.engine, outcome)
 
 
@@ -173,10 +171,10 @@ class _Troubles:
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
 
-    def saw(self, engine: str, outcome: Mapping[str, Any]) -> None:
+    def saw(self, engine: str, outcome: CellOutcome) -> None:
         """Count; raises what the engine's cells failed of once it failed too often without any success."""
-        if outcome["state"] == "complete":
+        if outcome.state == "complete":
             self._failed[engine] = -(10**9)
         self._failed[engine] = self._failed.get(engine, 0) + 1
         if self._failed[engine] >= GIVE_UP_AFTER:
-            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome['reason']}")
+            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")

@@ -105,7 +105,7 @@ class ProcessDeployment:
         for replica in self._replicas:
             who = f"{self._engine.name} replica {replica.index}"
             if (code := replica.exit_code()) is not None:
-                raise DeploymentError(f"{who} ended with {_told(code)}.{self._last_lines(replica)}")
+                raise DeploymentError(f"{who} ended with {_exit_text(code)}.{self._last_lines(replica)}")
             if replica.failure:
                 raise DeploymentError(
                     f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
@@ -246,5 +246,5 @@ def _ask_to_end(replicas: list[ProcessReplica]) -> None:
         replica.wait(deadline - time.monotonic())
 
 
-def _told(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -171,10 +171,10 @@ class Server:
         while True:
             await asyncio.sleep(every_s)
             try:
-                found = await asyncio.to_thread(read_model_config_file, self._flags)
-                if found != configs:
-                    await asyncio.to_thread(self._reconfigure, found)
-                    configs = found
+                changed = await asyncio.to_thread(read_model_config_file, self._flags)
+                if changed != configs:
+                    await asyncio.to_thread(self._reconfigure, changed)
+                    configs = changed
             except ServingError as error:
                 LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
 

@@ -50,7 +50,7 @@ class CnnHandler:
         self.network = torch.jit.load(str(folder / context.manifest["model"]["serializedFile"]), map_location="cpu")
         self.network.eval()
         self.counted = {"PreprocessTime": 0, "InferenceTime": 0, "PostprocessTime": 0, "HandledRequests": 0}
-        self.told_ns = 0
+        self.reported_ns = 0
         if os.environ.get("SERVESTORM_WARMUP") != "0":
             self.warm_up(folder / "warmup.png")
 
@@ -94,9 +94,9 @@ class CnnHandler:
         for place, name in enumerate(self.counted):
             self.counted[name] += amounts[place] * requests
         metrics = getattr(context, "metrics", None)
-        if metrics is None or times_ns[-1] - self.told_ns < TELL_EVERY_NS:
+        if metrics is None or times_ns[-1] - self.reported_ns < TELL_EVERY_NS:
             return
-        self.told_ns = times_ns[-1]
+        self.reported_ns = times_ns[-1]
         for name, amount in self.counted.items():
             metrics.add_counter(name, amount / 1e6 if name.endswith("Time") else amount)
             self.counted[name] = 0

@@ -40,11 +40,11 @@ def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] =
         (folder / "images").mkdir()
         for index, image in enumerate(images):
             (folder / "images" / f"{index:06d}").write_bytes(image)
-        said = _run_worker(folder, ",".join(map(str, batch_sizes)))
+        answer = _run_worker(folder, ",".join(map(str, batch_sizes)))
         try:
             result = json.loads((folder / "replies.json").read_text())
         except (OSError, ValueError) as error:
-            raise HandlerFailed(f"The handler of {mar.name} ended its process: {said}") from error
+            raise HandlerFailed(f"The handler of {mar.name} ended its process: {answer}") from error
     if "failed" in result:
         verb = "cannot be loaded" if result["failed"] == "load" else "failed"
         raise HandlerFailed(f"The handler of {mar.name} {verb} here: {_one_line(result['error'])}")

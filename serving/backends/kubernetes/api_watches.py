@@ -90,15 +90,15 @@ class ApiWatch:
 
     def _list(self) -> None:
         with self._answer() as response:
-            found = json.loads(response.read())
+            listing = json.loads(response.read())
         seen_ns = time.monotonic_ns()
-        items = {item["metadata"]["uid"]: item for item in found.get("items") or ()}
+        items = {item["metadata"]["uid"]: item for item in listing.get("items") or ()}
         self._heard()
         for uid in [uid for uid in self._known if uid not in items]:
             self._tell(DELETED, self._known[uid], seen_ns)
         for item in sorted(items.values(), key=_age):
             self._tell("MODIFIED" if item["metadata"]["uid"] in self._known else "ADDED", item, seen_ns)
-        self._version = found["metadata"]["resourceVersion"]
+        self._version = listing["metadata"]["resourceVersion"]
 
     def _follow(self) -> None:
         """One stream of changes, until the server or the network ends it."""

@@ -13,7 +13,7 @@ from serving.backend import DeploymentOrder
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes import leftovers as own
-from serving.backends.kubernetes.api_objects import told
+from serving.backends.kubernetes.api_objects import answer_of
 from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.cgroup import COMMAND, Look, look_of
 from serving.backends.kubernetes.cluster import Cluster, asking
@@ -31,13 +31,13 @@ from serving.backends.preparation import made
 from serving.deployment import Endpoint, Use
 from serving.errors import DeploymentError, ServingError
 
-_KEPT_LINES = 200
+_LAST_LINES = 200
 _LOOKS = 2
 """At what a container uses: a stream that broke off is tried again."""
 _POLL_S = 0.2
 _GOING_S = 150.0
 """For pods to be gone; a pod behind a balancer takes up to 70 s of it."""
-_TOLD_S = 5.0
+_LAST_NEWS_S = 5.0
 """For the watch to tell that they are."""
 
 
@@ -208,19 +208,19 @@ class KubernetesDeployment:
         )
 
     def _tail(self, replica: PodReplica, lines: int) -> str:
-        told = "" if replica.gone else tail(self._cluster, self.namespace, replica.name, SERVER, lines)
-        return told or "\n".join((replica.kept_log or "").splitlines()[-lines:])
+        log = "" if replica.gone else tail(self._cluster, self.namespace, replica.name, SERVER, lines)
+        return log or "\n".join((replica.last_log or "").splitlines()[-lines:])
 
     def records(self) -> dict[str, str]:
         """Its pods, what Kubernetes told about them, and its values; see Deployment."""
-        found = {
+        texts = {
             "pods.json": pods_text(self._observed.replicas),
             "cluster-events.txt": events_text(self._observed.cluster_events.values()),
             "values.yaml": values_text(self._values, self._settings.values),
         }
         if self._observed.autoscaler is not None:
-            found["hpa.json"] = autoscaler_text(self._observed.autoscaler)
-        return found
+            texts["hpa.json"] = autoscaler_text(self._observed.autoscaler)
+        return texts
 
     def stop(self) -> None:
         """Remove the release and wait for its pods to be gone, also through Ctrl-C; see Deployment."""
@@ -231,7 +231,7 @@ class KubernetesDeployment:
         """What was used and written last, before it goes."""
         for replica in self._observed.active():
             if replica.started:
-                replica.kept_log = tail(self._cluster, self.namespace, replica.name, SERVER, _KEPT_LINES)
+                replica.last_log = tail(self._cluster, self.namespace, replica.name, SERVER, _LAST_LINES)
                 self._look(replica)
 
     def _uninstall(self) -> None:
@@ -241,7 +241,7 @@ class KubernetesDeployment:
         try:
             self._helm.uninstall(self.release, self.namespace)
             self._wait_gone(time.monotonic() + _GOING_S)
-            self._observed.wait(lambda: not self._remaining(), _TOLD_S)
+            self._observed.wait(lambda: not self._remaining(), _LAST_NEWS_S)
         except ServingError:
             self._end_watches()  # and another stop may try again
             raise
@@ -251,7 +251,9 @@ class KubernetesDeployment:
         selector = f"app.kubernetes.io/instance={self.release}"
         while True:
             with asking("see whether the pods are gone"):
-                left = told(self._cluster.core.list_namespaced_pod, self.namespace, label_selector=selector)["items"]
+                left = answer_of(self._cluster.core.list_namespaced_pod, self.namespace, label_selector=selector)[
+                    "items"
+                ]
             if not left:
                 return
             if time.monotonic() > deadline:
@@ -283,7 +285,7 @@ class KubernetesDeployment:
     def keep(self, error: ServingError) -> None:
         """Leave the release where it failed, and say in the error how it is removed."""
         self._close()
-        kept = f"release {self.release} in namespace {self.namespace} was kept"
-        self._events.add("kept", detail=kept)
+        notice = f"release {self.release} in namespace {self.namespace} was kept"
+        self._events.add("kept", detail=notice)
         remedy = f"`helm uninstall {self.release} --namespace {self.namespace}` removes it"
-        error.args = (f"{error} The {kept}: {remedy}.",)
+        error.args = (f"{error} The {notice}: {remedy}.",)

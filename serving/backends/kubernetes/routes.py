@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from serving.backends.kubernetes.access import may_forward
-from serving.backends.kubernetes.api_objects import told
+from serving.backends.kubernetes.api_objects import answer_of
 from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
 from serving.backends.kubernetes.forward import Forward
 from serving.backends.kubernetes.pods import Object, name_of
@@ -102,13 +102,13 @@ class Reach:
 
         A refused connection says that there is a way; once the pod is ready, only an answer does.
         """
-        found = next((one for one in replicas if one.active and one.address), None)
-        if self._decided or found is None or found.address is None:
+        reachable = next((one for one in replicas if one.active and one.address), None)
+        if self._decided or reachable is None or reachable.address is None:
             return
-        self._direct = _reachable(found.address, self._launch.rest_port, refused=not found.ready)
-        self._decided = found.ready or not self._direct
+        self._direct = _reachable(reachable.address, self._launch.rest_port, refused=not reachable.ready)
+        self._decided = reachable.ready or not self._direct
         if not self._direct:
-            self._require_another_way(found.address)
+            self._require_another_way(reachable.address)
         self.follow(replicas)
 
     def _require_another_way(self, address: str) -> None:
@@ -127,16 +127,16 @@ class Reach:
         if self._service is not None:
             return
         if self._settings.reach == "port-forward" and self._settings.balancer == BALANCER:
-            found = self._launch.endpoint(0, self._forward_balancer(deadline).address)
-            self._events.add("balancer_ready", detail=found.rest_url)
+            endpoint = self._launch.endpoint(0, self._forward_balancer(deadline).address)
+            self._events.add("balancer_ready", detail=endpoint.rest_url)
         elif self._settings.reach == "service":
             way = self._way(replicas, deadline)
-            found = self._at(way)
-            self._events.add("service_ready", detail=f"{way.kind} {found.rest_url}")
+            endpoint = self._at(way)
+            self._events.add("service_ready", detail=f"{way.kind} {endpoint.rest_url}")
         else:
             return
         # what stands in front of several replicas has no metrics of their own
-        self._service = replace(found, metrics_url="", management_url=None)
+        self._service = replace(endpoint, metrics_url="", management_url=None)
         if self._settings.balancer == BALANCER and not self._settings.agents:
             self._await_balancer(self._service, deadline)
 
@@ -182,7 +182,7 @@ class Reach:
 
     def _read_service(self) -> Object:
         with asking(f"read the service {self._release}"):
-            return told(self._cluster.core.read_namespaced_service, self._release, self._settings.namespace)
+            return answer_of(self._cluster.core.read_namespaced_service, self._release, self._settings.namespace)
 
     def _at(self, way: Way) -> Endpoint:
         host = bracketed(way.host)
@@ -191,10 +191,10 @@ class Reach:
     def _forward_balancer(self, deadline: float) -> Forward:
         while BALANCER not in self._forwards:
             with asking("look for the balancer"):
-                found = told(
+                pods = answer_of(
                     self._cluster.core.list_namespaced_pod, self._settings.namespace, label_selector=self._balancer()
                 )
-            running = [name_of(pod) for pod in found["items"] if pod["status"].get("phase") == "Running"]
+            running = [name_of(pod) for pod in pods["items"] if pod["status"].get("phase") == "Running"]
             if running:
                 self._forwards[BALANCER] = self._forward(running[0], self._launch.ports())
             elif time.monotonic() > deadline:

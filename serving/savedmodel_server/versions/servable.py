@@ -58,11 +58,11 @@ class Servable:
         parameters = self.options.batching
         if parameters is None:
             return {}
-        found = {
+        batched = {
             key: dict(add_batching(self._session.graph, signature, parameters, f"{self.name}/{self.version}/{key}"))
             for key, signature in self.signatures.items()
         }
-        return {key: outputs for key, outputs in found.items() if outputs}
+        return {key: outputs for key, outputs in batched.items() if outputs}
 
     def signature(self, key: str) -> Signature:
         """By key, the default one where it is empty; raises RequestError."""

@@ -308,7 +308,7 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
         started.extend(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("servestorm.study.generator_local.drive", drive)
+    monkeypatch.setattr("servestorm.study.generator_local.run_to_end", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)
@@ -325,4 +325,4 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
     told = iter([5.0, 1005.0])
     found = MachineWatch([0], lambda: next(told)).stop()
-    assert found["ours_s"] >= 1000 - 1e-6 and found["other_s"] == 0  # a sum of floats
+    assert found.ours_s >= 1000 - 1e-6 and found.other_s == 0  # a sum of floats

@@ -31,7 +31,7 @@ def test_a_kind_that_took_twice_its_guess_is_expected_to_do_so_again():
 def test_a_step_that_tells_how_far_it_is_is_believed():
     outlook = Outlook([ProgressStep("a", "train", 100)])
     outlook.begin(0)
-    outlook.told(0.5)
+    outlook.report(0.5)
     assert outlook.done(10) == 0.5
     assert outlook.left_s(10) == 10
 

@@ -82,7 +82,7 @@ def test_another_containers_pull_and_another_releases_events_are_not_the_servers
     observed.event("ADDED", event_about(pod, "Pulled", "x", fieldPath="spec.initContainers{model-0}"), 0)
     other = pod_at("started", "other-0")
     observed.event("ADDED", pulled(other), 0)
-    assert "image_pulled" not in observed.replicas[0].told
+    assert "image_pulled" not in observed.replicas[0].recorded_ns
     assert [event["involvedObject"]["name"] for event in observed.cluster_events.values()] == ["toy-0"]
 
 
