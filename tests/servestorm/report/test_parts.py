@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from servestorm.methods.capacity_estimate import Crossing
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, table, verdicts
 from tests.stand_ins import figure_data
-from tests.stand_ins.figure_data import ENGINES, judgement
+from tests.stand_ins.figure_data import ENGINES, judgement, probe, search
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,7 @@ def test_where_there_is_nothing_to_draw_there_is_no_figure(draw):
 
 
 def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_told():
-    probe = {"rate_per_s": 100.0, "verdict": "fail", "p99_ms": None}
-    run = {"rate_per_s": None, "low": None, "high": 100.0, "confirmed": False, "probes": [probe], "crossing": None}
+    run = search([probe(100.0, "fail", None)], high=100.0, confirmed=False)
     part = capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, None)
     assert part.table.rows == [
         ["savedmodel, search 1", "100", "–", "did not hold"],
@@ -80,16 +80,15 @@ def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_told():
 
 
 def test_a_rate_that_the_generator_could_not_offer_is_not_said_to_have_failed():
-    probes = [{"rate_per_s": r, "verdict": v, "p99_ms": 9.0} for r, v in ((100.0, "pass"), (200.0, "invalid"))]
-    run = {"rate_per_s": 100.0, "low": 100.0, "high": 200.0, "confirmed": True, "probes": probes, "crossing": None}
+    probes = [probe(100.0, "pass", 9.0), probe(200.0, "invalid", 9.0)]
+    run = search(probes, rate_per_s=100.0, low=100.0, high=200.0)
     told = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
     assert "savedmodel, search 1: capacity | 100; 200 could not be offered |  | confirmed" in told
 
 
 def test_where_p99_meets_the_objective_is_told_with_its_interval():
-    probe = {"rate_per_s": 100.0, "verdict": "pass", "p99_ms": 40.0}
-    met = {"rate_per_s": 104.0, "low": 98.0, "high": 111.0, "probes": 5}
-    run = {"rate_per_s": 100.0, "low": 100.0, "high": None, "confirmed": True, "probes": [probe], "crossing": met}
+    met = Crossing(rate_per_s=104.0, low=98.0, high=111.0, probes=5)
+    run = search([probe(100.0, "pass", 40.0)], rate_per_s=100.0, low=100.0, crossing=met)
     told = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
     assert "savedmodel, search 1: p99 meets the objective at | 104 (98.0 to 111) |  | estimated" in told
 
