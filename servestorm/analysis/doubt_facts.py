@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from servestorm.analysis.balance import balance, counted_balance
+from servestorm.errors import StudyError
 from servestorm.rundir.record import CellRecord, LoadRecord
+from servestorm.rundir.samples import read_requests_by_endpoint
 from servestorm.rundir.shapes.cell import UseFile, Watch
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -129,16 +130,7 @@ def busiest_over_mean(record: CellRecord) -> float | None:
         return None
     if is_balanced(record):
         return counted_balance(record, replicas).largest_over_mean
-    return _dealt(record.samples_path, replicas)
-
-
-def _dealt(samples: Path, replicas: int) -> float | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(samples, columns=["endpoint", "sent_ns"])
-    except (OSError, pa.ArrowException):
-        return None  # whoever reads the latencies says so
-    sent = table.filter(table["sent_ns"].is_valid())
-    return balance(sent["endpoint"].to_numpy(), replicas).largest_over_mean
+        return balance(read_requests_by_endpoint(record.samples_path, replicas)).largest_over_mean
+    except StudyError:
+        return None  # whoever reads the latencies of a broken file says so

@@ -13,7 +13,7 @@ from servestorm.analysis.run import LOADS, QUOTED, Run, SearchObjective, SearchR
 from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
-from servestorm.methods.bursts import Burst, bursts, read_bursts, read_load
+from servestorm.methods.bursts import Burst, bursts
 from servestorm.methods.capacity_estimate import crossing
 from servestorm.methods.capacity_search import Probe
 from servestorm.methods.percentiles import QUANTILES, percentile
@@ -22,7 +22,7 @@ from servestorm.plan.labels import CONTAINER_PHASES, phases_of
 from servestorm.plan.scenarios import Autoscaling, Bursty, Scaling, Steady
 from servestorm.rundir.files import SUMMARY
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples, read_samples, traffic_bytes
+from servestorm.rundir.samples import Samples, read_load, read_samples, read_traffic_bytes
 from servestorm.rundir.shapes.cell import EventFile, OutcomeFile, UseFile
 from servestorm.rundir.shapes.search import CapacityFile, PointFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
@@ -213,14 +213,11 @@ def _load_numbers(samples: Samples, record: CellRecord, duration_s: float) -> di
 
 def _bursts(record: CellRecord, asked: Bursty) -> list[Burst]:
     assert record.samples_path
-    return read_bursts(
-        record.samples_path,
-        on_s=asked.on_s,
-        off_s=asked.off_s,
-        duration_s=asked.duration_s,
-        warmup_s=asked.warmup_s,
-        objective_ms=asked.objective_ms,
-    )
+    found = read_load(record.samples_path, asked.warmup_s)
+    if found is None:
+        return []
+    times = {"on_s": asked.on_s, "off_s": asked.off_s, "duration_s": asked.duration_s}
+    return bursts(found[0], **times, objective_ms=asked.objective_ms)
 
 
 def _autoscaled(record: CellRecord, asked: Autoscaling | None) -> Autoscaled | None:
@@ -251,7 +248,7 @@ def _burst_numbers(found: Sequence[Burst]) -> dict[str, float | None]:
 
 
 def _traffic_numbers(path: Path, images: int) -> dict[str, float | None]:
-    sent, received = traffic_bytes(path)
+    sent, received = read_traffic_bytes(path)
     if not images:
         return {}
     return {"sent_kib_per_1000": 1000 * sent / images / 1024, "received_kib_per_1000": 1000 * received / images / 1024}

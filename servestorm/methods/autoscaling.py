@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from servestorm.methods.bursts import Burst, Flags, Load, late_or_failed, recovered_within
+from servestorm.methods.bursts import Burst, Flags, LoadSamples, late_or_failed, recovered_within
 from servestorm.methods.events import Event
 
 COOLDOWN_ENDED: Final = "cooldown_ended"
@@ -113,7 +113,7 @@ class _Replica:
 
 
 def autoscaled(
-    events: Sequence[Event], load: Load, start_ns: int, bursts: Sequence[Burst], shape: Shape
+    events: Sequence[Event], load: LoadSamples, start_ns: int, bursts: Sequence[Burst], shape: Shape
 ) -> Autoscaled | None:
     """What a cell's events and samples tell together; `start_ns` is when the measured load began, on the events' clock.
 
@@ -216,7 +216,7 @@ def _replica(seen: Mapping[str, int]) -> _Replica:
 def _reaction(
     burst: Burst,
     limit_ns: int,
-    load: Load,
+    load: LoadSamples,
     bad: Flags,
     replicas: Sequence[_Replica],
     decisions: Sequence[_Decision],
@@ -246,7 +246,7 @@ def _after(t_ns: int, begin_ns: int) -> float:
     return (t_ns - begin_ns) / _NS
 
 
-def _recover_s(burst: Burst, load: Load, bad: Flags) -> float | None:
+def _recover_s(burst: Burst, load: LoadSamples, bad: Flags) -> float | None:
     """From the onset: within the burst where it kept the objective from some moment on, else after it."""
     begin_ns, end_ns = int(burst.start_s * _NS), int(burst.end_s * _NS)
     within_ns = recovered_within(load.scheduled_ns, bad, begin_ns, end_ns)

@@ -1,7 +1,7 @@
 """report.md: the same sentences and numbers as report.html, in GitHub-flavoured Markdown, for a pull request or a wiki.
 
-It is made of the very values that the page's template gets, so the two cannot disagree; a drawing is left to the page,
-and its numbers stand in a fold.
+It is made from the same Page as report.html, so that both agree. Drawings are only in report.html; their numbers are in
+folded tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bars of US dollars by machine for rent: what the sections on cost draw with."""
+"""Bars of US dollars for each rented machine, shared by the sections on cost."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, Scenario, by_capacity
 from servestorm.rundir import files
 from servestorm.rundir.files import JsonObject, manifest_name, read_json
-from servestorm.rundir.metrics_table import read_metrics
+from servestorm.rundir.metrics_table import read_values
 from servestorm.rundir.shapes.cell import Answer, CellFile, EventFile, OutcomeFile, SummaryFile, UseFile
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import Shape, checked
@@ -120,11 +120,7 @@ class CellRecord:
 
     def series(self) -> list[tuple[str, float]]:
         """(metric, value) of the servers' own metrics, in the order they were read; empty where there are none."""
-        path = self.metrics_path
-        if path is None:
-            return []
-        table = read_metrics(path)
-        return list(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
+        return read_values(path) if (path := self.metrics_path) else []
 
     @property
     def metrics_path(self) -> Path | None:

@@ -18,7 +18,7 @@ check() { # interpreter; one line of what was seen, and the exit code
   empty=$(bytes "$venv")
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$root/constraints.txt" "$work"/dist/*.whl
   core=$(($(bytes "$venv") - empty))
-  (cd "$work" && "$venv/bin/python" -m pytest -q -c /dev/null --rootdir "$root/tests/core" -p no:cacheprovider \
+  (cd "$work" && "$venv/bin/python" -m pytest -q --noconftest -c /dev/null --rootdir "$root/tests/core" -p no:cacheprovider \
     "$root/tests/core/core_alone.py")
   echo "core: Python $version, $((core / 1000000)) MB installed, used without extras"
   [ "$core" -lt $most_bytes ] || { echo "core: over $((most_bytes / 1000000)) MB"; exit 1; }

@@ -158,7 +158,7 @@ def _latency(axes: Axes, data: Numbers, engine: str, index: int) -> None:
 
 
 def _replicas(axes: Axes, data: Numbers, engine: str, index: int) -> None:
-    """A line for those that are ready; shaded above it, those that exist besides."""
+    """A line at the ready replicas, shaded up to those that exist."""
     own, colour = data["engines"][engine], engine_colour(index)
     ready, existing = ([*own[name], [data["watched_s"], own[name][-1][1]]] for name in ("ready", "existing"))
     places = sorted({t for t, _ in (*ready, *existing)})

@@ -75,7 +75,7 @@ _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 
 
 def _capacity_text(run: Numbers) -> str:
-    """The promise and what bounds it: two outcomes, and no interval."""
+    """The largest rate that held and the smallest that did not, which is no confidence interval."""
     if run["high"] is None:
         return "–" if run["rate_per_s"] is None else number(run["rate_per_s"])
     last = [probe["verdict"] for probe in run["probes"] if probe["rate_per_s"] == run["high"]][-1]
@@ -125,7 +125,7 @@ def _probes(searches: Sequence[Numbers]) -> list[Numbers]:
 
 
 def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
-    """A band over each run's interval, and a line at the mean of the capacities found."""
+    """A band over each run's interval, and a line at the mean capacity."""
     for run in runs:
         between = run["crossing"] or run
         if between["low"] is not None and between["high"] is not None:

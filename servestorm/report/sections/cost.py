@@ -1,4 +1,4 @@
-"""What a million images cost on machines for rent."""
+"""What a million images cost on rented machines."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _TOO_SMALL = "too little memory"
 
 
 def _usd(row: Numbers | None) -> str:
-    """'0.12', or '0.12 (too little memory)' where so many servers do not fit."""
+    """'0.12', or '0.12 (too little memory)' where the servers that fill the vCPUs do not fit."""
     if row is None:
         return number(None)
     price = number(row["usd_per_million"])
@@ -69,7 +69,7 @@ def _usd(row: Numbers | None) -> str:
 
 
 def _memory_text(data: Rows) -> str:
-    """On which instances the servers do not fit, by their peak memory; whether that is known at all."""
+    """The instances whose memory is too small for the servers that fill the vCPUs, or that this is unknown."""
     priced = [(engine, row) for engine, rows in data.items() for row in rows]
     small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in priced if row["memory_enough"] is False]
     if small:

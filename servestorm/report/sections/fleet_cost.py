@@ -1,4 +1,4 @@
-"""What the replicas under an autoscaler cost, beside a fixed number of them."""
+"""What the replicas under an autoscaler cost, compared with a fixed number of replicas."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _part(
     late_percent: Mapping[str, float | None],
     subtitle: str = "",
 ) -> SectionPart | None:
-    """US dollars an hour beside a fixed fleet's; `late_percent` is the other side, answers over the objective."""
+    """US dollars an hour, compared with a fixed fleet. `late_percent`: requests over the objective or unanswered."""
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
@@ -62,7 +62,7 @@ def _part(
 
 
 def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
-    """US dollars an hour by machine: a bar for each engine's replicas, and one for a fleet that always has the most.
+    """US dollars an hour by machine: a bar for each engine's replicas, and one for a fixed fleet of the maximum.
 
     `data`: {engine: [servestorm.analysis.cost.FleetCost as a dict, ...]}. None where no engine has a price.
     """

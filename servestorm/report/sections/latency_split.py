@@ -40,7 +40,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle: str = "") -> SectionPart | None:
-    """Where a request's time goes; `note` says what a server does not tell, in a sentence."""
+    """Where a request's time goes; `note` names what a server does not expose, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
@@ -59,8 +59,8 @@ def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle
 def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     """A stacked bar an engine: the parts of a request's mean latency in the order in which they pass.
 
-    `data`: {engine: [{"part": name, "ms": mean a request | None}]}, None where the server does not tell. None where no
-    engine has a part. A part under nothing (its sources disagree) is not drawn; the table has it.
+    `data`: {engine: [{"part": name, "ms": mean a request | None}]}, ms is None if the server does not expose it.
+    Gives None where no engine has a part. A negative part (its sources disagree) is not drawn; the table has it.
     """
     parts = _part_names(data)
     totals = {engine: sum(max(0.0, row["ms"] or 0.0) for row in data.get(engine, [])) for engine in engines}

@@ -45,7 +45,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Median and slowest answer of each bin, with the offered load beneath."""
+    """Median and slowest latency of each bin, above the offered load."""
     data = results.figures["over_time"].get(group)
     if not data or not any(ms is not None for own in data["engines"].values() for ms in own["slowest_ms"]):
         return None

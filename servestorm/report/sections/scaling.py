@@ -24,7 +24,7 @@ from servestorm.report.part import (
 )
 
 _NUMBER_SHARE = 0.1
-"""Of the axis, that a bar's number takes."""
+"""Share of the axis that a bar's number takes."""
 
 
 def section(results: Results) -> Section:
@@ -51,7 +51,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Throughput by replicas, beside what the first count would give if replicas simply added up."""
+    """Throughput by replicas, beside linear scaling from the first count."""
     rows = [m for m in results.metrics if m.key.startswith(f"{group}.images_per_s_x")]
     counts = [int(metric.key.rpartition("x")[2]) for metric in rows]
     if not any(value.value is not None for metric in rows for value in metric.values.values()):

@@ -68,7 +68,7 @@ def _coefficient(value: float | None) -> str:
 
 
 def _draw(name: str, engines: Sequence[str], data: Mapping[str, Numbers]) -> Drawing | None:
-    """Throughput by replicas, the Universal Scalability Law's curve through it, and what adding up would give.
+    """Throughput by replicas, the Universal Scalability Law's curve through it, and linear scaling.
 
     `data`: {engine: {"points": [[replicas, images/s], ...], "lambda": images/s of one replica | None, "curve":
     [[replicas, images/s], ...]}}; the curve may be empty where nothing could be fitted. None without a point.

@@ -36,7 +36,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Latency at every share of answers that the samples suffice for."""
+    """Latency at every percentile that the samples are enough for."""
     data = results.figures["spectrum"].get(group)
     if not data or not any(data.values()):
         return None

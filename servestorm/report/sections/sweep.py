@@ -62,7 +62,7 @@ def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> S
 
 
 def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
-    """p99 against throughput of every setting, those that nothing beats in both joined and numbered by throughput.
+    """p99 against throughput of every setting; the Pareto front is joined and numbered by throughput.
 
     `data`: {engine: [{"label", "images_per_s": float | None, "p99_ms": float | None, "front": bool}]}. Settings that
     lack a number are left out of the drawing; None where none is left.

@@ -20,9 +20,9 @@ from servestorm.report.part import Section, SectionPart, Table, make_part, secti
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
 FEW_TICKS_PERCENT = 300
-"""Beyond it the axis has room for few ticks."""
+"""The largest difference with room for many ticks on the axis."""
 NARROW_LETTERS = 26
-"""Of a line of a row's name on a narrow figure, which must leave room for the intervals."""
+"""Line width of a row's name on a narrow figure: it must leave room for the intervals."""
 
 
 def section(results: Results) -> Section:

@@ -16,7 +16,7 @@ from servestorm.analysis.results import compute
 from servestorm.analysis.series_autoscaling import autoscaling_figures
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
-from servestorm.methods.bursts import Load, bursts
+from servestorm.methods.bursts import LoadSamples, bursts
 from servestorm.plan.cells import cells_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report.write import write_report
@@ -54,7 +54,7 @@ DOWN = [
 ]
 
 
-def every_tenth(late=(), failed=()) -> Load:
+def every_tenth(late=(), failed=()) -> LoadSamples:
     """Ten requests a second; those due within a span (begin, end) of `late` or `failed`, ends included, are so."""
     tenths = np.arange(900)
 
@@ -63,7 +63,7 @@ def every_tenth(late=(), failed=()) -> Load:
 
     scheduled_ns = tenths.astype(np.int64) * 100_000_000
     done_ns = scheduled_ns + np.where(within([*late, (-1, -1)]), 200_000_000, 5_000_000)
-    return Load(scheduled_ns, done_ns, ~within([*failed, (-1, -1)]), start_ns=0)
+    return LoadSamples(scheduled_ns, done_ns, ~within([*failed, (-1, -1)]), start_ns=0)
 
 
 def told(events, load=None, shape=ASKED):
