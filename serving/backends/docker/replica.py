@@ -62,7 +62,7 @@ class ContainerReplica:
         self._last_log: str | None = None
 
     def start(self) -> Endpoint:
-        """Start and watch the container; returns where it listens. Raises DeploymentError where it cannot be started."""
+        """Start and watch the container; returns where it listens. Raises DeploymentError where it does not start."""
         self._events.add("spawned", self.index)
         with asking(f"start {self._engine.name} replica {self.index}"):
             self._container.start()
