@@ -310,7 +310,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _bound(address: str, port: int, flag: str) -> socket.socket | None:
-    """A socket that holds the port, so that a port in use is reported before the slow imports; it does not listen yet."""
+    """A socket that holds the port, so that a port in use shows before the slow imports; it does not listen yet."""
     if not port:
         return None
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
