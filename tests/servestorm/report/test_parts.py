@@ -1,4 +1,4 @@
-"""Figures from plain data: what is drawn, what stands beside it, and what is said where there is nothing to draw."""
+"""Figures from made-up data: what is drawn, what stands beside it, and what is said where there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from servestorm.analysis.figures import Law, Setting
+from servestorm.analysis.latency_split import Part
+from servestorm.methods.capacity_estimate import Crossing
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, table, verdicts
 from tests.stand_ins import figure_data
-from tests.stand_ins.figure_data import ENGINES, judgement
+from tests.stand_ins.figure_data import ENGINES, cost_on, judgement, probe, search
+
+NO_LAW = Law(points=[], lambda_=None, sigma=None, kappa=None, r2=None, peak_replicas=None, curve=[])
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +57,11 @@ def test_nothing_but_numbers_and_dashes_is_told(parts):
     [
         lambda: capacity.part("x", ENGINES, {}, 50.0),
         lambda: capacity.part("x", ENGINES, {engine: [] for engine in ENGINES}, 50.0),
-        lambda: scaling_law.part("x", ENGINES, {"savedmodel": {"points": [], "curve": []}}),
-        lambda: sweep.part(
-            "x", ENGINES, {"savedmodel": [{"label": "", "images_per_s": 1.0, "p99_ms": None, "front": False}]}
-        ),
-        lambda: cost.part(
-            "x", ENGINES, {"savedmodel": [{"instance": "a", "provider": "b", "usd_per_million": None}]}, ""
-        ),
+        lambda: scaling_law.part("x", ENGINES, {"savedmodel": NO_LAW}),
+        lambda: sweep.part("x", ENGINES, {"savedmodel": [Setting("", images_per_s=1.0, p99_ms=None, front=False)]}),
+        lambda: cost.part("x", ENGINES, {"savedmodel": []}, ""),
         lambda: runs.part("x", ENGINES, {"p99": {"savedmodel": [None, None]}}),
-        lambda: latency_split.part("x", ENGINES, {"savedmodel": [{"part": "inference", "ms": None}]}),
+        lambda: latency_split.part("x", ENGINES, {"savedmodel": [Part("inference", None)]}),
         lambda: bursts.part("x", ENGINES, {"savedmodel": []}),
         lambda: verdicts.part("x", ENGINES, [], 5.0),
     ],
@@ -70,8 +71,7 @@ def test_where_there_is_nothing_to_draw_there_is_no_figure(draw):
 
 
 def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_told():
-    probe = {"rate_per_s": 100.0, "verdict": "fail", "p99_ms": None}
-    run = {"rate_per_s": None, "low": None, "high": 100.0, "confirmed": False, "probes": [probe], "crossing": None}
+    run = search(None, 100.0, [probe(100.0, "fail", None)])
     part = capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, None)
     assert part.table.rows == [
         ["savedmodel, search 1", "100", "–", "did not hold"],
@@ -80,22 +80,20 @@ def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_told():
 
 
 def test_a_rate_that_the_generator_could_not_offer_is_not_said_to_have_failed():
-    probes = [{"rate_per_s": r, "verdict": v, "p99_ms": 9.0} for r, v in ((100.0, "pass"), (200.0, "invalid"))]
-    run = {"rate_per_s": 100.0, "low": 100.0, "high": 200.0, "confirmed": True, "probes": probes, "crossing": None}
+    run = search(100.0, 200.0, [probe(100.0, "pass", 9.0), probe(200.0, "invalid", 9.0)])
     told = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
     assert "savedmodel, search 1: capacity | 100; 200 could not be offered |  | confirmed" in told
 
 
 def test_where_p99_meets_the_objective_is_told_with_its_interval():
-    probe = {"rate_per_s": 100.0, "verdict": "pass", "p99_ms": 40.0}
-    met = {"rate_per_s": 104.0, "low": 98.0, "high": 111.0, "probes": 5}
-    run = {"rate_per_s": 100.0, "low": 100.0, "high": None, "confirmed": True, "probes": [probe], "crossing": met}
+    met = Crossing(104.0, low=98.0, high=111.0, probes=5)
+    run = search(100.0, None, [probe(100.0, "pass", 40.0)], crossing=met)
     told = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
     assert "savedmodel, search 1: p99 meets the objective at | 104 (98.0 to 111) |  | estimated" in told
 
 
 def test_the_law_is_told_with_its_coefficients_and_one_engine_may_lack_it():
-    data = figure_data.laws() | {"torchserve": {"points": [[1, 170.0]], "lambda": None, "curve": []}}
+    data = figure_data.laws() | {"torchserve": replace(NO_LAW, points=[(1, 170.0)])}
     told = cells(scaling_law.part("x", ENGINES, data))
     assert "σ, contention | 0.08 | –" in told
     assert re.search(r"1 replica, mean \| \d+ \| 170", told)
@@ -125,7 +123,7 @@ NUMBERS = {"g": 1.5, "g_ci": (-0.2, 12.34), "smallest_effect_percent": 14.0, "p_
 
 def test_a_machine_with_too_little_memory_is_named_and_so_is_memory_that_is_not_known():
     def rows(enough):
-        return [{"instance": "small", "provider": "P", "usd_per_million": 0.5, "memory_enough": enough}]
+        return [cost_on("small", "P", 0.5, enough)]
 
     part = cost.part("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(False)}, "")
     assert cells(part) == "small, P | 0.500 | 0.500 (too little memory)"
