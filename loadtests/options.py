@@ -53,7 +53,7 @@ def options_for(arrivals_default: str) -> list[Option]:
 
 def add_options(parser: Any, arrivals_default: str) -> None:
     """Declare the options on Locust's parser."""
-    group = parser.add_argument_group("servestorm", "What is sent, when, and to whom")
+    group = parser.add_argument_group("servestorm", "What is sent, when, and where")
     for option in options_for(arrivals_default):
         option.add_to(group).include_in_web_ui = not option.hidden  # type: ignore[attr-defined] # Locust reads it
 

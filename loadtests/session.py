@@ -52,7 +52,7 @@ class Prepared:
         return names
 
     def follower(self, generator: Generator) -> Follower | None:
-        """What tells the generator of changes in --endpoints-file; None without it."""
+        """Applies changes in --endpoints-file to the generator; None without that option."""
         if self.options.file is None or self.target.make is None:
             return None
         return Follower(self.options.file, self.endpoints, self.target.make, generator.relist)
@@ -166,7 +166,7 @@ class Session:
         return not ended
 
     def stop(self) -> None:
-        """End before the schedule does; the ending says so."""
+        """End before the schedule does; the summary records it."""
         if not self.generator.finished:
             self._stopped_early = True
             self.generator.stop()

@@ -70,7 +70,7 @@ def _raise_plainly(error: Exception, folder: Path) -> None:
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
-    """Libraries that write for themselves wrap ENOSPC in words or in errors of their own, so look at the disk too."""
+    """Libraries that write files themselves wrap ENOSPC in errors of their own, so look at the disk too."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     if "no space left" in str(error).lower() or "disk quota exceeded" in str(error).lower():

@@ -76,7 +76,7 @@ class Manifest(_ManifestPart):
     architecture: str = Field(description="for instance cnn, or foreign for imported artifacts")
     dataset: str | None = Field(default=None, description="what it was trained on")
     labels: list[str] = Field(description="class names in output order; empty where unknown")
-    input: InputSpec | None = Field(description="None where a foreign artifact does not tell")
+    input: InputSpec | None = Field(description="None where an imported artifact does not state it")
     image_signature: str | None = Field(default="serving_default", description="takes encoded image bytes")
     tensor_signature: str | None = Field(default="tensor", description="takes float32 NHWC")
     image_input: str | None = Field(default="image_bytes", description="input name of the image signature")

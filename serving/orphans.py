@@ -60,7 +60,7 @@ def find_orphans() -> Orphans:
 
 
 def reap_orphans(found: Orphans | None = None) -> int:
-    """Kill the orphans and remove their scratch folders; tells how many processes they were."""
+    """Kill the orphans and remove their scratch folders; returns the number of processes."""
     found = find_orphans() if found is None else found
     processes.kill(found.processes)
     for folder in found.folders:

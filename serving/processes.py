@@ -147,7 +147,7 @@ def _kib(status: dict[str, str], key: str) -> int:
 def throttled_s(pid: int, root: Path = Path("/sys/fs/cgroup"), proc: Path = _PROC) -> float | None:
     """Seconds for which a process's control groups were kept off the CPU by their quota since they exist.
 
-    The most of its group and the groups above it; None where the kernel does not tell. Versions 1 and 2 of cgroups.
+    The most of its group and the groups above it; None where it is unknown. Versions 1 and 2 of cgroups.
     """
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()

@@ -111,7 +111,7 @@ class Connection:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the socket and forget it; jobs are not told."""
+        """Close the socket and forget it, without ending the jobs."""
         if not self.closed:
             self.closed = True
             self.owner.unwatch(self._fd)

@@ -88,7 +88,7 @@ def connect_error(sock: Any) -> int:
 
 
 class TlsStream:
-    """TLS over a non-blocking socket, with a socket's own `send` and `recv`; wants_write tells of bytes kept back."""
+    """TLS over a non-blocking socket, with a socket's own `send` and `recv`; wants_write: bytes are left to send."""
 
     def __init__(self, sock: Any, context: ssl.SSLContext, hostname: str) -> None:
         self._sock = sock

@@ -43,7 +43,7 @@ class PlainRequest:
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What the command line says of the target."""
+    """The command line's options that describe the target."""
 
     hosts: Sequence[str]
     """URLs: http(s)://host[:port]. Unused where gRPC's targets are given."""

@@ -51,7 +51,7 @@ from serving.wire.http2_frames import (
 _STREAM_WINDOW: Final = 64 * 1024 * 1024
 _CONNECTION_WINDOW: Final = 1 << 30
 _LAST_STREAM: Final = (1 << 31) - 3
-_UNKNOWN: Final = 2  # gRPC's status for a reply that does not say one
+_UNKNOWN: Final = 2  # gRPC's status for a reply without one
 
 
 class GrpcReply:
@@ -116,7 +116,7 @@ class Http2Client:
             window_update(0, _CONNECTION_WINDOW - DEFAULT_WINDOW),
         ]
         self.max_streams = 100
-        """What the peer allows at once (100 until it says)."""
+        """How many the peer allows at once (100 until its settings arrive)."""
         self.streams: dict[int, GrpcReply] = {}
         self.going_away = False
         self.newly_started: list[int] = []

@@ -14,11 +14,11 @@ _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
 class MalformedReply(Exception):
-    """The bytes are no HTTP/1.1 reply; the text says why."""
+    """The bytes are no HTTP/1.1 reply; the text is the reason."""
 
 
 class ReplyHead(NamedTuple):
-    """What the status line and the headers say."""
+    """The status line and the headers that matter."""
 
     status: int
     length: int

@@ -111,7 +111,7 @@ def _interrupt_in_main() -> None:
 
 
 def _role_for(environment: Any, running: _RunningTest) -> Role:
-    # A worker may be told to start before Locust has put its runner into the environment; nobody else is.
+    # A worker may have to start before Locust has put its runner into the environment; nobody else is.
     if environment.runner is None or isinstance(environment.runner, WorkerRunner):
         return WorkerRole(environment, running.take_deal)
     prepared = getattr(environment, "servestorm_prepared", None)

@@ -90,7 +90,7 @@ class WorkerRole(Role):
             rows = np.concatenate(self._rows)
             self._rows.clear()
             if self._deal["boot"] != boot_id():
-                # Another machine's clock: told in the master's time through both wall clocks.
+                # Another machine's clock: converted to the master's time through both wall clocks.
                 shift = wall_minus_monotonic_ns() - self._deal["wall_minus_monotonic_ns"]
                 rows[:, TIMES] = np.where(rows[:, TIMES] >= 0, rows[:, TIMES] + shift, rows[:, TIMES])
             endpoints = self._prepared.endpoints if self._prepared and self._prepared.options.file else None

@@ -119,7 +119,7 @@ def distribution(values_ns: NDArray[np.int64]) -> Distribution:
 
 
 def summarise(samples: Path, facts: LoadFacts) -> Summary:
-    """Read samples.parquet column by column and say what the load came to."""
+    """Read samples.parquet column by column and summarise the load."""
     tally = _tally(samples)
     counts, sent = tally.counts, tally.sent
     ok = counts.get("ok", 0)

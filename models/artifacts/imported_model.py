@@ -30,7 +30,7 @@ Outputs = NDArray[np.float64]
 
 
 class Unanswered(Exception):
-    """An artifact cannot be asked here; the message says why, in one sentence."""
+    """An artifact cannot be run here; the message is the reason, in one sentence."""
 
 
 @dataclass
@@ -63,10 +63,10 @@ def import_model(
 
     `savedmodel` is a SavedModel's folder or the folder of its versions. `images` is a folder of JPEG and PNG files
     on which the two are compared; 32 of them become the golden images. `mean` and `std` (per channel, of pixel
-    values scaled to 0..1) and `size` (height, width) tell how images become the tensors of a SavedModel that takes
+    values scaled to 0..1) and `size` (height, width) define how images become the tensors of a SavedModel that takes
     no encoded images.
 
-    The manifest says `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
+    The manifest has `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
     otherwise NOT PROVED EQUAL with the reason. Raises ModelError where an artifact or an image is unusable.
     """
     tell = progress or no_progress
@@ -133,7 +133,7 @@ def _input_spec(
     std: Sequence[float] | None,
     size: tuple[int, int] | None,
 ) -> InputSpec | None:
-    """The input spec where all of it is known: signatures tell a size, never the normalisation."""
+    """The input spec where all of it is known: signatures contain a size, never the normalisation."""
     if (mean is None) != (std is None):
         raise ModelError("A normalisation needs both: give --mean and --std.")
     if mean is None or std is None:
@@ -143,7 +143,7 @@ def _input_spec(
     tensor = signatures.tensor if signatures else None
     height, width = size or ((tensor.height, tensor.width) if tensor else (None, None))
     if not height or not width:
-        raise ModelError("The artifacts do not tell the size of their input: give it with --size.")
+        raise ModelError("The artifacts do not state their input's size: give it with --size.")
     return InputSpec(height=height, width=width, mean=list(mean), std=list(std))
 
 

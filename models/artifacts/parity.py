@@ -43,7 +43,7 @@ def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) 
 
 
 def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
-    """What the manifest says of two artifacts' (n, classes) outputs for the same n images."""
+    """The manifest's entry for two artifacts' (n, classes) outputs for the same n images."""
     difference: float | None = None
     reason: str | None = None
     try:

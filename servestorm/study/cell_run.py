@@ -129,7 +129,7 @@ def _budget(context: StudyContext, cell: Cell) -> Budget:
 
 
 def _ready(context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> None:
-    """Ready by its own word; then every replica must give a right answer before anything is measured on it."""
+    """Wait until the servers report ready and every replica has given a right answer."""
     deployment.wait_ready(context.plan.timeouts.ready_s)
     for endpoint in deployment.endpoints:
         t_ns = first_answer(

@@ -1,4 +1,4 @@
-"""The machine and the software that a run's numbers belong to. What cannot be told is None."""
+"""The machine and the software that a run's numbers belong to. What is unknown is None."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def describe(seed: int, engine_cpus: tuple[int, ...], generator_cpus: tuple[int,
 
 
 def cpu_model() -> str | None:
-    """The processor's name as Linux tells it."""
+    """The processor's name as Linux reports it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -42,7 +42,7 @@ def steps(plan: Plan, cells: Sequence[Cell], missing: Sequence[ModelPlan]) -> li
 
 
 def title(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
-    """What a cell is, in words: 'TorchServe: steady load 2 of 5 (gRPC)'."""
+    """A cell's description for a reader: 'TorchServe: steady load 2 of 5 (gRPC)'."""
     scenario = SCENARIO_CELLS[cell.scenario]
     text = f"{cell.engine}: {scenario.label} {cell.repetition} of {scenario.runs(plan)}{scenario.setting(cell)}"
     details = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]

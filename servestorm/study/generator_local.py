@@ -105,7 +105,7 @@ def still_busy(limit_s: float) -> str:
 
 
 def last_line(path: Path) -> str:
-    """The last line that says something, for an error's sentence."""
+    """The last line that is not empty, for an error's sentence."""
     try:
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

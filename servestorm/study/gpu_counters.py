@@ -1,6 +1,6 @@
-"""What NVIDIA's management library tells of this machine's GPUs, where there are any and `nvidia-ml-py` is installed.
+"""What NVIDIA's management library reports about this machine's GPUs, if there are any and `nvidia-ml-py` is installed.
 
-A budget holds CPUs, and so the engines of the process backend see no GPU: this tells what else one was doing.
+A budget holds CPUs, and so the engines of the process backend see no GPU: this records what else one was doing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU at one moment; None is what it does not tell."""
+    """One GPU at one moment; None is what it does not report."""
 
     name: str
     energy_j: float | None

@@ -20,7 +20,7 @@ _CLOCKSOURCE: Final = Path("/sys/devices/system/clocksource/clocksource0/current
 
 @dataclass(frozen=True)
 class Counters:
-    """The kernel's counters at one moment; None is what it does not tell."""
+    """The kernel's counters at one moment; None is what it does not report."""
 
     monotonic_ns: int
     wall_ns: int
@@ -37,7 +37,7 @@ class Counters:
 
     @classmethod
     def now(cls, proc: Path = Path("/proc"), elsewhere_s: float | None = 0.0) -> Counters:
-        """As they stand; `elsewhere_s` is CPU time of ours that no process tells which descends from this one."""
+        """Read them now; `elsewhere_s` is CPU time of ours outside this process and its descendants."""
         busy_s, steal_s = _cores(proc)
         wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         return cls(
@@ -110,7 +110,7 @@ class MachineChange:
 class MachineWatch:
     """Looks at the machine now, and again at `stop`. `cores` are those of the engine and of the generator.
 
-    `elsewhere_s` tells the CPU time of servers that do not descend from this process.
+    `elsewhere_s` reads the CPU time of servers that do not descend from this process.
     """
 
     def __init__(self, cores: Iterable[int], elsewhere_s: Callable[[], float | None] = lambda: 0.0) -> None:
@@ -124,7 +124,7 @@ class MachineWatch:
 
 
 def clocksource(path: Path = _CLOCKSOURCE) -> str | None:
-    """What the kernel's clocks are made of; None where it does not say."""
+    """The kernel's clock source; None where it does not report one."""
     try:
         return path.read_text().strip() or None
     except OSError:

@@ -105,7 +105,7 @@ def _cached_bytes(file: Path) -> int:
         return 0
     if not os.access(file, os.R_OK):
         return size
-    # a private writable mapping, as ctypes can tell the address of no other; nothing is written
+    # a private writable mapping, as ctypes can give the address of no other; nothing is written
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_COPY) as mapping:
         pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
         view = ctypes.c_char.from_buffer(mapping)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 PLAIN_EVERY_S = 10.0
-"""Seconds between plain lines of a step that tells how far it is."""
+"""Seconds between plain lines of a step that reports its progress."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Outlook:
         return step.guess_s * sum(took for _, took in seen) / max(1e-9, sum(guess for guess, _ in seen))
 
     def _within(self, now_s: float) -> float:
-        """Share of the present step that is done: what it tells, else by its clock, never quite whole."""
+        """Share of the present step that is done: as reported, else estimated from its time, below 1."""
         if self._started_s is None:
             return 0.0
         if self._fraction:
@@ -130,7 +130,7 @@ class Display:
             self.outlook.end(time.monotonic())
 
     def fraction(self, what: str, fraction: float) -> None:
-        """A step tells how far it is itself."""
+        """Show how far a step is that reports its own progress."""
         self.outlook.report(fraction)
         if self._bar and what:
             self._bar.title(what)

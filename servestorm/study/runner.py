@@ -38,7 +38,7 @@ class Study:
     """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
     With `resume` it goes on in that run directory: what is complete there is kept, the rest is run. With `keep` it ends
-    with the first cell that fails, and leaves its Helm release to be looked at, as its reason says.
+    with the first cell that fails, and leaves its Helm release for inspection; the cell's reason names it.
     """
 
     def __init__(

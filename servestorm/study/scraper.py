@@ -1,7 +1,7 @@
 """Each engine's own metrics during a run: by a `prometheus` binary where there is one, else by a small scraper.
 
 Both give the same table: time_unix_ms (int64), replica (int16), metric and labels (strings, labels as sorted JSON) and
-value (float64). Metrics are evidence beside the samples: where scraping fails, the run goes on and says so.
+value (float64). Metrics are evidence beside the samples: where scraping fails, the run goes on without them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class BuiltIn:
         self._thread.start()
 
     def wait_first(self, cell: str, replicas: int) -> None:
-        """Return at once: this scraper began when it was told to."""
+        """Return at once: this scraper has begun already."""
 
     def collect(self, cell: str) -> list[Point]:
         """End the scraping and give what was read."""

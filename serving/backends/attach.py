@@ -68,7 +68,7 @@ class AttachBackend:
         return self
 
     def start(self, order: DeploymentOrder) -> AttachedDeployment:
-        """Take the engine's endpoints as they are; no event tells of a start, for there was none.
+        """Take the engine's endpoints as they are; there is no event of a start, for there was none.
 
         Raises ServingError where it has none, or another number than the order's replicas.
         """
@@ -141,7 +141,7 @@ class AttachedDeployment:
             )
 
     def use(self) -> Use:
-        """Nothing can be told of what runs elsewhere."""
+        """All None: nothing is known about what runs elsewhere."""
         return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
 
     def cpu_elsewhere_s(self) -> float | None:

@@ -51,7 +51,7 @@ def _candidates() -> Iterator[str]:
 
 @functools.cache
 def java_version(path: str) -> str | None:
-    """Version that the launcher tells, for instance 17.0.15; None where it does not run."""
+    """Version that the launcher reports, for instance 17.0.15; None where it does not run."""
     try:
         output = subprocess.run(
             [path, "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True

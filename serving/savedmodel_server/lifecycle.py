@@ -166,7 +166,7 @@ class Server:
             self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
 
     async def _watch_config_file(self, every_s: float) -> None:
-        """Serve what --model_config_file says now; a file that cannot be used is logged, and changes nothing."""
+        """Serve what is in --model_config_file now; a file that cannot be used is logged, and changes nothing."""
         configs = self._configs
         while True:
             await asyncio.sleep(every_s)
@@ -310,7 +310,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _bound(address: str, port: int, flag: str) -> socket.socket | None:
-    """A socket that holds the port, so that a port in use is told before the slow imports; it does not listen yet."""
+    """A socket that holds the port, so that a port in use shows before the slow imports; it does not listen yet."""
     if not port:
         return None
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,4 +1,4 @@
-"""Made-up data for the figures: what the study's results give them."""
+"""Made-up data for the figures that are drawn from the numbers of a study's results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servestorm.analysis.latency_split import Part
 from servestorm.analysis.run import SearchObjective, SearchResult
 from servestorm.methods.bursts import Burst
 from servestorm.methods.capacity_estimate import Crossing
-from servestorm.methods.capacity_search import Outcome, Probe
+from servestorm.methods.capacity_search import Probe
 from servestorm.methods.verdict import Verdict
 from servestorm.report.part import SectionPart
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
@@ -22,7 +22,7 @@ ENGINES = ["savedmodel", "torchserve"]
 
 
 def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
-    """Every kind of figure that is drawn from such data, once."""
+    """Every kind of figure once."""
     parts = [
         verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),
         capacity.part("capacity", engines, searches(), 40.0, subtitle="made up"),
@@ -34,30 +34,6 @@ def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
         bursts.part("bursts", engines, burst_rows(), subtitle="made up"),
     ]
     return [part for part in parts if part]
-
-
-def probe(rate_per_s: float, verdict: Outcome, p99_ms: float | None) -> Probe:
-    """A load of a search."""
-    return Probe(rate_per_s, verdict, "", p99_ms, error_percent=0.0)
-
-
-def search(
-    rate_per_s: float | None,
-    high: float | None,
-    probes: list[Probe],
-    crossing: Crossing | None = None,
-) -> SearchResult:
-    """A search whose largest rate, where there is one, was confirmed."""
-    return SearchResult(
-        objective=SearchObjective(40.0, 1.0),
-        rate_per_s=rate_per_s,
-        low=rate_per_s,
-        high=high,
-        confirmed=rate_per_s is not None,
-        probes=probes,
-        reason="",
-        crossing=crossing,
-    )
 
 
 def searches() -> dict[str, list[SearchResult]]:
@@ -73,13 +49,30 @@ def searches() -> dict[str, list[SearchResult]]:
             for r in rates
         ]
         probes.append(probe(rate * 0.9, "invalid", 12.0))
-        crossing = Crossing(rate * 1.03, low=rate * 0.98, high=rate * 1.09, probes=5) if seed % 3 else None
-        return search(rate, rate * 1.1, probes, crossing=crossing)
+        met = Crossing(rate_per_s=rate * 1.03, low=rate * 0.98, high=rate * 1.09, probes=5) if seed % 3 else None
+        return search(probes, rate_per_s=rate, low=rate, high=rate * 1.1, crossing=met)
 
     return {
         "savedmodel": [run(510, 1), run(540, 2), run(525, 3)],
         "torchserve": [run(180, 4), run(176, 5), run(190, 6)],
     }
+
+
+def probe(rate_per_s: float, verdict: str, p99_ms: float | None) -> Probe:
+    return Probe(rate_per_s=rate_per_s, verdict=verdict, reason="", p99_ms=p99_ms, error_percent=0.0)
+
+
+def search(
+    probes: list[Probe],
+    *,
+    rate_per_s: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    confirmed: bool = True,
+    crossing: Crossing | None = None,
+) -> SearchResult:
+    """A search for the largest rate with a p99 of at most 50 ms."""
+    return SearchResult(SearchObjective(50.0, 0.1), rate_per_s, low, high, confirmed, probes, "", crossing)
 
 
 def laws() -> dict[str, Law]:

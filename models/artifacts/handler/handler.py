@@ -10,7 +10,7 @@ A request is an encoded image as the body, or JSON: ``{"instances": [{"b64": "..
 TorchServe's own error shape, and does not disturb the others in its batch.
 
 It counts PreprocessTime, InferenceTime and PostprocessTime (ms) and HandledRequests, of which TorchServe's metrics
-configuration must tell. A batch's time counts once for each of its requests, for each has waited for all of it.
+configuration must list. A batch's time counts once for each of its requests, for each has waited for all of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if THREADS:
     torch.set_num_threads(int(THREADS))
 
 TELL_EVERY_NS = 250_000_000
-"""A metric is a line that TorchServe must parse: sums are told four times a second, not for every request."""
+"""A metric is a line that TorchServe must parse: sums are written four times a second, not for every request."""
 
 
 class CnnHandler:
@@ -89,7 +89,7 @@ class CnnHandler:
         return replies
 
     def count(self, context: Any, requests: int, *times_ns: int) -> None:
-        """Add a batch whose phases lie between `times_ns` to the sums, and tell them now and then."""
+        """Add a batch whose phases lie between `times_ns` to the sums, and write them out now and then."""
         amounts = [times_ns[place + 1] - times_ns[place] for place in range(len(times_ns) - 1)] + [1]
         for place, name in enumerate(self.counted):
             self.counted[name] += amounts[place] * requests

@@ -16,7 +16,7 @@ from typing import Any
 
 
 def main(folder: Path, batch_sizes: list[int]) -> None:
-    """Load the handler, feed it every image, write what it said. The last batch size repeats."""
+    """Load the handler, feed it every image, write its answers. The last batch size repeats."""
     images = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
     stage = "load"
     try:

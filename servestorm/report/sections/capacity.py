@@ -26,7 +26,7 @@ from servestorm.report.part import (
 )
 
 Searches = Mapping[str, Sequence[SearchResult]]
-"""By engine, one a run."""
+"""By engine, one search a run."""
 
 
 def section(results: Results) -> Section:
@@ -53,14 +53,8 @@ def part(
         return None
     rows = []
     for engine in engines:
-        for place, run in enumerate(data.get(engine, []), 1):
-            title = f"{ENGINE_SHORT[engine]}, search {place}"
-            rows += [[title, number(p.rate_per_s), number(p.p99_ms), _PROBE[p.verdict]] for p in run.probes]
-            rows.append(
-                [f"{title}: capacity", _capacity_text(run), "", "confirmed" if run.confirmed else "not confirmed"]
-            )
-            if met := run.crossing:
-                rows.append([f"{title}: p99 meets the objective at", _met_text(met), "", "estimated"])
+        for place, search in enumerate(data.get(engine, []), 1):
+            rows += _rows(f"{ENGINE_SHORT[engine]}, search {place}", search)
     limit = f" of {number(objective_ms, 'ms')}" if objective_ms else ""
     caption = (
         "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
@@ -73,20 +67,29 @@ def part(
     return make_part(name, drawing, caption, Table("Capacity by probes", head, rows), subtitle)
 
 
+def _rows(title: str, search: SearchResult) -> list[list[str]]:
+    rows = [[title, number(p.rate_per_s), number(p.p99_ms), _PROBE[p.verdict]] for p in search.probes]
+    confirmed = "confirmed" if search.confirmed else "not confirmed"
+    rows.append([f"{title}: capacity", _capacity_text(search), "", confirmed])
+    if search.crossing:
+        rows.append([f"{title}: p99 meets the objective at", _crossing_text(search.crossing), "", "estimated"])
+    return rows
+
+
 _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 
 
-def _capacity_text(run: SearchResult) -> str:
+def _capacity_text(search: SearchResult) -> str:
     """The largest rate that held and the smallest that did not, which is no confidence interval."""
-    if run.high is None:
-        return "–" if run.rate_per_s is None else number(run.rate_per_s)
-    last = [probe.verdict for probe in run.probes if probe.rate_per_s == run.high][-1]
-    bound = f"{number(run.high)} {'could not be offered' if last == 'invalid' else 'did not hold'}"
-    return f"–; {bound}" if run.rate_per_s is None else f"{number(run.rate_per_s)}; {bound}"
+    if search.high is None:
+        return number(search.rate_per_s)
+    last = [probe.verdict for probe in search.probes if probe.rate_per_s == search.high][-1]
+    limit = "could not be offered" if last == "invalid" else "did not hold"
+    return f"{number(search.rate_per_s)}; {number(search.high)} {limit}"
 
 
-def _met_text(met: Crossing) -> str:
-    return f"{number(met.rate_per_s)} ({number(met.low)} to {number(met.high)})"
+def _crossing_text(crossing: Crossing) -> str:
+    return f"{number(crossing.rate_per_s)} ({number(crossing.low)} to {number(crossing.high)})"
 
 
 def _draw(name: str, engines: Sequence[str], data: Searches, objective_ms: float | None) -> Drawing | None:
@@ -94,7 +97,7 @@ def _draw(name: str, engines: Sequence[str], data: Searches, objective_ms: float
 
     None where there is no probe. A probe without a p99 stands at the upper edge.
     """
-    shown = [engine for engine in engines if any(run.probes for run in data.get(engine, []))]
+    shown = [engine for engine in engines if any(search.probes for search in data.get(engine, []))]
     if not shown:
         return None
 
@@ -123,13 +126,13 @@ def _probes(searches: Sequence[SearchResult]) -> list[Probe]:
     return [probe for search in searches for probe in search.probes]
 
 
-def _intervals(axes: Axes, runs: Sequence[SearchResult], index: int) -> None:
-    """A band over each run's interval, and a line at the mean capacity."""
-    for run in runs:
-        between = run.crossing or run
+def _intervals(axes: Axes, searches: Sequence[SearchResult], index: int) -> None:
+    """A band over each search's interval, and a line at the mean capacity."""
+    for search in searches:
+        between = search.crossing or search
         if between.low is not None and between.high is not None:
-            axes.axvspan(between.low, between.high, color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0)
-    rates = [run.rate_per_s for run in runs if run.rate_per_s is not None]
+            axes.axvspan(between.low, between.high, color=engine_colour(index), alpha=0.25 / len(searches), linewidth=0)
+    rates = [search.rate_per_s for search in searches if search.rate_per_s is not None]
     if rates:
         mean = sum(rates) / len(rates)
         axes.axvline(mean, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])

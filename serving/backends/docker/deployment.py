@@ -271,7 +271,7 @@ def _open_to_readers(folder: Path) -> None:
 
 
 def _require_readable(model: ModelDir, engine: Engine) -> None:
-    """Raise DeploymentError where the container's user could not read the artifact, which would be told much later."""
+    """Raise DeploymentError where the container's user could not read the artifact, which would show much later."""
     artifact = model.path / getattr(model.manifest, engine.artifact).path
     for path in (model.path, artifact, *(artifact.rglob("*") if artifact.is_dir() else ())):
         with suppress(OSError):

@@ -12,7 +12,7 @@ from serving.containers import OURS
 from serving.errors import DeploymentError, EngineUnavailable
 
 OLDEST_API = (1, 41)
-"""Of Docker 20.10, the first that tells a container's use without waiting for a second look."""
+"""Of Docker 20.10, the first that reports a container's use without waiting for a second sample."""
 _TIMEOUT_S = 120
 _SOCKET = "unix:///var/run/docker.sock"
 
@@ -64,7 +64,7 @@ def unreachable(error: BaseException) -> str:
 
 
 def _roots(error: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[BaseException]:
-    """The error, and everything that it was made from: libraries wrap what the socket said several times."""
+    """The error, and everything that it was made from: libraries wrap the socket's error several times."""
     if id(error) in seen:
         return
     yield error
@@ -153,7 +153,7 @@ def brings_init(image: Any) -> bool:
 
 
 def describe(client: Any) -> dict[str, Any]:
-    """The engine as environment.json holds it; what it does not tell is None."""
+    """The engine as environment.json holds it; what it does not report is None."""
     with asking("tell about itself"):
         info = client.info()
     names = ("ServerVersion", "Driver", "CgroupVersion", "CgroupDriver", "DefaultRuntime", "OperatingSystem")

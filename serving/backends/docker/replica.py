@@ -29,9 +29,9 @@ KILL_TIMEOUT_S = 10.0
 
 
 class ContainerReplica:
-    """A container that was created. `changed` is notified when it becomes ready, ends, or says that it never will be.
+    """A container that was created. `changed` is notified when it becomes ready, fails or ends.
 
-    `failure` is the log line that says so; `published` maps its ports to ports of 127.0.0.1, empty where it is reached
+    `failure` is the log line that shows it; `published` maps its ports to ports of 127.0.0.1, empty where it is reached
     at its own address.
     """
 
@@ -62,7 +62,7 @@ class ContainerReplica:
         self._last_log: str | None = None
 
     def start(self) -> Endpoint:
-        """Start the container, watch it, tell where it listens. Raises DeploymentError where it cannot be started."""
+        """Start and watch the container; returns where it listens. Raises DeploymentError where it does not start."""
         self._events.add("spawned", self.index)
         with asking(f"start {self._engine.name} replica {self.index}"):
             self._container.start()
@@ -135,7 +135,7 @@ class ContainerReplica:
         return [DockerLeftover("container", str(self._container.name), self._container)]
 
     def _watch_end(self) -> None:
-        """Wait, as long as it takes, for the container's end; what the engine cannot tell any more counts as that."""
+        """Wait without limit for the container's end; one that the engine no longer knows counts as ended."""
         with suppress(Exception):
             self._code = int(self._client.api.wait(self._container.id, timeout=None)["StatusCode"])
         with suppress(Exception):
@@ -168,7 +168,7 @@ class ContainerReplica:
             self._changed.notify_all()
 
     def _fails(self) -> bool:
-        """Whether it says, or the kernel has seen to it, that it will never be ready."""
+        """Whether it reports that it will never be ready, or the kernel has killed it."""
         if self._group and self._group.out_of_memory():
             self.out_of_memory = True
         pattern = self.launch.fatal
@@ -193,7 +193,7 @@ class ContainerReplica:
 
 
 def log_of(container: Any, lines: int) -> str:
-    """The last lines of a container; '' where the engine cannot tell them any more."""
+    """The last lines of a container; '' where the engine no longer has them."""
     log = b""
 
     def read() -> None:

@@ -2,7 +2,7 @@
 
 CPU, throttling, disk and network come from the engine's statistics, which both versions of control groups fill.
 Memory has two meanings. What the limit counts is charged to the group, page cache included. What the processes hold
-is what the backend `process` tells, so studies on both can be compared: it is read from /proc where the container runs
+is that of the backend `process`, so studies on both can be compared: it is read from /proc where the container runs
 on this machine's kernel, and stands in for the group's memory less the page cache that can be dropped elsewhere.
 """
 
@@ -30,7 +30,7 @@ def of_statistics(statistics: Mapping[str, Any]) -> ContainerUse:
     transfers = blocks.get("io_service_bytes_recursive") or []
     networks = (statistics.get("networks") or {}).values()
     charged = memory.get("usage")
-    # version 1 tells both its own and the groups' beneath it
+    # version 1 reports both its own and the groups' beneath it
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
     return ContainerUse(
         cpu_s=_seconds((cpu.get("cpu_usage") or {}).get("total_usage")),
@@ -62,7 +62,7 @@ def _total(networks: Iterable[Mapping[str, int]], name: str) -> int | None:
 
 
 def with_processes(use: ContainerUse, group: Group | None) -> ContainerUse:
-    """With what this machine's kernel tells of the container's processes; as it is where they run elsewhere."""
+    """With this machine's kernel's figures of the container's processes; unchanged where they run elsewhere."""
     if group is None:
         return use
     members = list(group.members())

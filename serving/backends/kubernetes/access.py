@@ -39,7 +39,7 @@ NEEDED = (
     Rule("", "pods/log", ("get",)),
     Rule("", "events", ("list", "watch")),
     Rule("apps", "deployments/scale", ("patch",)),
-    # a load from inside, and what the servers' own control groups tell
+    # a load from inside, and the figures of the servers' own control groups
     Rule("", "pods/exec", ("create", "get")),
     Rule("", "pods/portforward", ("create", "get"), "port-forward"),
     Rule(

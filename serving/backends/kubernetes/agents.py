@@ -136,7 +136,7 @@ class Agents:
     def clock_shift_ns(self, agent: Agent) -> int:
         """What to add to a monotonic time of the agent's machine for ours, ns; 0 where it is this machine.
 
-        Both wall clocks tell it, held between sending and answer of a question for the time. Raises NotExecuted.
+        Computed from both wall clocks, within the time of one request and its answer. Raises NotExecuted.
         """
         lowest, highest, by_wall = -(1 << 62), 1 << 62, 0
         for _ in range(3):
@@ -176,7 +176,7 @@ class Detached:
             raise NotExecuted(f"nothing can be started in load agent {self.agent.pod}: {done.err or done.text}.")
 
     def code(self) -> int | None:
-        """Its exit code; None while it runs. Raises NotExecuted where nobody can tell, AgentLost where it is gone."""
+        """Its exit code; None while it runs. Raises NotExecuted where it is unknown, AgentLost where it is gone."""
         output = self._run(_LOOK, self.folder).text
         if output == "runs":
             return None
@@ -242,7 +242,7 @@ def _agent(pod: Object) -> Agent:
 
 
 def _fault(pod: Object, late: bool) -> str | None:
-    """Why an agent is not ready; what may yet come right is told when it is late."""
+    """Why an agent is not ready; what may recover by itself is reported only when it is late."""
     who = f"load agent {name_of(pod)}"
     cause = trouble(pod, who)
     if cause and (late or not cause.patience_s):

@@ -37,7 +37,7 @@ class ApiWatch:
     """One thread that lists objects and follows their changes, until it is stopped.
 
     A stream that breaks is resumed where it broke; where the server has forgotten that place, objects are listed
-    again, and those that are gone meanwhile are told as deleted.
+    again, and those that have gone meanwhile are reported as deleted.
     """
 
     def __init__(self, ask: Callable[..., Any], hand: Hand, name: str, pause_s: float = _PAUSE_S) -> None:
@@ -83,7 +83,7 @@ class ApiWatch:
                 if isinstance(error, ApiException) and error.status in (401, 403):
                     self.listed.set()  # more of the same would come
                 self._stopping.wait(self._pause_s)
-            except Exception as error:  # noqa: BLE001 - a bug of ours, told to whoever waits
+            except Exception as error:  # noqa: BLE001 - a bug of ours, raised for whoever waits
                 self.fault = error
                 self.listed.set()
                 return

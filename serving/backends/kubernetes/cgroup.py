@@ -1,6 +1,6 @@
 """What a pod's server uses: its own control group and processes, read by one shell command inside its container.
 
-Both versions of control groups are read as a container sees them, at /sys/fs/cgroup. What a file does not tell, or
+Both versions of control groups are read as a container sees them, at /sys/fs/cgroup. What a file does not contain, or
 what an image without sh and tail cannot be asked, is None. The command itself runs in the container and counts in it:
 some milliseconds of CPU time each time.
 """
@@ -144,7 +144,7 @@ def _whole(content: str) -> Iterator[tuple[str, int]]:
 
 
 def _number(files: Mapping[str, str], *names: str) -> int | None:
-    """What the first of the files says that is there."""
+    """The text of the first of the files that exists."""
     for name in names:
         with suppress(ValueError, KeyError):
             return int(files[name])

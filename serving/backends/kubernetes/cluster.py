@@ -35,7 +35,7 @@ class Cluster:
     version: str
     """Such as 1.32.13."""
     kube_context: str | None = None
-    """What helm and kubectl are told with --context; None: what they find themselves."""
+    """The --context of helm and kubectl; None: their own default."""
 
     @classmethod
     def connect(cls, context: str | None = None) -> Cluster:
@@ -110,7 +110,7 @@ class Cluster:
 
 
 def _configuration(context: str | None) -> tuple[Any, str, str | None]:
-    """Settings of the client, the context's name, and what helm is told. Raises EngineUnavailable."""
+    """Settings of the client, the context's name, and helm's --context. Raises EngineUnavailable."""
     from kubernetes.client import Configuration
 
     settings, place = Configuration(), _kubeconfig()
@@ -237,7 +237,7 @@ def _unreachable(error: BaseException, host: str, name: str) -> str:
 
 
 def _cause(message: str) -> str:
-    """What the socket said, without the library's words around it."""
+    """The socket's error, without the library's text around it."""
     for mark in (
         "Connection refused",
         "No route to host",
@@ -279,7 +279,7 @@ def refusal(what: str, error: Any) -> str:
 
 
 def forbidden(error: Any) -> bool:
-    """Whether an ApiException says that we lack a right; a quota and an admission check refuse with 403 too."""
+    """Whether an ApiException means that we lack a right; a quota and an admission check refuse with 403 too."""
     return error.status == 403 and "forbidden: user" in str(_status(error).get("message", "")).lower()
 
 
@@ -311,7 +311,7 @@ def _node(node: Any) -> dict[str, Any]:
 
 
 def _boot_id() -> str | None:
-    """What tells this kernel's run from every other one; a kubelet reports the same of its own."""
+    """Identifies this boot of the kernel; a kubelet reports the same of its own."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -38,7 +38,7 @@ _POLL_S = 0.2
 _GOING_S = 150.0
 """For pods to be gone; a pod behind a balancer takes up to 70 s of it."""
 _LAST_NEWS_S = 5.0
-"""For the watch to tell that they are."""
+"""For the watch to report that they are."""
 
 
 class KubernetesDeployment:
@@ -212,7 +212,7 @@ class KubernetesDeployment:
         return log or "\n".join((replica.last_log or "").splitlines()[-lines:])
 
     def records(self) -> dict[str, str]:
-        """Its pods, what Kubernetes told about them, and its values; see Deployment."""
+        """Its pods, Kubernetes' events about them, and its values; see Deployment."""
         texts = {
             "pods.json": pods_text(self._observed.replicas),
             "cluster-events.txt": events_text(self._observed.cluster_events.values()),

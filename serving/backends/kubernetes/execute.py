@@ -105,7 +105,7 @@ def _asked(where: str) -> Iterator[None]:
 
 
 def _refusal(error: Any) -> str:
-    """What the API said, where it said something."""
+    """The API's message, where it sent one."""
     body = getattr(error.__context__, "resp_body", None) or error.body
     try:
         return str(json.loads(body)["message"]).rstrip(".")

@@ -89,7 +89,7 @@ class Helm:
             return self._run([*command, "--namespace", namespace, *given, *marked], stdin=yaml.safe_dump(dict(values)))
 
     def _run(self, arguments: list[str], stdin: str = "") -> str:
-        """Its output. Raises _Failure with what it said."""
+        """Its output. Raises _Failure with its error output."""
         assert self.version
         try:
             done = subprocess.run(
@@ -108,7 +108,7 @@ class Helm:
 
 
 class _Failure(Exception):
-    """Helm ended with an error; what it said of it."""
+    """Helm ended with an error; its error output."""
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _translated_failures(what: str) -> Iterator[None]:
 
 
 def translated(what: str, message: str) -> ServingError:
-    """The error for what Helm said: a value that the chart refuses is usage, everything else the cluster's."""
+    """The error for Helm's output: a value that the chart refuses is usage, everything else the cluster's."""
     lines = [
         line.strip() for line in message.splitlines() if line.strip() and not line.startswith(("WARNING", "level="))
     ]

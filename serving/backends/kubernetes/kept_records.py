@@ -1,4 +1,4 @@
-"""What is kept of a release: its pods, what Kubernetes told about them, its values, its autoscaler. As text."""
+"""The records of a release as text: its pods, Kubernetes' events about them, its values, its autoscaler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pods_text(replicas: Iterable[PodReplica]) -> str:
 
 
 def events_text(events: Iterable[Object]) -> str:
-    """One line an event, in the order of their (last) times: time, type, reason, whom it is about, what it says."""
+    """One line an event, in the order of their (last) times: time, type, reason, object, message."""
     return "".join(f"{_line(event)}\n" for event in sorted(events, key=lambda event: str(event_time(event))))
 
 

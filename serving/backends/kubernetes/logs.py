@@ -7,7 +7,7 @@ from serving.errors import DeploymentError
 
 
 def tail(cluster: Cluster, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
-    """At most so many lines; '' where nobody can tell them (any more). `previous`: of the container before this one."""
+    """At most so many lines; '' where there are none (any more). `previous`: of the container before this one."""
     try:
         with asking(f"read the log of pod {pod}"):
             log = cluster.core.read_namespaced_pod_log(

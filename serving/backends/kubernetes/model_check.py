@@ -31,8 +31,8 @@ def holds(run: Run, artifact: str, model: ModelDir) -> bool:
 
 def _holds_archive(run: Run, name: str, own: Path) -> bool:
     place = f"{_ARCHIVES}/{name}.mar"
-    code, told = run(["sh", "-c", f"wc -c < {place} && tail -c {_END_BYTES} {place} | sha256sum"])
-    return code == 0 and told.split()[:2] == _summary(own)
+    code, output = run(["sh", "-c", f"wc -c < {place} && tail -c {_END_BYTES} {place} | sha256sum"])
+    return code == 0 and output.split()[:2] == _summary(own)
 
 
 def _summary(archive: Path) -> list[bytes]:

@@ -57,7 +57,7 @@ def remove_if_empty(cluster: Cluster, name: str) -> bool:
     end = time.monotonic() + _EMPTYING_S
     with asking(f"remove namespace {name}"):
         while objects := _contents(cluster, name):
-            if time.monotonic() > end or not all(_goes(thing) for thing in objects):
+            if time.monotonic() > end or not all(_goes(item) for item in objects):
                 return False
             time.sleep(_POLL_S)
         _delete(cluster, name)

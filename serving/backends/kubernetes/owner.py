@@ -1,4 +1,4 @@
-"""Labels that say whose a release or a namespace is: of which process, on which machine."""
+"""Labels for the owner of a release or a namespace: its process and its machine."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ class Trouble:
 
     sentence: str
     patience_s: float = 0.0
-    """For how long it may yet come right by itself; infinite: it is told when time is up."""
+    """For how long it may recover by itself; infinite: it is reported only when time is up."""
     container: str | None = None
     """Whose last log lines belong to it."""
     previous: bool = False
 
 
 def trouble(pod: Object, who: str, warning: str | None = None) -> Trouble | None:
-    """Why the pod is not ready, where it says so; `who` begins the sentence, `warning` is the pod's last warning."""
+    """Why the pod is not ready, where that is known; `who` begins the sentence, `warning` is the pod's last warning."""
     if is_lost(pod):
         return Trouble(lost(pod, who))
     if (gone := disruption(pod)) or pod.get("status", {}).get("phase") == "Failed":
@@ -116,7 +116,7 @@ _PLACE = ("node affinity", "node selector", "untolerated taint", "had taint")
 
 
 def _pending(pod: Object, who: str, warning: str | None) -> Trouble | None:
-    """It may yet find its place, so it is told when time is up."""
+    """It may yet be placed, so it is reported only when time is up."""
     refused = condition(pod, "PodScheduled")
     if refused.get("status") == "False":
         message = str(refused.get("message") or refused.get("reason") or "no node takes it")
@@ -136,7 +136,7 @@ def _pending(pod: Object, who: str, warning: str | None) -> Trouble | None:
 
 
 def not_created(message: str, who: str) -> Trouble:
-    """Why no pod could be made, from what the ReplicaSet's controller says."""
+    """Why no pod could be made, from the ReplicaSet controller's conditions."""
     if "quota" in message:
         remedy = "raise the namespace's quota, or lower `limits` or the number of replicas"
     elif "PodSecurity" in message:

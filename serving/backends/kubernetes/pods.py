@@ -1,4 +1,4 @@
-"""What the API's account of a pod says: when it came how far, and what is wrong with it. Nothing is asked here.
+"""A pod as the API describes it: when it reached each stage, and what is wrong with it. Nothing is asked here.
 
 Objects are as the API sends them: parsed JSON with its own key names.
 """
@@ -16,7 +16,7 @@ Object = Mapping[str, Any]
 SERVER = "server"
 """Name of the chart's server container."""
 _LONGEST = 300
-"""Characters of what Kubernetes says that go into a sentence."""
+"""Characters of Kubernetes' message that go into a sentence."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def condition(item: Object, kind: str) -> Object:
 
 
 def is_leaving(pod: Object) -> bool:
-    """Whether it was told to end."""
+    """Whether it was asked to end."""
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
@@ -169,13 +169,13 @@ def memory_limit_of(pod: Object) -> str | None:
 
 
 def short(message: object) -> str:
-    """What Kubernetes says, on one line; of a long message the end, where the reason stands."""
+    """Kubernetes' message on one line; of a long message the end, where the reason stands."""
     text = " ".join(str(message or "without a reason").split()).rstrip(".")
     return text if len(text) <= _LONGEST else f"... {text[-_LONGEST:]}"
 
 
 def pull_detail(message: str) -> str:
-    """What the kubelet says of the server's image: 'already present', or what the pull took."""
+    """The kubelet's message about the server's image: 'already present', or how long the pull took."""
     if "already present" in message:
         return "already present"
     took = re.search(r" in ([0-9.]+(?:ms|s|m[0-9.]+s))\b", message)

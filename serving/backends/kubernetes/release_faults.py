@@ -29,7 +29,7 @@ _MODEL = "model-0"
 
 
 class Faults:
-    """Of one release. `wanted` pods are to be there, `dismissed` ones have been told to go by us."""
+    """Of one release. `wanted` pods are to be there, `dismissed` ones have been removed by us."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Faults:
         return len(active) == ready == self.wanted
 
     def alive(self) -> bool:
-        """Whether nobody is missing: no server has ended, and no pod went but those that were told to."""
+        """Whether nobody is missing: no server has ended, and no pod went but those that we removed."""
         active = self._observed.active()
         if not active or any(replica.failed for replica in self._observed.replicas):
             return False
@@ -106,7 +106,7 @@ class Faults:
         return f"{self._engine.name} replica {replica.index}"
 
     def _deserters(self) -> Sequence[PodReplica]:
-        """Pods that are gone, or on their way, although nobody here told them to."""
+        """Pods that are gone, or on their way, although we did not remove them."""
         if self._autoscaled:
             return ()
         gone = [replica for replica in self._observed.replicas if not replica.active]
@@ -168,7 +168,7 @@ class Faults:
         return trouble(replica.pod, self._who(replica), self._observed.warning(replica))
 
     def _out_of_patience(self, about: object, fault: Trouble | None) -> bool:
-        """Whether a trouble, counted from when it was seen first, is to be told now."""
+        """Whether a trouble has lasted longer than its patience, and is to be reported now."""
         if fault is None:
             self._since.pop(about, None)
             return False
@@ -203,13 +203,13 @@ class Faults:
         except NotExecuted:
             if replica.ready:
                 raise
-            return  # its container may have ended at this moment, which the watch will tell
+            return  # its container may have ended at this moment, which the watch will report
         if not right:
             raise DeploymentError(sentence(self._who(replica), self._model, image_of(replica.pod, _MODEL)))
         self._checked = True
 
     def _read_logs(self) -> None:
-        """Raise DeploymentError where a server that is not ready says that it never will be."""
+        """Raise DeploymentError where a server's log shows that it will never be ready."""
         for replica in self._observed.active():
             if self._fatal and replica.started and not replica.ready:
                 lines = tail(self._cluster, self._namespace, replica.name, SERVER, _ALL_LINES).splitlines()

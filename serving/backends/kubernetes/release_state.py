@@ -31,7 +31,7 @@ from serving.backends.kubernetes.pods import (
 from serving.deployment import EventLog
 
 DELETED = "DELETED"
-"""Kind of change by which a watch tells that an object is gone."""
+"""Kind of change by which a watch reports that an object is gone."""
 _CHAIN = ("spawned", "scheduled", "initialized", "image_pulled", "started", "ready", "terminating")
 """Each of a replica's events is no earlier than the one before."""
 
@@ -146,7 +146,7 @@ class Observed:
         self._record_pull(replica, uid)
 
     def _record_pull(self, replica: PodReplica, uid: str) -> None:
-        """The kubelet tells of the image in an event, whose watch may be ahead of the pod's or behind it."""
+        """The kubelet reports the image in an event, whose watch may be ahead of the pod's or behind it."""
         if uid in self._pulled and "initialized" in replica.recorded_ns and "image_pulled" not in replica.recorded_ns:
             moment, seen_ns = self._pulled[uid]
             detail = f"{moment.name}, {_text(moment.stamp)}" if moment.stamp else moment.name
@@ -161,7 +161,7 @@ class Observed:
         self._events.add(moment.name, replica.index, detail, t_ns)
 
     def event(self, _kind: str, event: Object, seen_ns: int) -> None:
-        """Something that Kubernetes tells about an object of the namespace."""
+        """Take an event of Kubernetes about an object of the namespace."""
         about = event.get("involvedObject") or {}
         if not str(about.get("name", "")).startswith(self.release):
             return
@@ -177,7 +177,7 @@ class Observed:
             self.changed.notify_all()
 
     def _note_lost_node(self, event: Object, uid: str) -> None:
-        """A node that stops answering is told about the pod first of all; its own status says so minutes later."""
+        """That a node stopped answering shows in the pod first; the node's own status follows minutes later."""
         if event.get("reason") == "NodeNotReady" and uid in self._replicas:
             self._replicas[uid].lost = self._replicas[uid].failed = True
 

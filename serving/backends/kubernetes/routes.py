@@ -88,7 +88,7 @@ class Reach:
         return replace(self._launch.endpoint(replica.index, lambda port: f"{host}:{port}"), management_url=None)
 
     def _list_front(self, ready: Sequence[PodReplica]) -> None:
-        """Write whom a load generator may ask now, for one that follows the file."""
+        """Write the addresses that are ready now, for a load generator that follows the file."""
         own = [self._own(one) for one in ready if one.address]
         text = json.dumps([{"rest": one.rest_url, "grpc": one.grpc_target} for one in own])
         if text != self._listed:
@@ -100,7 +100,7 @@ class Reach:
     def decide(self, replicas: Sequence[PodReplica]) -> None:
         """Find out, as soon as a pod has an address, whether it can be reached from here. Asks the network.
 
-        A refused connection says that there is a way; once the pod is ready, only an answer does.
+        A refused connection proves that there is a way; once the pod is ready, only an answer does.
         """
         reachable = next((one for one in replicas if one.active and one.address), None)
         if self._decided or reachable is None or reachable.address is None:
@@ -223,7 +223,7 @@ def bracketed(host: str) -> str:
 
 
 def _reachable(host: str, port: int, *, refused: bool = False) -> bool:
-    """Whether something accepts connections there, or, where `refused` is fine, at least says no."""
+    """Whether something accepts connections there, or, where `refused` is fine, at least refuses."""
     try:
         socket.create_connection((host, port), _TRY_S).close()
     except ConnectionRefusedError:

@@ -132,7 +132,7 @@ class RestApi:
 
 
 def _body_error(body: bytes) -> RequestError | None:
-    """What is wrong with the body itself, which TensorFlow Serving tells before an unknown model."""
+    """What is wrong with the body itself, which TensorFlow Serving reports before an unknown model."""
     try:
         read_document(body)
     except RequestError as error:

@@ -75,7 +75,7 @@ class AsyncioGrpcServer:
             connection.check_time(now_s)
 
     def set_health(self, models: dict[str, bool]) -> None:
-        """The server as a whole under the empty name, and each model by its name; watchers are told of a change."""
+        """The server as a whole under the empty name, and each model by its name; watchers are notified of a change."""
         if self._health is None:
             return
         statuses = {name: _SERVING if up else _NOT_SERVING for name, up in models.items()}

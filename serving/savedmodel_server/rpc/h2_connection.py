@@ -30,7 +30,7 @@ _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1
 
 
 class RequestHead(NamedTuple):
-    """What a request's headers say."""
+    """What matters of a request's headers."""
 
     path: str
     encoding: str

@@ -49,7 +49,7 @@ class VersionPolicy:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model that the server is told to serve."""
+    """One model that the server is to serve."""
 
     name: str
     base_path: Path
@@ -59,7 +59,7 @@ class ModelConfig:
 
 @dataclass
 class Version:
-    """One version of a model; `error` says why it failed."""
+    """One version of a model; `error` is why it failed."""
 
     model: str
     number: int

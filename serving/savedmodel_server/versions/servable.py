@@ -42,7 +42,7 @@ class Servable:
     """A loaded version. Calls are safe from any thread; `close` ends them."""
 
     def __init__(self, name: str, version: int, path: Path, options: ServableOptions) -> None:
-        """Load the SavedModel at `path`; raises RequestError with what TensorFlow says against it."""
+        """Load the SavedModel at `path`; raises RequestError with TensorFlow's error."""
         self.name = name
         self.version = version
         self.options = options
@@ -73,7 +73,7 @@ class Servable:
             raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.') from None
 
     def rest_signature(self, key: str) -> Signature:
-        """As `signature`, with the words and the code that the REST API has for a missing one."""
+        """As `signature`, with the REST API's message and code for a missing one."""
         key = key or DEFAULT_SIGNATURE
         if key not in self.signatures:
             raise invalid(f'Serving signature name: "{key}" not found in signature def')
@@ -182,7 +182,7 @@ def _spec(name: str, info: Any) -> TensorSpec:
 
 
 def translate(error: BaseException) -> RequestError:
-    """What TensorFlow raised, as a canonical code and its own words."""
+    """What TensorFlow raised, as a canonical code and its message."""
     code = getattr(error, "error_code", None)
     message = getattr(error, "message", None) or str(error) or type(error).__name__
     if isinstance(code, int) and code in Code._value2member_map_:

@@ -240,7 +240,7 @@ def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(co
 
 def facts(**changes) -> RunFacts:
     used = UseFile(ready={"t_ns": 0, "throttled_s": 1.0}, end={"t_ns": 10 * S, "throttled_s": 7.0})
-    return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, {}), **changes)
+    return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, None), **changes)
 
 
 def test_a_planned_quota_is_a_note_and_its_replicas_do_not_share_what_they_are_given():

@@ -98,7 +98,7 @@ def _unexpected(name: str, item: Any) -> RequestError:
 
 
 def _number(value: float) -> float:
-    """The double with the fewest digits that tells the float32 apart."""
+    """The double with the fewest digits that identifies the float32."""
     return float(str(np.float32(value))) if math.isfinite(value) else value
 
 

@@ -215,7 +215,7 @@ def _jsonable(spec: TensorSpec, array: Array) -> Any:
 
 
 def _exact(array: Array) -> Any:
-    """Nested lists of doubles with the fewest digits that tell the float32 apart (0.1, not 0.10000000149011612)."""
+    """Nested lists of doubles with the fewest digits that identify the float32 (0.1, not 0.10000000149011612)."""
     return _map_leaves(array.tolist(), lambda value: float(str(np.float32(value))))
 
 
