@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from servestorm.analysis.figures import as_json
+from servestorm.analysis.cost import FleetCost
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Rows, Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
 from servestorm.report.price_bars import instances, machine_rows, price_bar
 from servestorm.report.sentences import listed
+
+FleetCosts = Mapping[str, Sequence[FleetCost]]
+"""By engine, one a machine for rent."""
 
 
 def section(results: Results) -> Section:
@@ -24,7 +27,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = as_json(results.figures.fleet_cost.get(group, {}))
+    data = results.figures.fleet_cost.get(group, {})
     late = results.metric(f"{group}.violations_percent")
     shares = {engine: value.value for engine, value in late.values.items()} if late else {}
     most = settings.most_replicas(results)
@@ -35,7 +38,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 def _part(
     name: str,
     engines: Sequence[str],
-    data: Rows,
+    data: FleetCosts,
     most: int,
     late_percent: Mapping[str, float | None],
     subtitle: str = "",
@@ -45,12 +48,12 @@ def _part(
     if not drawing:
         return None
     shown = [engine for engine in engines if data.get(engine)]
-    paid = {e: {(r["provider"], r["instance"]): r for r in data[e]} for e in shown}
+    paid = {e: {(r.provider, r.instance): r for r in data[e]} for e in shown}
     rows = []
     for key, first in paid[shown[0]].items():
         costs = [paid[engine].get(key) for engine in shown]
-        prices = [number(row["usd_per_hour"] if row else None) for row in costs]
-        rows.append([f"{first['instance']}, {first['provider']}", *prices, number(first["fixed_usd_per_hour"])])
+        prices = [number(row.usd_per_hour if row else None) for row in costs]
+        rows.append([f"{first.instance}, {first.provider}", *prices, number(first.fixed_usd_per_hour)])
     late = [f"{number(late_percent.get(engine), '%')} on {ENGINE_SHORT[engine]}" for engine in shown]
     caption = (
         "What the replicas cost during the measurement, from creation to removal, compared with a fixed "
@@ -62,15 +65,15 @@ def _part(
     return make_part(name, drawing, caption, Table("Cost of the replicas", head, rows), subtitle)
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], data: FleetCosts) -> Drawing | None:
     """US dollars an hour by machine: a bar for each engine's replicas, and one for a fixed fleet of the maximum.
 
-    `data`: {engine: [servestorm.analysis.cost.FleetCost as a dict, ...]}. None where no engine has a price.
+    None where no engine has a price.
     """
     places = instances(data)
     if not places:
         return None
-    fixed = {(r["provider"], r["instance"]): r["fixed_usd_per_hour"] for rows in data.values() for r in rows}
+    fixed = {(r.provider, r.instance): r.fixed_usd_per_hour for rows in data.values() for r in rows}
     shown = [engine for engine in engines if data.get(engine)]
 
     def paint(figure: Figure, narrow: bool) -> None:
@@ -78,7 +81,7 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
         width = 0.8 / (len(shown) + 1)
         for place, key in enumerate(places):
             for bar, engine in enumerate(shown):
-                paid = {(r["provider"], r["instance"]): r["usd_per_hour"] for r in data[engine]}
+                paid = {(r.provider, r.instance): r.usd_per_hour for r in data[engine]}
                 price_bar(
                     axes, place - 0.4 + width * (bar + 0.5), paid.get(key), width, engine_colour(engines.index(engine))
                 )

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from servestorm.analysis.figures import Law, Setting
+from servestorm.analysis.latency_split import Part
 from servestorm.methods.capacity_estimate import Crossing
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, table, verdicts
 from tests.stand_ins import figure_data
-from tests.stand_ins.figure_data import ENGINES, judgement, probe, search
+from tests.stand_ins.figure_data import ENGINES, cost_on, judgement, probe, search
+
+NO_LAW = Law(points=[], lambda_=None, sigma=None, kappa=None, r2=None, peak_replicas=None, curve=[])
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +57,11 @@ def test_missing_numbers_are_dashes_and_never_nan_or_none(parts):
     [
         lambda: capacity.part("x", ENGINES, {}, 50.0),
         lambda: capacity.part("x", ENGINES, {engine: [] for engine in ENGINES}, 50.0),
-        lambda: scaling_law.part("x", ENGINES, {"savedmodel": {"points": [], "curve": []}}),
-        lambda: sweep.part(
-            "x", ENGINES, {"savedmodel": [{"label": "", "images_per_s": 1.0, "p99_ms": None, "front": False}]}
-        ),
-        lambda: cost.part(
-            "x", ENGINES, {"savedmodel": [{"instance": "a", "provider": "b", "usd_per_million": None}]}, ""
-        ),
+        lambda: scaling_law.part("x", ENGINES, {"savedmodel": NO_LAW}),
+        lambda: sweep.part("x", ENGINES, {"savedmodel": [Setting("", images_per_s=1.0, p99_ms=None, front=False)]}),
+        lambda: cost.part("x", ENGINES, {"savedmodel": []}, ""),
         lambda: runs.part("x", ENGINES, {"p99": {"savedmodel": [None, None]}}),
-        lambda: latency_split.part("x", ENGINES, {"savedmodel": [{"part": "inference", "ms": None}]}),
+        lambda: latency_split.part("x", ENGINES, {"savedmodel": [Part("inference", None)]}),
         lambda: bursts.part("x", ENGINES, {"savedmodel": []}),
         lambda: verdicts.part("x", ENGINES, [], 5.0),
     ],
@@ -94,7 +94,7 @@ def test_the_rate_at_which_p99_meets_the_objective_has_an_interval():
 
 
 def test_the_law_is_listed_with_its_coefficients_and_one_engine_may_lack_it():
-    data = figure_data.laws() | {"torchserve": {"points": [[1, 170.0]], "lambda": None, "curve": []}}
+    data = figure_data.laws() | {"torchserve": replace(NO_LAW, points=[(1, 170.0)])}
     text = cells(scaling_law.part("x", ENGINES, data))
     assert "σ, contention | 0.08 | –" in text
     assert re.search(r"1 replica, mean \| \d+ \| 170", text)
@@ -124,7 +124,7 @@ NUMBERS = {"g": 1.5, "g_ci": (-0.2, 12.34), "smallest_effect_percent": 14.0, "p_
 
 def test_a_machine_with_too_little_memory_is_named_and_so_is_memory_that_is_not_known():
     def rows(enough):
-        return [{"instance": "small", "provider": "P", "usd_per_million": 0.5, "memory_enough": enough}]
+        return [cost_on("small", "P", 0.5, enough)]
 
     part = cost.part("x", ENGINES, {"savedmodel": rows(True), "torchserve": rows(False)}, "")
     assert cells(part) == "small, P | 0.500 | 0.500 (too little memory)"
