@@ -16,7 +16,7 @@ from servestorm.study.scenario import StudyScenario, loads_guess_s, replicas_tex
 
 
 @dataclass(frozen=True)
-class SweepPoint:
+class LoadPoint:
     """One entry of sweep.json: a closed loop with one client setting."""
 
     images_per_request: int
@@ -28,7 +28,7 @@ class SweepPoint:
     reasons: tuple[str, ...]
 
     @classmethod
-    def of(cls, result: LoadResult, images_per_request: int, concurrency: int) -> SweepPoint:
+    def of(cls, result: LoadResult, images_per_request: int, concurrency: int) -> LoadPoint:
         """The point of a load."""
         figures = (result.images_per_s, result.p50_ms, result.p99_ms)
         return cls(images_per_request, concurrency, *figures, result.valid, result.reasons)
@@ -43,11 +43,11 @@ class SweepCells(StudyScenario):
         """See StudyScenario."""
         sweep = load.plan.sweep
         assert sweep
-        points: list[SweepPoint] = []
+        points: list[LoadPoint] = []
         for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
             closed = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
             result = load.offer(closed, folder / load_folder(len(points) + 1))
-            points.append(SweepPoint.of(result, images, in_flight))
+            points.append(LoadPoint.of(result, images, in_flight))
             write_json(folder / SWEEP, [asdict(point) for point in points])
             load.wait_drained()
 
