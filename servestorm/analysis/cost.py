@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,7 +12,10 @@ from typing import Annotated, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from servestorm.analysis.metric import Metric, Value
 from servestorm.errors import StudyError
+from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.shapes.study import PlanFile
 
 PRICES: Final = Path(__file__).with_name("prices.yaml")
 """The price file that comes with servestorm."""
@@ -161,3 +164,88 @@ def fleet_costs(
         for instance in prices.instances
         for one in (replica_usd_per_hour(instance, cpus, memory_bytes),)
     ]
+
+
+def capacity_costs(capacity: Metric, metrics: Sequence[Metric], record: RunRecord) -> dict[str, list[Cost]]:
+    """What a million images cost on each engine at the capacity that a row holds; `metrics` are all of the study.
+
+    An engine whose capacity may not be quoted has no cost. Raises StudyError for a broken price file.
+    """
+    prices = load_prices(record.prices_path)
+    # a replica with a limit needs no more of a machine than that
+    cores = record.study.plan.replica_limits.cpus or len(record.study.cores.engine)
+    peaks = _peak_bytes(capacity, metrics, record)
+    return {
+        engine: list(costs(value.value if value.valid else None, cores, prices, peaks[engine]))
+        for engine, value in capacity.values.items()
+    }
+
+
+def _peak_bytes(capacity: Metric, metrics: Sequence[Metric], record: RunRecord) -> dict[str, float | None]:
+    """Each engine's peak memory under the load of the search's probes and under steady and bursty load alike to it.
+
+    Of all its servers' processes, and memory that they share counts in each of them. None where it is not known.
+    """
+    peaks: dict[str, list[float]] = {engine: [] for engine in capacity.values}
+    variant = capacity.group.partition("[")[2]
+    for metric in metrics:
+        if metric.key.endswith(".rss_peak_mib") and metric.group.partition("[")[2] == variant:
+            for engine, value in metric.values.items():
+                peaks[engine] += [2.0**20 * mib for mib in value.runs if mib is not None]
+    for cell in record.cells:
+        label = record.study.variants[cell.cell.variant].label
+        if cell.cell.scenario == capacity.scenario and label == variant.removesuffix("]"):
+            peaks[cell.cell.engine] += _probes_bytes(cell)
+    return {engine: max(known, default=None) for engine, known in peaks.items()}
+
+
+def _probes_bytes(cell: CellRecord) -> list[float]:
+    """Peak memory at the end of each probe, where it is known."""
+    peaks = [load.use.end.rss_peak_bytes for load in cell.loads if load.use and load.probe is not None]
+    return [float(peak) for peak in peaks if peak is not None]
+
+
+def replica_cost_row(replicas_mean: Metric, record: RunRecord) -> Metric:
+    """What a mean number of replicas costs an hour on the price file's first machine.
+
+    Raises StudyError for a broken price file.
+    """
+    instance = load_prices(record.prices_path).instances[0]
+    one = replica_usd_per_hour(instance, *_replica_size(record.study.plan))
+    label = f"cost of the replicas on {instance.name} ({instance.provider})"
+    values = {engine: _times(value, one) for engine, value in replicas_mean.values.items()}
+    key = f"{replicas_mean.group}.cost_per_hour"
+    return replace(replicas_mean, key=key, label=label, unit="USD an hour", values=values)
+
+
+def _times(value: Value, factor: float) -> Value:
+    def scaled(number: float | None) -> float | None:
+        return None if number is None else number * factor
+
+    return replace(
+        value,
+        value=scaled(value.value),
+        mean=scaled(value.mean),
+        sd=scaled(value.sd),
+        runs=[scaled(run) for run in value.runs],
+        ci=None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor),
+    )
+
+
+def _replica_size(plan: PlanFile) -> tuple[float, float]:
+    """CPUs and bytes of memory that one replica of a cluster has."""
+    cpus, memory_mib = plan.replica_limits
+    assert cpus is not None and memory_mib is not None  # a pod has limits, the plan's or the usual ones
+    return cpus, memory_mib * 2.0**20
+
+
+def replica_costs(replicas_mean: Metric, most: int, record: RunRecord) -> dict[str, list[FleetCost]]:
+    """What each engine's mean number of replicas costs, beside a fixed fleet of `most`.
+
+    Raises StudyError for a broken price file.
+    """
+    prices, size = load_prices(record.prices_path), _replica_size(record.study.plan)
+    return {
+        engine: list(fleet_costs(value.value if value.valid else None, most, *size, prices))
+        for engine, value in replicas_mean.values.items()
+    }

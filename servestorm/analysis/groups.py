@@ -1,42 +1,33 @@
-"""Groups of runs: the scenario, with the variant where there are several."""
+"""Groups of runs: the scenario, with what separates its groups where it has several."""
 
 from __future__ import annotations
 
-import itertools
-
-from servestorm.plan.cells import SCENARIOS, Cell, Scenario
+from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.plan.cells import Cell, Scenario
 from servestorm.plan.labels import SCENARIO_LABELS
 from servestorm.rundir.shapes.study import StudyFile, VariantFile
 
 
 def groups_of(study: StudyFile) -> dict[str, str]:
     """The groups of runs that a study asks for, in order, with their titles."""
-    plan = study.plan
-    found: dict[str, str] = {}
-    for scenario in SCENARIOS:
-        if not plan.asked(scenario) or (scenario == "coldstart" and plan.runs_already):
-            continue
-        variants = study.variants[:1] if scenario == "sweep" else study.variants
-        starts_of = itertools.product(plan.page_cache, plan.server_warmup)
-        conditions = list(starts_of) if scenario == "coldstart" else [("warm", True)]
-        for variant, (cache, warmup) in itertools.product(variants, conditions):
-            label = group_label(scenario, variant, cache, warmup)
+    titles: dict[str, str] = {}
+    for scenario, analysis in SCENARIO_ANALYSES.items():
+        for label in analysis.labels(study):
             title = f"{SCENARIO_LABELS[scenario]} ({label})" if label else SCENARIO_LABELS[scenario]
-            found.setdefault(_key(scenario, label), title)
-    return found
+            titles.setdefault(_key(scenario, label), title)
+    return titles
 
 
 def group_key(cell: Cell, variant: VariantFile) -> str:
     """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
-    return _key(cell.scenario, group_label(cell.scenario, variant, cell.page_cache, cell.server_warmup))
+    return _key(cell.scenario, SCENARIO_ANALYSES[cell.scenario].label(cell, variant))
 
 
 def _key(scenario: Scenario, label: str) -> str:
     return f"{scenario}[{label}]" if label else scenario
 
 
-def group_label(scenario: Scenario, variant: VariantFile, page_cache: str = "warm", server_warmup: bool = True) -> str:
-    """What tells a group from the others of its scenario; '' where nothing does."""
-    label = variant.server_label if scenario == "coldstart" else variant.label
-    cold = "cold page cache" if page_cache == "cold" else ""
-    return ", ".join(filter(None, [label, cold, "" if server_warmup else "without warm-up"]))
+def scenario_of(group: str) -> Scenario:
+    """The scenario of a group."""
+    name = group.partition("[")[0]
+    return next(scenario for scenario in SCENARIO_ANALYSES if scenario == name)

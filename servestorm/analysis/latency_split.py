@@ -6,10 +6,12 @@ are means over the same load, so the parts add up to the mean latency. What nobo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from servestorm.analysis.server_times import ServerTimes
+from servestorm.analysis.server_times import ServerTimes, server_times
+from servestorm.rundir.record import CellRecord
 from servestorm.rundir.samples import MeanLatency, read_mean_latency
 
 LAG = "generator lag"
@@ -20,6 +22,7 @@ INFERENCE = "inference"
 POSTPROCESS = "post-processing"
 REST = "rest of the server"
 UNKNOWN = "client, network and rest of the server"
+UNREAD = ServerTimes(notes=("The server's own metrics were not read.",))
 _ROUNDING_MS = 0.02
 """A part that is negative by less is zero for a reader: the server and the generator read different clocks."""
 
@@ -30,6 +33,15 @@ class Part:
 
     part: str
     ms: float | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the mean latency of a request, means over runs."""
+
+    parts: list[Part]
+    notes: list[str]
+    """What the server does not tell, and how its figures were read."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +91,30 @@ def _negative(parts: tuple[Part, ...]) -> list[str]:
         f"{', '.join(below).capitalize()} came out below zero: the server's means are over other requests than the "
         "generator's, so read this split with care."
     ]
+
+
+def mean_splits(cells: Mapping[str, Sequence[CellRecord]]) -> dict[str, Parts]:
+    """The split of each engine, means over its runs; empty where no run has a right answer.
+
+    `ms` is None where no server told. Raises StudyError for a broken file of samples or metrics.
+    """
+    splits = {
+        engine: [one for cell in own if (one := _split_of_cell(cell)) is not None] for engine, own in cells.items()
+    }
+    return {engine: _means(own) for engine, own in splits.items()} if any(splits.values()) else {}
+
+
+def _split_of_cell(cell: CellRecord) -> Split | None:
+    since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
+    metrics = cell.metrics_path
+    times = server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
+    return split(cell.samples_path, times) if cell.samples_path else None
+
+
+def _means(splits: Sequence[Split]) -> Parts:
+    names = dict.fromkeys(part.part for one in splits for part in one.parts)
+    known = {name: [p.ms for one in splits for p in one.parts if p.part == name and p.ms is not None] for name in names}
+    return Parts(
+        parts=[Part(name, sum(ms) / len(ms) if ms else None) for name, ms in known.items()],
+        notes=list(dict.fromkeys(note for one in splits for note in one.notes)),
+    )

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Annotated, Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Final
 
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
 from servestorm.analysis.doubts import Doubt, doubts
-from servestorm.analysis.figures_cost import cost_figures, fleet_figures, with_cost
-from servestorm.analysis.figures_split import split_figures
-from servestorm.analysis.groups import groups_of
+from servestorm.analysis.figures import Figures, as_json
+from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
-from servestorm.analysis.series import figures_of
-from servestorm.analysis.series_autoscaling import autoscaling_figures
+from servestorm.analysis.scenario import GroupOfRuns
+from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
+from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -52,7 +52,7 @@ class Results:
     doubts: list[Doubt]
     """Reasons to doubt the runs under load, the gravest first."""
     notes: list[str]
-    figures: dict[str, Any]
+    figures: Figures
     stored: StoredJson
     """What results.json copies: not a part of the results."""
 
@@ -79,7 +79,7 @@ class Results:
         names = [field.name for field in fields(self) if field.name != "stored"]
         return {
             "schema_version": SCHEMA_VERSION,
-            **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
+            **{name: copied[name] if name in copied else as_json(getattr(self, name)) for name in names},
         }
 
 
@@ -91,7 +91,7 @@ def compute(record: RunRecord) -> Results:
     runs, samples = [run for run, _ in measured], {run.id: found for run, found in measured if found is not None}
     used = usable(runs)
     rows = Rows(engines, used, samples)
-    metrics = with_cost([metric for group in groups for metric in rows.of(group, plan)], record)
+    metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     return Results(
         id=study.id,
         state=study.state,
@@ -107,15 +107,26 @@ def compute(record: RunRecord) -> Results:
         runs=runs,
         doubts=_doubts(record),
         notes=[*study.cores.notes, *state_notes(record, runs)],
-        figures={
-            **figures_of(engines, used, samples),
-            "cost": cost_figures(metrics, record),
-            "split": split_figures(engines, used, record.cells),
-            "autoscaling": autoscaling_figures(engines, used, samples),
-            "fleet_cost": fleet_figures(metrics, record),
-        },
+        figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
     )
+
+
+def _figures(
+    groups: Iterable[str],
+    engines: Sequence[str],
+    used: Sequence[Run],
+    samples: Mapping[str, Samples],
+    metrics: Sequence[Metric],
+    record: RunRecord,
+) -> Figures:
+    """What the figures show; groups come in the order of their first runs."""
+    figures = Figures()
+    for group in dict.fromkeys([*(run.group for run in used), *groups]):
+        runs = [run for run in used if run.group == group]
+        of_group = GroupOfRuns(group, engines, runs, samples, metrics, record)
+        SCENARIO_ANALYSES[scenario_of(group)].add_figures(figures, of_group)
+    return figures
 
 
 def _doubts(record: RunRecord) -> list[Doubt]:
@@ -128,15 +139,6 @@ def usable(runs: Sequence[Run]) -> list[Run]:
     """The runs behind the numbers: those that count; where an engine has none in a scenario, its INVALID ones."""
     answered = {(run.group, run.engine) for run in runs if run.counts}
     return [run for run in runs if run.counts or (run.state == "complete" and (run.group, run.engine) not in answered)]
-
-
-def _plain(value: Any) -> Any:
-    """The value with every dataclass in it as a dict."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _model(manifest: JsonObject | None) -> JsonObject:

@@ -14,150 +14,33 @@ import json
 import sys
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from servestorm.analysis.cost import Cost, FleetCost
-from servestorm.analysis.latency_split import Part
 from servestorm.analysis.results import Results
-from servestorm.rundir.files import SCHEMA_VERSION
+from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-@dataclass(frozen=True)
-class Series:
-    """One engine's answers over time: one value a bin, null where a bin has too few answers."""
-
-    median_ms: list[float | None]
-    """Milliseconds per image."""
-    slowest_ms: list[float | None]
-
-
-@dataclass(frozen=True)
-class OverTime:
-    """Latency over time, all counted runs of a group together."""
-
-    bin_s: float
-    """Width of a bin."""
-    t_s: list[float]
-    """Where each bin begins, from the first request after the warm-up."""
-    offered_per_s: list[float]
-    """Requests a second, mean over runs."""
-    engines: dict[str, Series]
-
-
-@dataclass(frozen=True)
-class Law:
-    """Throughput by replicas, and the Universal Scalability Law fitted to it where there are enough counts."""
-
-    points: list[tuple[int, float]]
-    """[replicas, images/s] of every run."""
-    lambda_: Annotated[float | None, Field(alias="lambda")]
-    """Images/s of one replica."""
-    sigma: float | None
-    """Contention."""
-    kappa: float | None
-    """Coherency."""
-    r2: float | None
-    """Share of the variance that the law explains."""
-    peak_replicas: float | None
-    """Where throughput is largest; null where it never falls."""
-    curve: list[tuple[float, float]]
-    """[replicas, images/s] of the law."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a sweep, medians of its VALID loads."""
-
-    label: str
-    images_per_s: float | None
-    p99_ms: float | None
-    """Of a request."""
-    front: bool
-    """No other setting of the engine is at least as good in both and better in one."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of the mean latency of a request, means over runs."""
-
-    parts: list[Part]
-    notes: list[str]
-    """What the server does not tell, and how its figures were read."""
-
-
-@dataclass(frozen=True)
-class Followed:
-    """How one engine's replicas followed the load, all counted runs together."""
-
-    tail_ms: list[float | None]
-    """Of a request, the percentile that `tail` names, one value a bin; null where a bin has too few answers."""
-    slowest_ms: list[float | None]
-    ready: list[tuple[float, float]]
-    """[second, ready replicas from then on, mean over runs]."""
-    existing: list[tuple[float, float]]
-    """[second, replicas that exist from then on, mean over runs]."""
-
-
-@dataclass(frozen=True)
-class OverScaling:
-    """A group of runs under an autoscaler, over time."""
-
-    bin_s: float
-    """Width of a bin."""
-    t_s: list[float]
-    """Where each bin of the load begins, from the begin of the measured load."""
-    offered_per_s: list[float]
-    """Requests a second, mean over runs."""
-    bursts: list[tuple[float, float]]
-    """[onset, end] in seconds."""
-    watched_s: float
-    """Until when replicas were watched, the shortest of the runs."""
-    tail: str
-    """The largest percentile that most bins have answers enough for, such as p95."""
-    engines: dict[str, Followed]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What the figures show and no row holds, by group of runs and engine."""
-
-    over_time: dict[str, OverTime]
-    spectrum: dict[str, dict[str, list[tuple[float, float]]]]
-    """[share of the answers, milliseconds per image that it took at most]."""
-    scaling_law: dict[str, dict[str, Law]]
-    sweep: dict[str, dict[str, list[Setting]]]
-    cost: dict[str, dict[str, list[Cost]]]
-    """Of a million images at the capacity found."""
-    split: dict[str, dict[str, Parts]]
-    """Where the time of a mean request goes."""
-    autoscaling: dict[str, OverScaling]
-    fleet_cost: dict[str, dict[str, list[FleetCost]]]
-    """Of the replicas under an autoscaler, by machine."""
-
-
-def schema() -> dict[str, Any]:
+def schema() -> JsonObject:
     """JSON Schema (2020-12) of results.json."""
     made = TypeAdapter(Results).json_schema()
     for part in (made["properties"], made["$defs"]):
         part.pop("stored", None)
         part.pop("StoredJson", None)
     made["required"].remove("stored")
-    figures = TypeAdapter(Figures).json_schema()
-    definitions = made.pop("$defs") | figures.pop("$defs") | {"Figures": figures}
+    definitions = made.pop("$defs")
     made["properties"] = {
         "schema_version": {"const": SCHEMA_VERSION, "description": "Of this layout."},
         **made["properties"],
-        "figures": {"$ref": "#/$defs/Figures"},
     }
     made["required"] = ["schema_version", *made["required"]]
-    told = _told(Results) | _told(Figures)
+    texts = _texts(Results)
     for name, part in {**definitions, "Results": made}.items():
-        _tidy(part, told.get(name, {}))
+        _tidy(part, texts.get(name, {}))
     head = {"$schema": _DIALECT, "title": "servestorm results.json", "description": _DESCRIPTION}
     return {**head, **{key: value for key, value in made.items() if key not in head}, "$defs": definitions}
 
@@ -167,7 +50,7 @@ _DESCRIPTION = (
 )
 
 
-def _tidy(part: dict[str, Any], told: dict[str, str]) -> None:
+def _tidy(part: JsonObject, texts: dict[str, str]) -> None:
     """Closed objects whose fields say what they are; a title that repeats the name says nothing."""
     if "properties" not in part:
         return
@@ -177,11 +60,11 @@ def _tidy(part: dict[str, Any], told: dict[str, str]) -> None:
     for name, field in part["properties"].items():
         field.pop("title", None)
         field.pop("default", None)
-        if name in told:
-            field["description"] = told[name]
+        if name in texts:
+            field["description"] = texts[name]
 
 
-def _told(root: type) -> dict[str, dict[str, str]]:
+def _texts(root: type) -> dict[str, dict[str, str]]:
     """What the strings under the fields of a class and of all classes within it say: {class: {field: text}}."""
     return {kind.__name__: dict(_field_texts(kind)) for kind in _classes(root, set())}
 

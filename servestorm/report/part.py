@@ -12,7 +12,7 @@ from servestorm.plan.labels import ENGINE_SHORT, spread_text
 from servestorm.report.canvas import Drawing
 
 Numbers = Mapping[str, Any]
-"""Numbers by name, as results.json has them; servestorm.analysis.results_schema lists the names."""
+"""Numbers by name, as results.json has them; servestorm.analysis.figures lists the names."""
 Rows = Mapping[str, Sequence[Numbers]]
 """Rows of numbers by engine."""
 
@@ -72,7 +72,7 @@ def groups_of(results: Results, scenario: str) -> list[str]:
 
 def groups_with_samples(results: Results) -> list[str]:
     """The groups of runs under steady or bursty load of which there are samples."""
-    return [group for group in results.groups if group in results.figures["over_time"]]
+    return [group for group in results.groups if group in results.figures.over_time]
 
 
 def marked(results: Results, group: str, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""Made-up data for the figures that are drawn from plain dicts: what the study's results give them."""
+"""Made-up data for the figures that are drawn from the numbers of a study's results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import fields
 import numpy as np
 
 from servestorm.analysis.judgements import Judgement
+from servestorm.analysis.run import SearchObjective, SearchResult
 from servestorm.methods.bursts import Burst
+from servestorm.methods.capacity_estimate import Crossing
+from servestorm.methods.capacity_search import Probe
 from servestorm.methods.verdict import Verdict
 from servestorm.report.part import SectionPart
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
@@ -31,30 +34,42 @@ def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
 
 
 def searches() -> dict:
-    def run(rate: float, seed: int) -> dict:
+    def run(rate: float, seed: int) -> SearchResult:
         random = np.random.default_rng(seed)
         rates = [rate / 2.1, rate / 1.05, rate * 2.1, rate * 1.4, rate * 1.1, rate * 0.98, rate]
         probes = [
-            {
-                "rate_per_s": float(r),
-                "verdict": "pass" if r <= rate else "fail",
-                "p99_ms": float(8 / max(0.02, 1 - r / (1.25 * rate)) * random.uniform(0.9, 1.1))
-                if r < 2 * rate
-                else None,
-            }
+            probe(
+                float(r),
+                "pass" if r <= rate else "fail",
+                float(8 / max(0.02, 1 - r / (1.25 * rate)) * random.uniform(0.9, 1.1)) if r < 2 * rate else None,
+            )
             for r in rates
         ]
-        probes.append({"rate_per_s": rate * 0.9, "verdict": "invalid", "p99_ms": 12.0})
-        return {"rate_per_s": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
-            "crossing": {"rate_per_s": rate * 1.03, "low": rate * 0.98, "high": rate * 1.09, "probes": 5}
-            if seed % 3
-            else None
-        }
+        probes.append(probe(rate * 0.9, "invalid", 12.0))
+        met = Crossing(rate_per_s=rate * 1.03, low=rate * 0.98, high=rate * 1.09, probes=5) if seed % 3 else None
+        return search(probes, rate_per_s=rate, low=rate, high=rate * 1.1, crossing=met)
 
     return {
         "savedmodel": [run(510, 1), run(540, 2), run(525, 3)],
         "torchserve": [run(180, 4), run(176, 5), run(190, 6)],
     }
+
+
+def probe(rate_per_s: float, verdict: str, p99_ms: float | None) -> Probe:
+    return Probe(rate_per_s=rate_per_s, verdict=verdict, reason="", p99_ms=p99_ms, error_percent=0.0)
+
+
+def search(
+    probes: list[Probe],
+    *,
+    rate_per_s: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    confirmed: bool = True,
+    crossing: Crossing | None = None,
+) -> SearchResult:
+    """A search for the largest rate with a p99 of at most 50 ms."""
+    return SearchResult(SearchObjective(50.0, 0.1), rate_per_s, low, high, confirmed, probes, "", crossing)
 
 
 def laws() -> dict:

@@ -11,8 +11,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from servestorm.analysis.metric import Metric, Row
+from servestorm.analysis.rows import Rows
+from servestorm.analysis.run import mib
+from servestorm.analysis.scenario import Measured, Numbers, ScenarioAnalysis
 from servestorm.methods.events import Event
 from servestorm.methods.steady_point import steady_from
+from servestorm.plan.cells import Cell
+from servestorm.plan.labels import CONTAINER_PHASES as CONTAINER_LABELS
+from servestorm.plan.labels import phases_of, start_of
+from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.shapes.cell import EventFile
+from servestorm.rundir.shapes.study import StudyFile, VariantFile
 
 PHASES: Final = ("spawned", "port_bound", "ready", "first_right_answer", "steady")
 """Events in order; each but the first ends the phase named after it."""
@@ -23,6 +33,82 @@ POD_PHASES: Final = (
     *("ready", "first_right_answer", "steady"),
 )
 """Events of a pod in order; the first, its creation, ends a phase that begins with the event `start`."""
+
+
+_OPTIONAL: Final = {
+    *(f"server_{name}_s" for name in ("import", "load", "warmup")),
+    *(f"{phase}_s" for phase in CONTAINER_LABELS),
+    *("steady_s", "to_steady_s"),
+}
+"""Rows that are left out where no engine has a figure."""
+
+
+class ColdStartAnalysis(ScenarioAnalysis):
+    """One start of one replica, with a warm or a cold page cache, with or without the server's own warm-up."""
+
+    name = "coldstart"
+
+    def labels(self, study: StudyFile) -> list[str]:
+        """One for each deployment and each condition; none of servers that were started by somebody else."""
+        plan = study.plan
+        if plan.runs_already or not plan.cold_starts:
+            return []
+        conditions = itertools.product(study.variants, plan.page_cache, plan.server_warmup)
+        return [_label(*condition) for condition in conditions]
+
+    def label(self, cell: Cell, variant: VariantFile) -> str:
+        """See ScenarioAnalysis."""
+        return _label(variant, cell.page_cache, cell.server_warmup)
+
+    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+        """See ScenarioAnalysis."""
+        numbers = _numbers(record) if record.complete else {}
+        return Measured(numbers, phases_s=_phases(numbers, study.plan.backend))
+
+    def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
+        """See ScenarioAnalysis."""
+        return rows.listed(group, _rows(record.study.plan.backend), _OPTIONAL)
+
+
+def _label(variant: VariantFile, page_cache: str, server_warmup: bool) -> str:
+    cold = "cold page cache" if page_cache == "cold" else ""
+    return ", ".join(filter(None, [variant.server_label, cold, "" if server_warmup else "without warm-up"]))
+
+
+def _rows(backend: str) -> tuple[Row, ...]:
+    """The rows of a cold start on a backend."""
+    return (
+        ("total_s", f"{start_of(backend)} to first right answer", "s", "lower"),
+        *((f"{phase}_s", label, "s", "lower") for phase, label in phases_of(backend).items()),
+        ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
+        ("server_load_s", "the server's own: loading the model", "s", "lower"),
+        ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
+        ("to_steady_s", f"{start_of(backend)} to steady answers", "s", "lower"),
+        ("deployment_s", "deployment time: from the artifact to the first right answer", "s", "lower"),
+        ("rss_mib", "memory after the start", "MiB", "lower"),
+    )
+
+
+def _numbers(record: CellRecord) -> Numbers:
+    """The ledger of a cold start, with the server's own figures beside it."""
+    own = own_figures(record.cell.engine, record.series(), record.server_log())
+    numbers = ledger(_with_steady(record), own)
+    numbers["rss_mib"] = mib(record.use.start.rss_bytes if record.use else None)
+    return numbers
+
+
+def _with_steady(record: CellRecord) -> Sequence[EventFile]:
+    """The events, with the moment from which on the answers were steady where they became so."""
+    t_ns = steady_ns(record.settled or [])
+    return (
+        record.events if t_ns is None else [*record.events, EventFile(name="steady", t_ns=t_ns, replica=0, detail="")]
+    )
+
+
+def _phases(numbers: Mapping[str, float | None], backend: str) -> dict[str, float | None]:
+    """Seconds of each cold-start phase, by the event that ends it; a container's own only where it has them."""
+    found = {phase: numbers.get(f"{phase}_s") for phase in phases_of(backend)}
+    return {phase: s for phase, s in found.items() if s is not None or phase not in CONTAINER_LABELS}
 
 
 def steady_ns(answers: Sequence[tuple[int, float]]) -> int | None:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import Results, usable
 from servestorm.methods.autoscaling import Autoscaled, Reaction
 from servestorm.plan.labels import ENGINE_SHORT, number
@@ -54,7 +55,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = results.figures["autoscaling"].get(group)
+    data = as_json(results.figures.autoscaling.get(group))
     if not data:
         return None
     counted = [run for run in usable(results.runs) if run.group == group]
@@ -110,7 +111,7 @@ def _seen(seconds: float | None) -> str:
 def _draw(name: str, engines: Sequence[str], data: Numbers, objective_ms: float) -> Drawing | None:
     """Latency, replicas and offered load on one time axis, with the bursts shaded.
 
-    `data`: servestorm.analysis.results_schema.OverScaling as a dict. None where no engine has an answer.
+    `data`: servestorm.analysis.figures.OverScaling as a dict. None where no engine has an answer.
     """
     shown = [engine for engine in engines if any(ms is not None for ms in data["engines"][engine]["slowest_ms"])]
     if not shown:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import Drawing, draw, engine_colour, legend, slug
@@ -30,7 +31,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = results.figures["cost"].get(group, {})
+    data = as_json(results.figures.cost.get(group, {}))
     days = sorted({row["dated"] for rows in data.values() for row in rows})
     dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
     source = (

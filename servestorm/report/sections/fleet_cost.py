@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
@@ -23,7 +24,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = results.figures["fleet_cost"].get(group, {})
+    data = as_json(results.figures.fleet_cost.get(group, {}))
     late = results.metric(f"{group}.violations_percent")
     shares = {engine: value.value for engine, value in late.values.items()} if late else {}
     most = settings.most_replicas(results)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.latency_split import INFERENCE
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
@@ -26,14 +27,12 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    splits = results.figures["split"].get(group, {})
-    data = {engine: split["parts"] for engine, split in splits.items()}
+    splits = results.figures.split.get(group, {})
+    data = {engine: as_json(split.parts) for engine, split in splits.items()}
     inside = [row["ms"] for rows in data.values() for row in rows if row["part"] == INFERENCE]
     if all(ms is None for ms in inside):  # no server exposes it: there is nothing to split
         return None
-    notes = [
-        f"{ENGINE_SHORT[engine]}: {' '.join(split['notes'])}" for engine, split in splits.items() if split["notes"]
-    ]
+    notes = [f"{ENGINE_SHORT[engine]}: {' '.join(split.notes)}" for engine, split in splits.items() if split.notes]
     name = f"split-{slug(group)}"
     shown = part(name, results.engines, data, " ".join(notes), results.groups[group])
     return shown and replace(shown, caption=marked(results, group, shown.caption))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
@@ -21,7 +22,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = results.figures["scaling_law"].get(group, {})
+    data = as_json(results.figures.scaling_law.get(group, {}))
     if not any(law["curve"] for law in data.values()):
         return None
     return part(f"law-{slug(group)}", results.engines, data, subtitle_of(results, group))

@@ -21,9 +21,9 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     drawing = _draw(results, group)
     if not drawing:
         return None
-    data = results.figures["spectrum"][group]
+    data = results.figures.spectrum[group]
     shares = sorted({share for points in data.values() for share, _ in points})
-    by_engine = {engine: dict(map(tuple, points)) for engine, points in data.items()}
+    by_engine = {engine: dict(points) for engine, points in data.items()}
     rows = [
         [f"p{100 * share:.4g}", *(number(by_engine[engine].get(share)) for engine in results.engines)]
         for share in shares[::4]
@@ -37,7 +37,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 def _draw(results: Results, group: str) -> Drawing | None:
     """Latency at every percentile that the samples are enough for."""
-    data = results.figures["spectrum"].get(group)
+    data = results.figures.spectrum.get(group)
     if not data or not any(data.values()):
         return None
 

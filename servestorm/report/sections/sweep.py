@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
@@ -31,7 +32,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = results.figures["sweep"].get(group, {})
+    data = as_json(results.figures.sweep.get(group, {}))
     return part(f"front-{slug(group)}", results.engines, data, subtitle_of(results, group))
 
 

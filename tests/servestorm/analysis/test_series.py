@@ -11,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from servestorm.analysis import figures_split
-from servestorm.analysis.figures_cost import cost_figures
-from servestorm.analysis.figures_split import split_figures
+from servestorm.analysis import latency_split
+from servestorm.analysis.cost import capacity_costs
+from servestorm.analysis.figures import Figures, as_json
+from servestorm.analysis.latency_split import Parts, mean_splits
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run, SweepPoint
-from servestorm.analysis.series import figures_of
+from servestorm.analysis.scenario import GroupOfRuns
+from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.series import over_time, spectrum
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell
@@ -46,6 +49,18 @@ def samples_of(scheduled_s, latency_ms, ok=None, images=1) -> Samples:
     )
 
 
+def figures_of(scenario, engines, runs, metrics=(), record=None) -> dict:
+    """The figures of one group of runs, as results.json has them."""
+    figures = Figures()
+    SCENARIO_ANALYSES[scenario].add_figures(figures, GroupOfRuns(scenario, engines, runs, {}, metrics, record))
+    return as_json(figures)
+
+
+def rows_of(scenario, runs, samples) -> dict:
+    """The rows of one group of runs by their keys."""
+    return {row.key: row for row in SCENARIO_ANALYSES[scenario].rows(Rows(ENGINES, runs, samples), scenario, None)}
+
+
 def test_bins_hold_the_median_and_the_slowest_answer_of_their_time_in_any_order_of_the_file():
     scheduled_s = np.arange(1200) / 100
     latency_ms = np.where(scheduled_s < 6, 5.0, 9.0) + np.arange(1200) % 3
@@ -53,7 +68,7 @@ def test_bins_hold_the_median_and_the_slowest_answer_of_their_time_in_any_order_
     ok = np.ones(1200, np.bool_)
     ok[::10] = False
     samples = samples_of(scheduled_s[order], latency_ms[order], ok[order])
-    found = figures_of(["savedmodel"], [run_of("steady")], {"000": samples})["over_time"]["steady"]
+    found = as_json(over_time({"savedmodel": [samples]}))
     assert (found["bin_s"], len(found["t_s"])) == (0.5, 24)
     assert found["offered_per_s"][:23] == pytest.approx([100.0] * 23)
     for index, begin_s in enumerate(found["t_s"]):
@@ -65,14 +80,14 @@ def test_bins_hold_the_median_and_the_slowest_answer_of_their_time_in_any_order_
 def test_few_answers_make_wide_bins():
     scheduled_s = np.arange(60) * 2.0
     samples = samples_of(scheduled_s, np.full(60, 5.0))
-    found = figures_of(["savedmodel"], [run_of("steady")], {"000": samples})["over_time"]["steady"]
+    found = as_json(over_time({"savedmodel": [samples]}))
     assert (found["bin_s"], found["t_s"]) == (60, [0, 60])
 
 
 def test_the_spectrum_is_exact_and_ends_where_samples_do():
     latency_ms = np.random.default_rng(2).permutation(np.arange(1, 701.0))
     samples = samples_of(np.arange(700) / 100, latency_ms)
-    points = figures_of(["savedmodel"], [run_of("steady")], {"000": samples})["spectrum"]["steady"]["savedmodel"]
+    points = spectrum([samples])
     assert points[0] == pytest.approx([0.5, 350])
     assert all(value == math.ceil(share * 700) for share, value in points)
     assert 0.99 <= points[-1][0] < 0.992
@@ -88,7 +103,7 @@ def test_the_law_is_fitted_to_every_run_and_left_out_under_three_counts():
         return 100 * n / (1 + 0.1 * (n - 1) + 0.02 * n * (n - 1))
 
     runs = [run_of("scaling", f"{n}", replicas=n, numbers={"images_per_s": rate(n)}) for n in (1, 2, 4, 8)]
-    found = figures_of(ENGINES, runs, {})["scaling_law"]["scaling"]
+    found = figures_of("scaling", ENGINES, runs)["scaling_law"]["scaling"]
     assert found["savedmodel"]["sigma"] == pytest.approx(0.1, rel=1e-3)
     assert found["savedmodel"]["kappa"] == pytest.approx(0.02, rel=1e-3)
     assert found["savedmodel"]["curve"][-1] == pytest.approx([8, rate(8)], rel=1e-3)
@@ -97,7 +112,7 @@ def test_the_law_is_fitted_to_every_run_and_left_out_under_three_counts():
         "points": [],
         "curve": [],
     }
-    two = figures_of(ENGINES, runs[:2], {})["scaling_law"]["scaling"]["savedmodel"]
+    two = figures_of("scaling", ENGINES, runs[:2])["scaling_law"]["scaling"]["savedmodel"]
     assert (two["lambda"], len(two["points"])) == (None, 2)
 
 
@@ -110,7 +125,7 @@ def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
     rates = [(1, 100.0, 10.0), (8, 300.0, 30.0), (16, 290.0, 40.0)]
     runs = [run_of("sweep", f"{r}", points=[point(b, x + r, y) for b, x, y in rates]) for r in range(3)]
     runs.append(run_of("sweep", "9", points=[point(8, 9000.0, 1.0, valid=False)]))
-    rows = figures_of(ENGINES, runs, {})["sweep"]["sweep"]["savedmodel"]
+    rows = figures_of("sweep", ENGINES, runs)["sweep"]["sweep"]["savedmodel"]
     assert [(row["label"], row["images_per_s"], row["front"]) for row in rows] == [
         ("no server batch", 101.0, True),
         ("server batch 8", 301.0, True),
@@ -121,7 +136,7 @@ def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
 def test_one_run_gives_its_percentiles_of_images_and_of_requests_the_intervals_of_its_samples():
     samples = {"000": samples_of(np.arange(100), np.arange(100, 0, -1), images=2)}
     runs = [run_of("steady", numbers={"p50": 25.0, "request_p50": 50.0, "mean_ms": 25.25})]
-    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, samples).of("steady", {})}
+    rows = {row.key: row.values["savedmodel"] for row in rows_of("steady", runs, samples).values()}
     # of 100 the 40th and the 61st
     assert (rows["steady.p50"].ci, rows["steady.p50"].ci_from) == ((20.0, 30.5), "samples")
     assert (rows["steady.request_p50"].ci, rows["steady.request_p50"].ci_from) == ((40.0, 61.0), "samples")
@@ -132,14 +147,14 @@ def test_one_run_gives_its_percentiles_of_images_and_of_requests_the_intervals_o
 def test_a_percentile_that_too_few_runs_tell_has_the_interval_of_all_samples_together():
     runs = [run_of("steady", name, numbers={"p50": 5.0 + place}) for place, name in enumerate("ab")]
     samples = {run.id: samples_of(np.arange(40), np.arange(1, 41)) for run in runs}
-    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, samples).of("steady", {})}
+    rows = {row.key: row.values["savedmodel"] for row in rows_of("steady", runs, samples).values()}
     assert rows["steady.p50"].ci_from == "runs"
     assert rows["steady.p90"].ci_from == "samples"  # 64 samples are needed, a run has 40
 
 
 def test_a_share_is_not_thought_to_be_over_100_percent():
     runs = [run_of("steady", str(share), numbers={"failed_percent": share}) for share in (5.0, 100.0)]
-    rows = {row.key: row.values["savedmodel"] for row in Rows(ENGINES, runs, {}).of("steady", {})}
+    rows = {row.key: row.values["savedmodel"] for row in rows_of("steady", runs, {}).values()}
     assert rows["steady.failed_percent"].ci[1] == 100
 
 
@@ -158,8 +173,8 @@ PRICE = """instances:
 
 def test_cost_is_told_at_capacity_with_the_runs_own_prices(tmp_path):
     (tmp_path / "prices.yaml").write_text(PRICE)
-    found = cost_figures([capacity_row(100.0)], bare_record(tmp_path, [0, 1]))["capacity"]
-    assert [(row["instance"], row["usd_per_million"]) for row in found["savedmodel"]] == [("one", pytest.approx(5.0))]
+    found = capacity_costs(capacity_row(100.0), [capacity_row(100.0)], bare_record(tmp_path, [0, 1]))
+    assert [(row.instance, row.usd_per_million) for row in found["savedmodel"]] == [("one", pytest.approx(5.0))]
     assert found["torchserve"] == []
 
 
@@ -172,15 +187,16 @@ def memory_row(mib: float) -> Metric:
 def test_a_machine_has_memory_enough_by_the_peak_of_the_servers(tmp_path, mib, enough):
     (tmp_path / "prices.yaml").write_text(PRICE)  # four vCPUs and 4 GiB: two such studies of two cores
     metrics = [memory_row(mib), capacity_row(100.0)]
-    (found,) = cost_figures(metrics, bare_record(tmp_path, [0, 1]))["capacity"]["savedmodel"]
-    assert found["memory_enough"] is enough
+    (found,) = capacity_costs(metrics[1], metrics, bare_record(tmp_path, [0, 1]))["savedmodel"]
+    assert found.memory_enough is enough
 
 
 def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_path):
     (tmp_path / "prices.yaml").write_text(PRICE)
     other = replace(memory_row(9000.0), group="steady[gRPC]", key="steady[gRPC].rss_peak_mib")
-    (found,) = cost_figures([other, capacity_row(100.0)], bare_record(tmp_path, [0, 1]))["capacity"]["savedmodel"]
-    assert found["memory_enough"] is None
+    rate = capacity_row(100.0)
+    (found,) = capacity_costs(rate, [other, rate], bare_record(tmp_path, [0, 1]))["savedmodel"]
+    assert found.memory_enough is None
     cell = Cell(0, "capacity", "savedmodel", replicas=1, repetition=1, seed=0)
     folder = tmp_path / "cells" / cell.id
     (folder / "probe-01").mkdir(parents=True)
@@ -188,14 +204,15 @@ def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_
     for peak, enough in ((2**31, True), (2**31 + 4096, False), (None, None)):
         use.write_text(json.dumps({"end": {"rss_peak_bytes": peak}}))
         record = bare_record(tmp_path, [0, 1], [CellRecord(folder, cell, None, [], None, None)])
-        (found,) = cost_figures([other, capacity_row(100.0)], record)["capacity"]["savedmodel"]
-        assert found["memory_enough"] is enough
+        (found,) = capacity_costs(rate, [other, rate], record)["savedmodel"]
+        assert found.memory_enough is enough
 
 
 def test_there_is_no_cost_without_a_capacity_that_may_be_quoted(tmp_path):
     record = bare_record(tmp_path, [0])
-    assert cost_figures([], record) == {}
-    assert cost_figures([capacity_row(100.0, valid=False)], record)["capacity"]["savedmodel"] == []
+    assert figures_of("capacity", ENGINES, [], [], record)["cost"] == {}
+    rate = capacity_row(100.0, valid=False)
+    assert figures_of("capacity", ENGINES, [], [rate], record)["cost"]["capacity"]["savedmodel"] == []
 
 
 def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkeypatch):
@@ -213,17 +230,16 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         cells.append(SimpleNamespace(path=path, **files, summary=summary, cell=own))
     told = ServerTimes(requests=10, total_ms=12.0, inference_ms=10.0, notes=("No queue is told.",))
     since = []
-    monkeypatch.setattr(figures_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)
-    runs = [run_of("steady", name) for name in ("a", "b")]
-    found = split_figures(ENGINES, runs, cells)["steady"]
+    monkeypatch.setattr(latency_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)
+    found = mean_splits({"savedmodel": cells, "torchserve": []})
     assert since == [1_767_225_602_500, None]  # the servers' means leave the warm-up out too, where its end is known
-    parts = {row["part"]: row["ms"] for row in found["savedmodel"]["parts"]}
+    parts = {row.part: row.ms for row in found["savedmodel"].parts}
     assert parts["generator lag"] == pytest.approx(2.0, abs=1e-6)
     assert parts["inference"] == 10.0
     assert parts["server queue"] is None
     assert sum(ms for ms in parts.values() if ms is not None) == pytest.approx(20.0, abs=1e-6)
-    assert found["savedmodel"]["notes"].count("No queue is told.") == 1
-    assert found["torchserve"] == {"parts": [], "notes": []}
+    assert found["savedmodel"].notes.count("No queue is told.") == 1
+    assert found["torchserve"] == Parts(parts=[], notes=[])
 
 
 @pytest.mark.parametrize(
@@ -256,4 +272,4 @@ def test_loads_of_warm_up_alone_have_no_samples_and_still_a_report(tmp_path):
     assert "Latency over time, Bursty load" in page.read_text()
     assert "Latency over time, Steady load" not in page.read_text()
     assert results.metric("steady.p50").values["savedmodel"].value is None
-    assert results.figures["spectrum"]["steady"]["savedmodel"] == []
+    assert results.figures.spectrum["steady"]["savedmodel"] == []

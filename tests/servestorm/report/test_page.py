@@ -123,9 +123,9 @@ def test_every_percentile_stands_with_its_interval_on_the_page_and_in_its_twin(r
         for value in results.metric(f"steady.{name}").values.values():
             low, high = value.ci
             assert (value.ci_from, low < high) == ("runs", True)
-            told = f"{number(low)} to {number(high)}"
-            assert f'<span class="ci">{told}</span>' in page.text
-            assert f"[{told}]" in unescaped(twin)
+            interval = f"{number(low)} to {number(high)}"
+            assert f'<span class="ci">{interval}</span>' in page.text
+            assert f"[{interval}]" in unescaped(twin)
 
 
 def unescaped(text):
@@ -141,9 +141,9 @@ def test_a_percentile_of_one_run_has_the_interval_of_its_samples_and_says_so(tmp
     low, high = value.ci
     assert (value.ci_from, value.n) == ("samples", 1)
     assert low < value.value < high
-    told = f"{number(low)} to {number(high)} (samples)"
-    assert f'<span class="ci">{told}</span>' in path.read_text()
-    assert f"[{told}]" in unescaped((run / "report.md").read_text())
+    interval = f"{number(low)} to {number(high)} (samples)"
+    assert f'<span class="ci">{interval}</span>' in path.read_text()
+    assert f"[{interval}]" in unescaped((run / "report.md").read_text())
     mean = results.metric("steady.mean_ms").values["savedmodel"]
     assert (mean.ci, mean.ci_from) == (None, None)
 
@@ -155,15 +155,15 @@ def test_every_verdict_says_its_effect_the_smallest_that_could_be_seen_and_holms
     judged = [judged.verdict for judged in results.verdicts if judged.verdict.g is not None]
     assert judged
     for verdict in judged:
-        told = {
+        cells = {
             "Hedges' g": effect(verdict.g),
             "95 % interval of g": " to ".join(map(effect, verdict.g_ci)),
             "Smallest effect": number(verdict.smallest_effect_percent, "%"),
             "Holm p": p_text(verdict.p_holm),
         }
-        for head, text in told.items():
+        for head, text in cells.items():
             assert f'data-head="{html.escape(head)}">{html.escape(text)}</td>'.replace("&#x27;", "&#39;") in page.text
-        assert f"| {' | '.join(told.values())} |" in twin
+        assert f"| {' | '.join(cells.values())} |" in twin
 
 
 def effect(g):

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from servestorm.analysis.cost import capacity_costs
 from servestorm.analysis.doubt_facts import LoadConditions, RunFacts, facts_of
 from servestorm.analysis.doubts import doubts
-from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.results import compute
 from servestorm.analysis.scenarios.coldstart import ledger
 from servestorm.compare.conditions import differences
@@ -261,7 +261,7 @@ def test_a_replica_with_a_quota_needs_no_more_of_a_machine_than_that(tmp_path):
 
     def cheapest(plan):
         record = bare_record(tmp_path, [0], **plan)
-        return min(c["usd_per_million"] for c in cost_figures([metric], record)["capacity"]["savedmodel"])
+        return min(cost.usd_per_million for cost in capacity_costs(metric, [metric], record)["savedmodel"])
 
     assert cheapest({"limits": LimitsSection(cpus=0.25)}) == pytest.approx(cheapest({}) / 4)
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from servestorm.analysis.cost import Instance, Prices, fleet_costs, replica_usd_per_hour
+from servestorm.analysis.figures import as_json
+from servestorm.analysis.replicas_over_time import replicas_over_time
 from servestorm.analysis.results import compute
-from servestorm.analysis.series_autoscaling import autoscaling_figures
+from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
 from servestorm.methods.bursts import LoadSamples, bursts
@@ -272,7 +274,7 @@ def test_a_row_of_cost_is_that_of_the_price_files_first_machine(results, run):
     assert "c7i.large" in cost.label
     assert cost.values["savedmodel"].value == pytest.approx(one * replicas.values["savedmodel"].value)
     assert cost.values["savedmodel"].runs == pytest.approx([one * n for n in replicas.values["savedmodel"].runs])
-    rows = results.figures["fleet_cost"]["autoscaling"]["savedmodel"]
+    rows = as_json(results.figures.fleet_cost["autoscaling"]["savedmodel"])
     assert rows[0]["usd_per_hour"] == pytest.approx(cost.values["savedmodel"].value)
     assert rows[0]["fixed_usd_per_hour"] == pytest.approx(3 * one)
 
@@ -286,7 +288,7 @@ def test_engines_are_judged_on_how_fast_they_follow(results):
 
 
 def test_the_figure_shows_a_percentile_that_its_bins_have_answers_for(results):
-    shown = results.figures["autoscaling"]["autoscaling"]
+    shown = json.loads(json.dumps(as_json(results.figures.autoscaling["autoscaling"])))
     assert shown["bursts"] == [[60, 120], [180, 240]]
     assert shown["watched_s"] == 390
     # 10 requests/s and 60 in bursts, in bins of 5 s, 3 runs: 150 and 900
@@ -301,8 +303,8 @@ def test_the_figure_shows_a_percentile_that_its_bins_have_answers_for(results):
 
 def test_few_answers_are_shown_by_their_median(results, run):
     few = {one.id: _thinned(one.id, run) for one in results.runs}
-    shown = autoscaling_figures(["savedmodel", "torchserve"], results.runs, few)["autoscaling"]
-    assert (shown["bin_s"], shown["tail"]) == (10, "p50")  # wider, as long as a burst keeps its shape
+    shown = replicas_over_time(GroupOfRuns("autoscaling", ["savedmodel", "torchserve"], results.runs, few, [], None))
+    assert (shown.bin_s, shown.tail) == (10, "p50")  # wider, as long as a burst keeps its shape
 
 
 def _thinned(name, run):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
+from servestorm.analysis.figures import Followed, OverScaling
 from servestorm.analysis.run import Run
+from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.series import BIN_WIDTHS_NS
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.percentiles import QUANTILES, percentile
@@ -23,19 +25,15 @@ Latencies = list[NDArray[np.float64]]
 """Milliseconds of right answers, an array a bin."""
 
 
-def autoscaling_figures(
-    engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]
-) -> dict[str, dict[str, Any]]:
-    """{group: servestorm.analysis.results_schema.OverScaling as a dict} of the runs under an autoscaler."""
-    found = {}
-    for group in dict.fromkeys(run.group for run in runs if run.scenario == "autoscaling"):
-        own = [run for run in runs if run.group == group and run.autoscaling and run.id in samples]
-        if any(samples[run.id].ok.size for run in own):
-            found[group] = _over_time(engines, own, samples)
-    return found
+def replicas_over_time(runs: GroupOfRuns) -> OverScaling | None:
+    """How replicas and latencies followed the load; None where no run has both an autoscaler's events and samples."""
+    own = [run for run in runs.runs if run.autoscaling and run.id in runs.samples]
+    if not any(runs.samples[run.id].ok.size for run in own):
+        return None
+    return _over_time(runs.engines, own, runs.samples)
 
 
-def _over_time(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> dict[str, Any]:
+def _over_time(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> OverScaling:
     loads = {engine: [samples[run.id] for run in runs if run.engine == engine] for engine in engines}
     everything = [load for own in loads.values() for load in own if load.ok.size]
     end_ns = max(int(load.scheduled_ns.max()) for load in everything)
@@ -49,15 +47,15 @@ def _over_time(engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str
     tail = _tail([values.size for own in inside.values() for values in own])
     scaled = {engine: [r.autoscaling for r in runs if r.engine == engine and r.autoscaling] for engine in engines}
     watched = [one for own in scaled.values() for one in own]
-    return {
-        "bin_s": width_ns / 1e9,
-        "t_s": [round(float(t), 3) for t in begins_s],
-        "offered_per_s": [float(rate) for rate in np.mean(offered, axis=0) / lengths_s],
-        "bursts": [[reaction.start_s, reaction.end_s] for reaction in watched[0].reactions],
-        "watched_s": min(one.watched_s for one in watched),
-        "tail": tail,
-        "engines": {engine: _followed(inside[engine], QUANTILES[tail], scaled[engine]) for engine in engines},
-    }
+    return OverScaling(
+        bin_s=width_ns / 1e9,
+        t_s=[round(float(t), 3) for t in begins_s],
+        offered_per_s=[float(rate) for rate in np.mean(offered, axis=0) / lengths_s],
+        bursts=[(reaction.start_s, reaction.end_s) for reaction in watched[0].reactions],
+        watched_s=min(one.watched_s for one in watched),
+        tail=tail,
+        engines={engine: _followed(inside[engine], QUANTILES[tail], scaled[engine]) for engine in engines},
+    )
 
 
 def _bin_width_ns(loads: Mapping[str, Sequence[Samples]], end_ns: int) -> int:
@@ -89,19 +87,19 @@ def _tail(sizes: Sequence[int]) -> str:
     return TAILS[-1]
 
 
-def _followed(inside: Latencies, quantile: float, scaled: Sequence[Autoscaled]) -> dict[str, Any]:
-    return {
-        "tail_ms": [percentile(values, quantile) for values in inside],
-        "slowest_ms": [float(values.max()) if values.size else None for values in inside],
-        "ready": _mean_steps([one.ready for one in scaled]),
-        "existing": _mean_steps([one.existing for one in scaled]),
-    }
+def _followed(inside: Latencies, quantile: float, scaled: Sequence[Autoscaled]) -> Followed:
+    return Followed(
+        tail_ms=[percentile(values, quantile) for values in inside],
+        slowest_ms=[float(values.max()) if values.size else None for values in inside],
+        ready=_mean_steps([one.ready for one in scaled]),
+        existing=_mean_steps([one.existing for one in scaled]),
+    )
 
 
-def _mean_steps(runs: Sequence[Sequence[tuple[float, int]]]) -> list[list[float]]:
+def _mean_steps(runs: Sequence[Sequence[tuple[float, int]]]) -> list[tuple[float, float]]:
     """The mean of several step functions, which all begin at 0."""
     changes = sorted({t_s for steps in runs for t_s, _ in steps})
-    return [[t_s, sum(_at(steps, t_s) for steps in runs) / len(runs)] for t_s in changes]
+    return [(t_s, sum(_at(steps, t_s) for steps in runs) / len(runs)) for t_s in changes]
 
 
 def _at(steps: Sequence[tuple[float, int]], t_s: float) -> int:

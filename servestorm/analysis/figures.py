@@ -1,0 +1,126 @@
+"""The numbers behind the report's figures that no row of the results holds, by group of runs and engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from servestorm.analysis.cost import Cost, FleetCost
+from servestorm.analysis.latency_split import Parts
+
+
+@dataclass(frozen=True)
+class Series:
+    """One engine's answers over time: one value a bin, null where a bin has too few answers."""
+
+    median_ms: list[float | None]
+    """Milliseconds per image."""
+    slowest_ms: list[float | None]
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """Latency over time, all counted runs of a group together."""
+
+    bin_s: float
+    """Width of a bin."""
+    t_s: list[float]
+    """Where each bin begins, from the first request after the warm-up."""
+    offered_per_s: list[float]
+    """Requests a second, mean over runs."""
+    engines: dict[str, Series]
+
+
+@dataclass(frozen=True)
+class Law:
+    """Throughput by replicas, and the Universal Scalability Law fitted to it where there are enough counts."""
+
+    points: list[tuple[int, float]]
+    """[replicas, images/s] of every run."""
+    lambda_: Annotated[float | None, Field(alias="lambda")]
+    """Images/s of one replica."""
+    sigma: float | None
+    """Contention."""
+    kappa: float | None
+    """Coherency."""
+    r2: float | None
+    """Share of the variance that the law explains."""
+    peak_replicas: float | None
+    """Where throughput is largest; null where it never falls."""
+    curve: list[tuple[float, float]]
+    """[replicas, images/s] of the law."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a sweep, medians of its VALID loads."""
+
+    label: str
+    images_per_s: float | None
+    p99_ms: float | None
+    """Of a request."""
+    front: bool
+    """No other setting of the engine is at least as good in both and better in one."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How one engine's replicas followed the load, all counted runs together."""
+
+    tail_ms: list[float | None]
+    """Of a request, the percentile that `tail` names, one value a bin; null where a bin has too few answers."""
+    slowest_ms: list[float | None]
+    ready: list[tuple[float, float]]
+    """[second, ready replicas from then on, mean over runs]."""
+    existing: list[tuple[float, float]]
+    """[second, replicas that exist from then on, mean over runs]."""
+
+
+@dataclass(frozen=True)
+class OverScaling:
+    """A group of runs under an autoscaler, over time."""
+
+    bin_s: float
+    """Width of a bin."""
+    t_s: list[float]
+    """Where each bin of the load begins, from the begin of the measured load."""
+    offered_per_s: list[float]
+    """Requests a second, mean over runs."""
+    bursts: list[tuple[float, float]]
+    """[onset, end] in seconds."""
+    watched_s: float
+    """Until when replicas were watched, the shortest of the runs."""
+    tail: str
+    """The largest percentile that most bins have answers enough for, such as p95."""
+    engines: dict[str, Followed]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the figures show and no row holds, by group of runs and engine."""
+
+    over_time: dict[str, OverTime] = field(default_factory=dict)
+    spectrum: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    """[share of the answers, milliseconds per image that it took at most]."""
+    scaling_law: dict[str, dict[str, Law]] = field(default_factory=dict)
+    sweep: dict[str, dict[str, list[Setting]]] = field(default_factory=dict)
+    cost: dict[str, dict[str, list[Cost]]] = field(default_factory=dict)
+    """Of a million images at the capacity found."""
+    split: dict[str, dict[str, Parts]] = field(default_factory=dict)
+    """Where the time of a mean request goes."""
+    autoscaling: dict[str, OverScaling] = field(default_factory=dict)
+    fleet_cost: dict[str, dict[str, list[FleetCost]]] = field(default_factory=dict)
+    """Of the replicas under an autoscaler, by machine."""
+
+
+def as_json(value: Any) -> Any:
+    """The value with every dataclass in it as a dict of its fields; one such as lambda_ loses its underscore."""
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [as_json(part) for part in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value, dict_factory=lambda pairs: {name.rstrip("_"): part for name, part in pairs})
+    return value

@@ -1,0 +1,47 @@
+"""Capacity: the largest rate that keeps the objective, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from servestorm.analysis.cost import capacity_costs
+from servestorm.analysis.figures import Figures
+from servestorm.analysis.metric import Metric, Row
+from servestorm.analysis.rows import Rows
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
+from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_reasons
+from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.shapes.study import StudyFile
+
+_ROWS: Final[tuple[Row, ...]] = (
+    ("images_per_s", "largest rate under the objective, that held twice", "images/s", "higher"),
+    ("crossing_images_per_s", "rate at which p99 meets the objective, estimated", "images/s", "higher"),
+)
+
+
+class CapacityAnalysis(ScenarioAnalysis):
+    """One search on one replica."""
+
+    name = "capacity"
+
+    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+        """See ScenarioAnalysis."""
+        return measured_search(record, study.variants[record.cell.variant].images_per_request)
+
+    def is_valid(self, record: CellRecord) -> bool | None:
+        """See ScenarioAnalysis."""
+        return is_search_valid(record)
+
+    def reasons(self, record: CellRecord) -> list[str]:
+        """See ScenarioAnalysis."""
+        return search_reasons(record)
+
+    def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
+        """See ScenarioAnalysis."""
+        return rows.listed(group, _ROWS, optional={"crossing_images_per_s"})
+
+    def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
+        """See ScenarioAnalysis."""
+        if rate := runs.row("images_per_s"):
+            figures.cost[runs.group] = capacity_costs(rate, runs.metrics, runs.record)

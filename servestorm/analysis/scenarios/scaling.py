@@ -1,0 +1,96 @@
+"""Scaling: what more replicas give, in throughput or in the rate that keeps the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from servestorm.analysis.figures import Figures, Law
+from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.metric import Metric
+from servestorm.analysis.rows import Rows
+from servestorm.analysis.run import Run
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
+from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_reasons
+from servestorm.methods.scaling_law import fit_usl
+from servestorm.plan.cells import by_capacity
+from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.shapes.study import StudyFile
+
+
+class ScalingAnalysis(ScenarioAnalysis):
+    """One number of replicas under a closed loop, or under a capacity search."""
+
+    name = "scaling"
+
+    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+        """See ScenarioAnalysis."""
+        if by_capacity(study.plan, record.cell):
+            return measured_search(record, study.variants[record.cell.variant].images_per_request)
+        asked = study.plan.scaling
+        assert asked
+        samples = read_load_samples(record, asked)
+        numbers = load_numbers(record, samples, asked, study.plan) if samples else {}
+        return Measured(numbers, samples)
+
+    def is_valid(self, record: CellRecord) -> bool | None:
+        """See ScenarioAnalysis."""
+        return super().is_valid(record) if record.summary else is_search_valid(record)
+
+    def reasons(self, record: CellRecord) -> list[str]:
+        """See ScenarioAnalysis."""
+        return [*super().reasons(record), *search_reasons(record)]
+
+    def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
+        """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""
+        asked = record.study.plan.scaling
+        assert asked
+        base = asked.replicas[0]
+        for count in asked.replicas:
+            label = f"{asked.measure}, {count} replica{'s' if count > 1 else ''}"
+            rates = _numbers(rows, group, "images_per_s", count)
+            yield rows.metric(group, f"images_per_s_x{count}", label, "images/s", "higher", rates)
+        for count in asked.replicas[1:]:
+            factors = {engine: _factors(rows.runs_of(group, engine), base, count) for engine in rows.engines}
+            label = f"speed-up, {count} against {base}"
+            yield rows.metric(group, f"factor_x{count}", label, "×", "higher", factors)
+            shares = {e: [None if f is None else 100 * f * base / count for f in own] for e, own in factors.items()}
+            yield rows.metric(group, f"efficiency_x{count}", f"efficiency, {count} replicas", "%", "higher", shares)
+            evenness = _numbers(rows, group, "largest_over_mean", count)
+            label = f"busiest of {count} replicas against their mean"
+            yield rows.metric(group, f"unevenness_x{count}", label, "×", "lower", evenness)
+
+    def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
+        """See ScenarioAnalysis."""
+        if runs.runs:
+            figures.scaling_law[runs.group] = {engine: _law(own) for engine, own in runs.by_engine().items()}
+
+
+def _numbers(rows: Rows, group: str, name: str, replicas: int) -> dict[str, list[float | None]]:
+    """A number of each engine's runs with so many replicas."""
+    return {
+        engine: [run.numbers.get(name) for run in rows.runs_of(group, engine) if run.replicas == replicas]
+        for engine in rows.engines
+    }
+
+
+def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
+    """Of each repetition that has both: its own throughput ratio."""
+    rates = {(run.repetition, run.replicas): run.numbers.get("images_per_s") for run in runs}
+    repetitions = sorted({repetition for repetition, _ in rates})
+    pairs = [(rates.get((r, base)), rates.get((r, count))) for r in repetitions]
+    return [many / one for one, many in pairs if one and many]
+
+
+def _law(runs: Sequence[Run]) -> Law:
+    """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
+    points = [(run.replicas, rate) for run in runs if (rate := run.numbers.get("images_per_s")) is not None]
+    law = fit_usl([count for count, _ in points], [rate for _, rate in points])
+    return Law(
+        points=points,
+        lambda_=law.lambda_ if law else None,
+        sigma=law.sigma if law else None,
+        kappa=law.kappa if law else None,
+        r2=law.r2 if law else None,
+        peak_replicas=law.peak_replicas if law else None,
+        curve=list(law.curve(max(count for count, _ in points))) if law else [],
+    )

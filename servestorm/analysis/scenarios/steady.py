@@ -1,0 +1,36 @@
+"""Steady load: latencies and throughput at one rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from servestorm.analysis.figures import Figures
+from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.metric import Metric
+from servestorm.analysis.rows import Rows
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
+from servestorm.analysis.series import add_load_figures
+from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.shapes.study import StudyFile
+
+
+class SteadyAnalysis(ScenarioAnalysis):
+    """One open-loop load at the plan's rate."""
+
+    name = "steady"
+
+    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+        """See ScenarioAnalysis."""
+        asked = study.plan.steady
+        assert asked
+        samples = read_load_samples(record, asked)
+        numbers = load_numbers(record, samples, asked, study.plan) if samples else {}
+        return Measured(numbers, samples)
+
+    def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
+        """See ScenarioAnalysis."""
+        return rows.of_load(group)
+
+    def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
+        """See ScenarioAnalysis."""
+        add_load_figures(figures, runs)

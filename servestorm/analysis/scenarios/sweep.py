@@ -1,0 +1,96 @@
+"""Sweep: throughput against p99 of every combination of server settings and client batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from servestorm.analysis.figures import Figures, Setting
+from servestorm.analysis.run import SweepPoint
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
+from servestorm.methods.pareto import front
+from servestorm.plan.cells import Cell
+from servestorm.rundir.record import CellRecord
+from servestorm.rundir.shapes.search import PointFile
+from servestorm.rundir.shapes.study import StudyFile
+
+SETTINGS: Final[Mapping[str, Callable[[int], str]]] = {
+    "max_batch_size": lambda size: f"server batch {size}" if size > 1 else "no server batch",
+    "timeout_us": lambda us: f"{us / 1000:g} ms delay",
+    "threads": lambda count: f"{count} thread{'s' if count > 1 else ''}",
+    "replicas": lambda count: f"{count} replica{'s' if count > 1 else ''}",
+    "images_per_request": lambda count: f"{count} image{'s' if count > 1 else ''} a request",
+    "concurrency": lambda count: f"{count} in flight",
+}
+"""What a sweep varies, in words; a label names only what does vary."""
+
+
+class SweepAnalysis(ScenarioAnalysis):
+    """One combination of server settings, under every client batch with every number of requests in flight."""
+
+    name = "sweep"
+
+    def labels(self, study: StudyFile) -> list[str]:
+        """One group: a sweep is of the first variant alone."""
+        return super().labels(study)[:1]
+
+    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+        """See ScenarioAnalysis."""
+        return Measured(points=[_point(point, record.cell) for point in record.sweep or []])
+
+    def is_valid(self, record: CellRecord) -> bool | None:
+        """See ScenarioAnalysis."""
+        return any(point.valid for point in record.sweep) if record.sweep else None
+
+    def reasons(self, record: CellRecord) -> list[str]:
+        """See ScenarioAnalysis."""
+        return sorted({reason for point in record.sweep or [] for reason in point.reasons})
+
+    def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
+        """Every setting with the median of its VALID loads' throughput and p99, and whether it is on the front."""
+        points = {engine: [point for run in own for point in run.points] for engine, own in runs.by_engine().items()}
+        everything = [point for own in points.values() for point in own]
+        if not runs.runs:
+            return
+        varied = [name for name in SETTINGS if len({getattr(point, name) for point in everything}) > 1]
+        figures.sweep[runs.group] = {
+            engine: _settings(own, varied or ["concurrency"]) for engine, own in points.items()
+        }
+
+
+def _point(point: PointFile, cell: Cell) -> SweepPoint:
+    return SweepPoint(
+        images_per_request=point.images_per_request,
+        concurrency=point.concurrency,
+        images_per_s=point.images_per_s,
+        p50_ms=point.p50_ms,
+        p99_ms=point.p99_ms,
+        valid=point.valid,
+        reasons=point.reasons,
+        threads=cell.threads,
+        max_batch_size=cell.max_batch_size,
+        timeout_us=cell.timeout_us,
+        replicas=cell.replicas,
+    )
+
+
+def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[Setting]:
+    loads: dict[str, list[SweepPoint]] = {}
+    for point in points:
+        loads.setdefault(", ".join(SETTINGS[name](getattr(point, name)) for name in varied), []).append(point)
+    rows = [
+        (label, _median(own, lambda load: load.images_per_s), _median(own, lambda load: load.p99_ms))
+        for label, own in loads.items()
+    ]
+    best = set(front([(rate, p99_ms) for _, rate, p99_ms in rows]))
+    return [
+        Setting(label=label, images_per_s=rate, p99_ms=p99_ms, front=place in best)
+        for place, (label, rate, p99_ms) in enumerate(rows)
+    ]
+
+
+def _median(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
+    known = [value for load in loads if load.valid and (value := value_of(load)) is not None]
+    return float(np.median(known)) if known else None

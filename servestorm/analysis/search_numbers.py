@@ -1,0 +1,57 @@
+"""The numbers of a search for the largest rate."""
+
+from __future__ import annotations
+
+from servestorm.analysis.run import SearchObjective, SearchResult
+from servestorm.analysis.scenario import Measured, Numbers
+from servestorm.methods.capacity_estimate import crossing
+from servestorm.methods.capacity_search import Probe
+from servestorm.rundir.record import CellRecord
+from servestorm.rundir.shapes.search import CapacityFile
+
+
+def measured_search(record: CellRecord, images_per_request: int) -> Measured:
+    """What a run's search showed; nothing where it left no probe."""
+    if not record.capacity:
+        return Measured()
+    search = _search(record.capacity)
+    return Measured(_rates(search, images_per_request) if record.complete else {}, capacity=search)
+
+
+def is_search_valid(record: CellRecord) -> bool | None:
+    """Whether the search found a rate that passed twice; None where it left no probe."""
+    return record.capacity.confirmed if record.capacity else None
+
+
+def search_reasons(record: CellRecord) -> list[str]:
+    """Why the search found none."""
+    return [record.capacity.reason] if record.capacity and not record.capacity.confirmed else []
+
+
+def _rates(search: SearchResult, images_per_request: int) -> Numbers:
+    """In images/s."""
+    rates = {
+        "images_per_s": search.rate_per_s,
+        "images_per_s_low": search.low,
+        "images_per_s_high": search.high,
+        "crossing_images_per_s": search.crossing.rate_per_s if search.crossing else None,
+    }
+    return {name: None if rate is None else rate * images_per_request for name, rate in rates.items()}
+
+
+def _search(found: CapacityFile) -> SearchResult:
+    """The search, with where p99 meets the objective by all its probes."""
+    probes = [
+        Probe(probe.rate_per_s, probe.verdict, probe.reason, probe.p99_ms, probe.error_percent, probe.confirms)
+        for probe in found.probes
+    ]
+    return SearchResult(
+        objective=SearchObjective(found.objective.p99_ms, found.objective.max_error_percent),
+        rate_per_s=found.rate_per_s,
+        low=found.low,
+        high=found.high,
+        confirmed=found.confirmed,
+        probes=probes,
+        reason=found.reason,
+        crossing=crossing(probes, found.objective.p99_ms),
+    )
