@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 TEST_WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images sbom pin-digests kind-up kind-down
+.PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv failed; on Debian: apt-get install python3.11-venv"; exit 3; }
 	@echo "Installing the pinned packages into $(VENV) (about 4 GB; a few minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 lint: venv
@@ -40,9 +40,13 @@ contracts: venv
 wheel-check: venv
 	PYTHON=$(BIN)/python sh tests/wheel_check.sh
 
-check: lint types contracts wheel-check test
+# The wheel without extras, in a fresh environment: what works there, and what each missing extra says.
+core-check: venv
+	PYTHON=$(BIN)/python sh tests/core/check.sh
 
-# All container images from Debian and PyPI packages, nothing pulled: see docs/images.md.
+check: lint types contracts wheel-check core-check test
+
+# All container images from Debian and PyPI packages, nothing pulled: see docs/how-to/images.md.
 airgap-images:
 	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) sh serving/images/airgap.sh
 
@@ -55,11 +59,11 @@ sbom:
 	  echo "build/sbom/$$image.cdx.json"; \
 	done
 
-# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/docker.md.
+# The digests of the images that docker-compose.yml pulls, from their registry into .env: see docs/how-to/docker.md.
 pin-digests:
 	@$(PYTHON) deploy/compose/pin_digests.py
 
-# A cluster in Docker with the chart in it, from images that were built here: see docs/cluster.md.
+# A cluster in Docker with the chart in it, from images that were built here: see docs/how-to/cluster.md.
 kind-up:
 	@deploy/k8s/kind-up.sh
 

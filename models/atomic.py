@@ -75,5 +75,5 @@ def _is_full(error: Exception, folder: Path) -> bool:
         return True
     if "no space left" in str(error).lower() or "disk quota exceeded" in str(error).lower():
         return True
-    own_words = isinstance(error, ModelError) and type(error) is not ModelError
-    return not own_words and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_NOTHING_BYTES
+    has_own_message = isinstance(error, ModelError) and type(error) is not ModelError
+    return not has_own_message and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_NOTHING_BYTES

@@ -16,4 +16,9 @@ OURS = "servestorm/"
 
 def image(role: str) -> str:
     """Reference of our image for a role, such as servestorm/torchserve:0.1.0."""
-    return f"{OURS}{role}:{importlib.metadata.version('servestorm')}"
+    return f"{OURS}{role}:{own_version()}"
+
+
+def own_version() -> str:
+    """The version that is installed, which tags our images."""
+    return importlib.metadata.version("servestorm")

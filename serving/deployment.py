@@ -1,4 +1,4 @@
-"""What the study and every backend agree on: budgets, endpoints, events, use, and the two protocols.
+"""What the study and every backend agree on: budgets, endpoints, events, use, engines and deployments.
 
 Engines say *how* a server is started and spoken to; backends say *where* it runs. Neither knows its siblings.
 """
@@ -207,6 +207,13 @@ class Engine(Protocol):
 class Deployment(Protocol):
     """A started deployment. Stopping twice is harmless; `with` stops it."""
 
+    use_disturbs: bool
+    """Whether `use` takes CPU time of the servers: where a program in a pod is asked."""
+
+    @property
+    def name(self) -> str:
+        """What the deployment is called where it runs, such as its Helm release; '' where it has no name."""
+
     @property
     def endpoints(self) -> list[Endpoint]:
         """Each replica; of those that are given their addresses later, those that have one already."""
@@ -214,6 +221,13 @@ class Deployment(Protocol):
     @property
     def front(self) -> list[Endpoint]:
         """Where load goes: the endpoints, or what stands in front of them; known once `wait_ready` has returned."""
+
+    @property
+    def front_file(self) -> Path | None:
+        """JSON that always lists the ready replicas; None where they do not come and go.
+
+        [{"rest": "http://host:port", "grpc": "host:port"}, ...]
+        """
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every replica is ready; raises DeploymentError with the last log lines otherwise."""
@@ -244,33 +258,3 @@ class Deployment(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
-
-
-class Backend(Protocol):
-    """Where an engine runs."""
-
-    name: str
-
-    def check(self, engine: Engine) -> str:
-        """Version of the engine as it runs there; raises EngineUnavailable with the remedy where it cannot."""
-
-    def start(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        *,
-        replicas: int,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None = None,
-        before_spawn: Callable[[], None] | None = None,
-    ) -> Deployment:
-        """Start replicas; returns at once. Events: spawned, port_bound, ready, stopped (per replica).
-
-        A container has more of them: image_built, image_present, created, and started after spawned. A pod has:
-        spawned, scheduled, initialized, image_pulled, started, ready, terminating, stopped.
-
-        `before_spawn` is called once everything has been checked, and what that read may be dropped from memory again.
-        """

@@ -16,7 +16,6 @@ import random
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
@@ -26,6 +25,7 @@ from models.manifest import ModelDir  # noqa: E402
 from servestorm.analysis.scenarios.coldstart import ledger, steady_ns  # noqa: E402
 from servestorm.methods.steady_point import steady_from  # noqa: E402
 from servestorm.study.scenarios.coldstart import settle  # noqa: E402
+from serving.backend import DeploymentOrder  # noqa: E402
 from serving.backends import ProcessBackend  # noqa: E402
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch  # noqa: E402
 from serving.ports import HOST, free_ports  # noqa: E402
@@ -71,13 +71,15 @@ def one_start(model: ModelDir, folder: Path, numbers: random.Random) -> tuple[di
     delays = [numbers.uniform(0.05, 0.6) for _ in range(3)]
     stamps, events = folder / "stamps.json", EventLog()
     with ProcessBackend().start(
-        Delayed(stamps, [*delays, slow, 15, 5]),
-        model,
-        replicas=1,
-        budget=Budget(cpus=(0,)),
-        batching=Batching(),
-        workdir=folder / "work",
-        events=events,
+        DeploymentOrder(
+            Delayed(stamps, [*delays, slow, 15, 5]),
+            model,
+            replicas=1,
+            budget=Budget(cpus=(0,)),
+            batching=Batching(),
+            workdir=folder / "work",
+            events=events,
+        )
     ) as deployment:
         deployment.wait_ready(30)
         endpoint, wire = deployment.endpoints[0], WIRES["torchserve"]
@@ -85,7 +87,7 @@ def one_start(model: ModelDir, folder: Path, numbers: random.Random) -> tuple[di
         answers = settle(endpoint, wire, model)
     if (t_ns := steady_ns(answers)) is not None:
         events.add("steady", 0, t_ns=t_ns)
-    found, truth = ledger([asdict(event) for event in events.events], {}), json.loads(stamps.read_text())
+    found, truth = ledger(events.events, {}), json.loads(stamps.read_text())
     truth["spawned"] = next(event.t_ns for event in events.events if event.name == "spawned")
     begins = ["spawned", *PHASES.values()]
     off = {

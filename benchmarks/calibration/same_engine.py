@@ -106,7 +106,7 @@ def finished(text: str, name: str, out: Path) -> Path | None:
     """The run directory of a study of this very plan that was carried out whole."""
     for path in sorted(out.glob(f"*-{name}")):
         record = read_run(path)
-        if record.study["state"] == "complete" and (path / "plan.yaml").read_text() == text:
+        if record.study.state == "complete" and (path / "plan.yaml").read_text() == text:
             return path
     return None
 

@@ -4,7 +4,7 @@
 
 Prints Markdown tables: false verdicts where both sides are the same, differences found at the stated power, coverage of
 the intervals, and whether the advised number of further runs gave an answer. Exits with 1 where one of the claims of
-docs/statistics.md fails. The last column is the 95 % interval (Wilson) of the simulated share.
+docs/explanation/statistics.md fails. The last column is the 95 % interval (Wilson) of the simulated share.
 """
 
 from __future__ import annotations

@@ -104,17 +104,33 @@ def command_of(contender: Contender, model: Path, port: int, batching: bool) -> 
 @contextlib.contextmanager
 def running(contender: Contender, model: Path, cpu: int, *, batching: bool) -> Iterator[int]:
     """The server, up and warm, on one core; yields the port for the client."""
+    with started(contender, model, cpu, batching=batching) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def started(
+    contender: Contender, model: Path, cpu: int, *, batching: bool, tree: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """The same of the build in `tree` (this one if None), whose own `.venv` runs it; yields port and process id."""
     port = free_port()
     command, http_port = command_of(contender, model, port, batching)
+    if tree:
+        command[0] = str(tree / ".venv" / "bin" / "python")
     log = ROOT / "build" / f"benchmark-{contender.kind}.log"
-    environment = {**os.environ, **ENVIRONMENT, "MODEL": str(model / "1")}
+    environment = {**os.environ, **ENVIRONMENT, "MODEL": str(model / "1"), "PYTHONPATH": str(tree or ROOT)}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["taskset", "-c", str(cpu), *command], stdout=out, stderr=out, env=environment, start_new_session=True
+            ["taskset", "-c", str(cpu), *command],
+            cwd=tree,
+            stdout=out,
+            stderr=out,
+            env=environment,
+            start_new_session=True,
         )
     try:
         _wait(process, f"http://127.0.0.1:{http_port}{_READY[contender.kind]}", log)
-        yield port
+        yield port, process.pid
     finally:
         _end(process)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
 
     flag: str
@@ -40,7 +38,7 @@ def arrival_options(process: str) -> list[Option]:
         Option("--arrivals", PROCESSES, process, "arrival process of the open loop"),
         Option("--rate", float, 50.0, "requests/s; for on-off, spike and ramp the base or first rate"),
         Option("--duration", float, 30.0, "seconds measured, after the warm-up"),
-        Option("--seed", int, 0, "of the arrival process"),
+        Option("--seed", int, 0, "random seed"),
         Option("--cv", float, 3.0, "gamma: coefficient of variation of the gaps"),
         Option("--peak-rate", float, 0.0, "on-off, spike and ramp: peak or last rate, requests/s (0: 4 x --rate)"),
         Option("--on", float, 2.0, "on-off: seconds at the peak rate"),

@@ -44,7 +44,7 @@ class WorkerRole(Role):
         self._rows: list[Rows] = []
         self._close_metrics: Callable[[], None] | None = None
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         self._deal = self._dealt() or self._asked()
         if self._deal["worker"] is None:
             logger.warning("this load was dealt before this worker came: it takes no part in it.")

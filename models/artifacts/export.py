@@ -77,8 +77,8 @@ def _write_artifacts(
 ) -> NDArray[np.float64]:
     """Write both artifacts; returns what the SavedModel on disk answers for `images`."""
     from models.artifacts.archive import write_mar
+    from models.artifacts.both_networks import check_networks
     from models.artifacts.savedmodel import predict_images, write_savedmodel
-    from models.training.both_networks import check_networks
 
     name = folder.name
     tell("writing the SavedModel", 0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifacts.handler_run import probabilities, run_handler
+from models.artifacts.handler.run import probabilities, run_handler
 from models.errors import ModelError, ParityError
 from models.manifest import NOT_PROVED, PROVED, Parity
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from servestorm.analysis.server_times import requests_by_replica
 from servestorm.rundir.record import CellRecord
@@ -29,15 +29,19 @@ class Balance:
     """Requests of the busiest endpoint over those of an average one: 1 where all are equal, n at worst."""
 
 
-def balance(endpoint: ArrayLike, endpoints: int) -> Balance:
-    """Evenness over `endpoints` (at least 1) of the samples' `endpoint` column (integers from 0; others are left out).
+def balance(requests: NDArray[np.generic]) -> Balance:
+    """Evenness of requests, given how many each endpoint got: numbers of shape (endpoints,), at least one endpoint.
 
-    Give the samples that were sent: a dropped arrival has no endpoint of its own. Jain's index is
-    (sum x)^2 / (n sum x^2): Jain, Chiu and Hawe, A Quantitative Measure of Fairness and Discrimination for Resource
-    Allocation in Shared Computer Systems, DEC-TR-301, 1984.
+    Jain's index is (sum x)^2 / (n sum x^2): Jain, Chiu and Hawe, A Quantitative Measure of Fairness and Discrimination
+    for Resource Allocation in Shared Computer Systems, DEC-TR-301, 1984.
     """
-    index = np.asarray(endpoint).astype(np.int64)
-    return _of_counts(np.bincount(index[(index >= 0) & (index < endpoints)], minlength=endpoints))
+    counts = tuple(int(count) for count in requests)
+    total = float(requests.sum())
+    if not total:
+        return Balance(counts, None, None, None)
+    shares = requests.astype(np.float64) / total
+    jain = 1.0 / float(requests.size * np.square(shares).sum())
+    return Balance(counts, tuple(float(s) for s in shares), jain, float(shares.max() * requests.size))
 
 
 def counted_balance(cell: CellRecord, replicas: int) -> Balance:
@@ -45,16 +49,6 @@ def counted_balance(cell: CellRecord, replicas: int) -> Balance:
 
     Raises StudyError for a broken file of metrics.
     """
-    metrics = cell.path / "metrics.parquet"
-    counted = requests_by_replica(cell.cell["engine"], metrics) if metrics.is_file() else {}
-    return _of_counts(np.array([counted.get(replica, 0.0) for replica in range(replicas)]))
-
-
-def _of_counts(counts: NDArray[np.generic]) -> Balance:
-    requests = tuple(int(count) for count in counts)
-    total = float(counts.sum())
-    if not total:
-        return Balance(requests, None, None, None)
-    shares = counts.astype(np.float64) / total
-    jain = 1.0 / float(counts.size * np.square(shares).sum())
-    return Balance(requests, tuple(float(s) for s in shares), jain, float(shares.max() * counts.size))
+    metrics = cell.metrics_path
+    counted = requests_by_replica(cell.cell.engine, metrics) if metrics else {}
+    return balance(np.array([counted.get(replica, 0.0) for replica in range(replicas)]))

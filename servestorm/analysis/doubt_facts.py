@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from servestorm.analysis.balance import balance, counted_balance
-from servestorm.rundir.files import read_json
-from servestorm.rundir.record import CellRecord
-from servestorm.rundir.shapes import checked
+from servestorm.errors import StudyError
+from servestorm.rundir.record import CellRecord, LoadRecord
+from servestorm.rundir.samples import read_requests_by_endpoint
+from servestorm.rundir.shapes.cell import UseFile, Watch
+from servestorm.rundir.shapes.study import StudyFile
 
 SERVICE_READY = "service_ready"
 """Event of a deployment whose load goes to a Service."""
-
-
-_LOAD_FOLDER: Final = re.compile(r"(probe|load)-(\d+)")
-"""Of one probe of a search for the largest rate, and of one load of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +26,9 @@ class RunFacts:
     """Intra-op threads of one replica."""
     engine_cores: Sequence[int]
     generator_cores: Sequence[int]
-    use: Mapping[str, Any]
-    """use.json: `ready`, `end` and `watch`, each of which may be missing."""
-    summary: Mapping[str, Any]
-    """summary.json, or empty."""
+    use: UseFile
+    generator_cpu_share: float | None
+    """Share of one core that the load generator's busiest process used; None where it is not known."""
     busiest_over_mean: float | None = None
     """Requests of the busiest replica over those of an average one."""
     repeats: int = 0
@@ -51,69 +45,78 @@ class RunFacts:
     """A probe that did not pass: how the generator fared under it says nothing about the numbers."""
 
 
-def facts_of(
-    record: CellRecord,
-    threads: int,
-    engine_cores: Sequence[int],
-    generator_cores: Sequence[int],
-    quota_cpus: float | None = None,
-    loaded_from_here: bool = True,
-    haproxy: bool = False,
-    load: str = "",
-    overload: bool = False,
-) -> RunFacts:
-    """The facts in a folder of a load. Where load came from elsewhere, what this machine did is no fact of the run.
+@dataclass(frozen=True)
+class LoadConditions:
+    """What the loads of a study have in common."""
 
-    `haproxy`: whether the plan asks for one in front of the replicas. `load` and `overload` as in RunFacts: one load of
-    several tells no balance, for it may be of few requests, or of more than the replicas can take.
+    engine_cores: Sequence[int]
+    generator_cores: Sequence[int]
+    quota_cpus: float | None = None
+    """CPUs that the plan lets one replica use."""
+    loaded_from_here: bool = True
+    """Whether the load generator ran on this machine: where it did not, what this machine did is no fact of a run."""
+    haproxy: bool = False
+    """Whether the plan asks for one in front of the replicas."""
+
+
+def conditions_of(study: StudyFile) -> LoadConditions:
+    """The conditions of a study's loads."""
+    plan = study.plan
+    return LoadConditions(
+        study.cores.engine,
+        study.cores.generator,
+        quota_cpus=plan.replica_limits.cpus,
+        loaded_from_here=plan.load_from == "here",
+        haproxy="haproxy" in (plan.docker_reach.balancer, plan.cluster_reach.balancer),
+    )
+
+
+def facts_of_loads(record: CellRecord, conditions: LoadConditions) -> list[RunFacts]:
+    """The facts of every load of a cell that was watched: its own, a search's probes or a sweep's loads.
+
+    Raises StudyError for a broken file.
     """
-    replicas = int(record.cell["replicas"])
+    probes = record.capacity.probes if record.capacity else []
+    passed = {number for number, probe in enumerate(probes, 1) if probe.verdict == "pass"}
+    own = [facts_of(record, conditions)] if record.use and record.use.is_of_a_load else []
+    return own + [
+        facts_of(record, conditions, load, overload=load.probe is not None and load.probe not in passed)
+        for load in record.loads
+        if load.use and load.use.is_of_a_load
+    ]
+
+
+def facts_of(
+    record: CellRecord, conditions: LoadConditions, load: LoadRecord | None = None, overload: bool = False
+) -> RunFacts:
+    """The facts of a cell's own load, or of one of its loads where it has several.
+
+    One load of several has no balance, for it may be of few requests, or of more than the replicas can take.
+    `overload` as in RunFacts.
+    """
+    of = load or record
+    use = of.use or UseFile()
     return RunFacts(
-        id=record.cell["id"],
-        replicas=replicas,
-        threads=threads,
-        engine_cores=engine_cores,
-        generator_cores=generator_cores,
-        use={key: told for key, told in (record.use or {}).items() if loaded_from_here or key != "watch"},
-        summary=record.summary or {},
+        id=record.cell.id,
+        replicas=record.cell.replicas,
+        threads=record.cell.threads,
+        engine_cores=conditions.engine_cores,
+        generator_cores=conditions.generator_cores,
+        use=use if conditions.loaded_from_here else use.model_copy(update={"watch": Watch()}),
+        generator_cpu_share=of.summary.cpu_share if of.summary else None,
         busiest_over_mean=None if load else busiest_over_mean(record),
-        repeats=record.repeats,
-        quota_cpus=quota_cpus,
+        repeats=of.repeats,
+        quota_cpus=conditions.quota_cpus,
         balanced=is_balanced(record),
-        by_service=not haproxy and any(event["name"] == SERVICE_READY for event in record.events),
-        load=load,
+        by_service=not conditions.haproxy and any(event.name == SERVICE_READY for event in record.events),
+        load=load.path.name if load else "",
         overload=overload,
     )
 
 
-def facts_of_loads(record: CellRecord, **told: Any) -> list[RunFacts]:
-    """The facts of every load of a cell that was watched: its own, a search's probes or a sweep's loads.
-
-    `told` is what `facts_of` asks for besides. Raises StudyError for a broken file.
-    """
-    found = [(record, "", False)]
-    probes = (record.capacity or {}).get("probes", [])
-    passed = {number for number, probe in enumerate(probes, 1) if probe["verdict"] == "pass"}
-    for folder in sorted(record.path.iterdir()):
-        if place := _LOAD_FOLDER.fullmatch(folder.name):
-            overload = place[1] == "probe" and int(place[2]) not in passed
-            found.append((_of_folder(record, folder), folder.name, overload))
-    watched = [load for load in found if load[0].use and "end" in load[0].use]
-    return [facts_of(one, load=load, overload=overload, **told) for one, load, overload in watched]
-
-
-def _of_folder(record: CellRecord, folder: Path) -> CellRecord:
-    """The record of a cell with the files of one of its loads."""
-    use, summary = (
-        checked(path, read_json(path), shape) if (path := folder / f"{shape}.json").is_file() else None
-        for shape in ("use", "summary")
-    )
-    return replace(record, path=folder, use=use, summary=summary)
-
-
 def is_balanced(record: CellRecord) -> bool:
     """Whether the load of a cell went through a balancer, or a Service."""
-    return any(event["name"] in ("balancer_ready", SERVICE_READY) for event in record.events)
+    return any(event.name in ("balancer_ready", SERVICE_READY) for event in record.events)
 
 
 def busiest_over_mean(record: CellRecord) -> float | None:
@@ -122,21 +125,12 @@ def busiest_over_mean(record: CellRecord) -> float | None:
     Nothing does under an autoscaler, whose replicas come and go.
     From the samples that were sent; where a balancer stood between, from the replicas' own counters.
     """
-    replicas = int(record.cell["replicas"])
-    if replicas < 2 or record.samples_path is None or record.cell["scenario"] == "autoscaling":
+    replicas = record.cell.replicas
+    if replicas < 2 or record.samples_path is None or record.cell.scenario == "autoscaling":
         return None
     if is_balanced(record):
         return counted_balance(record, replicas).largest_over_mean
-    return _dealt(record.samples_path, replicas)
-
-
-def _dealt(samples: Path, replicas: int) -> float | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(samples, columns=["endpoint", "sent_ns"])
-    except (OSError, pa.ArrowException):
-        return None  # whoever reads the latencies says so
-    sent = table.filter(table["sent_ns"].is_valid())
-    return balance(sent["endpoint"].to_numpy(), replicas).largest_over_mean
+        return balance(read_requests_by_endpoint(record.samples_path, replicas)).largest_over_mean
+    except StudyError:
+        return None  # whoever reads the latencies of a broken file says so

@@ -6,12 +6,13 @@ doubt makes no run INVALID: that is the generator's judgement of itself. It says
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_CPU_SHARE
 from servestorm.analysis.doubt_facts import RunFacts
+from servestorm.rundir.shapes.cell import Watch
 
 Severity = Literal["grave", "doubt", "note"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("grave", "doubt", "note")
@@ -86,9 +87,8 @@ def _of_run(run: RunFacts) -> Iterable[Found]:
     yield from _memory(run)
     if not run.overload:
         yield from _generator(run)
-    if watch := run.use.get("watch"):
-        yield from _machine(watch)
-        yield from _clock(watch)
+    yield from _machine(run.use.watch)
+    yield from _clock(run.use.watch)
 
 
 def _cpu_budget(run: RunFacts) -> Iterable[Found]:
@@ -160,22 +160,18 @@ def _cores_text(cores: int) -> str:
 
 def _throttled_s(run: RunFacts) -> float | None:
     """Of the servers' own control group, or of ours where they have none of their own."""
-    ready, end, watch = (run.use.get(key) or {} for key in ("ready", "end", "watch"))
-    if ready.get("throttled_s") is not None and end.get("throttled_s") is not None:
-        return float(end["throttled_s"] - ready["throttled_s"])
-    own = watch.get("throttled_s")
-    return None if own is None else float(own)
+    before_s, after_s = run.use.ready.throttled_s, run.use.end.throttled_s
+    if before_s is not None and after_s is not None:
+        return after_s - before_s
+    return run.use.watch.throttled_s
 
 
 def _elapsed_s(run: RunFacts) -> float | None:
-    ready, end, watch = (run.use.get(key) or {} for key in ("ready", "end", "watch"))
-    if watch.get("elapsed_s"):
-        return float(watch["elapsed_s"])
-    return (end["t_ns"] - ready["t_ns"]) / 1e9 if "t_ns" in ready and "t_ns" in end else None
+    return run.use.watch.elapsed_s or run.use.load_s
 
 
 def _memory(run: RunFacts) -> Iterable[Found]:
-    swapped_bytes = (run.use.get("end") or {}).get("swap_bytes") or 0
+    swapped_bytes = run.use.end.swap_bytes or 0
     if swapped_bytes:
         yield (
             "grave",
@@ -186,7 +182,7 @@ def _memory(run: RunFacts) -> Iterable[Found]:
                 "free memory or switch swap off."
             ),
         )
-    pages = (run.use.get("watch") or {}).get("swapped_pages") or 0
+    pages = run.use.watch.swapped_pages or 0
     if pages and not swapped_bytes:
         yield (
             "doubt",
@@ -197,7 +193,7 @@ def _memory(run: RunFacts) -> Iterable[Found]:
 
 
 def _generator(run: RunFacts) -> Iterable[Found]:
-    share = run.summary.get("cpu_share")
+    share = run.generator_cpu_share
     if share is not None and share > NEAR_SATURATION:
         severity: Severity = "grave" if share > MAX_CPU_SHARE else "note"
         yield (
@@ -221,11 +217,11 @@ def _generator(run: RunFacts) -> Iterable[Found]:
         )
 
 
-def _machine(watch: Mapping[str, Any]) -> Iterable[Found]:
-    whole_s = (watch.get("elapsed_s") or 0.0) * len(watch.get("cores") or [])
+def _machine(watch: Watch) -> Iterable[Found]:
+    whole_s = (watch.elapsed_s or 0.0) * len(watch.cores or [])
     if not whole_s:
         return
-    other = (watch.get("other_s") or 0.0) / whole_s
+    other = (watch.other_s or 0.0) / whole_s
     if other > OTHER_SHARE:
         severity: Severity = "grave" if other > GRAVE_OTHER_SHARE else "doubt"
         yield (
@@ -237,7 +233,7 @@ def _machine(watch: Mapping[str, Any]) -> Iterable[Found]:
                 "that they do not use."
             ),
         )
-    steal = (watch.get("steal_s") or 0.0) / whole_s
+    steal = (watch.steal_s or 0.0) / whole_s
     if steal > STEAL_SHARE:
         severity = "grave" if steal > GRAVE_STEAL_SHARE else "doubt"
         yield (
@@ -251,8 +247,8 @@ def _machine(watch: Mapping[str, Any]) -> Iterable[Found]:
         )
 
 
-def _clock(watch: Mapping[str, Any]) -> Iterable[Found]:
-    source = watch.get("clocksource")
+def _clock(watch: Watch) -> Iterable[Found]:
+    source = watch.clocksource
     if source is not None and source not in GOOD_CLOCKS:
         yield (
             "doubt",
@@ -260,7 +256,7 @@ def _clock(watch: Mapping[str, Any]) -> Iterable[Found]:
             1,
             (f"The kernel's clock source is {source}, which is slow to read: choose tsc or the hypervisor's own."),
         )
-    drift_ms = abs(watch.get("wall_drift_ms") or 0.0)
+    drift_ms = abs(watch.wall_drift_ms or 0.0)
     if drift_ms > DRIFT_MS:
         yield (
             "note",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from servestorm.analysis.latency_split import Split, split
@@ -20,7 +19,7 @@ def split_figures(engines: Sequence[str], runs: Iterable[Run], cells: Iterable[C
     `ms` is the mean over runs, None where no server told.
     Raises StudyError for a broken file of samples or metrics.
     """
-    folders = {cell.cell["id"]: cell for cell in cells}
+    folders = {cell.cell.id: cell for cell in cells}
     found: dict[str, dict[str, list[Split]]] = {}
     for run in runs:
         if run.scenario in ("steady", "bursty") and (one := _split(folders[run.id])):
@@ -31,18 +30,10 @@ def split_figures(engines: Sequence[str], runs: Iterable[Run], cells: Iterable[C
 
 
 def _split(cell: CellRecord) -> Split | None:
-    metrics = cell.path / "metrics.parquet"
-    since_ms = _measured_from_ms(cell.summary or {})
-    times = server_times(cell.cell["engine"], metrics, since_unix_ms=since_ms) if metrics.is_file() else UNREAD
+    since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
+    metrics = cell.metrics_path
+    times = server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
     return split(cell.samples_path, times) if cell.samples_path else None
-
-
-def _measured_from_ms(summary: Mapping[str, Any]) -> int | None:
-    """When the warm-up ended, Unix time; None where the generator does not say."""
-    if "started_at" not in summary:
-        return None
-    begin_s = datetime.datetime.fromisoformat(summary["started_at"]).timestamp()
-    return int(1000 * (begin_s + summary["warmup_s"]))
 
 
 def _together(splits: Sequence[Split]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.verdict import Verdict, verdicts
 from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.plan.scenarios import Objective
+from servestorm.rundir.shapes.study import PlanFile
 
 QUESTIONS = (
     "coldstart.total_s",
@@ -52,9 +53,9 @@ class ObjectiveResult:
     """None where there is no number that may be quoted."""
 
 
-def judge(metrics: Sequence[Metric], plan: Mapping[str, Any], titles: Mapping[str, str]) -> list[Judgement]:
+def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) -> list[Judgement]:
     """Verdicts over the runs, as one family: Holm's correction is for all of them. `titles` name the groups."""
-    wanted = {objective["metric"] for objective in plan["objectives"]}
+    wanted = {objective.metric for objective in plan.objectives}
     asked = [m for m in metrics if m.key in wanted or f"{m.scenario}.{m.key.rpartition('.')[2]}" in QUESTIONS]
     family, names = {}, {}
     for metric in asked:
@@ -62,7 +63,7 @@ def judge(metrics: Sequence[Metric], plan: Mapping[str, Any], titles: Mapping[st
             left, right = metric.values[a], metric.values[b]
             family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
             names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
-    found = verdicts(family, plan["margin_percent"] / 100, names=names)
+    found = verdicts(family, plan.margin_percent / 100, names=names)
     labels = {metric.key: f"{titles[metric.group]}: {metric.label}" for metric in asked}
     return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in found.items()]
 
@@ -71,19 +72,21 @@ def _quotable(value: Value) -> list[float | None]:
     return value.runs if value.valid else []
 
 
-def objectives(metrics: Sequence[Metric], plan: Mapping[str, Any]) -> list[ObjectiveResult]:
+def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:
     """Each objective of the plan for each engine that it is meant for."""
     found = {metric.key: metric for metric in metrics}
-    kept = []
-    for objective in plan["objectives"]:
-        metric = found.get(objective["metric"])
-        for engine in objective["engines"] or plan["engines"]:
+    results = []
+    for objective in plan.objectives:
+        metric = found.get(objective.metric)
+        for engine in objective.engines or plan.engines:
             value = metric.values[engine].value if metric and metric.values[engine].valid else None
-            kept.append(_kept(objective, engine, value))
-    return kept
+            results.append(_result(objective, engine, value))
+    return results
 
 
-def _kept(objective: Mapping[str, Any], engine: str, value: float | None) -> ObjectiveResult:
-    most, least = objective["at_most"], objective["at_least"]
-    met = None if value is None else value <= most if most is not None else value >= least
-    return ObjectiveResult(objective["metric"], engine, most, least, value, met)
+def _result(objective: Objective, engine: str, value: float | None) -> ObjectiveResult:
+    most, least = objective.at_most, objective.at_least
+    met = None
+    if value is not None:  # an objective has one bound
+        met = (most is None or value <= most) and (least is None or value >= least)
+    return ObjectiveResult(objective.metric, engine, most, least, value, met)

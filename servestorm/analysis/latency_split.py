@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from servestorm.analysis.server_times import ServerTimes
-from servestorm.errors import StudyError
+from servestorm.rundir.samples import MeanLatency, read_mean_latency
 
 LAG = "generator lag"
 CLIENT = "client and network"
@@ -22,7 +20,6 @@ INFERENCE = "inference"
 POSTPROCESS = "post-processing"
 REST = "rest of the server"
 UNKNOWN = "client, network and rest of the server"
-_COLUMNS = ["scheduled_ns", "sent_ns", "done_ns", "outcome", "warmup"]
 _ROUNDING_MS = 0.02
 """A part that is negative by less is zero for a reader: the server and the generator read different clocks."""
 
@@ -45,27 +42,16 @@ class Split:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Means:
-    """Of the right answers after the warm-up."""
-
-    requests: int
-    lag_ms: float
-    """Scheduled to sent."""
-    service_ms: float
-    """Sent to the last byte of the answer."""
-
-
 def split(samples: Path, times: ServerTimes) -> Split | None:
     """Split the mean latency of samples.parquet; None where no right answer came. Raises StudyError for a broken file.
 
     Client and network is the time from the send to the last byte less the server's own total.
     """
-    means = read_means(samples)
+    means = read_mean_latency(samples)
     return None if means is None else split_means(means, times)
 
 
-def split_means(means: Means, times: ServerTimes) -> Split:
+def split_means(means: MeanLatency, times: ServerTimes) -> Split:
     """As `split`, from means."""
     inside = [
         Part(QUEUE, times.queue_ms),
@@ -93,29 +79,3 @@ def _negative(parts: tuple[Part, ...]) -> list[str]:
         f"{', '.join(below).capitalize()} came out below zero: the server's means are over other requests than the "
         "generator's, so read this split with care."
     ]
-
-
-def read_means(path: Path) -> Means | None:
-    """Means of samples.parquet, batch by batch; None without right answers. Raises StudyError for a broken file."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    count, lag_ns, service_ns = 0, 0, 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=_COLUMNS):
-                right = pc.and_(pc.equal(batch["outcome"].cast(pa.string()), "ok"), pc.invert(batch["warmup"]))
-                kept = batch.filter(right)
-                if kept["sent_ns"].null_count:
-                    raise StudyError(
-                        f"{path} has an answer to what was never sent: it was edited; run the study again."
-                    )
-                scheduled, sent, done = (kept[name].to_numpy(zero_copy_only=False) for name in _COLUMNS[:3])
-                count += len(scheduled)
-                lag_ns += int(np.subtract(sent, scheduled).sum())
-                service_ns += int(np.subtract(done, sent).sum())
-    except (OSError, pa.ArrowException, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise StudyError(f"{path} is no whole file of samples ({first}): run the study again.") from error
-    return Means(count, lag_ns / count / 1e6, service_ns / count / 1e6) if count else None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Final
 
-from servestorm.analysis.doubt_facts import facts_of_loads
+from pydantic import WithJsonSchema
+
+from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
 from servestorm.analysis.doubts import Doubt, doubts
 from servestorm.analysis.figures_cost import cost_figures, fleet_figures, with_cost
 from servestorm.analysis.figures_split import split_figures
@@ -20,9 +22,13 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.series import figures_of
 from servestorm.analysis.series_autoscaling import autoscaling_figures
-from servestorm.plan.limits import limits_of
-from servestorm.rundir.files import SCHEMA_VERSION
-from servestorm.rundir.record import RunRecord
+from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
+from servestorm.rundir.record import RunRecord, StoredJson
+from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
+from servestorm.rundir.shapes.study import StudyFile
+
+_OPEN: Final = WithJsonSchema({"additionalProperties": True, "type": "object"})
+"""In results.json: a copy of a file of the run, with everything that is in it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,10 @@ class Results:
     id: str
     state: str
     reason: str | None
-    study: dict[str, Any]
-    environment: dict[str, Any]
-    models: list[dict[str, Any]]
+    study: Annotated[StudyFile, _OPEN]
+    environment: Annotated[EnvironmentFile, _OPEN]
+    models: list[Annotated[ManifestFile | None, _OPEN]]
+    """Of each model of the plan; None, and empty in results.json, where its manifest was lost."""
     engines: list[str]
     groups: dict[str, str]
     """Title of each group of runs that the plan asks for, such as {'steady[gRPC]': 'Steady load (gRPC)'}."""
@@ -46,6 +53,8 @@ class Results:
     """Reasons to doubt the runs under load, the gravest first."""
     notes: list[str]
     figures: dict[str, Any]
+    stored: StoredJson
+    """What results.json copies: not a part of the results."""
 
     def metric(self, key: str) -> Metric | None:
         """A row by its key, such as steady.p99."""
@@ -60,27 +69,36 @@ class Results:
         answered = {(run.group, run.engine) for run in self.runs if run.counts}
         return [(g, e) for g in self.groups for e in self.engines if (g, e) not in answered]
 
-    def as_json(self) -> dict[str, Any]:
-        """What results.json holds."""
-        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+    def as_json(self) -> JsonObject:
+        """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
+        copied = {
+            "study": self.stored.study,
+            "environment": self.stored.environment,
+            "models": [_model(manifest) for manifest in self.stored.manifests],
+        }
+        names = [field.name for field in fields(self) if field.name != "stored"]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
+        }
 
 
 def compute(record: RunRecord) -> Results:
     """Every number of a run directory."""
-    study, engines = record.study, list(record.study["plan"]["engines"])
-    plan, groups = study["plan"], groups_of(study)
+    study, engines = record.study, [str(engine) for engine in record.study.plan.engines]
+    plan, groups = study.plan, groups_of(study)
     measured = [measure(cell, study) for cell in record.cells]
     runs, samples = [run for run, _ in measured], {run.id: found for run, found in measured if found is not None}
     used = usable(runs)
     rows = Rows(engines, used, samples)
-    metrics = with_cost([metric for group in groups for metric in rows.of(group, plan)], study, record.path)
+    metrics = with_cost([metric for group in groups for metric in rows.of(group, plan)], record)
     return Results(
-        id=study["id"],
-        state=study["state"],
-        reason=study.get("reason"),
+        id=study.id,
+        state=study.state,
+        reason=study.reason,
         study=study,
         environment=record.environment,
-        models=[_model(manifest) for manifest in record.manifests],
+        models=record.manifests,
         engines=engines,
         groups=groups,
         metrics=metrics,
@@ -88,27 +106,21 @@ def compute(record: RunRecord) -> Results:
         objectives=objectives(metrics, plan),
         runs=runs,
         doubts=_doubts(record),
-        notes=[*study["cores"]["notes"], *state_notes(record, runs)],
+        notes=[*study.cores.notes, *state_notes(record, runs)],
         figures={
             **figures_of(engines, used, samples),
-            "cost": cost_figures(metrics, study, record.path),
+            "cost": cost_figures(metrics, record),
             "split": split_figures(engines, used, record.cells),
             "autoscaling": autoscaling_figures(engines, used, samples),
-            "fleet_cost": fleet_figures(metrics, study, record.path),
+            "fleet_cost": fleet_figures(metrics, record),
         },
+        stored=record.stored,
     )
 
 
 def _doubts(record: RunRecord) -> list[Doubt]:
-    plan, cores = record.study["plan"], record.study["cores"]
-    told = {
-        "engine_cores": cores["engine"],
-        "generator_cores": cores["generator"],
-        "quota_cpus": limits_of(plan)[0],
-        "loaded_from_here": plan.get("load_from", "here") == "here",
-        "haproxy": any((plan.get(backend) or {}).get("balancer") == "haproxy" for backend in ("docker", "kubernetes")),
-    }
-    loads = [facts_of_loads(cell, threads=cell.cell["threads"], **told) for cell in record.cells if cell.complete]
+    conditions = conditions_of(record.study)
+    loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
     return doubts(itertools.chain.from_iterable(loads))
 
 
@@ -118,8 +130,17 @@ def usable(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.counts or (run.state == "complete" and (run.group, run.engine) not in answered)]
 
 
-def _model(manifest: dict[str, Any] | None) -> dict[str, Any]:
-    """What the report says of the model."""
+def _plain(value: Any) -> Any:
+    """The value with every dataclass in it as a dict."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _model(manifest: JsonObject | None) -> JsonObject:
+    """What results.json says of a model; empty where its manifest was lost."""
     keys = ("name", "version", "architecture", "dataset", "weights_from", "parity", "labels", "input", "created_at")
     artifacts = ("savedmodel", "mar")  # their SHA-256 tells a comparison whether two runs served the same files
     return {key: manifest.get(key) for key in (*keys, *artifacts)} if manifest else {}

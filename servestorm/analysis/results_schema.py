@@ -1,6 +1,6 @@
 """The JSON Schema of results.json, made from the types that it is written from.
 
-    python -m servestorm.analysis.results_schema > docs/results.schema.json
+    python -m servestorm.analysis.results_schema > docs/reference/results.schema.json
 
 A test holds the published file against this and real results against the file.
 """
@@ -143,6 +143,10 @@ class Figures:
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of results.json."""
     made = TypeAdapter(Results).json_schema()
+    for part in (made["properties"], made["$defs"]):
+        part.pop("stored", None)
+        part.pop("StoredJson", None)
+    made["required"].remove("stored")
     figures = TypeAdapter(Figures).json_schema()
     definitions = made.pop("$defs") | figures.pop("$defs") | {"Figures": figures}
     made["properties"] = {

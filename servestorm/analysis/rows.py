@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,9 @@ from servestorm.analysis.metric import Better, Metric, Row, Value
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 from servestorm.plan.labels import CONTAINER_PHASES, phases_of, start_of
+from servestorm.plan.scenarios import Scaling
 from servestorm.rundir.samples import Samples, pooled_ms
+from servestorm.rundir.shapes.study import PlanFile
 
 
 def _start(backend: str) -> tuple[Row, ...]:
@@ -97,11 +98,11 @@ class Rows:
     def __init__(self, engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> None:
         self._engines, self._runs, self._samples = engines, runs, samples
 
-    def of(self, group: str, plan: Mapping[str, Any]) -> Iterable[Metric]:
+    def of(self, group: str, plan: PlanFile) -> Iterable[Metric]:
         """The rows of one group."""
         scenario = group.partition("[")[0]
-        if scenario == "scaling":
-            yield from self._scaling(group, plan["scaling"])
+        if scenario == "scaling" and plan.scaling:
+            yield from self._scaling(group, plan.scaling)
         elif scenario in ("steady", "bursty"):
             yield from (self._percentile(group, name) for name in QUOTED)
             yield from self._rows(group, [*_LOAD, *(_BURSTS if scenario == "bursty" else ())])
@@ -109,7 +110,7 @@ class Rows:
             yield from (self._percentile(group, name) for name in QUOTED)
             yield from self._rows(group, _AUTOSCALING)
         elif scenario in ("coldstart", "capacity"):
-            yield from self._rows(group, _start(plan["backend"]) if scenario == "coldstart" else _CAPACITY)
+            yield from self._rows(group, _start(plan.backend) if scenario == "coldstart" else _CAPACITY)
 
     def _rows(self, group: str, rows: Sequence[Row]) -> Iterable[Metric]:
         for name, label, unit, better in rows:
@@ -146,8 +147,8 @@ class Rows:
             values[engine] = _told(value, ordered, q)
         return replace(row, values=values)
 
-    def _scaling(self, group: str, plan: Mapping[str, Any]) -> Iterable[Metric]:
-        counts, what = plan["replicas"], "capacity" if plan["measure"] == "capacity" else "throughput"
+    def _scaling(self, group: str, plan: Scaling) -> Iterable[Metric]:
+        counts, what = plan.replicas, plan.measure
         for count in counts:
             label = f"{what}, {count} replica{'s' if count > 1 else ''}"
             runs = {engine: self._rates(group, engine, count) for engine in self._engines}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
+from servestorm.methods.capacity_estimate import Crossing
+from servestorm.methods.capacity_search import Probe
+from servestorm.plan.cells import Scenario
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
 
@@ -19,11 +21,57 @@ LOADS = ("steady", "bursty", "scaling", "autoscaling")
 
 
 @dataclass(frozen=True)
+class SearchObjective:
+    """What a load of a search must keep to pass."""
+
+    p99_ms: float
+    max_error_percent: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search for the largest rate, with all its probes; rates in requests/s."""
+
+    objective: SearchObjective
+    rate_per_s: float | None
+    """The largest rate that passed twice; None where none did."""
+    low: float | None
+    """The largest rate that passes under `high`, confirmed or not."""
+    high: float | None
+    """The smallest rate that fails, or that the generator could not offer; None where every rate passed."""
+    confirmed: bool
+    probes: list[Probe]
+    reason: str
+    """What was found and what limited it, for a reader."""
+    crossing: Crossing | None
+    """The rate at which p99 meets the objective, estimated from all probes; None where they do not tell."""
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One load of a sweep: a client setting on one deployment."""
+
+    images_per_request: int
+    concurrency: int
+    images_per_s: float | None
+    p50_ms: float | None
+    """Of a request."""
+    p99_ms: float | None
+    valid: bool
+    reasons: list[str]
+    """Why the load is INVALID."""
+    threads: int
+    max_batch_size: int
+    timeout_us: int
+    replicas: int
+
+
+@dataclass(frozen=True)
 class Run:
     """One cell with its own numbers; a number that cannot be told is None."""
 
     id: str
-    scenario: str
+    scenario: Scenario
     engine: str
     replicas: int
     repetition: int
@@ -40,9 +88,9 @@ class Run:
     requests: int = 0
     """Requests scheduled after the warm-up."""
     phases_s: dict[str, float | None] = field(default_factory=dict)
-    capacity: dict[str, Any] | None = None
+    capacity: SearchResult | None = None
     """The search for the largest rate: its probes and what it found."""
-    points: list[dict[str, Any]] = field(default_factory=list)
+    points: list[SweepPoint] = field(default_factory=list)
     """Of a sweep: its settings, with throughput and p99."""
     bursts: list[Burst] = field(default_factory=list)
     autoscaling: Autoscaled | None = None

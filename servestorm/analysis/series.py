@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
-from servestorm.analysis.run import Run
+from servestorm.analysis.run import Run, SweepPoint
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import nearest_rank, percentile
 from servestorm.methods.scaling_law import fit_usl
@@ -68,15 +68,18 @@ def _sweep(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[str, Any]]]
     """Every setting with the median of its VALID loads' throughput and p99, and whether it is on the Pareto front."""
     points = {engine: [point for run in own for point in run.points] for engine, own in runs.items()}
     everything = [point for own in points.values() for point in own]
-    varied = [name for name in SETTINGS if len({point[name] for point in everything}) > 1] or ["concurrency"]
+    varied = [name for name in SETTINGS if len({getattr(point, name) for point in everything}) > 1] or ["concurrency"]
     return {engine: _settings(own, varied) for engine, own in points.items()}
 
 
-def _settings(points: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, Any]]:
-    loads: dict[str, list[Mapping[str, Any]]] = {}
+def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[dict[str, Any]]:
+    loads: dict[str, list[SweepPoint]] = {}
     for point in points:
-        loads.setdefault(", ".join(SETTINGS[name](point[name]) for name in varied), []).append(point)
-    rows = [(label, _median(own, "images_per_s"), _median(own, "p99_ms")) for label, own in loads.items()]
+        loads.setdefault(", ".join(SETTINGS[name](getattr(point, name)) for name in varied), []).append(point)
+    rows = [
+        (label, _median(own, lambda load: load.images_per_s), _median(own, lambda load: load.p99_ms))
+        for label, own in loads.items()
+    ]
     best = set(front([(rate, p99_ms) for _, rate, p99_ms in rows]))
     return [
         {"label": label, "images_per_s": rate, "p99_ms": p99_ms, "front": place in best}
@@ -84,8 +87,8 @@ def _settings(points: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> lis
     ]
 
 
-def _median(loads: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    known = [load[name] for load in loads if load["valid"] and load[name] is not None]
+def _median(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
+    known = [value for load in loads if load.valid and (value := value_of(load)) is not None]
     return float(np.median(known)) if known else None
 
 

@@ -19,12 +19,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from servestorm.rundir.metrics_table import read_metrics
+from servestorm.rundir.metrics_table import Readings, read_readings
 
 _TF = ":tensorflow:serving:"
 _REQUEST, _RUNTIME = f"{_TF}request_latency", f"{_TF}runtime_latency"
@@ -77,32 +76,23 @@ def requests_by_replica(engine: str, metrics: Path) -> dict[int, float]:
     return series.increases("HandledRequests") or series.increases("ts_inference_requests")
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = read_metrics(path)
-    names = pa.array([*_WANTED, *(f"{name}_total" for name in _WANTED)])
-    wanted = pc.is_in(table["metric"], value_set=names)
-    # when each replica was first read tells a series that began late from one that was not read before
-    firsts = table.group_by("replica").aggregate([("time_unix_ms", "min")]).to_pylist()
-    return [*({"first": row} for row in firsts), *table.filter(wanted).to_pylist()]
+def _read(path: Path) -> Readings:
+    return read_readings(path, [*_WANTED, *(f"{name}_total" for name in _WANTED)])
 
 
 class _Series:
     """Increases of counters and means of gauges, over all replicas."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], since_ms: int | None, until_ms: int | None) -> None:
+    def __init__(self, readings: Readings, since_ms: int | None, until_ms: int | None) -> None:
         self._points: dict[tuple[str, int, str], list[tuple[int, float]]] = defaultdict(list)
-        self._first_ms: dict[int, int] = {}
+        # when a replica was first read separates a series that began late from one that was not read before
+        self._first_ms = readings.first_unix_ms
         self._since_ms = since_ms
-        for row in rows:
-            if "first" in row:
-                self._first_ms[row["first"]["replica"]] = row["first"]["time_unix_ms_min"]
-            elif until_ms is None or row["time_unix_ms"] <= until_ms:
+        for point in readings.points:
+            if until_ms is None or point.time_unix_ms <= until_ms:
                 # prometheus-client's parser names every counter _total, a Prometheus keeps the server's own name
-                key = (row["metric"].removesuffix("_total"), row["replica"], row["labels"])
-                self._points[key].append((row["time_unix_ms"], row["value"]))
+                key = (point.metric.removesuffix("_total"), point.replica, point.labels)
+                self._points[key].append((point.time_unix_ms, point.value))
 
     def increase(self, metric: str, keep: Callable[[Labels], bool] = lambda _: True) -> float | None:
         """Of a counter, over all its series whose labels are kept; None where there is none, or it stood still."""

@@ -6,9 +6,7 @@ import errno
 import os
 import signal
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,13 +52,24 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), ENVIRONMENT
     if isinstance(error, (ModelError, LoadTestError, ServingError)):
         return str(error), USAGE
-    if isinstance(error, OSError) and (sentence := _operating_system(error)):
+    if sentence := _environment(error):
         return sentence, ENVIRONMENT
     return _bug(error), BUG
 
 
+def _environment(error: Exception) -> str | None:
+    """A sentence for an extra of ours that is not installed, and for what the operating system refuses; else None."""
+    from serving import extras
+
+    if isinstance(error, ModuleNotFoundError):
+        return extras.explain(error, "this command")
+    return _operating_system(error) if isinstance(error, OSError) else None
+
+
 def _operating_system(error: OSError) -> str | None:
     """A sentence for faults of files and disks; None where the fault names no file and so is ours."""
+    import tempfile
+
     path = error.filename or getattr(error, "path", None)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {path}" if path else f" (looked at {Path.cwd()} and {tempfile.gettempdir()})"
@@ -72,6 +81,9 @@ def _operating_system(error: OSError) -> str | None:
 
 
 def _bug(error: Exception) -> str:
+    import tempfile
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile(

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-ENGINES = ("savedmodel", "torchserve", "tfserving")
+ENGINE_NAMES = ("savedmodel", "torchserve", "tfserving")
+DATASET_NAMES = ("digits", "cifar10", "folder")
+
+AddVerb = Callable[..., argparse.ArgumentParser]
+"""Adds a verb to the command line: (name, what it does, *example commands) -> the parser for its options."""
 
 
-DATASETS = ("digits", "cifar10", "folder")
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wraps descriptions, and leaves the lines of an epilog (examples, exit codes) alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        raw = "\n" in text
+        return (
+            super()._fill_text(text, width, indent)
+            if raw
+            else argparse.HelpFormatter._fill_text(self, text, width, indent)
+        )
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors in one line with the remedy, and no guessing of abbreviated options."""
+    """Errors in one line with the remedy, no guessing of abbreviated options, and the epilog as it is written."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """One line, and where to read on; exit code 2."""
@@ -71,14 +85,14 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def data_options(parser: argparse.ArgumentParser) -> None:
     """Options that name a data set."""
-    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="images (default: digits)")
+    parser.add_argument("--dataset", choices=DATASET_NAMES, default="digits", help="images (default: digits)")
     parser.add_argument(
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="cifar10: where its archive lies or goes; folder: a directory with one folder of images a class",
+        help="cifar10: folder of its archive; folder: a directory with one folder of images a class",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def models_dir(parser: argparse.ArgumentParser) -> None:

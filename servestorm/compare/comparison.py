@@ -96,8 +96,8 @@ def compare(
         raise StudyError(
             f"{old} and {new} differ in {', '.join(differs)}: compare runs that asked the same, or give --force."
         )
-    asked = sides[0].study.plan.get("margin_percent") if margin_percent is None else margin_percent
-    margin = float(asked) if isinstance(asked, (int, float)) else MARGIN_PERCENT
+    asked = sides[0].study.settings.margin_percent if margin_percent is None else margin_percent
+    margin = MARGIN_PERCENT if asked is None else asked
     rows = _rows(*sides, margin, keys)
     if not rows:
         raise StudyError(f"{old} and {new} have no metric of an engine in common: compare runs of the same engines.")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from servestorm.plan.labels import ENGINE_SHORT
-from servestorm.plan.limits import limits_of
-from servestorm.rundir.results_file import Recorded
+from servestorm.rundir.files import JsonObject
+from servestorm.rundir.results_file import Recorded, RecordedStudy
 
 NO_CONDITION = frozenset(
     {
@@ -28,25 +28,25 @@ MACHINE = {
 
 def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
-    plans = _spelt_out(old.study.plan), _spelt_out(new.study.plan)
-    cores = [len(side.study.cores.get("engine") or []) for side in (old, new)]
+    plans = _spelt_out(old.study), _spelt_out(new.study)
+    cores = [len(side.study.cores.engine) for side in (old, new)]
     found = [*_models(old, new), *_plan(*plans, "")]
     if all(cores) and cores[0] != cores[1]:
         found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
     return found
 
 
-def _spelt_out(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with what a run leaves out where it was not asked for: limits, and what is said of containers."""
-    docker, kubernetes = plan.get("docker") or {}, plan.get("kubernetes") or {}
-    limits = zip(limits_of(plan), ("CPU", "MiB"), strict=True)
-    said = [f"{size:g} {unit}" for size, unit in limits if size]
+def _spelt_out(study: RecordedStudy) -> JsonObject:
+    """The plan with what a run leaves out where it was not asked for: limits, and how containers are reached."""
+    plan = study.settings
+    limits = zip(plan.replica_limits, ("CPU", "MiB"), strict=True)
+    docker, cluster = plan.docker_reach, plan.cluster_reach
     return {
-        **plan,
-        "limits": said,
-        "docker": {"reach": docker.get("reach", "direct"), "balancer": docker.get("balancer", "none")},
-        "kubernetes": {"reach": kubernetes.get("reach", "service"), "balancer": kubernetes.get("balancer", "none")},
-        "load_from": plan.get("load_from", "here"),
+        **study.plan,
+        "limits": [f"{size:g} {unit}" for size, unit in limits if size],
+        "docker": {"reach": docker.reach, "balancer": docker.balancer},
+        "kubernetes": {"reach": cluster.reach, "balancer": cluster.balancer},
+        "load_from": plan.load_from,
     }
 
 
@@ -62,7 +62,7 @@ def _models(old: Recorded, new: Recorded) -> Iterator[str]:
             yield f"{place[0]} of {place[1]} (SHA-256 {before[place][:12]} against {after[place][:12]})"
 
 
-def _model_names(plan: Mapping[str, Any]) -> str:
+def _model_names(plan: JsonObject) -> str:
     models = plan.get("model")
     listed = models if isinstance(models, list) else [models]
     return ", ".join(str(model.get("name") if isinstance(model, Mapping) else model) for model in listed)
@@ -101,7 +101,8 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
             found.append(f"{name} is not complete: {side.state}{reason}.")
     if not (_artifacts(old) and _artifacts(new)):
         found.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
-    if changed := list(_changed(old.environment, new.environment, MACHINE)):
+    machines = [side.environment.model_dump(exclude_unset=True) for side in (old, new)]
+    if changed := list(_changed(machines[0], machines[1], MACHINE)):
         found.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
     versions = old.study.engines, new.study.engines
     if changed := list(_changed(*versions, {engine: ENGINE_SHORT.get(engine, engine) for engine in versions[0]})):
@@ -109,7 +110,7 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
     return found
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+def _changed(old: Mapping[str, object], new: Mapping[str, object], names: Mapping[str, str]) -> Iterator[str]:
     for key, name in names.items():
         if key in old and key in new and old[key] != new[key]:
             yield f"{name} ({_short(old[key])} against {_short(new[key])})"

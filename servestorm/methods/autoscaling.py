@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from servestorm.methods.bursts import Burst, Flags, Load, late_or_failed, recovered_within
+from servestorm.methods.bursts import Burst, Flags, LoadSamples, late_or_failed, recovered_within
+from servestorm.methods.events import Event
 
 COOLDOWN_ENDED: Final = "cooldown_ended"
 """The event that ends the watching of a cell."""
@@ -112,7 +113,7 @@ class _Replica:
 
 
 def autoscaled(
-    events: Sequence[Mapping[str, Any]], load: Load, start_ns: int, bursts: Sequence[Burst], shape: Shape
+    events: Sequence[Event], load: LoadSamples, start_ns: int, bursts: Sequence[Burst], shape: Shape
 ) -> Autoscaled | None:
     """What a cell's events and samples tell together; `start_ns` is when the measured load began, on the events' clock.
 
@@ -122,7 +123,7 @@ def autoscaled(
     if not _holds(events, start_ns):
         return None
     until_ns = int((shape.duration_s + shape.cooldown_s) * _NS)
-    ended = [int(event["t_ns"]) - start_ns for event in events if event["name"] == COOLDOWN_ENDED]
+    ended = [event.t_ns - start_ns for event in events if event.name == COOLDOWN_ENDED]
     until_ns = min([until_ns, *ended])
     replicas, decisions = _replicas(events, start_ns), _decisions(events, start_ns)
     bad = late_or_failed(load, int(shape.objective_ms * 1e6))
@@ -184,26 +185,26 @@ def _longest(values: Sequence[float | None]) -> float | None:
     return max(there) if there and len(there) == len(values) else None
 
 
-def _holds(events: Sequence[Mapping[str, Any]], start_ns: int) -> bool:
+def _holds(events: Sequence[Event], start_ns: int) -> bool:
     """Whether the load's events enclose its begin: with another machine's clock they would not."""
-    begins = [int(event["t_ns"]) for event in events if event["name"] == "load_started"]
-    ends = [int(event["t_ns"]) for event in events if event["name"] == "load_ended"]
+    begins = [event.t_ns for event in events if event.name == "load_started"]
+    ends = [event.t_ns for event in events if event.name == "load_ended"]
     return bool(begins and ends) and begins[-1] <= start_ns <= ends[-1]
 
 
-def _decisions(events: Sequence[Mapping[str, Any]], start_ns: int) -> list[_Decision]:
+def _decisions(events: Sequence[Event], start_ns: int) -> list[_Decision]:
     """The autoscaler's, by time."""
-    said = [(event, _DECISION.search(event["detail"])) for event in events if event["name"] == "hpa_scaled"]
-    found = [_Decision(int(event["t_ns"]) - start_ns, int(told[1]), int(told[2])) for event, told in said if told]
+    said = [(event, _DECISION.search(event.detail)) for event in events if event.name == "hpa_scaled"]
+    found = [_Decision(event.t_ns - start_ns, int(told[1]), int(told[2])) for event, told in said if told]
     return sorted(found, key=lambda decision: decision.t_ns)
 
 
-def _replicas(events: Sequence[Mapping[str, Any]], start_ns: int) -> list[_Replica]:
+def _replicas(events: Sequence[Event], start_ns: int) -> list[_Replica]:
     """Every replica that was created, with the first time of each of its events."""
     times: dict[int, dict[str, int]] = {}
-    for event in sorted(events, key=lambda event: int(event["t_ns"])):
-        if event["replica"] is not None:
-            times.setdefault(event["replica"], {}).setdefault(event["name"], int(event["t_ns"]) - start_ns)
+    for event in sorted(events, key=lambda event: event.t_ns):
+        if event.replica is not None:
+            times.setdefault(event.replica, {}).setdefault(event.name, event.t_ns - start_ns)
     return [_replica(seen) for seen in times.values() if "spawned" in seen]
 
 
@@ -215,7 +216,7 @@ def _replica(seen: Mapping[str, int]) -> _Replica:
 def _reaction(
     burst: Burst,
     limit_ns: int,
-    load: Load,
+    load: LoadSamples,
     bad: Flags,
     replicas: Sequence[_Replica],
     decisions: Sequence[_Decision],
@@ -245,7 +246,7 @@ def _after(t_ns: int, begin_ns: int) -> float:
     return (t_ns - begin_ns) / _NS
 
 
-def _recover_s(burst: Burst, load: Load, bad: Flags) -> float | None:
+def _recover_s(burst: Burst, load: LoadSamples, bad: Flags) -> float | None:
     """From the onset: within the burst where it kept the objective from some moment on, else after it."""
     begin_ns, end_ns = int(burst.start_s * _NS), int(burst.end_s * _NS)
     within_ns = recovered_within(load.scheduled_ns, bad, begin_ns, end_ns)

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
-from servestorm.errors import StudyError
 
 Times = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _NS: Final = 1_000_000_000
-_COLUMNS: Final = ("scheduled_ns", "done_ns", "outcome", "warmup")
 RECOVERY_WINDOW_S: Final = 0.5
 RECOVERY_SHARE: Final = 0.05
 """Recovered is a window in which no more than this share of the requests is late or failed."""
@@ -55,7 +52,7 @@ class Burst:
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadSamples:
     """Requests of one load by scheduled time, int64 ns of one clock; one entry a request in all arrays."""
 
     scheduled_ns: Times
@@ -68,7 +65,7 @@ class Load:
 
 
 def bursts(
-    load: Load, *, on_s: float, off_s: float, duration_s: float, objective_ms: float | None = None
+    load: LoadSamples, *, on_s: float, off_s: float, duration_s: float, objective_ms: float | None = None
 ) -> list[Burst]:
     """Every burst that begins within the load, by time.
 
@@ -114,71 +111,7 @@ def _since(start_ns: int, times_ns: Times) -> Times:
     return times_ns - start_ns if start_ns else times_ns
 
 
-def read_bursts(
-    path: Path, *, on_s: float, off_s: float, duration_s: float, warmup_s: float, objective_ms: float | None = None
-) -> list[Burst]:
-    """The bursts of a samples.parquet, warm-up samples included in the file as the generator writes it.
-
-    The warm-up is a constant load whose first request is due at the very start, so it tells when the bursts' schedule
-    began; without a warm-up the first request stands for the start, which is late by about one gap of the base rate.
-    Raises StudyError naming the file where it is not one of samples.
-    """
-    found = read_load(path, warmup_s)
-    return bursts(found[0], on_s=on_s, off_s=off_s, duration_s=duration_s, objective_ms=objective_ms) if found else []
-
-
-def read_load(path: Path, warmup_s: float) -> tuple[Load, int] | None:
-    """The load of a samples.parquet, its times counted from the bursts' schedule, and that moment's own nanoseconds.
-
-    None where there is no sample at all. Raises StudyError naming the file where it is not one of samples.
-    """
-    # by row group, so that only the four arrays lie in memory
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            if missing := set(_COLUMNS) - set(file.schema_arrow.names):
-                raise StudyError(f"{path} has no column {sorted(missing)[0]}: it comes from another version.")
-            columns = _columns(file)
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise StudyError(f"{path} is no whole file of samples ({first}): run the study again.") from error
-    return _load_of(*columns, warmup_s) if columns[0].size else None
-
-
-def _columns(file: Any) -> tuple[Times, Times, Flags, Flags]:
-    """scheduled_ns, done_ns (-1 where there is none), ok and warmup of all samples, in the file's order."""
-    import pyarrow.compute as pc
-
-    rows = file.metadata.num_rows
-    scheduled_ns, done_ns = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    ok, warmup = np.empty(rows, np.bool_), np.empty(rows, np.bool_)
-    filled = 0
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=list(_COLUMNS))
-        part = slice(filled, filled + len(table))
-        scheduled_ns[part] = table["scheduled_ns"].to_numpy()
-        done_ns[part] = table["done_ns"].fill_null(-1).to_numpy()
-        ok[part] = pc.equal(table["outcome"].cast("string"), "ok").to_numpy()
-        warmup[part] = table["warmup"].to_numpy()
-        filled += len(table)
-    return scheduled_ns, done_ns, ok, warmup
-
-
-def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> tuple[Load, int]:
-    start_ns = int(scheduled_ns.min()) + (int(warmup_s * _NS) if warmup.any() else 0)
-    # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
-    kept = ~warmup | (done_ns > start_ns)
-    order = np.argsort(scheduled_ns, kind="stable")  # samples lie in the order in which they ended
-    order = order[kept[order]]
-    load = Load(scheduled_ns[order], done_ns[order], ok[order], start_ns=0)
-    load.scheduled_ns[:] -= start_ns
-    load.done_ns[:] -= start_ns  # what never was under way stays negative; what ended did so after the start
-    return load, start_ns
-
-
-def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:
+def _level_ns(load: LoadSamples, scheduled_ns: Times, off_ns: int) -> int | None:
     """The 99th percentile before the first burst, or None with too few right answers for even a median."""
     calm = load.ok & (scheduled_ns >= 0) & (scheduled_ns < off_ns)
     latency_ns = np.sort((load.done_ns - load.scheduled_ns)[calm])
@@ -187,7 +120,7 @@ def _level_ns(load: Load, scheduled_ns: Times, off_ns: int) -> int | None:
     return int(latency_ns[math.ceil(0.99 * latency_ns.size) - 1])
 
 
-def late_or_failed(load: Load, level_ns: int | None) -> Flags | None:
+def late_or_failed(load: LoadSamples, level_ns: int | None) -> Flags | None:
     """Of each request whether it got no right answer, or a later one than `level_ns`; None without a level."""
     return None if level_ns is None else ~load.ok | (load.done_ns - load.scheduled_ns > level_ns)
 

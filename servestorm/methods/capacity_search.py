@@ -17,11 +17,12 @@ What a rate is worth is what its last probe said, so a pass above a failure cann
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
+from servestorm.methods.load_result import LoadObjective, LoadResult
 
 Outcome = Literal["pass", "fail", "invalid"]
 Standing = Literal["pass", "fail", "barred", "open"]
@@ -68,6 +69,34 @@ class Capacity:
     """What was found and what limited it, for a reader."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Where the capacity lies by the probes so far; rates in requests/s."""
+
+    promised: float | None
+    """The largest rate under `high` that passed twice; None where none did."""
+    low: float | None
+    """The largest rate that passes under `high`, confirmed or not."""
+    high: float | None
+    """The smallest rate that fails, or was invalid twice; None where there is none."""
+
+
+def standing(verdicts: Sequence[Outcome]) -> Standing:
+    """What is known of a rate by the verdicts of its probes, in order: the last one decides."""
+    if list(verdicts[-2:]) == ["invalid", "invalid"]:
+        return "barred"
+    last = verdicts[-1] if verdicts else "invalid"
+    return "open" if last == "invalid" else last
+
+
+def bounds(verdicts: Mapping[float, Sequence[Outcome]]) -> Bounds:
+    """The bounds that the verdicts of each rate's probes give."""
+    high = min((rate for rate, seen in verdicts.items() if standing(seen) in ("fail", "barred")), default=None)
+    passed = [r for r, seen in verdicts.items() if standing(seen) == "pass" and (high is None or r < high)]
+    twice = [rate for rate in passed if verdicts[rate].count("pass") > 1]
+    return Bounds(max(twice, default=None), max(passed, default=None), high)
+
+
 class Search:
     """Asks for at most `most_probes` rates, repeats included; `tolerance` is the share between `low` and `high`.
 
@@ -99,10 +128,11 @@ class Search:
     def next_rate(self) -> float | None:
         """The rate to offer now, requests/s; None where the search is finished. Asking twice changes nothing."""
         left = self._most_probes - len(self._probes)
-        low, high = self._bounds()
+        now = bounds(self._verdicts)
+        low, high = now.low, now.high
         if left <= 0 or (low is not None and self._confirmed(low) and self._closed(low, high)):
             return None
-        if left <= 2 and high is not None and self._promise(high) is None and self._fails_on(low, high):
+        if left <= 2 and high is not None and now.promised is None and self._fails_on(low, high):
             return self._safe(high)
         if left == 1 and low is not None:
             return None if self._confirmed(low) else low
@@ -126,13 +156,9 @@ class Search:
 
     def result(self) -> Capacity:
         """What is known by now; the reason says so where the search is not finished."""
-        low, high = self._bounds()
-        rate = self._promise(high)
-        return Capacity(rate, low, high, rate is not None, tuple(self._probes), self._reason(low, high))
-
-    def _promise(self, high: float | None) -> float | None:
-        """The largest rate under `high` that passed twice."""
-        return max((r for r in self._verdicts if self._confirmed(r) and (high is None or r < high)), default=None)
+        now = bounds(self._verdicts)
+        reason = self._reason(now.low, now.high)
+        return Capacity(now.promised, now.low, now.high, now.promised is not None, tuple(self._probes), reason)
 
     def _safe(self, high: float) -> float:
         """For the last two probes: a rate far enough under the failures to pass twice, once more where it passed."""
@@ -181,18 +207,8 @@ class Search:
         only_passes = recent == ["pass"] * _LOOK_TWICE_AFTER
         return only_passes and not self._stepping and self._verdicts[high] == ["fail"]
 
-    def _bounds(self) -> tuple[float | None, float | None]:
-        """Largest pass under the smallest failure, and that failure."""
-        high = min((r for r in self._verdicts if self._standing(r) in ("fail", "barred")), default=None)
-        passed = [r for r in self._verdicts if self._standing(r) == "pass" and (high is None or r < high)]
-        return max(passed, default=None), high
-
     def _standing(self, rate: float) -> Standing:
-        verdicts = self._verdicts.get(rate, [])
-        if verdicts[-2:] == ["invalid", "invalid"]:
-            return "barred"
-        last = verdicts[-1] if verdicts else "invalid"
-        return "open" if last == "invalid" else last
+        return standing(self._verdicts.get(rate, []))
 
     def _confirmed(self, rate: float) -> bool:
         return self._standing(rate) == "pass" and self._verdicts[rate].count("pass") > 1
@@ -210,7 +226,7 @@ class Search:
 
     def _found(self, low: float | None, high: float | None) -> str:
         count = len(self._probes)
-        if (rate := self._promise(high)) is not None:
+        if (rate := bounds(self._verdicts).promised) is not None:
             return f"{rate:g} requests/s passed twice."
         # a rate that could not be offered again has passed all the same
         passed = [rate for rate, seen in self._verdicts.items() if "pass" in seen and "fail" not in seen]
@@ -230,52 +246,50 @@ class Search:
         return f"{high:g} requests/s failed: {last.reason}."
 
 
-def judge(summary: Mapping[str, Any], objective: Mapping[str, float]) -> tuple[Outcome, str]:
-    """The verdict on a load and its reason, from summary.json and {"p99_ms": ..., "max_error_percent": ...}.
+def judge(result: LoadResult, objective: LoadObjective) -> tuple[Outcome, str]:
+    """The verdict on a load, and its reason.
 
     p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
     (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
     server was too slow even with all of the generator's lag taken off.
     """
-    if failed := _failure(summary, objective):
+    if failed := _failure(result, objective):
         return "fail", failed
-    if not summary["valid"]:
-        return "invalid", "; ".join(summary["reasons"])
-    p99_ms, limit_ms = summary["latency_ms"]["p99"], objective["p99_ms"]
-    if p99_ms is None:
+    if not result.valid:
+        return "invalid", "; ".join(result.reasons)
+    if result.p99_ms is None:
         need = samples_needed(0.99)
-        return "fail", f"only {summary['ok']} right answers came, and a p99 needs {need}: let each probe last longer"
-    if p99_ms > limit_ms:
-        return "fail", _over(p99_ms, limit_ms)
-    return "pass", f"p99 {p99_ms:.4g} ms is within the objective of {limit_ms:g} ms"
+        return "fail", f"only {result.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+    if result.p99_ms > objective.p99_ms:
+        return "fail", _over(result.p99_ms, objective.p99_ms)
+    return "pass", f"p99 {result.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
 
 
-def error_percent(summary: Mapping[str, Any]) -> float | None:
+def error_percent(result: LoadResult) -> float | None:
     """Requests without a right answer, dropped arrivals too, of all scheduled; None where none was scheduled.
 
     What a lost worker of the generator took with it is not the server's and counts on neither side.
     """
-    lost = summary["errors"].get("lost_worker", 0)
-    asked = summary["scheduled"] - lost
-    return 100 * (asked - summary["ok"]) / asked if asked > 0 else None
+    asked = result.scheduled - result.lost
+    return 100 * (asked - result.ok) / asked if asked > 0 else None
 
 
-def _failure(summary: Mapping[str, Any], objective: Mapping[str, float]) -> str | None:
+def _failure(result: LoadResult, objective: LoadObjective) -> str | None:
     """What the server did wrong, whatever the generator did."""
     # over this share of failures a load is INVALID, whatever the objective allows
-    percent, most = error_percent(summary), min(objective["max_error_percent"], 100 * MAX_RATE_DEVIATION)
-    if not summary["ok"]:
+    percent, most = error_percent(result), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
+    if not result.ok:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if summary["valid"]:
+    if result.valid:
         return None
-    if summary["dropped"] or summary["wrong_answers"]:
-        return f"{summary['dropped']} arrivals were dropped and {summary['wrong_answers']} answers were wrong"
-    service_ms, lag_ms = summary["service_ms"]["p99"], summary["lag_ms"]["p99"]
+    if result.dropped or result.wrong_answers:
+        return f"{result.dropped} arrivals were dropped and {result.wrong_answers} answers were wrong"
+    service_ms, lag_ms = result.service_p99_ms, result.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length
-    if None not in (service_ms, lag_ms) and service_ms - lag_ms > objective["p99_ms"]:
-        return _over(service_ms, objective["p99_ms"]) + " even without the generator's lag"
+    if service_ms is not None and lag_ms is not None and service_ms - lag_ms > objective.p99_ms:
+        return _over(service_ms, objective.p99_ms) + " even without the generator's lag"
     return None
 
 

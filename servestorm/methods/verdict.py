@@ -5,7 +5,7 @@
 * A or B: that side is better, with p under alpha after Holm's correction over the family.
 * inconclusive: neither, with the number of runs that would tell.
 
-`docs/statistics.md` says what each number means, and how often a verdict is wrong.
+`docs/explanation/statistics.md` says what each number means, and how often a verdict is wrong.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ import operator
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from servestorm.plan.scenarios import Scaling
 from servestorm.plan.study_plan import BatchingPlan, Plan
 
 Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
@@ -119,6 +120,14 @@ class Cell:
         return {"id": self.id, **asdict(self)}
 
 
+class ScalingPlan(Protocol):
+    """A plan, as a person wrote it or as study.json holds it."""
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How replica counts are compared; None where they are not."""
+
+
 @dataclass(frozen=True)
 class _Entry:
     """A cell that has no place yet."""
@@ -217,7 +226,7 @@ def cold_starts(plan: Plan) -> int:
     return 0 if plan.runs_already else plan.cold_starts
 
 
-def by_capacity(plan: Plan, cell: Cell) -> bool:
+def by_capacity(plan: ScalingPlan, cell: Cell) -> bool:
     """Whether the cell is a search for the largest rate."""
     scaling = cell.scenario == "scaling" and plan.scaling and plan.scaling.measure == "capacity"
     return cell.scenario == "capacity" or bool(scaling)

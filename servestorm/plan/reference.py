@@ -1,6 +1,6 @@
-"""docs/plan.md: every key that a plan may hold, from the types that check it.
+"""docs/reference/plan.md: every key that a plan may hold, from the types that check it.
 
-python -m servestorm.plan.reference > docs/plan.md
+python -m servestorm.plan.reference > docs/reference/plan.md
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from servestorm.plan.study_plan import Plan
 INTRODUCTION = """\
 # The plan of a study
 
-Written in YAML; `studies/quickstart.yaml` is one to copy. A wrong key or value is refused with its line before anything
-starts. Keys in bold must be given. Where "one or a list" stands, a list makes a variant of each value, and all
-combinations are studied. This page is made from the code: `python -m servestorm.plan.reference > docs/plan.md`.
+A plan is a YAML file; copy `studies/quickstart.yaml` to begin. A wrong key or value is refused with its line number
+before anything starts. Keys in bold are required. Where a key takes "one or a list", a list makes one variant for each
+of its values, and all combinations are studied. This page is generated:
+`python -m servestorm.plan.reference > docs/reference/plan.md`.
 """
 
 

@@ -1,4 +1,4 @@
-"""What every figure of the report is drawn with: matplotlib to inline SVG, coloured by the page.
+"""Drawing pieces shared by all figures: matplotlib to inline SVG, coloured by the page.
 
 Colours are written as placeholders and replaced by CSS variables, so that one drawing serves light, dark and print.
 Each figure is drawn twice, wide and narrow, and the page shows the one that fits: shrunken text is not readable text.
@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 ENGINE_COLOURS, PART_COLOURS = 3, 8
@@ -52,7 +52,7 @@ _STYLE = {
 }
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1.5)))
 WIDE_LETTERS = 120
-"""Letters of a legend's labels, with their marks, that a wide figure holds in a line."""
+"""Characters of a legend's labels, marks included, that fit into one line of a wide figure."""
 MARKS = ("o", "s", "^")
 
 
@@ -62,6 +62,11 @@ class Drawing:
 
     wide: str
     narrow: str
+
+
+def slug(group: str) -> str:
+    """A group's name as part of an id."""
+    return re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")
 
 
 def engine_colour(index: int) -> str:
@@ -126,7 +131,7 @@ def log_ticks(axes: Axes) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool, columns: int = 1) -> None:
-    """A legend above the figure; on a narrow one with so many columns where there are more than two entries."""
+    """A legend above the figure; `columns` is for narrow figures with more than two entries."""
     if not narrow:
         columns = math.ceil(len(labels) / (1 + sum(len(label) + 8 for label in labels) // WIDE_LETTERS))
     elif len(labels) <= 2:
@@ -141,3 +146,19 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow
         columnspacing=1.6,
         borderaxespad=0.2,
     )
+
+
+def gaps(values: Sequence[float | None]) -> list[float]:
+    """The values of a line that is interrupted where there is none."""
+    return [float("nan") if value is None else value for value in values]
+
+
+def offered_load(axes: Axes, begins_s: Sequence[float], bin_s: float, per_s: Sequence[float]) -> list[float]:
+    """A panel of the requests offered in each bin; returns the bins' edges in seconds."""
+    edges = [*begins_s, begins_s[-1] + bin_s]
+    axes.stairs(per_s, edges, fill=True, color=MUTED, alpha=0.28, linewidth=0)
+    axes.stairs(per_s, edges, color=MUTED, linewidth=1.2)
+    axes.set_ylim(0, None)
+    axes.yaxis.set_major_locator(MaxNLocator(2))
+    axes.set_ylabel("requests/s")
+    return edges

@@ -1,29 +1,31 @@
 """report.md: the same sentences and numbers as report.html, in GitHub-flavoured Markdown, for a pull request or a wiki.
 
-It is made of the very values that the page's template gets, so the two cannot disagree; a drawing is left to the page,
-and its numbers stand in a fold.
+It is made from the same Page as report.html, so that both agree. Drawings are only in report.html; their numbers are in
+folded tables.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-Facts = Mapping[str, Any]
+from servestorm.report.facts import Block
+from servestorm.report.page import Page
+from servestorm.report.part import Section
+from servestorm.report.result_table import ResultCell, RunTable
 
 
-def markdown(facts: Facts) -> str:
-    """The report as Markdown; `facts` is what report.page_facts() gives for the page."""
+def markdown(page: Page) -> str:
+    """The page as Markdown."""
     sections = [
-        _head(facts),
-        _section("In short", _bullets(facts["summary"] or ["Nothing was measured that counts."]), *_doubts(facts)),
-        _section("Results", *_results(facts)),
-        *(_section(item["title"], *_figure_texts(item)) for item in facts["figures"]),
-        _section("Validity", escaped(facts["validity"]), _runs(facts["runs"])),
-        _section("Environment", *(_facts(block) for block in facts["environment"])),
-        f"---\n\nRun `{facts['id']}`, servestorm {facts['version']}. Figures: report.html beside this file.",
+        _head(page),
+        _section("In short", _bullets(page.summary or ["No run counts."]), *_doubts(page)),
+        _section("Results", *_results(page)),
+        *(_section(section.title, *_figure_texts(section)) for section in page.sections),
+        _section("Validity", escaped(page.validity), _runs(page.runs)),
+        _section("Environment", *(_block(block) for block in page.environment)),
+        f"---\n\nRun `{page.id}`, servestorm {page.version}. Figures: report.html beside this file.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -54,64 +56,61 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"* {escaped(sentence)}" for sentence in sentences)
 
 
-def _head(facts: Facts) -> str:
-    badges = " · ".join(f"**{escaped(badge['text'])}**" for badge in facts["badges"])
-    lines = [f"# {escaped(facts['headline'])}", escaped(" · ".join(facts["meta"])), badges]
+def _head(page: Page) -> str:
+    badges = " · ".join(f"**{escaped(badge.text)}**" for badge in page.badges)
+    lines = [f"# {escaped(page.headline)}", escaped(" · ".join(page.meta)), badges]
     return "\n\n".join(line for line in lines if line)
 
 
-def _doubts(facts: Facts) -> list[str]:
-    return ["### Before you believe it", _bullets(facts["doubts"])] if facts["doubts"] else []
+def _doubts(page: Page) -> list[str]:
+    return ["### Before you believe it", _bullets(page.doubts)] if page.doubts else []
 
 
-def _results(facts: Facts) -> list[str]:
-    engines = [" ".join(filter(None, [engine["name"], engine["aside"]])) for engine in facts["engines"]]
-    head = ["", *engines, *(f"Welch p {pair['label']}".strip() for pair in facts["pairs"])]
+def _results(page: Page) -> list[str]:
+    engines = [" ".join(filter(None, [engine.name, engine.aside])) for engine in page.engines]
+    head = ["", *engines, *(f"Welch p {pair.label}".strip() for pair in page.pairs)]
     blocks = [
-        "Percentiles are exact, from the samples of all counted runs together, and everything else is the mean over "
-        "runs. ± is the standard deviation between runs, and in brackets stands the 95 % interval over runs (Student's "
-        "t, on logarithms where every run is over 0, and so of a typical run); one marked (samples) lies between two "
-        "of the samples, knows nothing of the scatter between runs, and is too narrow. p is Welch's t-test over runs. "
-        "A dash means too few samples or runs to say. Bold: the better one."
+        "Percentiles are computed from the pooled samples of all counted runs, all other values are means over runs. "
+        "± is the standard deviation between runs, with the 95 % interval over runs in brackets (Student's t; of the "
+        "geometric mean if every run is over 0); one marked (samples) lies between two of the samples, ignores the "
+        "scatter between runs, and is too narrow. p is Welch's t-test over runs. A dash means too few samples or "
+        "runs. Bold: the better one."
     ]
-    for group in facts["groups"]:
+    for group in page.groups:
         rows = [
-            _line([escaped(f"{r['label']}, {r['unit']}"), *map(_cell, r["cells"]), *map(escaped, r["ps"])])
-            for r in group["rows"]
+            _line([escaped(f"{row.label}, {row.unit}"), *map(_cell, row.cells), *map(escaped, row.ps)])
+            for row in group.rows
         ]
         align = _line(["---", *["---:"] * (len(head) - 1)])
-        blocks.append(f"### {escaped(group['title'])}\n\n{escaped(group['detail'])}")
+        blocks.append(f"### {escaped(group.title)}\n\n{escaped(group.detail)}")
         blocks.append("\n".join([_line(map(escaped, head)), align, *rows]))
     return blocks
 
 
-def _cell(cell: Mapping[str, Any]) -> str:
-    text = f"{cell['text']} ± {cell['sd']}" if cell["sd"] else str(cell["text"])
-    marked = f"**{text}**" if cell["better"] else f"INVALID {text}" if cell["invalid"] else text
-    return f"{marked} [{cell['ci']}]" if cell["ci"] else marked
+def _cell(cell: ResultCell) -> str:
+    text = f"{cell.text} ± {cell.sd}" if cell.sd else cell.text
+    marked = f"**{text}**" if cell.better else f"INVALID {text}" if cell.invalid else text
+    return f"{marked} [{cell.ci}]" if cell.ci else marked
 
 
-def _figure_texts(item: Mapping[str, Any]) -> list[str]:
+def _figure_texts(section: Section) -> list[str]:
     blocks = []
-    for part in item["parts"]:
-        if part["subtitle"]:
-            blocks.append(f"### {escaped(part['subtitle'])}")
-        numbers = part["table"]
-        blocks.append(f"*Drawn in report.html.* {escaped(part['caption'])}")
-        fold = (
-            f"<details{' open' if numbers.get('open') else ''}><summary>{html.escape(numbers['title'])}</summary>\n\n"
-        )
-        blocks.append(f"{fold}{table(numbers['head'], numbers['rows'])}\n\n</details>")
+    for part in section.parts:
+        if part.subtitle:
+            blocks.append(f"### {escaped(part.subtitle)}")
+        blocks.append(f"*Drawn in report.html.* {escaped(part.caption)}")
+        fold = f"<details{' open' if part.table.open else ''}><summary>{html.escape(part.table.title)}</summary>\n\n"
+        blocks.append(f"{fold}{table(part.table.head, part.table.rows)}\n\n</details>")
     return blocks
 
 
-def _runs(runs: Mapping[str, Any]) -> str:
+def _runs(runs: RunTable) -> str:
     rows = []
-    for run in runs["rows"]:
-        state = f"{run['state']}: {'; '.join(run['reasons'])}" if run["reasons"] else run["state"]
-        rows.append([run["id"], state, *run["cells"]])
-    return table(runs["head"], rows)
+    for run in runs.rows:
+        state = f"{run.state}: {'; '.join(run.reasons)}" if run.reasons else run.state
+        rows.append([run.id, state, *run.cells])
+    return table(runs.head, rows)
 
 
-def _facts(block: Mapping[str, Any]) -> str:
-    return f"### {escaped(block['title'])}\n\n{table(['', ''], block['facts'])}"
+def _block(block: Block) -> str:
+    return f"### {escaped(block.title)}\n\n{table(['', ''], block.facts)}"

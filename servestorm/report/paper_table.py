@@ -1,4 +1,4 @@
-"""The plain form of the study that this tool repeats: three runs, mean, standard deviation, t, p < 0.05."""
+"""A simple table: 3 runs, mean, SD, t, p, with no correction for several comparisons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIPE_WIDTH = 200
 
 
 def print_paper(results: Results) -> None:
-    """One row for each judged metric and pair of engines, on stdout."""
+    """Print one row for each judged metric and pair of engines."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
     with console.capture() as captured:
@@ -36,8 +36,8 @@ def _table(results: Results, style: box.Box) -> Table:
     for judged in results.verdicts:
         metric = results.metric(judged.metric)
         assert metric
-        found = paper(_runs(metric.values[judged.a]), _runs(metric.values[judged.b]))
-        table.add_row(f"{judged.label}, {metric.unit}", *_sides(judged.a, judged.b, found), *_test(found))
+        test = paper(_runs(metric.values[judged.a]), _runs(metric.values[judged.b]))
+        table.add_row(f"{judged.label}, {metric.unit}", *_sides(judged.a, judged.b, test), *_test(test))
     return table
 
 
@@ -45,13 +45,13 @@ def _runs(value: Value) -> list[float | None]:
     return value.runs if value.valid else []
 
 
-def _sides(a: str, b: str, found: Paper) -> tuple[str, str]:
+def _sides(a: str, b: str, test: Paper) -> tuple[str, str]:
     return (
-        f"{ENGINE_SHORT[a]} {spread_text(found.mean_a, found.sd_a)} (n = {found.n_a})",
-        f"{ENGINE_SHORT[b]} {spread_text(found.mean_b, found.sd_b)} (n = {found.n_b})",
+        f"{ENGINE_SHORT[a]} {spread_text(test.mean_a, test.sd_a)} (n = {test.n_a})",
+        f"{ENGINE_SHORT[b]} {spread_text(test.mean_b, test.sd_b)} (n = {test.n_b})",
     )
 
 
-def _test(found: Paper) -> tuple[str, str, str, str]:
-    told = {True: "yes", False: "no", None: "–"}[found.significant]
-    return number(found.t), number(found.df), p_text(found.p), told
+def _test(test: Paper) -> tuple[str, str, str, str]:
+    significant = {True: "yes", False: "no", None: "–"}[test.significant]
+    return number(test.t), number(test.df), p_text(test.p), significant

@@ -1,82 +1,82 @@
-"""The results in sentences: what a reader should know before any table. Pure functions of the results."""
+"""The summary, the reasons for doubt and other sentences of the report, as pure functions of the results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
-from servestorm.plan.limits import limits_of
+from servestorm.report import settings
+from servestorm.rundir.shapes.environment import ManifestFile
 
 ALPHA = 0.05
-KEPT_UP = 0.95
+_KEPT_UP_SHARE = 0.95
 """Share of the offered images that an engine must answer in time to have kept up."""
 
 
 def headline(results: Results) -> str:
     """One sentence for the top of the report."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
-    model = _join([str(model.get("name", "the model")) for model in results.models])
+    model = listed([model.name if model else "the model" for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
     return f"{', '.join(engines[:-1])} and {engines[-1]}, serving {model}"
 
 
 def summary(results: Results) -> list[str]:
-    """The findings, one sentence or two each, most important first; of every group of runs where there are several."""
-    found = [
+    """The findings, one or two sentences each, most important first, for every group of runs."""
+    findings = [
         *_each(results, "steady", "p50", "Under steady load the median answer took", _compare),
         *_each(results, "steady", "p99", "", _tail),
         *_each(results, "steady", "images_per_s", "", _overload),
         *_each(results, "capacity", "images_per_s", "", _capacity),
         *_each(results, "bursty", "p50", "In bursty load the median answer took", _compare),
         *_each(results, "bursty", "p99", "", _tail),
-        *_each(results, "coldstart", "total_s", cold_start_text(results), _compare),
+        *_each(results, "coldstart", "total_s", _cold_start_text(results), _compare),
         *_scaling(results),
-        *_each(results, "autoscaling", "ready_s", FIRST_READY, _compare),
-        *_each(results, "autoscaling", "recover_s", RECOVERED, _compare),
+        *_each(results, "autoscaling", "ready_s", _FIRST_READY, _compare),
+        *_each(results, "autoscaling", "recover_s", _RECOVERED, _compare),
         *_each(results, "autoscaling", "replicas_mean", "", _trade),
     ]
-    return [*_objectives(results), *(sentence for sentence in found if sentence)]
+    return [*_objectives(results), *(sentence for sentence in findings if sentence)]
 
 
-def cold_start_text(results: Results) -> str:
+def _cold_start_text(results: Results) -> str:
     """How a sentence on cold starts begins."""
-    return f"A cold start, from {start_of(results.study['plan']['backend'])} to the first right answer, took"
+    return f"A cold start, from {start_of(settings.backend(results))} to the first right answer, took"
 
 
-FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
-RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
+_FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
+_RECOVERED = "From the onset of a burst until answers met the objective again, it took at most"
 
 
 def _each(
-    results: Results, scenario: str, name: str, opening: str, say: Callable[[Results, Metric, str], str | None]
+    results: Results, scenario: str, name: str, opening: str, make: Callable[[Results, Metric, str], str | None]
 ) -> list[str | None]:
     """The sentence for that row of every group, beginning with the group's title where there are several."""
     rows = results.rows(scenario, name)
-    said = [(metric, say(results, metric, opening)) for metric in rows]
-    return [f"{results.groups[m.group]}: {text}" if text and len(rows) > 1 else text for m, text in said]
+    sentences = [(metric, make(results, metric, opening)) for metric in rows]
+    return [f"{results.groups[m.group]}: {text}" if text and len(rows) > 1 else text for m, text in sentences]
 
 
 def _objectives(results: Results) -> list[str]:
-    return [_objective(results, kept) for kept in results.objectives if kept.met is not None]
+    return [_objective(results, objective) for objective in results.objectives if objective.met is not None]
 
 
-def _objective(results: Results, kept: ObjectiveResult) -> str:
-    """'A keeps the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as the plan has it."""
-    metric = results.metric(kept.metric)
-    bound = f"at most {kept.at_most:,g}" if kept.at_most is not None else f"at least {kept.at_least:,g}"
+def _objective(results: Results, objective: ObjectiveResult) -> str:
+    """'A meets the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as in the plan."""
+    metric = results.metric(objective.metric)
+    bound = f"at most {objective.at_most:,g}" if objective.at_most is not None else f"at least {objective.at_least:,g}"
     return (
-        f"{ENGINE_SHORT[kept.engine]} {'keeps' if kept.met else 'misses'} the objective {kept.metric} of "
-        f"{bound}{f' {metric.unit}' if metric else ''}: it is {number(kept.value)}."
+        f"{ENGINE_SHORT[objective.engine]} {'meets' if objective.met else 'misses'} the objective {objective.metric} "
+        f"of {bound}{f' {metric.unit}' if metric else ''}: it is {number(objective.value)}."
     )
 
 
 def _known(metric: Metric) -> dict[str, float]:
-    """Each engine's value, where there is one to be quoted."""
+    """Each engine's value, of those that have one from VALID runs."""
     return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
 
 
@@ -87,26 +87,26 @@ def _compare(results: Results, metric: Metric, opening: str) -> str | None:
         return None
     unit = metric.unit.split()[0]
     parts = [f"{number(value, unit)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"{opening} {_join(parts)}"
+    text = f"{opening} {listed(parts)}"
     if len(known) == 2 and min(known.values()) > 0:
         text += f" ({number(max(known.values()) / min(known.values()))} times as long)"
-    return f"{text}. {judgement(results, metric)}".strip()
+    return f"{text}. {_judgement(results, metric)}".strip()
 
 
-def judgement(results: Results, metric: Metric) -> str:
+def _judgement(results: Results, metric: Metric) -> str:
     """What the verdicts on a metric say, pair by pair."""
-    return " ".join(found.verdict.reason for found in results.verdicts if found.metric == metric.key)
+    return " ".join(judged.verdict.reason for judged in results.verdicts if judged.metric == metric.key)
 
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
-    """'Under a p99 of 50 ms A serves at most 480 images/s, ...'"""
+    """'With a p99 of at most 50 ms the largest rate is 480 images/s on A and ...'"""
     known = _known(metric)
     if not known:
         return None
-    limit = results.study["plan"]["capacity"]["p99_ms"]
+    limit = settings.capacity_p99_ms(results)
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {_join(parts)}."
-    return f"{text} {judgement(results, metric)}".strip()
+    text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
+    return f"{text} {_judgement(results, metric)}".strip()
 
 
 def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -115,89 +115,85 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
         return None
     parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     load = SCENARIO_LABELS[metric.scenario].lower()
-    text = f"One answer in a hundred took longer than {_join(parts)} ({load}, p99)."
-    return f"{text} {judgement(results, metric)}".strip()
+    text = f"One answer in a hundred took longer than {listed(parts)} ({load}, p99)."
+    return f"{text} {_judgement(results, metric)}".strip()
 
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
-    """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
-    asked = results.study["plan"]["steady"]["rate_per_s"] * _variant(results, metric)["images_per_request"]
-    slow = [f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < KEPT_UP * asked]
+    """Engines that could not keep up with the steady load: their latency is that of a growing queue."""
+    asked = settings.steady_images_per_s(results, metric.group)
+    slow = [
+        f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < _KEPT_UP_SHARE * asked
+    ]
     return (
-        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {_join(slow)}." if slow else None
+        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {listed(slow)}." if slow else None
     )
 
 
-def _variant(results: Results, metric: Metric) -> dict[str, Any]:
-    """The variant that a group of loads is about."""
-    variants: list[dict[str, Any]] = results.study["variants"]
-    label = metric.group.partition("[")[2].removesuffix("]")
-    return next(variant for variant in variants if variant["label"] == label)
-
-
 def _scaling(results: Results) -> list[str]:
-    """What the most replicas gave, group by group."""
-    plan = results.study["plan"]["scaling"]
-    if not plan or len(plan["replicas"]) < 2:
+    """The gain from the largest number of replicas, group by group."""
+    counts = settings.scaling_counts(results)
+    if len(counts) < 2:
         return []
-    base, count = plan["replicas"][0], plan["replicas"][-1]
+    base, count = counts[0], counts[-1]
     rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
-    what = "capacity" if plan["measure"] == "capacity" else "throughput"
-    found = []
+    what = "capacity" if settings.scaling_measures_capacity(results) else "throughput"
+    sentences = []
     for metric in rows:
         parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
-        text = f"{count} replicas gave {_join(parts)} the {what} of {'one' if base == 1 else base}."
-        found.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
-    return found
+        text = f"{count} replicas gave {listed(parts)} the {what} of {'one' if base == 1 else base}."
+        sentences.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
+    return sentences
 
 
 def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
-    """'Of at most 3 replicas there were 1.6 on A on average. Late by the objective, or ..., were 4.1 % on A of ...'"""
+    """'On average 1.6 on A of at most 3 replicas existed. Over the objective or unanswered: 4.1 % on A of ...'"""
     late = results.metric(f"{metric.group}.violations_percent")
     known, violations = _known(metric), _known(late) if late else {}
     if not known or known.keys() - violations.keys():
         return None
-    most = results.study["plan"]["autoscaling"]["max_replicas"]
-    kept = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
+    most = settings.most_replicas(results)
+    replicas = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {_join(kept)} on average. Late by the objective, or without an answer, "
-        f"were {_join(missed)} of the requests."
+        f"On average {listed(replicas)} of at most {most} replicas existed. Over the objective or unanswered: "
+        f"{listed(missed)} of the requests."
     )
 
 
-def _join(parts: list[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """'a', 'a and b', or 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def doubts(results: Results) -> list[str]:
-    """What a reader must know before believing the numbers: parity, the state of the study, cores, invalid runs."""
-    found = []
+    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID runs."""
+    sentences = []
     for model in results.models:
-        parity = model.get("parity") or {}
-        if parity.get("status") == "NOT PROVED EQUAL":
-            reason = f": {parity['reason'].rstrip('.')}" if parity.get("reason") else ""
-            found.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
+        parity = model.parity if model else None
+        if parity and parity.status == "NOT PROVED EQUAL":
+            reason = f": {parity.reason.rstrip('.')}" if parity.reason else ""
+            sentences.append(f"NOT PROVED EQUAL{reason}. The engines may not compute the same function.")
     if results.state != "complete":
         reason = f" ({results.reason.rstrip('.')})" if results.reason else ""
-        found.append(f"This study is not complete: {results.state}{reason}.")
-    found += results.notes
-    found += [doubt.sentence for doubt in results.doubts]
+        sentences.append(f"This study is not complete: {results.state}{reason}.")
+    sentences += results.notes
+    sentences += [doubt.sentence for doubt in results.doubts]
     for group, engine in results.unanswered():
-        found.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
-    return found
+        sentences.append(f"{results.groups[group]} has no run of {ENGINE_SHORT[engine]} that counts.")
+    return sentences
 
 
-def parity_text(model: Mapping[str, Any]) -> str:
+def parity_text(model: ManifestFile | None) -> str:
     """The proof of a model's equality in a sentence."""
-    parity = model.get("parity") or {}
+    parity = model.parity if model else None
     if not parity:
-        return "nothing is known of the artifacts' equality"
-    if parity["status"] != "proved":
+        return "equality of the artifacts is unknown"
+    if parity.status != "proved":
         return "NOT PROVED EQUAL"
-    difference = parity.get("max_abs_difference")
-    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity['tolerance']:g}"
-    return f"proved equal: softmax outputs differ by {figure} on {parity['images']} images, encoded bytes in"
+    difference = parity.max_abs_difference
+    figure = f"at most {difference:.1e}" if difference is not None else f"within {parity.tolerance:g}"
+    return f"proved equal: softmax outputs of {parity.images} encoded images differ by {figure}"
 
 
 def validity(results: Results) -> str:
@@ -210,89 +206,19 @@ def validity(results: Results) -> str:
         parts.append(f"{valid} of {len(judged)} load runs are VALID")
     if starts:
         parts.append(f"{sum(run.state == 'complete' for run in starts)} of {len(starts)} cold starts are complete")
-    return f"{_join(parts)}." if parts else "No run has ended."
-
-
-def load_text(plan: dict[str, Any], scenario: str) -> str:
-    """What was asked in a scenario, such as '70 requests/s for 11 s, 3 runs'."""
-    if scenario == "coldstart":
-        return _times(plan["cold_starts"], "start")
-    load = plan[scenario]
-    if scenario == "steady":
-        text = f"{load['rate_per_s']:g} requests/s for {load['duration_s']:g} s"
-    elif scenario == "bursty":
-        text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s"
-        )
-    elif scenario == "autoscaling":
-        text = (
-            f"{load['base_rate']:g} requests/s with bursts of {load['peak_rate']:g}/s ({load['on_s']:g} s on, "
-            f"{load['off_s']:g} s off) for {load['duration_s']:g} s, {load['min_replicas']} to {load['max_replicas']} "
-            f"replicas at {load['cpu_percent']} % of their CPU, objective {load['objective_ms']:g} ms"
-        )
-    elif scenario == "capacity" or load.get("measure") == "capacity":
-        text = _objective_text(plan["capacity"])
-    elif scenario == "sweep":
-        text = f"closed loop for {load['duration_s']:g} s each"
-    else:
-        text = f"closed loop, {load['concurrency']} requests in flight for {load['duration_s']:g} s"
-    return f"{text}, {_times(load.get('repetitions') or plan['repetitions'], 'run')}"
-
-
-def _objective_text(capacity: dict[str, Any]) -> str:
-    return (
-        f"p99 of at most {capacity['p99_ms']:g} ms and at most {capacity['max_error_percent']:g} % errors, probes of "
-        f"{capacity['probe_s']:g} s"
-    )
-
-
-def _times(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"
-
-
-def cores_text(results: Results) -> str:
-    """'core 0' or 'cores 0, 1'."""
-    cores = results.study["cores"]["engine"]
-    return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
-
-
-def placed_text(results: Results) -> str:
-    """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
-    in_cluster = results.study["plan"]["backend"] == "kubernetes"
-    return "each replica a pod" if in_cluster else f"all replicas on {cores_text(results)}"
-
-
-def limits_text(results: Results) -> str:
-    """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
-    cpus, memory_mib = limits_of(results.study["plan"])
-    said = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
-    return f", each limited to {_join(list(filter(None, said)))}" if any(said) else ""
-
-
-def nodes_text(nodes: Sequence[Mapping[str, Any]] | None) -> str | None:
-    """'2 x m7i.large (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)'; None where nodes could not be read."""
-    if not nodes:
-        return None
-    counts: dict[str, int] = {}
-    for node in nodes:
-        cpus, memory = node.get("cpus"), node.get("memory_bytes")
-        said = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.get("os_image")]
-        kind = f"{node.get('instance_type') or 'node'} ({', '.join(filter(None, said))})".removesuffix(" ()")
-        counts[kind] = counts.get(kind, 0) + 1
-    return "; ".join(f"{count} × {kind}" for kind, count in counts.items())
+    return f"{listed(parts)}." if parts else "No run has ended."
 
 
 def better(results: Results, metric: Metric) -> str | None:
-    """The engine that is better than every other: by its verdicts where it is judged, else with p under 0.05."""
+    """The engine that is better than every other: by its verdicts if the metric is judged, else if p < 0.05."""
     known = _known(metric)
     if len(known) < 2 or len(known) < len(metric.values):
         return None
     choose = min if metric.better == "lower" else max
     best = choose(known, key=lambda engine: known[engine])
-    judged = [found for found in results.verdicts if found.metric == metric.key and best in (found.a, found.b)]
+    judged = [one for one in results.verdicts if one.metric == metric.key and best in (one.a, one.b)]
     if judged:
-        wins = [found.verdict.outcome == ("A" if best == found.a else "B") for found in judged]
+        wins = [one.verdict.outcome == ("A" if best == one.a else "B") for one in judged]
         return best if all(wins) else None
     ps = [p for pair, p in metric.welch_p.items() if best in pair.split("|")]
     return best if all(p is not None and p < ALPHA for p in ps) else None

@@ -13,13 +13,13 @@ from rich.text import Text
 from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_LABELS, p_text, spread_text
-from servestorm.report import sentences
+from servestorm.report import sentences, settings
 
 PIPE_WIDTH = 200
 
 
 def print_results(results: Results) -> None:
-    """Table, then what a reader must know before believing it."""
+    """Print the table of results, then the reasons to doubt it."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
     # captured: by itself rich ends the program with code 1 where the reader (`| head`) has gone
@@ -48,7 +48,7 @@ def _table(results: Results, style: box.Box) -> Table:
         table.add_column("Welch p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
     for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         table.add_section()
-        load = sentences.load_text(results.study["plan"], group.partition("[")[0])
+        load = settings.load_text(results, group)
         table.add_row(Text(f"{results.groups[group]}: {load}", style="bold"))
         for metric in metrics:
             best = sentences.better(results, metric)

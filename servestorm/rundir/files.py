@@ -6,33 +6,64 @@ import datetime
 import json
 import math
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
+"""Of study.json and results.json."""
 
+PLAN = "plan.yaml"
+"""As the person wrote it."""
+STUDY = "study.json"
+ENVIRONMENT = "environment.json"
+PRICES = "prices.yaml"
+"""The price file that the plan names, where it names one."""
+CELLS = "cells"
+"""The folder of the cells' folders."""
+RESULTS = "results.json"
+REPORT_PAGE = "report.html"
+REPORT_MARKDOWN = "report.md"
 
-ATTEMPT = "attempt-"
-"""Folders in a cell's folder that hold what INVALID tries of its load left."""
-
-
+CELL = "cell.json"
+OUTCOME = "outcome.json"
+EVENTS = "events.json"
+USE = "use.json"
+SUMMARY = "summary.json"
+"""Of the load generator, beside its samples."""
+SAMPLES = "samples.parquet"
+METRICS = "metrics.parquet"
+"""The servers' own metrics over time."""
+SERVER_LOG = "server.log"
+GENERATOR_LOG = "generator.log"
+GENERATOR_COMMAND = "generator.json"
+"""How the load generator was started."""
+AGENTS = "agents.json"
+"""The pods of a load generator in a cluster."""
+OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE)
+"""The files that one load leaves."""
 CAPACITY = "capacity.json"
-"""In a cell's folder: the search for the largest rate, its probes and what it found."""
-
-
+"""The search for the largest rate: its probes and its result."""
 SWEEP = "sweep.json"
-"""In a cell's folder: a point for every client setting that was tried."""
-
-
+"""A point for every client setting that was tried."""
 SETTLED = "settled.json"
-"""In a cold start's folder: [t_ns, latency_ms] of the answers after the first."""
+"""Of a cold start: [t_ns, latency_ms] of the answers after the first."""
 
+ESTIMATE_FOLDER = "estimate"
+"""In a cell's folder: the short load that gives a search its first rate."""
+ATTEMPT = "attempt-"
+"""Folders beside a load's files with what its INVALID tries left."""
+_LOAD_FOLDER = re.compile(r"(probe|load)-(\d+)")
 
 MOST_NESTED = 50
 """Levels of a JSON file; ours have about ten."""
 
+
+JsonObject = dict[str, Any]
+"""A JSON object that is only copied or compared: what it holds beyond the typed fields must not be lost."""
 
 State = Literal["running", "complete", "interrupted", "failed"]
 
@@ -117,7 +148,7 @@ def create_run(root: Path, name: str) -> Path:
             path = root / (stem if attempt == 1 else f"{stem}-{attempt}")
             try:
                 path.mkdir()
-                (path / "cells").mkdir()
+                (path / CELLS).mkdir()
                 return path.resolve()
             except FileExistsError:
                 if not path.is_dir():
@@ -132,3 +163,28 @@ def create_run(root: Path, name: str) -> Path:
 def manifest_name(place: int) -> str:
     """Where the manifest of the plan's model at that place lies in a run directory."""
     return "manifest.json" if place == 0 else f"manifest-{place + 1}.json"
+
+
+def probe_folder(number: int) -> str:
+    """In a cell's folder: where the probe of that number (from 1) of a search for the largest rate lies."""
+    return f"probe-{number:02d}"
+
+
+def load_folder(number: int) -> str:
+    """In a cell's folder: where the load of that number (from 1) of a sweep lies."""
+    return f"load-{number:02d}"
+
+
+class LoadFolder(NamedTuple):
+    """The folder of one probe of a search, or of one load of a sweep."""
+
+    path: Path
+    is_probe: bool
+    number: int
+
+
+def load_folders(cell: Path) -> Iterator[LoadFolder]:
+    """The folders of the probes and loads in a cell's folder, by name."""
+    for path in sorted(cell.iterdir()):
+        if match := _LOAD_FOLDER.fullmatch(path.name):
+            yield LoadFolder(path, match[1] == "probe", int(match[2]))

@@ -44,11 +44,40 @@ def table_bytes(points: Sequence[Point]) -> bytes:
     return sink.getvalue()
 
 
-def read_metrics(path: Path) -> Any:
-    """The table of a metrics.parquet, with the types that we write and without gaps.
+@dataclass(frozen=True)
+class Readings:
+    """The values of some metrics, with when each replica's metrics were first read."""
+
+    points: list[Point]
+    first_unix_ms: dict[int, int]
+    """By replica, over all its metrics."""
+
+
+def read_values(path: Path) -> list[tuple[str, float]]:
+    """(metric, value) of all points, in the order they were read.
 
     Raises StudyError naming the file where it is not one of metrics.
     """
+    table = _table(path)
+    return list(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
+
+
+def read_readings(path: Path, metrics: Sequence[str]) -> Readings:
+    """The points of these metrics; raises StudyError naming the file where it is not one of metrics."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = _table(path)
+    firsts = table.group_by("replica").aggregate([("time_unix_ms", "min")]).to_pylist()
+    wanted = table.filter(pc.is_in(table["metric"], value_set=pa.array(metrics)))
+    return Readings(
+        points=[Point(**row) for row in wanted.to_pylist()],
+        first_unix_ms={row["replica"]: row["time_unix_ms_min"] for row in firsts},
+    )
+
+
+def _table(path: Path) -> Any:
+    """A pyarrow table with the types that we write and without gaps."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

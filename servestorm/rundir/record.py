@@ -18,13 +18,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Final
+
+from pydantic import TypeAdapter
 
 from servestorm.errors import StudyError
-from servestorm.rundir.files import ATTEMPT, CAPACITY, SCHEMA_VERSION, SETTLED, SWEEP, manifest_name, read_json
-from servestorm.rundir.metrics_table import read_metrics
-from servestorm.rundir.shapes import checked
+from servestorm.plan.cells import Cell, Scenario, by_capacity
+from servestorm.rundir import files
+from servestorm.rundir.files import JsonObject, manifest_name, read_json
+from servestorm.rundir.metrics_table import read_values
+from servestorm.rundir.shapes.cell import Answer, CellFile, EventFile, OutcomeFile, SummaryFile, UseFile
+from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
+from servestorm.rundir.shapes.file_shape import Shape, checked
+from servestorm.rundir.shapes.search import CapacityFile, PointFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile, checked_study
+
+_ENVIRONMENT: Final = TypeAdapter(EnvironmentFile)
+_MANIFEST: Final = TypeAdapter(ManifestFile)
+_CELL: Final = TypeAdapter(CellFile)
+_OUTCOME: Final = TypeAdapter(OutcomeFile)
+_EVENTS: Final = TypeAdapter(list[EventFile])
+_USE: Final = TypeAdapter(UseFile)
+_SUMMARY: Final = TypeAdapter(SummaryFile)
+_CAPACITY: Final = TypeAdapter(CapacityFile)
+_SWEEP: Final = TypeAdapter(list[PointFile])
+_SETTLED: Final = TypeAdapter(list[Answer])
+
+_LOAD: Final = (files.SUMMARY, files.SAMPLES)
+_RESULT_FILES: Final[Mapping[Scenario, tuple[str, ...]]] = {
+    "coldstart": (files.SETTLED,),
+    "steady": _LOAD,
+    "bursty": _LOAD,
+    "capacity": (files.CAPACITY,),
+    "scaling": _LOAD,
+    "sweep": (files.SWEEP,),
+    "autoscaling": _LOAD,
+}
+"""The files in which a run of each scenario leaves its result; scaling by capacity leaves what capacity does."""
+
+
+@dataclass(frozen=True)
+class LoadRecord:
+    """What one load left behind: of a cell with one load, of a search's probe, or of a sweep's load."""
+
+    path: Path
+    use: UseFile | None
+    summary: SummaryFile | None
+    probe: int | None = None
+    """Number of the search's probe, from 1; None of any other load."""
+
+    @property
+    def repeats(self) -> int:
+        """How often the load was offered again, because the generator had not kept its schedule."""
+        return _repeats(self.path)
 
 
 @dataclass(frozen=True)
@@ -32,152 +80,198 @@ class CellRecord:
     """What one cell left behind; what is missing is None."""
 
     path: Path
-    cell: dict[str, Any]
-    """cell.json: id, scenario, engine, replicas, repetition, seed."""
-    outcome: dict[str, Any] | None
-    """outcome.json: state (complete, failed, interrupted) and reason; None where the study was killed in this cell."""
-    events: list[dict[str, Any]]
-    """events.json: name, t_ns, replica, detail."""
-    use: dict[str, Any] | None
-    """use.json: what the servers had used when ready and at the end."""
-    summary: dict[str, Any] | None
+    cell: Cell
+    """cell.json."""
+    outcome: OutcomeFile | None
+    """outcome.json; None where the study was killed in this cell."""
+    events: list[EventFile]
+    """events.json; empty where there is none."""
+    use: UseFile | None
+    """use.json."""
+    summary: SummaryFile | None
     """summary.json of the load generator."""
-
-    capacity: dict[str, Any] | None = None
+    capacity: CapacityFile | None = None
     """capacity.json."""
-    sweep: list[dict[str, Any]] | None = None
+    sweep: list[PointFile] | None = None
     """sweep.json."""
-    settled: list[list[float]] | None = None
-    """settled.json."""
+    settled: list[Answer] | None = None
+    """settled.json: the answers after the first, one by one."""
 
     @property
     def repeats(self) -> int:
-        """How often a load was offered again, because the generator had not kept its schedule."""
-        return sum(1 for _ in self.path.rglob(f"{ATTEMPT}*"))
+        """How often a load of the cell was offered again, because the generator had not kept its schedule."""
+        return _repeats(self.path)
+
+    @cached_property
+    def loads(self) -> list[LoadRecord]:
+        """The probes of a search or the loads of a sweep, by their folders' names; empty for any other cell.
+
+        Read when they are first asked for. Raises StudyError for a broken file.
+        """
+        return [
+            LoadRecord(
+                folder.path,
+                use=_optional(folder.path / files.USE, _USE),
+                summary=_optional(folder.path / files.SUMMARY, _SUMMARY),
+                probe=folder.number if folder.is_probe else None,
+            )
+            for folder in files.load_folders(self.path)
+        ]
 
     def series(self) -> list[tuple[str, float]]:
         """(metric, value) of the servers' own metrics, in the order they were read; empty where there are none."""
-        path = self.path / "metrics.parquet"
-        if not path.is_file():
-            return []
-        table = read_metrics(path)
-        return list(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
+        return read_values(path) if (path := self.metrics_path) else []
+
+    @property
+    def metrics_path(self) -> Path | None:
+        """metrics.parquet, where there is one."""
+        return _if_file(self.path / files.METRICS)
 
     @property
     def samples_path(self) -> Path | None:
         """samples.parquet of the load generator, where there is one."""
-        path = self.path / "samples.parquet"
-        return path if path.is_file() else None
+        return _if_file(self.path / files.SAMPLES)
+
+    def server_log(self) -> str:
+        """The last lines of the servers' logs; '' where there are none."""
+        path = _if_file(self.path / files.SERVER_LOG)
+        return path.read_text(errors="replace") if path else ""
 
     @property
     def complete(self) -> bool:
         """Whether the cell ran to its end."""
-        return bool(self.outcome and self.outcome.get("state") == "complete")
+        return self.outcome is not None and self.outcome.state == "complete"
+
+
+@dataclass(frozen=True)
+class StoredJson:
+    """Files as they lie on the disk, for what copies them or goes on with them: results.json and a resumed study."""
+
+    study: JsonObject
+    environment: JsonObject
+    manifests: list[JsonObject | None]
+    """Of each model of the plan."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run directory, read whole except for the samples."""
+    """A run directory, read whole except for samples, metrics and logs."""
 
     path: Path
-    study: dict[str, Any]
-    environment: dict[str, Any]
-    manifests: list[dict[str, Any] | None]
+    study: StudyFile
+    environment: EnvironmentFile
+    manifests: list[ManifestFile | None]
     """Of each model of the plan."""
     cells: list[CellRecord]
+    stored: StoredJson
+
+    @property
+    def prices_path(self) -> Path | None:
+        """The price file that the plan names, where it names one."""
+        return _if_file(self.path / files.PRICES)
 
 
 def read_run(path: Path) -> RunRecord:
     """Read a run directory; raises StudyError where it is not one, or is of another version."""
     if not path.is_dir():
         raise StudyError(f"{path} is not a directory: give a run such as runs/ID.")
-    study = read_json(path / "study.json")
-    version = study.get("schema_version") if isinstance(study, dict) else None
-    if version != SCHEMA_VERSION:
+    raw = read_json(path / files.STUDY)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != files.SCHEMA_VERSION:
         raise StudyError(
-            f"{path / 'study.json'} is of version {version}, this servestorm reads {SCHEMA_VERSION}: "
+            f"{path / files.STUDY} is of version {version}, this servestorm reads {files.SCHEMA_VERSION}: "
             "use the servestorm that made the run."
         )
-    checked(path / "study.json", study, "study")
-    names = ("cell.json", "outcome.json")
-    folders = sorted({file.parent for name in names for file in (path / "cells").glob(f"*/{name}")})
+    study = checked_study(path / files.STUDY, raw)
+    folders = sorted(
+        {file.parent for name in (files.CELL, files.OUTCOME) for file in (path / files.CELLS).glob(f"*/{name}")}
+    )
+    environment = read_json(path / files.ENVIRONMENT)
+    places = [path / manifest_name(number) for number in range(len(study.plan.model))]
+    manifests = [read_json(place) if place.is_file() else None for place in places]
     return RunRecord(
         path=path,
         study=study,
-        environment=_kept(path / "environment.json", "environment"),
-        manifests=[_optional(path / manifest_name(place), "manifest") for place in range(len(study["plan"]["model"]))],
+        environment=checked(path / files.ENVIRONMENT, environment, _ENVIRONMENT),
+        manifests=[
+            None if manifest is None else checked(place, manifest, _MANIFEST)
+            for place, manifest in zip(places, manifests, strict=True)
+        ],
         cells=[_read_cell(folder, study) for folder in folders],
+        stored=StoredJson(raw, environment, manifests),
     )
 
 
-def _read_cell(folder: Path, study: Mapping[str, Any]) -> CellRecord:
-    cell = _kept(folder / "cell.json", "cell")
-    _require_of(study, cell, folder / "cell.json")
-    wanted = _told_by(cell, study["plan"])
+def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
+    cell = _read(folder / files.CELL, _CELL).cell
+    _require_of(study, cell, folder / files.CELL)
+    wanted = _result_files(cell, study.plan)
 
-    def told(name: str, shape: str) -> Any:
-        """None too where this kind of run does not leave such a file: it tells nothing of it."""
+    def result(name: str, shape: TypeAdapter[Shape]) -> Shape | None:
+        """None too where this kind of run does not leave such a file: it says nothing of the run."""
         return _optional(folder / name, shape) if name in wanted else None
 
-    found = CellRecord(
+    record = CellRecord(
         path=folder,
         cell=cell,
-        outcome=_optional(folder / "outcome.json", "outcome"),
-        events=_optional(folder / "events.json", "events") or [],
-        use=_optional(folder / "use.json", "use"),
-        summary=told("summary.json", "summary"),
-        capacity=told(CAPACITY, "capacity"),
-        sweep=told(SWEEP, "sweep"),
-        settled=told(SETTLED, "settled"),
+        outcome=_optional(folder / files.OUTCOME, _OUTCOME),
+        events=_optional(folder / files.EVENTS, _EVENTS) or [],
+        use=_optional(folder / files.USE, _USE),
+        summary=result(files.SUMMARY, _SUMMARY),
+        capacity=result(files.CAPACITY, _CAPACITY),
+        sweep=result(files.SWEEP, _SWEEP),
+        settled=result(files.SETTLED, _SETTLED),
     )
-    if found.complete:
+    if record.complete:
         _require_files(folder, wanted)
-    return found
+    return record
 
 
-def _told_by(cell: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files in which a run of this kind leaves what it found."""
-    scenario = cell["scenario"]
-    if scenario == "coldstart":
-        return (SETTLED,)
-    if scenario == "capacity" or (scenario == "scaling" and plan["scaling"]["measure"] == "capacity"):
-        return (CAPACITY,)
-    return (SWEEP,) if scenario == "sweep" else ("summary.json", "samples.parquet")
+def _result_files(cell: Cell, plan: PlanFile) -> tuple[str, ...]:
+    """The files in which a run of this kind leaves its result."""
+    return _RESULT_FILES["capacity" if by_capacity(plan, cell) else cell.scenario]
 
 
 def _require_files(folder: Path, names: Sequence[str]) -> None:
     for name in names:
-        if name != SETTLED and not (folder / name).is_file():
+        if name != files.SETTLED and not (folder / name).is_file():
             raise StudyError(
                 f"{folder / name} is missing: the run was moved or edited without it; copy it whole, or run the "
                 "study again."
             )
 
 
-def _require_of(study: Mapping[str, Any], cell: Mapping[str, Any], path: Path) -> None:
+def _require_of(study: StudyFile, cell: Cell, path: Path) -> None:
     """The cell is one of this study's, and lies where it belongs."""
-    plan, scenario = study["plan"], cell["scenario"]
-    if path.parent.name != cell["id"]:
+    if path.parent.name != cell.id:
         raise StudyError(
-            f"{path} is of the run {cell['id']}, and its folder is {path.parent.name}: it was copied or renamed; copy "
+            f"{path} is of the run {cell.id}, and its folder is {path.parent.name}: it was copied or renamed; copy "
             "the run directory whole, or run the study again."
         )
-    if cell["id"] not in study["cells"]:
+    if cell.id not in study.cells:
         raise StudyError(
-            f"{path} is of the run {cell['id']}, which is not one of study.json's: it comes from another study; copy "
+            f"{path} is of the run {cell.id}, which is not one of study.json's: it comes from another study; copy "
             "the run directory whole, or run the study again."
         )
-    asked = plan["cold_starts"] if scenario == "coldstart" else plan.get(scenario)
-    if not asked or cell["engine"] not in plan["engines"] or cell["variant"] >= len(study["variants"]):
+    plan = study.plan
+    if not plan.asked(cell.scenario) or cell.engine not in plan.engines or cell.variant >= len(study.variants):
         raise StudyError(
-            f"{path} is of a run that study.json does not ask for ({scenario} of {cell['engine']}, variant "
-            f"{cell['variant']}): one of them was edited; run the study again."
+            f"{path} is of a run that study.json does not ask for ({cell.scenario} of {cell.engine}, variant "
+            f"{cell.variant}): one of them was edited; run the study again."
         )
 
 
-def _optional(path: Path, shape: str) -> Any:
-    return _kept(path, shape) if path.is_file() else None
+def _repeats(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob(f"{files.ATTEMPT}*"))
 
 
-def _kept(path: Path, shape: str) -> Any:
+def _if_file(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _optional(path: Path, shape: TypeAdapter[Shape]) -> Shape | None:
+    return _read(path, shape) if path.is_file() else None
+
+
+def _read(path: Path, shape: TypeAdapter[Shape]) -> Shape:
     return checked(path, read_json(path), shape)

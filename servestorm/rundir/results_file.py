@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
-from servestorm.rundir.files import SCHEMA_VERSION, read_json
-from servestorm.rundir.shapes import first_fault
+from servestorm.rundir.files import RESULTS, SCHEMA_VERSION, STUDY, JsonObject, read_json
+from servestorm.rundir.shapes.environment import ArtifactFile
+from servestorm.rundir.shapes.file_shape import FileShape, first_fault
+from servestorm.rundir.shapes.study import DeploymentSections
 
-RESULTS = "results.json"
 ALIKE = 1e-6
 """A mean may differ from that of its runs by this share: both were rounded."""
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 """Neither infinite nor not-a-number: both are outside."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-
-class RecordedValue(_Part):
+class RecordedValue(FileShape):
     """One engine's figure."""
 
     runs: list[Number | None]
@@ -39,7 +36,7 @@ class RecordedValue(_Part):
         return self
 
 
-class RecordedMetric(_Part):
+class RecordedMetric(FileShape):
     """One row."""
 
     key: str
@@ -49,75 +46,53 @@ class RecordedMetric(_Part):
     values: dict[str, RecordedValue]
 
 
-class RecordedArtifact(_Part):
-    """A file or folder that an engine served."""
-
-    sha256: str
-
-
-class RecordedModel(_Part):
+class RecordedModel(FileShape):
     """A model; empty where its manifest was lost."""
 
     name: str | None = None
-    savedmodel: RecordedArtifact | None = None
-    mar: RecordedArtifact | None = None
+    savedmodel: ArtifactFile | None = None
+    mar: ArtifactFile | None = None
 
 
-class RecordedLimits(_Part):
-    """What one replica may use."""
+class ComparedPlan(DeploymentSections):
+    """The keys of a plan that a comparison reads by name."""
 
-    cpus: Number | None = None
-    memory_mib: Number | None = None
-
-
-class RecordedPlace(_Part):
-    """What is said of containers or of a cluster."""
-
-    reach: str | None = None
-    balancer: str | None = None
-
-
-class RecordedPlan(_Part):
-    """What a comparison wants to find in a plan; the rest of it is only held against another's."""
-
-    limits: RecordedLimits | None = None
-    docker: RecordedPlace | None = None
-    kubernetes: RecordedPlace | None = None
     margin_percent: Annotated[float, Field(gt=0, le=50)] | None = None
 
 
-class RecordedCores(_Part):
-    """Which cores were whose."""
+class RecordedCores(FileShape):
+    """Which cores the servers had."""
 
     engine: list[int] = Field(default_factory=list)
 
 
-def _a_plan(plan: dict[str, Any]) -> dict[str, Any]:
-    RecordedPlan.model_validate(plan)
-    return plan
-
-
-def _some_cores(cores: dict[str, Any]) -> dict[str, Any]:
-    RecordedCores.model_validate(cores)
-    return cores
-
-
-class RecordedStudy(_Part):
+class RecordedStudy(FileShape):
     """What was asked."""
 
-    plan: Annotated[dict[str, Any], AfterValidator(_a_plan)]
-    cores: Annotated[dict[str, Any], AfterValidator(_some_cores)] = Field(default_factory=dict)
+    plan: JsonObject
+    """All of it, to be compared key by key with another's, whatever keys they have."""
+    settings: ComparedPlan = Field(validation_alias="plan")
+    cores: RecordedCores = RecordedCores()
     engines: dict[str, str] = Field(default_factory=dict)
 
 
-class Recorded(_Part):
+class RecordedMachine(FileShape):
+    """The machine, as far as it is compared; None is what is unknown."""
+
+    cpu_model: str | None = None
+    cores_usable: int | None = None
+    memory_bytes: int | None = None
+    kernel: str | None = None
+
+
+class Recorded(FileShape):
     """What a comparison wants of results.json."""
 
     id: str
     state: str
     reason: str | None = None
     study: RecordedStudy
-    environment: dict[str, Any]
+    environment: RecordedMachine
     models: list[RecordedModel]
     engines: list[str]
     metrics: list[RecordedMetric]
@@ -163,6 +138,6 @@ def _results_file(path: Path) -> Path:
     file = path / RESULTS
     if file.is_file():
         return file
-    if (path / "study.json").is_file():
+    if (path / STUDY).is_file():
         raise StudyError(f"{path} has no {RESULTS}: the study was cut short; write it with `servestorm report {path}`.")
     raise StudyError(f"{path} is no run directory: give a run such as runs/ID, or its {RESULTS}.")

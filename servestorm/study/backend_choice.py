@@ -2,77 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from servestorm.plan.study_plan import DockerPlan, KubernetesPlan, Plan
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
+from serving.backend import Backend
 from serving.backends import BACKENDS, DockerBackend, KubernetesBackend
-from serving.backends.docker.leftovers import counted
 from serving.backends.docker.project import ProjectBackend
 from serving.backends.docker.settings import DockerSettings
-from serving.backends.kubernetes.leftovers import counted as counted_releases
 from serving.backends.kubernetes.settings import KubernetesSettings
-from serving.deployment import Backend
 
 
-def remove_leftovers(backend: Backend) -> str:
-    """What was removed of the leftovers, counted in words; '' for nothing."""
-    if isinstance(backend, DockerBackend) and (left := backend.leftovers()):
-        backend.remove(left)
-        return counted(left)
-    if isinstance(backend, KubernetesBackend) and (stale := backend.leftovers()):
-        backend.remove(stale)
-        return counted_releases(stale)
-    return ""
+@dataclass(frozen=True)
+class BackendChoice:
+    """Where a study's servers run, and where its load comes from."""
+
+    backend: Backend
+    generator: LoadSource
 
 
-def backend_of(plan: Plan, cores: Cores, keep: bool = False) -> Backend:
-    """Where the plan's engines run. `keep` leaves a release where it failed."""
+def choose_backend(plan: Plan, cores: Cores, keep: bool = False) -> BackendChoice:
+    """As the plan says. `keep` leaves a release where it failed."""
     if plan.backend == "kubernetes":
-        return _kubernetes(plan, plan.kubernetes or KubernetesPlan(), keep)
+        backend = _kubernetes(plan, plan.kubernetes or KubernetesPlan(), keep)
+        inside = plan.load_from == "cluster"
+        generator = ClusterGenerator(backend) if inside else LocalGenerator(follows=backend.settings.reach == "pods")
+        return BackendChoice(backend, generator)
+    return BackendChoice(_other_backend(plan, cores), LocalGenerator())
+
+
+def _other_backend(plan: Plan, cores: Cores) -> Backend:
     if plan.backend == "docker":
         return _docker(plan.docker or DockerPlan(), cores)
     if plan.backend == "attach":
-        from serving.backends.attach import Address, AttachBackend
+        from serving.backends.attach import AttachBackend, ReplicaAddress
 
         return AttachBackend(
-            {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
+            {
+                engine: [ReplicaAddress(**place.model_dump()) for place in places]
+                for engine, places in plan.attach.items()
+            }
         )
     return BACKENDS[plan.backend]
 
 
-def generator_of(plan: Plan, backend: Backend) -> Generator:
-    """Where the plan's load comes from."""
-    if plan.load_from == "cluster" and isinstance(backend, KubernetesBackend):
-        return ClusterGenerator(backend)
-    pods_change = plan.backend == "kubernetes" and (plan.kubernetes or KubernetesPlan()).reach == "pods"
-    return LocalGenerator(follows=pods_change)
-
-
-def _kubernetes(plan: Plan, said: KubernetesPlan, keep: bool) -> Backend:
+def _kubernetes(plan: Plan, section: KubernetesPlan, keep: bool) -> KubernetesBackend:
     return KubernetesBackend(
         KubernetesSettings(
-            context=said.context,
-            namespace=said.namespace,
-            images={str(name): reference for name, reference in said.images.items()},
-            registry=said.registry,
-            model_image=said.model_image,
-            values=tuple(said.values),
-            reach=said.reach,
-            balancer=said.balancer,
-            agents=said.agents if plan.load_from == "cluster" else 0,
+            context=section.context,
+            namespace=section.namespace,
+            images={str(name): reference for name, reference in section.images.items()},
+            registry=section.registry,
+            model_image=section.model_image,
+            values=tuple(section.values),
+            reach=section.reach,
+            balancer=section.balancer,
+            agents=section.agents if plan.load_from == "cluster" else 0,
             keep=keep,
         )
     )
 
 
-def _docker(said: DockerPlan, cores: Cores) -> Backend:
+def _docker(section: DockerPlan, cores: Cores) -> Backend:
     settings = DockerSettings(
-        images={str(name): reference for name, reference in said.images.items()},
-        reach=said.reach,
-        balancer=said.balancer,
+        images={str(name): reference for name, reference in section.images.items()},
+        reach=section.reach,
+        balancer=section.balancer,
         balancer_cpus=cores.generator,
-        bake=said.bake,
+        bake=section.bake,
     )
-    return ProjectBackend(said.project, settings) if said.project else DockerBackend(settings)
+    return ProjectBackend(section.project, settings) if section.project else DockerBackend(settings)

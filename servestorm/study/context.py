@@ -10,10 +10,10 @@ from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.scenarios import SCALE_DOWN_PERIOD_S
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.scraper import Scraper
-from serving.backends.kubernetes.settings import Autoscaling
-from serving.deployment import Backend, Engine
+from serving.backend import AutoscalerOrder, Backend
+from serving.deployment import Engine
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class StudyContext:
     backend: Backend
     cores: Cores
     scraper: Scraper
-    generator: Generator
+    generator: LoadSource
 
     def model(self, cell: Cell) -> ModelDir:
         """The model that the cell is about."""
         return self.models[self.variants[cell.variant].model]
 
 
-def autoscaler_of(plan: Plan) -> Autoscaling | None:
+def autoscaler_of(plan: Plan) -> AutoscalerOrder | None:
     """The autoscaler that the plan asks for."""
     asked = plan.autoscaling
     if asked is None:
         return None
-    return Autoscaling(
+    return AutoscalerOrder(
         min_replicas=asked.min_replicas,
         max_replicas=asked.max_replicas,
         cpu_percent=asked.cpu_percent,

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from servestorm.errors import StudyError
-from servestorm.plan.limits import limits_of
 from servestorm.plan.study_plan import Cpus, Plan
 
 
@@ -52,7 +51,7 @@ def _usable(named: Iterable[int], free: list[int]) -> tuple[int, ...]:
 
 
 def _notes_of_pods(plan: Plan) -> tuple[str, ...]:
-    cpus, _ = limits_of(plan.model_dump(include={"backend", "limits"}))
+    cpus, _ = plan.replica_limits
     return (f"Each replica may use {cpus:g} CPU of its node on average, which the kernel enforces.",)
 
 

@@ -12,25 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from loadtests.samples.recorder import SAMPLES, shift_times
-from loadtests.samples.summary import SUMMARY
-from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm.plan.cells import Variant
-from servestorm.rundir.files import write_json
-from servestorm.study.generator_local import COMMAND, LOG, front_file, require_alive, require_summary, still_busy
-from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
+from models.manifest import MANIFEST_NAME
+from servestorm.rundir.files import AGENTS, GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, write_json
+from servestorm.study.generator_local import require_alive, require_summary, still_busy
+from servestorm.study.load import GeneratorError, LoadOrder, address_options
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes.agents import LOG as AGENT_LOG
 from serving.backends.kubernetes.agents import RESULTS, Agent, AgentLost, Agents, Detached
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.execute import NotExecuted
 from serving.containers import MODELS
-from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
-AGENTS = "agents.json"
 READY_S = 300.0
 """For the agents, which were ordered together with the servers."""
 WORKERS_S = 60
@@ -47,71 +43,52 @@ Command = tuple[Detached, list[str]]
 
 @dataclass(frozen=True)
 class ClusterGenerator:
-    """The agents of a deployment's release; see Generator."""
+    """The agents of a deployment's release; see LoadSource."""
 
     backend: KubernetesBackend
 
-    def offer(
-        self,
-        load: LoadCommand,
-        *,
-        engine: str,
-        variant: Variant,
-        model: ModelDir,
-        seed: int,
-        out: Path,
-        cores: tuple[int, ...],
-        limit_s: float,
-        deployment: Deployment,
-    ) -> None:
-        """See Generator; `cores` mean nothing there."""
-        release: str = deployment.release  # type: ignore[attr-defined] # only a release has agents
-        settings = self.backend.settings
-        agents = Agents(self.backend.cluster, settings.namespace, release, settings.agents)
-        listed = None if settings.reach == "service" else front_file(deployment)
-        manifest = f"{MODELS}/{model.name}/{MANIFEST_NAME}"
-        sent = [*request_options(load, engine, variant, model.name, seed), "--manifest", manifest, *load.options]
+    def offer(self, order: LoadOrder) -> None:
+        """See LoadSource; the order's cores mean nothing there."""
+        settings, deployment = self.backend.settings, order.deployment
+        agents = Agents(self.backend.cluster, settings.namespace, deployment.name, settings.agents)
+        listed = None if settings.reach == "service" else deployment.front_file
         with _as_generator_s():
-            found = agents.wait(READY_S, deployment.alive)
-            run = _Run(agents, found, load, sent, out, deployment, listed)
-            code = run.carry_out(limit_s)
-        require_summary(code, out)
+            ready = agents.wait(READY_S, deployment.alive)
+            code = _AgentLoad(agents, ready, order, listed).carry_out()
+        require_summary(code, order.out)
 
 
-class _Run:
-    """One load in the agents, from its start to its files."""
+class _AgentLoad:
+    """One load in the agents, from its start to its files. `listed` is a file with the addresses that load goes to."""
 
-    def __init__(
-        self,
-        agents: Agents,
-        found: Sequence[Agent],
-        load: LoadCommand,
-        sent: Sequence[str],
-        out: Path,
-        deployment: Deployment,
-        listed: Path | None,
-    ) -> None:
-        self._agents, self._found, self._load, self._out = agents, found, load, out
-        self._deployment = deployment
+    def __init__(self, agents: Agents, ready: Sequence[Agent], order: LoadOrder, listed: Path | None) -> None:
+        self._agents, self._ready, self._order, self._out = agents, ready, order, order.out
         self._base = f"{RESULTS}/{uuid.uuid4().hex[:12]}"
-        self._listed, self._told = listed, ""
+        self._listed, self._sent_list = listed, ""
         self._seen_s = 0.0
         """When the cluster last answered."""
-        whom = (
-            address_options(deployment.front)
-            if listed is None
-            else ["--endpoints-file", f"{self._base}/endpoints.json"]
-        )
-        locust = ["locust", "-f", f"loadtests/{load.file}"]
-        master = [*locust, "--headless", *whom, *sent, "--keep-awake", "off", "--out", f"{self._base}/out"]
-        self._commands: list[Command] = [(Detached(agents, found[0], f"{self._base}/load"), master)]
-        if len(found) > 1:
-            wait = ["--expect-workers", str(len(found)), "--expect-workers-max-wait", str(WORKERS_S)]
-            master += ["--master", *wait]
-            worker = [*locust, "--worker", "--master-host", found[0].address]
-            self._commands += [(Detached(agents, agent, f"{self._base}/worker"), worker) for agent in found]
+        self._commands = self._processes()
 
-    def carry_out(self, limit_s: float) -> int:
+    def _processes(self) -> list[Command]:
+        """One process in one agent; a master in the first and a worker in each of several."""
+        ready, order = self._ready, self._order
+        locust = ["locust", "-f", f"loadtests/{order.command.file}"]
+        master = [*locust, "--headless", *self._addresses(), *order.request_options()]
+        master += ["--manifest", f"{MODELS}/{order.model.name}/{MANIFEST_NAME}", *order.command.options]
+        master += ["--keep-awake", "off", "--out", f"{self._base}/out"]
+        load: Command = (Detached(self._agents, ready[0], f"{self._base}/load"), master)
+        if len(ready) == 1:
+            return [load]
+        master += ["--master", "--expect-workers", str(len(ready)), "--expect-workers-max-wait", str(WORKERS_S)]
+        worker = [*locust, "--worker", "--master-host", ready[0].address]
+        return [load, *((Detached(self._agents, agent, f"{self._base}/worker"), worker) for agent in ready)]
+
+    def _addresses(self) -> list[str]:
+        if self._listed is None:
+            return address_options(self._order.deployment.front)
+        return ["--endpoints-file", f"{self._base}/endpoints.json"]
+
+    def carry_out(self) -> int:
         """The exit code of the load; its files lie in `out` then, and nothing of it runs or lies in the agents."""
         try:
             self._record()
@@ -119,7 +96,7 @@ class _Run:
             # the master first: a worker that finds none waits for seconds before it tries again
             _each(self._commands[:1], _begin)
             _each(self._commands[1:], _begin)
-            code = self._wait(time.monotonic() + limit_s, limit_s)
+            code = self._wait()
             self._bring()
             return code
         except (GeneratorError, AgentLost):
@@ -130,26 +107,26 @@ class _Run:
             through_interrupts(self._end)
 
     def _record(self) -> None:
-        shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._found[0])
-        write_json(self._out / COMMAND, self._commands[0][1])
-        told: list[dict[str, Any]] = [
+        shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._ready[0])
+        write_json(self._out / GENERATOR_COMMAND, self._commands[0][1])
+        records = [
             {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
             for process, command in self._commands
         ]
-        write_json(self._out / AGENTS, told)
+        write_json(self._out / AGENTS, records)
 
-    def _wait(self, end: float, limit_s: float) -> int:
-        master = self._commands[0][0]
-        likely_end = time.monotonic() + self._load.length_s
+    def _wait(self) -> int:
+        master, limit_s = self._commands[0][0], self._order.limit_s
+        end, likely_end = time.monotonic() + limit_s, time.monotonic() + self._order.command.length_s
         self._seen_s = time.monotonic()
         next_look, pause, next_follow = self._seen_s + LAST_LOOKS_S, 1.0, 0.0
         while True:
             time.sleep(POLL_S)
-            require_alive(self._deployment)
+            require_alive(self._order.deployment)
             now = time.monotonic()
             if now >= next_follow:
                 next_follow = now + FOLLOW_EVERY_S
-                self._answered(lambda: self._agents.require(self._found))
+                self._answered(lambda: self._agents.require(self._ready))
                 self._answered(self._follow)
             if now >= next_look:
                 code = self._answered(master.code)
@@ -162,9 +139,9 @@ class _Run:
                 raise GeneratorError(still_busy(limit_s))
 
     def _answered(self, ask: Callable[[], T]) -> T | None:
-        """What the cluster says; None where it does not, for which there is patience."""
+        """What the cluster answers; None where it does not, for at most PATIENCE_S."""
         try:
-            said = ask()
+            answer = ask()
         except AgentLost:
             raise
         except DeploymentError as error:
@@ -173,20 +150,20 @@ class _Run:
                 raise GeneratorError(f"{given_up}: {error}") from error
             return None
         self._seen_s = time.monotonic()
-        return said
+        return answer
 
     def _follow(self) -> None:
-        """Tell the agents who is ready now, where that changed."""
+        """Send the agents the list of ready replicas, where that changed."""
         if self._listed is None:
             return
         text = self._listed.read_text()
-        if text != self._told:
-            _each(self._found, lambda agent: self._agents.write(agent, f"{self._base}/endpoints.json", text))
-            self._told = text
+        if text != self._sent_list:
+            _each(self._ready, lambda agent: self._agents.write(agent, f"{self._base}/endpoints.json", text))
+            self._sent_list = text
 
     def _bring_logs(self) -> None:
         for number, (process, _) in enumerate(self._commands):
-            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else LOG))
+            process.fetch(AGENT_LOG, self._out / (f"generator-worker-{number}.log" if number else GENERATOR_LOG))
 
     def _bring(self) -> None:
         self._bring_logs()
@@ -207,24 +184,24 @@ class _Run:
                 self._agents.remove(agent, self._base)
 
         _each(self._commands, end)
-        _each(self._found, remove)
+        _each(self._ready, remove)
 
 
 def _begin(command: Command) -> None:
-    process, words = command
-    process.begin(words)
+    process, arguments = command
+    process.begin(arguments)
 
 
-def _each(things: Sequence[T], act: Callable[[T], None]) -> None:
-    """For all of them, some at a time: a word with an agent takes a while."""
-    if things:
-        with ThreadPoolExecutor(min(AT_ONCE, len(things))) as pool:
-            list(pool.map(act, things))
+def _each(items: Sequence[T], act: Callable[[T], None]) -> None:
+    """Act on all of them, some at a time: a request to an agent takes a while."""
+    if items:
+        with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+            list(pool.map(act, items))
 
 
 @contextlib.contextmanager
 def _as_generator_s() -> Iterator[None]:
-    """What befalls an agent is the generator's fault, not a server's."""
+    """A failure of an agent is the generator's, not a server's."""
     try:
         yield
     except (AgentLost, NotExecuted) as error:

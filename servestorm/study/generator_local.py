@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import loadtests
-from models.manifest import MANIFEST_NAME, ModelDir
+from models.manifest import MANIFEST_NAME
 from servestorm.errors import StudyError
-from servestorm.plan.cells import Variant
-from servestorm.rundir.files import write_json
+from servestorm.rundir.files import GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, write_json
 from servestorm.study.child_processes import start_child, stop_child
 from servestorm.study.cores import pinned
-from servestorm.study.load import GeneratorError, LoadCommand, address_options, request_options
+from servestorm.study.load import GeneratorError, LoadOrder, address_options
 from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
 VALID_EXIT, INVALID_EXIT = 0, 4
-LOG, COMMAND = "generator.log", "generator.json"
 
 
 @dataclass(frozen=True)
@@ -33,50 +31,38 @@ class LocalGenerator:
     follows: bool = False
     """Whether it follows the endpoints that the deployment lists in a file, for replicas come and go."""
 
-    def offer(
-        self,
-        load: LoadCommand,
-        *,
-        engine: str,
-        variant: Variant,
-        model: ModelDir,
-        seed: int,
-        out: Path,
-        cores: tuple[int, ...],
-        limit_s: float,
-        deployment: Deployment,
-    ) -> None:
-        """See Generator."""
+    def offer(self, order: LoadOrder) -> None:
+        """See LoadSource."""
         command = [
             *self.python,
-            str(self.folder / load.file),
+            str(self.folder / order.command.file),
             "--headless",
-            *(["--endpoints-file", str(front_file(deployment))] if self.follows else address_options(deployment.front)),
-            *request_options(load, engine, variant, model.name, seed),
+            *self._addresses(order.deployment),
+            *order.request_options(),
             "--manifest",
-            str(model.path / MANIFEST_NAME),
+            str(order.model.path / MANIFEST_NAME),
             "--out",
-            str(out),
-            *load.options,
+            str(order.out),
+            *order.command.options,
         ]
-        write_json(out / COMMAND, command)
-        drive(command, out=out, cores=cores, limit_s=limit_s, deployment=deployment)
+        write_json(order.out / GENERATOR_COMMAND, command)
+        run_to_end(command, out=order.out, cores=order.cores, limit_s=order.limit_s, deployment=order.deployment)
+
+    def _addresses(self, deployment: Deployment) -> list[str]:
+        listed = deployment.front_file if self.follows else None
+        return address_options(deployment.front) if listed is None else ["--endpoints-file", str(listed)]
 
 
-def front_file(deployment: Deployment) -> Path:
-    """The file in which a deployment of pods lists those that are ready."""
-    path: Path = deployment.front_file  # type: ignore[attr-defined] # only a deployment whose replicas come and go has it
-    return path
-
-
-def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment) -> None:
+def run_to_end(
+    command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment
+) -> None:
     """Run the generator to its end; its files lie in `out` then.
 
     Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
     DeploymentError where a server dies meanwhile.
     """
     with pinned(cores):
-        process = start_child(command, log=out / LOG, cwd=out)
+        process = start_child(command, log=out / GENERATOR_LOG, cwd=out)
     try:
         code = _wait(process, deployment, limit_s)
     finally:
@@ -86,8 +72,8 @@ def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s:
 
 def require_summary(code: int, out: Path) -> None:
     """Raise StudyError or GeneratorError, as `offer` does, where a generator that ended with `code` left no summary."""
-    log = out / LOG
-    if code in (VALID_EXIT, INVALID_EXIT) and (out / "summary.json").is_file():
+    log = out / GENERATOR_LOG
+    if code in (VALID_EXIT, INVALID_EXIT) and (out / SUMMARY).is_file():
         return
     last = last_line(log)
     if code == 2:

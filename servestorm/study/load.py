@@ -24,32 +24,56 @@ class LoadCommand:
 
     file: str
     """steady.py or bursty.py."""
-    request_options: tuple[str, ...]
+    options: tuple[str, ...]
     length_s: float
     """Seconds, warm-up included."""
     images_per_request: int
 
 
-class Generator(Protocol):
+@dataclass(frozen=True)
+class LoadOrder:
+    """What a generator is asked to offer, and to whom."""
+
+    command: LoadCommand
+    deployment: Deployment
+    model: ModelDir
+    engine: str
+    variant: Variant
+    seed: int
+    """Of the arrivals."""
+    out: Path
+    """Folder in which the load's files lie afterwards."""
+    cores: tuple[int, ...]
+    """For a generator on this machine."""
+    limit_s: float
+    """After so many seconds a generator that has not ended is ended."""
+
+    def request_options(self) -> list[str]:
+        """Options that say what is sent, and how."""
+        return [
+            "--engine",
+            self.engine,
+            "--protocol",
+            self.variant.protocol,
+            "--model",
+            self.model.name,
+            "--payload",
+            self.variant.payload,
+            "--images-per-request",
+            str(self.command.images_per_request),
+            "--seed",
+            str(self.seed),
+        ]
+
+
+class LoadSource(Protocol):
     """Where load comes from: this machine, or pods beside the servers."""
 
-    def offer(
-        self,
-        load: LoadCommand,
-        *,
-        engine: str,
-        variant: Variant,
-        model: ModelDir,
-        seed: int,
-        out: Path,
-        cores: tuple[int, ...],
-        limit_s: float,
-        deployment: Deployment,
-    ) -> None:
+    def offer(self, order: LoadOrder) -> None:
         """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
 
         Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
-        DeploymentError where a server dies meanwhile. `cores` are for a generator of this machine.
+        DeploymentError where a server dies meanwhile.
         """
 
 
@@ -57,24 +81,6 @@ def address_options(front: Sequence[Endpoint]) -> list[str]:
     """Options that say whom to ask."""
     grpc = ",".join(endpoint.grpc_target for endpoint in front)
     return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
-
-
-def request_options(load: LoadCommand, engine: str, variant: Variant, model: str, seed: int) -> list[str]:
-    """Options that say what is sent, and how."""
-    return [
-        "--engine",
-        engine,
-        "--protocol",
-        variant.protocol,
-        "--model",
-        model,
-        "--payload",
-        variant.payload,
-        "--images-per-request",
-        str(load.images_per_request),
-        "--seed",
-        str(seed),
-    ]
 
 
 def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
@@ -86,22 +92,22 @@ def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: i
 
 def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
     """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
-    request_options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
-    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 
 def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
     """Always so many requests in flight."""
-    request_options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
-    return LoadCommand("steady.py", request_options, duration_s + warmup_s, images)
+    options = ("--closed-loop", str(in_flight), *_times(duration_s, warmup_s))
+    return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 
 def bursty_load(plan: Bursty | Autoscaling, images: int) -> LoadCommand:
     """Open loop that switches between two rates."""
-    request_options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
+    options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
     times = _times(plan.duration_s, plan.warmup_s)
     return LoadCommand(
-        "bursty.py", (*request_options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
+        "bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
     )
 
 

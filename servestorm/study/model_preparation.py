@@ -18,9 +18,10 @@ from pathlib import Path
 
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import MANIFEST_NAME, ModelDir
+from models.quiet_import import import_tensorflow_quietly
 from servestorm.plan.study_plan import ModelPlan
-from servestorm.quiet import import_tensorflow_quietly
 from servestorm.study.child_processes import tagged
+from serving.extras import require
 
 Progress = Callable[[str, float], None]
 MODELS = Path("build/models")
@@ -42,6 +43,7 @@ def is_missing(plan: ModelPlan) -> bool:
 def prepare(plan: ModelPlan, progress: Progress) -> ModelDir:
     """The plan's model directory, made first if missing. `progress` gets (what, share of the whole)."""
     if is_missing(plan):
+        require("train", f"training model {plan.name}")
         _make_in_child(plan, progress)
     model = ModelDir(model_directory(plan))
     if model.name != plan.name:

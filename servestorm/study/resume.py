@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell
@@ -20,49 +19,49 @@ from servestorm.study.cores import Cores
 def find_run(name: str, out: Path) -> Path:
     """The run directory of an ID under `out`, or of a path; raises StudyError where there is none."""
     for path in (out / name, Path(name)):
-        if (path / "study.json").is_file():
+        if (path / files.STUDY).is_file():
             return path
-    known = sorted((path.parent.name for path in out.glob("*/study.json")), reverse=True)[:3]
+    known = sorted((path.parent.name for path in out.glob(f"*/{files.STUDY}")), reverse=True)[:3]
     nearby = f"; the newest there: {', '.join(known)}" if known else ""
     raise StudyError(f"there is no run {name} in {out}{nearby}.")
 
 
 def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[str]:
     """Ids of the cells that need not run again. Raises StudyError where the run is of another plan or is whole."""
-    if record.study["state"] == "complete":
-        raise StudyError(f"{record.study['id']} is complete: draw it again with `servestorm report {record.path}`.")
-    if record.study["plan"] != plan.model_dump(mode="json") or record.study["cells"] != [cell.id for cell in cells]:
+    if record.study.state == "complete":
+        raise StudyError(f"{record.study.id} is complete: draw it again with `servestorm report {record.path}`.")
+    if record.stored.study["plan"] != plan.model_dump(mode="json") or record.study.cells != [cell.id for cell in cells]:
         raise StudyError(
-            f"{record.path / 'plan.yaml'} does not give the study that was begun: it was edited, or comes from "
+            f"{record.path / files.PLAN} does not give the study that was begun: it was edited, or comes from "
             "another version; run the plan anew."
         )
-    return {cell.cell["id"] for cell in record.cells if cell.complete}
+    return {cell.cell.id for cell in record.cells if cell.complete}
 
 
 def reopen(
     record: RunRecord, manifests: Sequence[str], versions: Mapping[str, str], cores: Cores
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, files.JsonObject]:
     """Make the run directory ready to go on; gives it and its study.json's content.
 
     Raises StudyError where model, engines or cores are no longer what the kept runs were measured with.
     """
-    study = dict(record.study)
+    begun, study = record.study, dict(record.stored.study)
     changed = [
         *(
             f"model {json.loads(new)['name']}"
-            for new, old in zip(manifests, record.manifests, strict=True)
+            for new, old in zip(manifests, record.stored.manifests, strict=True)
             if json.loads(new) != old
         ),
-        *(f"engine {name}" for name, version in versions.items() if study["engines"].get(name) != version),
+        *(f"engine {name}" for name, version in versions.items() if (name, version) not in begun.engines.items()),
         *(["the cores"] if study["cores"] != json.loads(json.dumps(asdict(cores))) else []),
     ]
     if changed:
         raise StudyError(
-            f"{changed[0]} is not what {study['id']} was begun with: its runs could not be compared; run the plan anew."
+            f"{changed[0]} is not what {begun.id} was begun with: its runs could not be compared; run the plan anew."
         )
     for cell in record.cells:
         if not cell.complete:
             shutil.rmtree(cell.path)
-    study.update(state="running", reason=None, ended_at=None, resumed_at=[*study["resumed_at"], files.now()])
-    files.write_json(record.path / "study.json", study)
+    study.update(state="running", reason=None, ended_at=None, resumed_at=[*begun.resumed_at, files.now()])
+    files.write_json(record.path / files.STUDY, study)
     return record.path, study

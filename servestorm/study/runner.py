@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.plan.cells import Cell, cells_of, variants_of
@@ -16,18 +15,18 @@ from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study import resume as resumed
-from servestorm.study.backend_choice import backend_of, generator_of, remove_leftovers
-from servestorm.study.cell_run import run_cell
+from servestorm.study.backend_choice import choose_backend
+from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
-from serving.backends import DockerBackend, KubernetesBackend
-from serving.deployment import Backend, Engine
+from serving.backend import counted
+from serving.deployment import Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
 
@@ -47,7 +46,7 @@ class Study:
         plan: Plan,
         plan_text: str,
         out: Path,
-        generator: Generator | None = None,
+        generator: LoadSource | None = None,
         resume: RunRecord | None = None,
         keep: bool = False,
     ) -> None:
@@ -56,19 +55,19 @@ class Study:
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
         self.keep = keep
-        self.backend: Backend = backend_of(plan, self.cores, keep=keep)
-        self.generator = generator or generator_of(plan, self.backend)
+        choice = choose_backend(plan, self.cores, keep=keep)
+        self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
         self._resume = resume
-        self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
-        self._study: dict[str, Any] = {}
+        self._complete = resumed.complete_cells(resume, self.cells, plan) if resume else set()
+        self._study: files.JsonObject = {}
 
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        to_run = [cell for cell in self.cells if cell.id not in self._kept]
+        to_run = [cell for cell in self.cells if cell.id not in self._complete]
         with Display(steps(self.plan, to_run, missing)) as display:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
@@ -87,14 +86,14 @@ class Study:
     def _check(self, engine: Engine) -> str:
         """Version of the engine where it runs; an autoscaler's rights are asked for before anything starts, too."""
         autoscaler = autoscaler_of(self.plan)
-        if autoscaler and isinstance(self.backend, KubernetesBackend):
-            return self.backend.autoscaled(autoscaler).check(engine)
-        return self.backend.check(engine)
+        backend = self.backend.autoscaled(autoscaler) if autoscaler else self.backend
+        return backend.check(engine)
 
     def _remove_leftovers(self) -> None:
         """End what an earlier, killed study left on a Docker Engine or in a cluster, as every command does here."""
-        removed = remove_leftovers(self.backend)
-        if removed:
+        if leftovers := self.backend.leftovers():
+            leftovers.remove()
+            removed = counted(leftovers.items)
             sys.stderr.write(f"servestorm: removed {removed} that an earlier, killed study had left.\n")
 
     def _prepare(self, plan: ModelPlan, display: Display) -> ModelDir:
@@ -129,23 +128,19 @@ class Study:
             "model_paths": [str(model.path) for model in models],
             "cells": [cell.id for cell in self.cells],
         }
-        files.write_text(path / "plan.yaml", self.plan_text)
+        files.write_text(path / files.PLAN, self.plan_text)
         for place, manifest in enumerate(manifests):
             files.write_text(path / files.manifest_name(place), manifest)
         if self.plan.prices:
-            files.write_text(path / "prices.yaml", self.plan.prices.read_text(encoding="utf-8"))
-        environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
-        if self.plan.backend == "docker":
-            environment["docker_engine"] = DockerBackend().describe()
-        if isinstance(self.backend, KubernetesBackend):
-            environment["kubernetes"] = self.backend.describe()
-        files.write_json(path / "environment.json", environment)
-        files.write_json(path / "study.json", self._study)
+            files.write_text(path / files.PRICES, self.plan.prices.read_text(encoding="utf-8"))
+        machine = describe(self.plan.seed, self.cores.engine, self.cores.generator)
+        files.write_json(path / files.ENVIRONMENT, {**dataclasses.asdict(machine), **self.backend.environment()})
+        files.write_json(path / files.STUDY, self._study)
 
     def _close(self, state: files.State, reason: str | None) -> None:
         self._study.update(state=state, reason=reason, ended_at=files.now())
         if self.path:
-            files.write_json(self.path / "study.json", self._study)
+            files.write_json(self.path / files.STUDY, self._study)
 
     def _run_cells(self, models: Sequence[ModelDir], cells: Sequence[Cell], display: Display) -> None:
         assert self.path is not None
@@ -157,16 +152,16 @@ class Study:
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
             variants = variants_of(self.plan)
-            bench = StudyContext(
+            context = StudyContext(
                 self.plan, variants, models, self.engines, self.backend, self.cores, scraper, self.generator
             )
             for cell in cells:
                 with display.step():
-                    outcome = run_cell(bench, cell, self.path / "cells" / cell.id)
-                if outcome["state"] != "complete":
-                    display.tell(f"{cell.id} failed: {outcome['reason']}")
+                    outcome = run_cell(context, cell, self.path / files.CELLS / cell.id)
+                if outcome.state != "complete":
+                    display.tell(f"{cell.id} failed: {outcome.reason}")
                     if self.keep:
-                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome['reason']}")
+                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome.reason}")
                 troubles.saw(cell.engine, outcome)
 
 
@@ -176,10 +171,10 @@ class _Troubles:
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
 
-    def saw(self, engine: str, outcome: Mapping[str, Any]) -> None:
+    def saw(self, engine: str, outcome: CellOutcome) -> None:
         """Count; raises what the engine's cells failed of once it failed too often without any success."""
-        if outcome["state"] == "complete":
+        if outcome.state == "complete":
             self._failed[engine] = -(10**9)
         self._failed[engine] = self._failed.get(engine, 0) + 1
         if self._failed[engine] >= GIVE_UP_AFTER:
-            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome['reason']}")
+            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from serving.backend import Backend
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.process import ProcessBackend
-from serving.deployment import Backend
 
 BACKENDS: dict[str, Backend] = {
     "process": ProcessBackend(),

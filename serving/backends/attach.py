@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from models.manifest import ModelDir
-from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
+from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
+from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.probe import Question, http_send
 from serving.wire import WIRES
@@ -19,7 +21,7 @@ _ANSWER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Address:
+class ReplicaAddress:
     """Where one replica listens; what is None is not there, or not to be asked."""
 
     rest: str
@@ -40,44 +42,56 @@ class AttachBackend:
     """Endpoints of each engine, by its name. Budget, batching and ports are whatever they were started with."""
 
     name = "attach"
+    addressed_at_start = True
 
-    def __init__(self, addresses: Mapping[str, Sequence[Address]]) -> None:
+    def __init__(self, addresses: Mapping[str, Sequence[ReplicaAddress]]) -> None:
         self._addresses = {engine: tuple(places) for engine, places in addresses.items()}
 
     def check(self, engine: Engine) -> str:
         """Nothing is needed here of what runs elsewhere."""
         return "runs already"
 
-    def start(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        *,
-        replicas: int,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None = None,
-        before_spawn: Callable[[], None] | None = None,
-    ) -> Attached:
+    def environment(self) -> Mapping[str, Any]:
+        """Nothing: what runs elsewhere is not known."""
+        return {}
+
+    def leftovers(self) -> Leftovers:
+        """None: nothing was started there."""
+        return NO_LEFTOVERS
+
+    def autoscaled(self, autoscaler: AutoscalerOrder) -> Backend:
+        """Raise ServingError: an endpoint that runs already is left as it is."""
+        raise no_autoscaler(self.name)
+
+    def alone(self) -> AttachBackend:
+        """This backend: it starts nothing."""
+        return self
+
+    def start(self, order: DeploymentOrder) -> AttachedDeployment:
         """Take the engine's endpoints as they are; no event tells of a start, for there was none.
 
-        Raises ServingError where it has none, or another number than `replicas`.
+        Raises ServingError where it has none, or another number than the order's replicas.
         """
-        places = self._addresses.get(engine.name, ())
+        name, replicas = order.engine.name, order.replicas
+        places = self._addresses.get(name, ())
         if not places:
-            raise ServingError(f"no endpoint of {engine.name} is named: give its address under `attach`.")
+            raise ServingError(f"no endpoint of {name} is named: give its address under `attach`.")
         if replicas != len(places):
             raise ServingError(
-                f"{replicas} replicas of {engine.name} are wanted, and {len(places)} endpoints are named under "
+                f"{replicas} replicas of {name} are wanted, and {len(places)} endpoints are named under "
                 "`attach`: an endpoint that runs already cannot be scaled."
             )
-        return Attached(engine, model, [place.endpoint(index) for index, place in enumerate(places)])
+        return AttachedDeployment(
+            order.engine, order.model, [place.endpoint(index) for index, place in enumerate(places)]
+        )
 
 
-class Attached:
+class AttachedDeployment:
     """Endpoints that run already; see Deployment."""
+
+    use_disturbs = False
+    front_file: Path | None = None
+    name = ""
 
     def __init__(self, engine: Engine, model: ModelDir, endpoints: list[Endpoint]) -> None:
         self.endpoints = endpoints
@@ -146,7 +160,7 @@ class Attached:
     def stop(self) -> None:
         """Leave them running: they are not ours."""
 
-    def __enter__(self) -> Attached:
+    def __enter__(self) -> AttachedDeployment:
         return self
 
     def __exit__(self, *exc: object) -> None:

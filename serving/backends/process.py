@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from models.manifest import ModelDir, size_of
+from models.manifest import size_of
+from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
 from serving.backends.preparation import made, port_of, unwritable, verify
-from serving.backends.replica import Replica
-from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Launch, Use
+from serving.backends.replica import ProcessReplica
+from serving.deployment import Endpoint, Engine, Launch, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import require_free
 
@@ -24,50 +26,46 @@ class ProcessBackend:
     """Server processes on this machine. It cannot enforce a limit of memory or a CPU quota, and refuses them."""
 
     name = "process"
+    addressed_at_start = True
 
     def check(self, engine: Engine) -> str:
         """Version of the engine that is installed here; see Backend."""
         return engine.check()
 
-    def start(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        *,
-        replicas: int,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None = None,
-        before_spawn: Callable[[], None] | None = None,
-    ) -> ProcessDeployment:
+    def environment(self) -> Mapping[str, Any]:
+        """Nothing: servers run on this machine, which is recorded anyway."""
+        return {}
+
+    def leftovers(self) -> Leftovers:
+        """None: processes of killed studies are ended by `serving.orphans`."""
+        return NO_LEFTOVERS
+
+    def autoscaled(self, autoscaler: AutoscalerOrder) -> Backend:
+        """Raise ServingError: nothing adds processes by itself."""
+        raise no_autoscaler(self.name)
+
+    def alone(self) -> ProcessBackend:
+        """This backend: it starts servers only."""
+        return self
+
+    def start(self, order: DeploymentOrder) -> ProcessDeployment:
         """Start replicas and return at once; see Backend.
 
         Nothing runs after an error: ModelError for a missing or corrupt artifact, EngineUnavailable,
         ServingError where budget or ports do not fit, DeploymentError where a port is taken or a process
         cannot start.
         """
-        if replicas < 1:
-            raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
-        if budget.memory_bytes is not None or budget.cpu_quota is not None:
+        if order.replicas < 1:
+            raise ServingError(f"{order.replicas} replicas were asked for: at least 1 is needed.")
+        if order.budget.memory_bytes is not None or order.budget.cpu_quota is not None:
             raise ServingError("processes cannot be given limits of memory or CPU here: use the backend docker.")
-        verify(engine, model)
-        engine.check()
-        if before_spawn:
-            before_spawn()
-
-        def launch(index: int) -> Launch:
-            port = port_of(ports, index)
-            folder = made(workdir / f"replica-{index}")
-            try:
-                return engine.launch(model, index, budget, batching, folder, port)
-            except OSError as error:
-                raise unwritable(folder, error) from error
-
-        deployment = ProcessDeployment(engine, model, budget, events, launch)
+        verify(order.engine, order.model)
+        order.engine.check()
+        if order.before_spawn:
+            order.before_spawn()
+        deployment = ProcessDeployment(order)
         try:
-            deployment.scale(replicas)
+            deployment.scale(order.replicas)
         except BaseException:
             deployment.stop()
             raise
@@ -77,22 +75,23 @@ class ProcessBackend:
 class ProcessDeployment:
     """Replicas that run as processes; see Deployment."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        budget: Budget,
-        events: EventLog,
-        launch: Callable[[int], Launch],
-    ) -> None:
+    use_disturbs = False
+    front_file: Path | None = None
+
+    def __init__(self, order: DeploymentOrder) -> None:
         self.endpoints: list[Endpoint] = []
-        self._engine, self._model, self._budget, self._events = engine, model, budget, events
-        self._launch = launch
+        self._order = order
+        self._engine, self._model, self._events = order.engine, order.model, order.events
         self._id = uuid.uuid4().hex
         self._started = 0
-        self._replicas: list[Replica] = []
-        self._retired: list[Replica] = []
+        self._replicas: list[ProcessReplica] = []
+        self._retired: list[ProcessReplica] = []
         self._changed = threading.Condition()
+
+    @property
+    def name(self) -> str:
+        """What its processes carry in their environment."""
+        return self._id
 
     @property
     def front(self) -> list[Endpoint]:
@@ -106,7 +105,7 @@ class ProcessDeployment:
         for replica in self._replicas:
             who = f"{self._engine.name} replica {replica.index}"
             if (code := replica.exit_code()) is not None:
-                raise DeploymentError(f"{who} ended with {_told(code)}.{self._last_lines(replica)}")
+                raise DeploymentError(f"{who} ended with {_exit_text(code)}.{self._last_lines(replica)}")
             if replica.failure:
                 raise DeploymentError(
                     f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
@@ -122,7 +121,7 @@ class ProcessDeployment:
         ended = any(replica.exit_code() is not None or replica.failure for replica in self._replicas)
         return ended or all(replica.ready for replica in self._replicas)
 
-    def _last_lines(self, replica: Replica) -> str:
+    def _last_lines(self, replica: ProcessReplica) -> str:
         tail = replica.tail(_ERROR_LINES)
         return f" Its log {replica.launch.workdir / 'server.log'} ends with:\n{tail}" if tail else ""
 
@@ -143,11 +142,21 @@ class ProcessDeployment:
         launch = self._launch(len(self._replicas))
         require_free(launch.ports)
         tag = f"{self._id}/{self._started}"
-        replica = Replica(launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed)
+        replica = ProcessReplica(
+            launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed
+        )
         self._started += 1
         self._replicas.append(replica)  # before it runs, so that an interrupt in between is cleaned up too
         self.endpoints.append(launch.endpoint)
-        replica.spawn(self._budget.cpus)
+        replica.spawn(self._order.budget.cpus)
+
+    def _launch(self, index: int) -> Launch:
+        order, port = self._order, port_of(self._order.ports, index)
+        folder = made(order.workdir / f"replica-{index}")
+        try:
+            return order.engine.launch(order.model, index, order.budget, order.batching, folder, port)
+        except OSError as error:
+            raise unwritable(folder, error) from error
 
     def use(self) -> Use:
         """CPU of all replicas that ever ran, memory of those that run, disk of artifact and work folders."""
@@ -195,7 +204,7 @@ class ProcessDeployment:
         """Terminate what was started and wait for it to be gone, also through Ctrl-C; see Deployment."""
         self._end(list(self._replicas))
 
-    def _end(self, replicas: list[Replica]) -> None:
+    def _end(self, replicas: list[ProcessReplica]) -> None:
         asked = interrupted = done = False
         while not done:
             try:
@@ -210,10 +219,10 @@ class ProcessDeployment:
         if interrupted:
             raise KeyboardInterrupt
 
-    def _left(self, replicas: list[Replica]) -> list[Replica]:
+    def _left(self, replicas: list[ProcessReplica]) -> list[ProcessReplica]:
         return [replica for replica in replicas if replica in self._replicas]
 
-    def _destroy(self, replica: Replica) -> None:
+    def _destroy(self, replica: ProcessReplica) -> None:
         replica.destroy()
         self._events.add("stopped", replica.index)
         if replica.launch.endpoint in self.endpoints:
@@ -228,7 +237,7 @@ class ProcessDeployment:
         self.stop()
 
 
-def _ask_to_end(replicas: list[Replica]) -> None:
+def _ask_to_end(replicas: list[ProcessReplica]) -> None:
     """SIGTERM to all of them together, then one grace period for all."""
     for replica in replicas:
         replica.terminate()
@@ -237,5 +246,5 @@ def _ask_to_end(replicas: list[Replica]) -> None:
         replica.wait(deadline - time.monotonic())
 
 
-def _told(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

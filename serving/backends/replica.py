@@ -33,7 +33,7 @@ _GROWING = ("cpu_s", "rss_peak_bytes", "disk_read_bytes", "disk_written_bytes")
 """What of its use outlives it."""
 
 
-class Replica:
+class ProcessReplica:
     """A started server. `changed` is notified when it becomes ready, ends, or says that it never will be.
 
     `failure` is the log line that says so.

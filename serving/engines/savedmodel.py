@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from models.manifest import ModelDir
+from serving import extras
 from serving.containers import image
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.engines import tensorflow_flags
@@ -26,12 +27,13 @@ class SavedModelEngine:
 
     def check(self) -> str:
         """TensorFlow's version, which does the work; see Engine."""
+        extras.require(self.name, f"engine {self.name}")
         for library in ("tensorflow", "tensorflow-cpu"):
             try:
                 return f"TensorFlow {importlib.metadata.version(library)}"
             except importlib.metadata.PackageNotFoundError:
                 continue
-        raise EngineUnavailable("engine savedmodel needs TensorFlow: pip install tensorflow.")
+        raise EngineUnavailable(extras.sentence(self.name, f"engine {self.name}", ["tensorflow"]))
 
     def launch(
         self,

@@ -19,6 +19,7 @@ import orjson
 import yaml
 
 from models.manifest import ModelDir
+from serving import extras
 from serving.containers import CONFIG, MODELS, image
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
 from serving.engines.java import find_java
@@ -39,7 +40,7 @@ _WORKER_PORT = 9000
 _METRICS = "metrics.yaml"
 
 HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "HandledRequests")
-"""What models/artifacts/handler.py counts: milliseconds, and requests."""
+"""What models/artifacts/handler/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 _FATAL = "Failed to load model"
@@ -169,9 +170,8 @@ def _home() -> Path:
     """The folder that holds the `ts` package, found without importing it."""
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None or not (Path(spec.origin).parent / "frontend").is_dir():
-        raise EngineUnavailable("engine torchserve is not installed: pip install torchserve==0.12.0.")
-    if importlib.util.find_spec("torch") is None:
-        raise EngineUnavailable("engine torchserve needs PyTorch: pip install torch.")
+        raise EngineUnavailable(extras.sentence("torchserve", "engine torchserve", ["ts"]))
+    extras.require("torchserve", "engine torchserve")
     return Path(spec.origin).resolve().parent.parent
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from serving import extras
 from serving.savedmodel_server.errors import FlagError, RequestError, StartError
 from serving.savedmodel_server.flags import parse_flags
 
@@ -29,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (StartError, RequestError) as error:
         print(f"savedmodel-server: {error}", file=sys.stderr)
+        return 3
+    except ModuleNotFoundError as error:
+        if (sentence := extras.explain(error, "it")) is None:
+            raise
+        print(f"savedmodel-server: {sentence}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         return 130

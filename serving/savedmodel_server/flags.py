@@ -182,8 +182,8 @@ def _refuse(argv: list[str]) -> None:
         name = word.partition("=")[0].lstrip("-")
         if word.startswith("--") and name in REFUSED:
             raise FlagError(
-                f"--{name} is a flag of TensorFlow Serving that savedmodel-server does not have; "
-                "docs/savedmodel-server.md lists those it has."
+                f"--{name} is a flag of TensorFlow Serving that savedmodel-server lacks; "
+                "docs/reference/savedmodel-server.md lists its flags."
             )
 
 

@@ -28,7 +28,7 @@ from serving.savedmodel_server.rest.asgi import CORS, App, Front
 from serving.savedmodel_server.versions.batching import read_batching_parameters
 from serving.savedmodel_server.versions.model_config import flag_configs, read_model_config_file, tls_credentials
 from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
-from serving.savedmodel_server.versions.servable import LoadOptions, Servable
+from serving.savedmodel_server.versions.servable import Servable, ServableOptions
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
@@ -100,7 +100,7 @@ class Server:
             self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
 
     def _warm_up(self, servable: Servable, path: Path) -> None:
-        from serving.savedmodel_server.versions.warmup import warm_up
+        from serving.savedmodel_server.calls.warmup import warm_up
 
         try:
             warm_up(self._inference, servable, path, self._metrics, self._flags.num_request_iterations_for_warmup)
@@ -108,9 +108,9 @@ class Server:
             servable.close()
             raise
 
-    def _load_options(self) -> LoadOptions:
+    def _load_options(self) -> ServableOptions:
         flags = self._flags
-        return LoadOptions(
+        return ServableOptions(
             tags=tuple(flags.saved_model_tags.split(",")),
             intra_op_threads=flags.intra_op_threads,
             inter_op_threads=flags.inter_op_threads,
@@ -171,16 +171,16 @@ class Server:
         while True:
             await asyncio.sleep(every_s)
             try:
-                found = await asyncio.to_thread(read_model_config_file, self._flags)
-                if found != configs:
-                    await asyncio.to_thread(self._reconfigure, found)
-                    configs = found
+                changed = await asyncio.to_thread(read_model_config_file, self._flags)
+                if changed != configs:
+                    await asyncio.to_thread(self._reconfigure, changed)
+                    configs = changed
             except ServingError as error:
                 LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
 
     async def _grpc(self, bridge: LoopBridge) -> Rpc | None:
         """The listening gRPC server: grpcio's for TLS and channel arguments, else the one on this loop."""
-        from serving.savedmodel_server.rpc.grpc_api import GrpcApi
+        from serving.savedmodel_server.rpc.services import GrpcApi
 
         flags = self._flags
         if not flags.port:
@@ -189,7 +189,7 @@ class Server:
         threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
         health = flags.enable_grpc_healthcheck_service
         if self._credentials is None and not flags.grpc_channel_arguments:
-            from serving.savedmodel_server.rpc.grpc_asyncio import AsyncioGrpcServer
+            from serving.savedmodel_server.rpc.asyncio_transport import AsyncioGrpcServer
 
             server = AsyncioGrpcServer(
                 api,
@@ -201,7 +201,7 @@ class Server:
             )
             await server.start(flags.bind_address, flags.port)
             return server
-        from serving.savedmodel_server.rpc.grpc_server import GrpcServer
+        from serving.savedmodel_server.rpc.grpcio_transport import GrpcServer
 
         return GrpcServer(
             api,

@@ -16,10 +16,10 @@ def digits():
 @pytest.fixture(scope="session")
 def few_digits(digits):
     """Enough images for parity, too few to take long."""
-    from models.datasets.dataset import Split
+    from models.datasets.dataset import DatasetSplit
 
-    train = Split(digits.train.images[:192], digits.train.labels[:192])
-    test = Split(digits.test.images[:80], digits.test.labels[:80])
+    train = DatasetSplit(digits.train.images[:192], digits.train.labels[:192])
+    test = DatasetSplit(digits.test.images[:80], digits.test.labels[:80])
     return replace(digits, train=train, test=test)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.manifest import ModelDir
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from tests.stand_ins.fake_engine import FakeEngine, write_model
@@ -23,14 +24,16 @@ def begin(toy_model, tmp_path):
     def start(*modes, replicas=1, ports=None, cpus=(0,)):
         events = EventLog()
         deployment = BACKENDS["process"].start(
-            FakeEngine(*modes),
-            toy_model,
-            replicas=replicas,
-            budget=Budget(cpus=cpus),
-            batching=Batching(),
-            workdir=tmp_path / "work",
-            events=events,
-            ports=ports,
+            DeploymentOrder(
+                FakeEngine(*modes),
+                toy_model,
+                replicas=replicas,
+                budget=Budget(cpus=cpus),
+                batching=Batching(),
+                workdir=tmp_path / "work",
+                events=events,
+                ports=ports,
+            )
         )
         started.append(deployment)
         return deployment, events

@@ -10,6 +10,7 @@ from loadtests.arrivals.processes import poisson
 from loadtests.samples.summary import distribution
 from loadtests.samples.validity import samples_needed
 from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge
+from servestorm.methods.load_result import LoadObjective, LoadResult
 from tests.simulations import md1
 
 SERVICE_MS = 2.0
@@ -23,12 +24,12 @@ Offer = Callable[[float, int], dict]
 def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float = START_PER_S) -> Capacity:
     """A whole search as a study makes it."""
     search = Search(start_per_s, tolerance=tolerance)
-    objective = {"p99_ms": objective_ms, "max_error_percent": MOST_ERROR_PERCENT}
+    objective = LoadObjective(objective_ms, MOST_ERROR_PERCENT)
     number = 0
     while (rate := search.next_rate()) is not None:
-        summary = offer(rate, number)
-        verdict, reason = judge(summary, objective)
-        search.record(Probe(rate, verdict, reason, summary["latency_ms"]["p99"], error_percent(summary)))
+        result = LoadResult.of(offer(rate, number))
+        verdict, reason = judge(result, objective)
+        search.record(Probe(rate, verdict, reason, result.p99_ms, error_percent(result)))
         number += 1
     return search.result()
 

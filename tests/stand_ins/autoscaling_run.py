@@ -116,6 +116,6 @@ def make_scaled_run(root: Path, plan_text: str = PLAN) -> Path:
 
 
 if __name__ == "__main__":
-    from servestorm.report.page import write_report
+    from servestorm.report.write import write_report
 
     print(write_report(make_scaled_run(Path(sys.argv[1])))[1])

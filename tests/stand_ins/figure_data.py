@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
-from servestorm.report import parts as report_parts
+from servestorm.analysis.judgements import Judgement
+from servestorm.methods.bursts import Burst
+from servestorm.methods.verdict import Verdict
+from servestorm.report.part import SectionPart
+from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
 
 ENGINES = ["savedmodel", "torchserve"]
 
 
-def all_parts(engines: list[str] = ENGINES) -> list[dict]:
+def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
     """Every kind of figure that is drawn from plain data, once."""
     parts = [
-        report_parts.verdicts("forest", engines, verdicts(), 5.0, subtitle="made up"),
-        report_parts.capacity("capacity", engines, capacity(), 40.0, subtitle="made up"),
-        report_parts.usl("usl", engines, usl(), subtitle="made up"),
-        report_parts.sweep("front", engines, sweep(), subtitle="made up"),
-        report_parts.cost("cost", engines, cost(), "Prices of 2026-01-01.", subtitle="made up"),
-        report_parts.boxes("boxes", engines, boxes(), subtitle="made up"),
-        report_parts.split("split", engines, split(), subtitle="made up"),
-        report_parts.bursts("bursts", engines, bursts(), subtitle="made up"),
+        verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),
+        capacity.part("capacity", engines, searches(), 40.0, subtitle="made up"),
+        scaling_law.part("usl", engines, laws(), subtitle="made up"),
+        sweep.part("front", engines, settings(), subtitle="made up"),
+        cost.part("cost", engines, costs(), "Prices of 2026-01-01.", subtitle="made up"),
+        runs.part("boxes", engines, run_values(), subtitle="made up"),
+        latency_split.part("split", engines, time_parts(), subtitle="made up"),
+        bursts.part("bursts", engines, burst_rows(), subtitle="made up"),
     ]
     return [part for part in parts if part]
 
 
-def capacity() -> dict:
+def searches() -> dict:
     def run(rate: float, seed: int) -> dict:
         random = np.random.default_rng(seed)
         rates = [rate / 2.1, rate / 1.05, rate * 2.1, rate * 1.4, rate * 1.1, rate * 0.98, rate]
@@ -39,19 +45,19 @@ def capacity() -> dict:
             for r in rates
         ]
         probes.append({"rate_per_s": rate * 0.9, "verdict": "invalid", "p99_ms": 12.0})
-        return {"rate": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
+        return {"rate_per_s": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
             "crossing": {"rate_per_s": rate * 1.03, "low": rate * 0.98, "high": rate * 1.09, "probes": 5}
             if seed % 3
             else None
         }
 
     return {
-        "savedmodel": {"runs": [run(510, 1), run(540, 2), run(525, 3)]},
-        "torchserve": {"runs": [run(180, 4), run(176, 5), run(190, 6)]},
+        "savedmodel": [run(510, 1), run(540, 2), run(525, 3)],
+        "torchserve": [run(180, 4), run(176, 5), run(190, 6)],
     }
 
 
-def usl() -> dict:
+def laws() -> dict:
     random = np.random.default_rng(3)
     found = {}
     for engine, (rate, sigma, kappa) in {"savedmodel": (500, 0.08, 0.012), "torchserve": (170, 0.2, 0.004)}.items():
@@ -70,7 +76,7 @@ def usl() -> dict:
     return found
 
 
-def sweep() -> dict:
+def settings() -> dict:
     return {
         engine: [
             {
@@ -88,7 +94,7 @@ def sweep() -> dict:
     }
 
 
-def cost() -> dict:
+def costs() -> dict:
     instances = [("c7i.large", "AWS", 0.089), ("F2s v2", "Azure", 0.085), ("n2-standard-2", "Google Cloud", 0.097)]
     return {
         engine: [
@@ -99,7 +105,7 @@ def cost() -> dict:
     }
 
 
-def boxes() -> dict:
+def run_values() -> dict:
     random = np.random.default_rng(5)
     return {
         label: {
@@ -116,7 +122,7 @@ def boxes() -> dict:
     }
 
 
-def split() -> dict:
+def time_parts() -> dict:
     parts = ["generator lag", "client and network", "server queue", "pre-processing", "inference", "post-processing"]
     times = {
         "savedmodel": [0.05, 0.6, 0.4, None, 2.6, None, 0.35],
@@ -128,17 +134,23 @@ def split() -> dict:
     }
 
 
-def bursts() -> dict:
+def burst_rows() -> dict:
     random = np.random.default_rng(6)
     return {
         engine: [
-            {
-                "index": index,
-                "violations": int(random.integers(0, most)),
-                "requests": 240,
-                "queue_peak": int(most / 3 + random.integers(0, 12)),
-                "recover_s": None if most > 100 and index % 4 == 3 else float(random.uniform(0.05, most / 60)),
-            }
+            Burst(
+                index=index,
+                start_s=4.0 + 6 * index,
+                end_s=6.0 + 6 * index,
+                requests=240,
+                failed=0,
+                violations=int(random.integers(0, most)),
+                queue_start=0,
+                queue_end=0,
+                queue_peak=int(most / 3 + random.integers(0, 12)),
+                observed_s=4.0,
+                recover_s=None if most > 100 and index % 4 == 3 else float(random.uniform(0.05, most / 60)),
+            )
             for _ in range(3)
             for index in range(6)
         ]
@@ -146,29 +158,34 @@ def bursts() -> dict:
     }
 
 
-def verdicts() -> list:
+def verdict_rows() -> list[Judgement]:
     rows = [
-        ("steady load: p50", 142.0, [118.0, 166.0], "A"),
-        ("steady load: p99", 61.0, [22.0, 103.0], "A"),
-        ("bursty load: p99", 8.0, [-14.0, 31.0], "inconclusive"),
-        ("cold start", 85.0, [71.0, 99.0], "A"),
-        ("capacity", -66.0, [-70.0, -61.0], "A"),
-        ("peak memory", -21.0, [-25.0, -17.0], "B"),
-        ("failed answers", 0.4, [-1.1, 1.9], "equivalent"),
-        ("scaling, 4 replicas", None, None, "inconclusive"),
+        ("steady load: p50", 142.0, (118.0, 166.0), "A"),
+        ("steady load: p99", 61.0, (22.0, 103.0), "A"),
+        ("bursty load: p99", 8.0, (-14.0, 31.0), "inconclusive"),
+        ("cold start", 85.0, (71.0, 99.0), "A"),
+        ("capacity", -66.0, (-70.0, -61.0), "A"),
+        ("peak memory", -21.0, (-25.0, -17.0), "B"),
+        ("failed answers", 0.4, (-1.1, 1.9), "equivalent"),
     ]
-    return [
-        {
-            "label": label,
-            "a": "savedmodel",
-            "b": "torchserve",
-            "difference_percent": difference,
-            "ci_percent": interval,
-            "g": None if difference is None else difference / 10,
-            "g_ci": None if interval is None else [end / 10 for end in interval],
-            "smallest_effect_percent": None if difference is None else 12.0,
-            "p_holm": None if difference is None else 0.012,
-            "outcome": outcome,
-        }
+    judged = [
+        judgement(
+            label,
+            difference_percent=difference,
+            ci_percent=interval,
+            g=difference / 10,
+            g_ci=(interval[0] / 10, interval[1] / 10),
+            smallest_effect_percent=12.0,
+            p_holm=0.012,
+            outcome=outcome,
+        )
         for label, difference, interval, outcome in rows
     ]
+    return [*judged, judgement("scaling, 4 replicas", outcome="inconclusive")]
+
+
+def judgement(label: str, **numbers) -> Judgement:
+    """A verdict on TorchServe against savedmodel; what is not given is None."""
+    unknown = dict.fromkeys(field.name for field in fields(Verdict))
+    verdict = Verdict(**{**unknown, "n_a": 3, "n_b": 3, "reason": "", **numbers})
+    return Judgement(metric=label, label=label, a="savedmodel", b="torchserve", verdict=verdict)

@@ -6,19 +6,22 @@ from pathlib import Path
 
 from fake_engine import FakeEngine, write_model
 
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.orphans import scratch_folder
 
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 deployment = BACKENDS["process"].start(
-    FakeEngine(mode),
-    write_model(folder / "toy"),
-    replicas=1,
-    budget=Budget(cpus=(0,)),
-    batching=Batching(),
-    workdir=folder / "work",
-    events=EventLog(),
+    DeploymentOrder(
+        FakeEngine(mode),
+        write_model(folder / "toy"),
+        replicas=1,
+        budget=Budget(cpus=(0,)),
+        batching=Batching(),
+        workdir=folder / "work",
+        events=EventLog(),
+    )
 )
 deployment.wait_ready(30)
 pids = (folder / "work" / "replica-0" / "family").read_text()

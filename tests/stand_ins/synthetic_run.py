@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 
 from servestorm.plan.cells import Cell, cells_of, variants_of
 from servestorm.plan.study_plan import Plan, parse_plan
+from servestorm.rundir.record import CellRecord, RunRecord, StoredJson
+from servestorm.rundir.shapes.environment import EnvironmentFile
+from servestorm.rundir.shapes.study import CoresFile, PlanFile, StudyFile, VariantFile
 from servestorm.study.cores import assign
 
 PLAN = """\
@@ -46,6 +49,16 @@ def make_run(
     for cell in cells:
         (make or make_cell)(path, plan, cell)
     return path
+
+
+def bare_record(path: Path, engine_cores: list[int], cells: Sequence[CellRecord] = (), **plan) -> RunRecord:
+    """What is read of a run directory of one variant, with nothing in it but what is given."""
+    study = StudyFile.model_construct(
+        plan=PlanFile.model_construct(**{"backend": "process", **plan}),
+        cores=CoresFile.model_construct(engine=engine_cores),
+        variants=[VariantFile.model_construct(label="", server_label="")],
+    )
+    return RunRecord(path, study, EnvironmentFile(), [], list(cells), StoredJson({}, {}, []))
 
 
 def _study(path: Path, plan: Plan, cells: list[Cell], notes: tuple[str, ...]) -> dict:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from serving.backend import Leftovers
 from serving.backends import KubernetesBackend
-from serving.backends.kubernetes.leftovers import Leftover
+from serving.backends.kubernetes.leftovers import KubernetesLeftover
 from serving.backends.process import ProcessBackend
 from serving.deployment import EventLog
 from serving.errors import DeploymentError
@@ -27,7 +28,7 @@ class ToyCluster(KubernetesBackend):
 
     def __init__(self, settings) -> None:
         super().__init__(settings)
-        self.left = [Leftover("release", "study-1", "servestorm")]
+        self.left = [KubernetesLeftover("release", "study-1", "servestorm")]
         self.budgets, self.stopped, self.fails_with = [], [], None
 
     def check(self, engine):
@@ -37,17 +38,13 @@ class ToyCluster(KubernetesBackend):
         return {"version": "1.32.13", "context": "toy", "nodes": [NODE], "helm": "4.1"}
 
     def leftovers(self):
-        return list(self.left)
+        return Leftovers(list(self.left), self.left.clear)
 
-    def remove(self, found):
-        self.left = [one for one in self.left if one not in found]
-
-    def start(self, engine, model, *, replicas, budget, batching, workdir, events, **_):
-        self.budgets.append(budget)
-        ours = EventLog(listener=lambda event: _as_of_pods(event, events))
-        bare = replace(budget, cpus=tuple(os.sched_getaffinity(0)), memory_bytes=None, cpu_quota=None)
-        settings = {"replicas": replicas, "budget": bare, "batching": batching, "workdir": workdir, "events": ours}
-        return ToyPods(self, ProcessBackend().start(engine, model, **settings), events)
+    def start(self, order):
+        self.budgets.append(order.budget)
+        ours = EventLog(listener=lambda event: _as_of_pods(event, order.events))
+        bare = replace(order.budget, cpus=tuple(os.sched_getaffinity(0)), memory_bytes=None, cpu_quota=None)
+        return ToyPods(self, ProcessBackend().start(replace(order, budget=bare, events=ours)), order.events)
 
 
 def _as_of_pods(event, events) -> None:
@@ -60,6 +57,8 @@ def _as_of_pods(event, events) -> None:
 
 class ToyPods:
     """Pods behind a Service."""
+
+    use_disturbs = True
 
     def __init__(self, cluster, inner, events) -> None:
         self.cluster, self.inner, self.events = cluster, inner, events

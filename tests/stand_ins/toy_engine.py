@@ -97,11 +97,11 @@ def toy_plan(model: Path, **changes) -> str:
 if __name__ == "__main__":
     import functools
 
-    import servestorm.cli.verbs.serve
     from servestorm.cli import main
     from servestorm.study import runner, scraper
+    from serving import engines
 
     scraper._start_prometheus = lambda *_: None  # these servers have no metrics for it to wait for
-    runner.ENGINES = servestorm.cli.verbs.serve.ENGINES = toy_engines(sys.argv[1])
+    runner.ENGINES = engines.ENGINES = toy_engines(sys.argv[1])
     runner.Study = functools.partial(runner.Study, generator=toy_generator(sys.argv[2]))
     sys.exit(main.main(sys.argv[3:]))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
+from servestorm.methods.events import Event
 from servestorm.methods.steady_point import steady_from
 
 PHASES: Final = ("spawned", "port_bound", "ready", "first_right_answer", "steady")
@@ -30,7 +31,7 @@ def steady_ns(answers: Sequence[tuple[int, float]]) -> int | None:
     return None if index is None else answers[index][0]
 
 
-def ledger(events: Sequence[Mapping[str, Any]], own: Mapping[str, float | None]) -> dict[str, float | None]:
+def ledger(events: Sequence[Event], own: Mapping[str, float | None]) -> dict[str, float | None]:
     """Seconds of a cold start of the first replica, None where an event is missing.
 
     `events` are those of events.json (name, t_ns, replica); `own` comes from `own_figures`. Keys: `PHASE_s` for each
@@ -67,11 +68,11 @@ def _container_phases(times: Mapping[str, int]) -> dict[str, float | None]:
     }
 
 
-def _first_times(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _first_times(events: Sequence[Event]) -> dict[str, int]:
     times: dict[str, int] = {}
     for event in events:
-        if event.get("replica") in (None, 0):
-            times.setdefault(event["name"], event["t_ns"])
+        if event.replica in (None, 0):
+            times.setdefault(event.name, event.t_ns)
     return times
 
 

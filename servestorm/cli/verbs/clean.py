@@ -1,35 +1,50 @@
-"""`servestorm clean`: ends and removes what killed studies left: on this machine, its Docker Engine, and a cluster."""
+"""`servestorm clean`: removes what killed studies left on this machine, its Docker Engine, and a cluster."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import psutil
+from servestorm.cli.option_types import AddVerb
 
-from serving.backends.docker.backend import DockerBackend
-from serving.backends.kubernetes.backend import KubernetesBackend
-from serving.backends.kubernetes.settings import KubernetesSettings
-from serving.errors import DeploymentError, EngineUnavailable
-from serving.orphans import Orphans, find_orphans, reap_orphans
+if TYPE_CHECKING:
+    import psutil
+
+    from serving.orphans import Orphans
 
 _COMMAND_LETTERS = 80
 
 
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "clean",
+        "remove what killed studies left: processes, folders, containers, networks, images, releases",
+        "servestorm clean --dry-run",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print it")
+    parser.add_argument("--context", help="kubeconfig context of the cluster (default: the current one)")
+    parser.add_argument("--namespace", help="searched if no other may be (default: servestorm)")
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is removed, one line a thing; what a living study uses is never touched."""
+    """Remove leftovers and print one line for each; what a running study uses is never touched."""
+    from serving.errors import DeploymentError, EngineUnavailable
+    from serving.orphans import find_orphans, reap_orphans
+
     orphans = find_orphans()
-    lines, unseen = _told(orphans), list[str]()
+    lines, unseen = _lines(orphans), list[str]()
     removals: list[Callable[[], object]] = [lambda: reap_orphans(orphans)]
     for place, look in (("Docker", _docker), ("Kubernetes", lambda: _kubernetes(arguments))):
         try:
-            found, remove = look()
+            leftovers, remove = look()
         except (EngineUnavailable, DeploymentError) as error:
             unseen.append(f"{place} was not looked at: {error}")
         else:
-            lines += found
-            removals += [remove] if found else []
+            lines += leftovers
+            removals += [remove] if leftovers else []
     for remove in [] if arguments.dry_run else removals:
         remove()
     for line in lines:
@@ -41,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(orphans: Orphans) -> list[str]:
+def _lines(orphans: Orphans) -> list[str]:
     return [
         *(f"process {process.pid}: {_command(process)}" for process in orphans.processes),
         *(f"folder {folder}" for folder in orphans.folders),
@@ -50,20 +65,26 @@ def _told(orphans: Orphans) -> list[str]:
 
 def _docker() -> tuple[list[str], Callable[[], object]]:
     """What is left on the Docker Engine, one line a thing, and what removes it."""
-    backend = DockerBackend()
-    left = backend.leftovers()
-    return [f"{leftover.kind} {leftover.name}" for leftover in left], lambda: backend.remove(left)
+    from serving.backends.docker.backend import DockerBackend
+
+    left = DockerBackend().leftovers()
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _kubernetes(arguments: argparse.Namespace) -> tuple[list[str], Callable[[], object]]:
     """What is left in the cluster, and what removes it."""
+    from serving.backends.kubernetes.backend import KubernetesBackend
+    from serving.backends.kubernetes.settings import KubernetesSettings
+
     said = {"context": arguments.context, "namespace": arguments.namespace}
     backend = KubernetesBackend(KubernetesSettings(**{key: value for key, value in said.items() if value}))
     left = backend.leftovers()
-    return [str(leftover) for leftover in left], lambda: backend.remove(left)
+    return [str(leftover) for leftover in left.items], left.remove
 
 
 def _command(process: psutil.Process) -> str:
+    import psutil
+
     with suppress(psutil.Error):
         return " ".join(process.cmdline())[:_COMMAND_LETTERS]
     return "ended meanwhile"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
+from servestorm.cli.option_types import AddVerb
 
 if TYPE_CHECKING:
     from servestorm.compare.comparison import Comparison
@@ -21,13 +21,18 @@ def _percent(text: str) -> float:
     return value
 
 
-def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
+def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("compare", "tell whether one run is worse than another, for a gate; exit code 1 on a regression")
+    parser = add(
+        "compare",
+        "check whether one run is worse than another; exit code 1 on a regression",
+        "servestorm compare runs/OLD runs/NEW",
+        "servestorm compare baseline/results.json runs/NEW --margin 10 --metric steady.p99 --junit compare.xml",
+    )
     parser.add_argument("old", type=Path, metavar="OLD", help="run directory or results.json to compare with")
     parser.add_argument("new", type=Path, metavar="NEW", help="run directory or results.json that is judged")
     parser.add_argument(
-        "--margin", type=_percent, metavar="PERCENT", help="what may be lost (default: the margin of OLD's plan, or 5)"
+        "--margin", type=_percent, metavar="PERCENT", help="tolerated loss (default: the margin of OLD's plan, or 5)"
     )
     parser.add_argument(
         "--metric",
@@ -40,7 +45,7 @@ def add_options(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown for a pull request")
     parser.add_argument(
-        "--force", action="store_true", help="compare even where model, payload, budget or load differ, and say so"
+        "--force", action="store_true", help="compare even if model, payload, budget or load differ, and say so"
     )
 
 
@@ -50,22 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.compare.junit import junit
     from servestorm.compare.text import markdown, print_comparison
 
-    found = compare(
+    comparison = compare(
         arguments.old, arguments.new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force
     )
     if arguments.junit:
-        _write(arguments.junit, junit(found), "--junit")
+        _write(arguments.junit, junit(comparison), "--junit")
     if arguments.markdown:
-        _write(arguments.markdown, markdown(found), "--markdown")
-    print_comparison(found)
-    return exit_code(found)
+        _write(arguments.markdown, markdown(comparison), "--markdown")
+    print_comparison(comparison)
+    return exit_code(comparison)
 
 
-def exit_code(found: Comparison) -> int:
+def exit_code(comparison: Comparison) -> int:
     """1: a regression. 4: a number that NEW lost, or nothing that could be judged. 0 otherwise."""
-    if found.found("regression"):
+    if comparison.found("regression"):
         return OBJECTIVE_MISSED
-    return INVALID if found.found("lost") or not found.judged else OK
+    return INVALID if comparison.found("lost") or not comparison.judged else OK
 
 
 def _write(path: Path, text: str, option: str) -> None:

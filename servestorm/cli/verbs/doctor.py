@@ -1,18 +1,16 @@
-"""What of Java, Docker, Kubernetes, helm, Prometheus and TensorFlow Serving is here; cores, memory and disk."""
+"""`servestorm doctor`: lists what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import psutil
-
-from servestorm.study.environment import output_of
+from servestorm.cli.option_types import AddVerb
+from servestorm.errors import StudyEnvironmentError
 
 GIB = 1024**3
 MEMORY_NEEDED_BYTES = 3 * GIB
@@ -20,20 +18,18 @@ MEMORY_NEEDED_BYTES = 3 * GIB
 DISK_NEEDED_BYTES = 2 * GIB
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked for."""
+class Finding(NamedTuple):
+    """A program, a library or an amount that was looked for."""
 
     name: str
-    found: bool
+    present: bool
     text: str
     """Its version, or what to do."""
     required: bool = False
     """Whether the default study needs it."""
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A program on the PATH that some study may use."""
 
     name: str
@@ -68,13 +64,37 @@ PROGRAMS = (
         "only for the engine tfserving; TensorFlow's apt repository or its container has it",
     ),
 )
-LIBRARIES = ("tensorflow", "torch", "ts", "tensorflow_serving", "locust", "fastapi", "grpc")
+DEFAULT_EXTRAS = ("savedmodel", "torchserve", "train")
+"""Extras that the default study needs."""
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb, which has no options, for the command line."""
+    add(
+        "doctor",
+        "list what is installed and what is missing: Java, Docker, kubectl, helm, Prometheus",
+        "servestorm doctor",
+    )
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print one line per finding; exit code 3 if the default study lacks something."""
+    findings = examine()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = "ok     " if finding.present else "MISSING" if finding.required else "absent "
+        print(f"{mark}  {finding.name:<{width}}  {finding.text}")
+    lacking = [finding.name for finding in findings if finding.required and not finding.present]
+    if lacking:
+        raise StudyEnvironmentError(f"the default study lacks {', '.join(lacking)}: see above what to install.")
+    print("Everything that the default study (studies/quickstart.yaml) needs is here.")
+    return 0
 
 
 def examine() -> list[Finding]:
-    """Everything looked for, what the default study needs first."""
+    """All findings; what the default study needs comes first."""
     programs = [_program(program) for program in PROGRAMS]
-    return [_java(), *_libraries(), *_machine(), *_docker(), _kubernetes(), *programs]
+    return [_java(), _packages(), *_machine(), *_docker(), _kubernetes(), *programs]
 
 
 def _java() -> Finding:
@@ -95,12 +115,12 @@ def _docker() -> Iterator[Finding]:
 
     try:
         client = connect()
-        told, held = describe(client), {tag for image in client.images.list() for tag in image.tags}
+        engine, images = describe(client), {tag for image in client.images.list() for tag in image.tags}
     except (EngineUnavailable, DeploymentError) as error:
         yield Finding("Docker Engine", False, f"for studies on containers: {error}")
         return
-    yield Finding("Docker Engine", True, f"{told['ServerVersion']} (cgroups v{told['CgroupVersion'] or '1'})")
-    lacking = [reference for reference in _images() if reference not in held]
+    yield Finding("Docker Engine", True, f"{engine['ServerVersion']} (cgroups v{engine['CgroupVersion'] or '1'})")
+    lacking = [reference for reference in _images() if reference not in images]
     text = f"lacks {', '.join(lacking)}: make airgap-images" if lacking else "all of servestorm's are here"
     yield Finding("Docker images", not lacking, text)
 
@@ -124,13 +144,19 @@ def _images() -> list[str]:
     return [image(role) for role in ("savedmodel", "torchserve", "haproxy")]
 
 
-def _libraries() -> Iterator[Finding]:
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    text = f"lacks {', '.join(missing)}: run `make venv`" if missing else "all importable"
-    yield Finding("Python packages", not missing, text, required=True)
+def _packages() -> Finding:
+    from serving.extras import missing
+
+    lacking = ",".join(extra for extra in DEFAULT_EXTRAS if missing(extra))
+    text = f"not all are installed: pip install 'servestorm[{lacking}]'" if lacking else "all importable"
+    return Finding("Python packages", not lacking, text, required=True)
 
 
 def _machine() -> Iterator[Finding]:
+    import shutil
+
+    import psutil
+
     cores = len(os.sched_getaffinity(0))
     text = f"{cores} usable" if cores > 1 else "1 usable: engine and generator share it, so latencies are pessimistic"
     yield Finding("Cores", cores > 0, text, required=True)
@@ -147,10 +173,14 @@ def _amount(name: str, here_bytes: int, needed_bytes: int, remedy: str) -> Findi
 
 
 def _program(program: Program) -> Finding:
+    import shutil
+
+    from servestorm.study.environment import output_of
+
     if shutil.which(program.command[0]) is None:
         return Finding(program.name, False, program.remedy)
-    told = output_of(*program.command)
-    if told is None:
+    output = output_of(*program.command)
+    if output is None:
         return Finding(program.name, False, f"`{' '.join(program.command)}` fails: {program.remedy}")
-    match = re.search(program.pattern, told)
-    return Finding(program.name, True, match.group(1) if match else told.splitlines()[0] if told else "here")
+    match = re.search(program.pattern, output)
+    return Finding(program.name, True, match.group(1) if match else output.splitlines()[0] if output else "here")

@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.manifest import ModelDir
-from servestorm.quiet import import_tensorflow_quietly
-from servestorm.study.progress import Display, Step
+from servestorm.cli.option_types import AddVerb, count, data_options, models_dir
+
+if TYPE_CHECKING:
+    from models.manifest import ModelDir
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "export",
+        "export one set of weights as a SavedModel and a .mar, and prove both equal",
+        "servestorm export",
+        "servestorm export --name cifar --dataset cifar10 --weights build/weights/cifar --weights-from torch",
+    )
+    data_options(parser)
+    parser.add_argument("--name", default="cnn", help="model name in URLs (default: cnn)")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("build/weights/cnn"),
+        metavar="DIR",
+        help="output of `servestorm train` (default: build/weights/cnn)",
+    )
+    parser.add_argument(
+        "--weights-from",
+        choices=("keras", "torch"),
+        default="keras",
+        help="the framework whose weights both artifacts get (default: keras)",
+    )
+    parser.add_argument("--version", type=count, default=1, help="SavedModel version directory (default: 1)")
+    models_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
+    from models.quiet_import import import_tensorflow_quietly
+    from servestorm.study.progress import Display, ProgressStep
+    from serving.extras import require
+
+    require("train", "servestorm export")
     import_tensorflow_quietly()
     from models.artifacts.export import export_model
     from models.datasets.load import load_dataset
 
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
-    with Display([Step(f"export {arguments.name}", "export", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"export {arguments.name}", "export", 25.0)]) as display, display.step():
         model = export_model(
             arguments.name,
             arguments.weights,

@@ -8,9 +8,22 @@ import sys
 from pathlib import Path
 
 import loadtests
+from servestorm.cli.option_types import AddVerb
 from servestorm.errors import StudyError
 
 OURS = ("steady", "bursty")
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "load",
+        "generate load with Locust: steady, bursty, or your own locustfile",
+        "servestorm load steady --headless --host http://127.0.0.1:8501 --rate 100 --duration 30",
+        "servestorm load mine.py --headless -u 10 -t 1m --host http://127.0.0.1:8501",
+    )
+    parser.add_argument("locustfile", help="steady, bursty, or a path")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="Locust's options and ours; see `load steady --help`")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from servestorm.analysis.results import Results
+from servestorm.cli.option_types import AddVerb
+
+if TYPE_CHECKING:
+    from servestorm.analysis.results import Results
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add("report", "write report.html and results.json again from a run directory", "servestorm report runs/ID")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
+    parser.add_argument("--paper", action="store_true", help="also a simple table: 3 runs, mean, SD, t, p")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(path: Path) -> Results:
     """Write the report of a run directory and print the table and where the report lies."""
-    from servestorm.report.page import write_report
     from servestorm.report.terminal import print_results
+    from servestorm.report.write import write_report
 
     results, report = write_report(path)
     print_results(results)

@@ -7,26 +7,60 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from servestorm.analysis.results import Results
 from servestorm.cli.exit_codes import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
+from servestorm.cli.option_types import AddVerb
 from servestorm.cli.verbs.report import show
 from servestorm.errors import StudyError
 from servestorm.plan.labels import ENGINE_SHORT
-from servestorm.plan.study_plan import Plan, load_plan, loaded_from
 
 if TYPE_CHECKING:
+    from servestorm.analysis.results import Results
+    from servestorm.plan.study_plan import Plan
     from servestorm.rundir.record import RunRecord
 
 DEFAULT_PLAN = Path("studies/quickstart.yaml")
 
 
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "run",
+        "run the study of a plan: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
+        "servestorm run studies/quickstart.yaml",
+        "servestorm run --resume ID",
+    )
+    parser.add_argument(
+        "plan",
+        type=Path,
+        nargs="?",
+        metavar="PLAN",
+        help="YAML file (default: studies/quickstart.yaml)",
+    )
+    parser.add_argument("--resume", metavar="ID", help="continue a stopped study; its complete runs are kept")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
+    parser.add_argument(
+        "--load-from",
+        choices=("here", "cluster"),
+        help="load from this machine, or from pods beside the servers (default: as planned)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="in a cluster: stop at the first failed run and keep its release",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="run directory: DIR/ID (default: runs)"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
+    from servestorm.rundir.files import PLAN
     from servestorm.rundir.record import read_run
     from servestorm.study.resume import find_run
 
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
-    file = resume / "plan.yaml" if resume else arguments.plan or DEFAULT_PLAN
+    file = resume / PLAN if resume else arguments.plan or DEFAULT_PLAN
     record = read_run(resume) if resume else None
     plan = _planned(file, arguments.load_from, record)
     if arguments.keep and plan.backend != "kubernetes":
@@ -41,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         study.carry_out()
     except KeyboardInterrupt:
-        kept = "what was measured is kept" if study.path else "nothing was measured yet"
-        code = tell(f"interrupted; {kept}.", INTERRUPTED)
+        state = "what was measured is kept" if study.path else "nothing was measured yet"
+        code = tell(f"interrupted; {state}.", INTERRUPTED)
     except Exception as error:
         if study.path is None:
             raise
@@ -57,9 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: RunRecord | None) -> Plan:
     """The plan with its load from where the command line says, or where a run that goes on began with it."""
+    from servestorm.plan.study_plan import load_plan, loaded_from
+
     plan = load_plan(file)
     if begun and not load_from:
-        load_from = begun.study["plan"].get("load_from", "here")
+        load_from = begun.study.plan.load_from
     return loaded_from(plan, load_from) if load_from else plan
 
 
@@ -84,16 +120,16 @@ def _judge(results: Results) -> int:
     """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective no
     number.
     """
-    if missed := [kept for kept in results.objectives if kept.met is False]:
-        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in missed)
+    if missed := [objective for objective in results.objectives if objective.met is False]:
+        names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in missed)
         sys.stderr.write(f"servestorm: missed objectives: {names}.\n")
         return OBJECTIVE_MISSED
     if open_questions := results.unanswered():
         names = ", ".join(f"{results.groups[g].lower()} of {ENGINE_SHORT[e]}" for g, e in open_questions)
         sys.stderr.write(f"servestorm: no valid run of: {names}. The report says why.\n")
         return INVALID
-    if unknown := [kept for kept in results.objectives if kept.met is None]:
-        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in unknown)
+    if unknown := [objective for objective in results.objectives if objective.met is None]:
+        names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in unknown)
         sys.stderr.write(f"servestorm: objectives without a number: {names}. The keys are those of results.json.\n")
         return INVALID
     return OK

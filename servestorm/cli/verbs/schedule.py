@@ -1,35 +1,51 @@
-"""`servestorm schedule`: what an arrival process looks like before anybody is loaded with it."""
+"""`servestorm schedule`: the statistics of an arrival process and a plot of it, without sending anything."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-import numpy as np
+from loadtests.arrivals.options import arrival_options
+from servestorm.cli.option_types import AddVerb
 
-from loadtests.arrivals.processes import Schedule, ScheduleStatistics, statistics_of
-from loadtests.options import LoadOptions, build_schedule
+if TYPE_CHECKING:
+    from loadtests.arrivals.processes import Schedule, ScheduleStatistics
 
 _COLUMNS, _ROWS = 72, 8
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "schedule",
+        "print and plot the statistics of an arrival process, without sending anything",
+        "servestorm schedule --arrivals mmpp --mmpp-rates 20,200 --mmpp-dwells 10,2 --duration 60",
+    )
+    for option in arrival_options("poisson"):
+        option.add_to(parser)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print statistics and a drawing of arrivals/s over time."""
+    from loadtests.arrivals.processes import statistics_of
+    from loadtests.options import LoadOptions, build_schedule
+
     options = LoadOptions([], arguments)
     duration_s = float(options.duration)
     schedule, process = build_schedule(options, duration_s)
     name = process.pop("process")
     parameters = "".join(f", {key} {value}" for key, value in process.items())
     print(f"{name}{parameters}, seed {options.seed}")
-    for label, value in told(statistics_of(schedule, duration_s)):
+    for label, value in labelled(statistics_of(schedule, duration_s)):
         print(f"{label:<46}{value}")
     print()
-    print("\n".join(drawn(schedule, duration_s)))
+    print("\n".join(drawing(schedule, duration_s)))
     return 0
 
 
-def told(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
-    """Statistics as label and text; what too few arrivals cannot tell is said to be so."""
+def labelled(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
+    """Statistics as label and text; a statistic that needs more arrivals says so."""
 
     def figure(value: float | None) -> str:
         return "too few arrivals" if value is None else f"{value:.3g}"
@@ -44,8 +60,10 @@ def told(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
     ]
 
 
-def drawn(schedule: Schedule, duration_s: float) -> list[str]:
+def drawing(schedule: Schedule, duration_s: float) -> list[str]:
     """Arrivals/s over time as lines of block characters, with the scale."""
+    import numpy as np
+
     counts, _ = np.histogram(schedule / 1e9, bins=_COLUMNS, range=(0, duration_s))
     rates = counts / (duration_s / _COLUMNS)
     top = float(rates.max())

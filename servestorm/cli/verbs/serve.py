@@ -3,44 +3,85 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.manifest import ModelDir
+from servestorm.cli.option_types import ENGINE_NAMES, AddVerb, count, cpus, port
 from servestorm.errors import StudyError
-from servestorm.study.progress import Display, Step
-from serving.backends import BACKENDS
-from serving.deployment import Batching, Budget, Endpoint, EventLog
-from serving.engines import ENGINES
-from serving.errors import DeploymentError
-from serving.orphans import scratch_folder
-from serving.wire import WIRES, payload_spec
+
+if TYPE_CHECKING:
+    from models.manifest import ModelDir
+    from serving.deployment import Endpoint
+
+
+def add_options(add: AddVerb) -> None:
+    """The verb's options, for the command line."""
+    parser = add(
+        "serve",
+        "start a model on one engine on 127.0.0.1, until Ctrl-C",
+        "servestorm serve --engine savedmodel",
+        "servestorm serve --engine torchserve --replicas 2 --cpus 0,1 --port 8080",
+    )
+    parser.add_argument("--engine", choices=ENGINE_NAMES, required=True, help="the server")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("build/models/cnn"),
+        metavar="DIR",
+        help="model directory (default: build/models/cnn)",
+    )
+    parser.add_argument("--replicas", type=count, default=1, help="number of servers (default: 1)")
+    parser.add_argument(
+        "--cpus", type=cpus, metavar="LIST", help="cores for all replicas, such as 0 or 0,2-3 (default: all)"
+    )
+    parser.add_argument("--threads", type=count, default=1, help="intra-op threads each (default: 1)")
+    parser.add_argument("--max-batch-size", type=count, default=1, help="images; 1 means no batching (default: 1)")
+    parser.add_argument(
+        "--batch-timeout-us", type=count, default=1000, help="longest wait for a batch, microseconds (default: 1000)"
+    )
+    parser.add_argument("--port", type=port, help="REST port of the first replica; others follow (default: free ports)")
+    parser.add_argument(
+        "--ready-timeout", type=float, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Start, wait until ready, print addresses and how to ask, and stay until Ctrl-C (exit code 130)."""
+    import shutil
+
+    from models.manifest import ModelDir
+    from servestorm.study.progress import Display, ProgressStep
+    from serving.backend import DeploymentOrder
+    from serving.backends import BACKENDS
+    from serving.deployment import Batching, Budget, EventLog
+    from serving.engines import ENGINES
+    from serving.errors import DeploymentError
+    from serving.orphans import scratch_folder
+
     engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
     usable = os.sched_getaffinity(0)
-    cpus = arguments.cpus or tuple(sorted(usable))
-    if missing := sorted(set(cpus) - usable):
+    cores = arguments.cpus or tuple(sorted(usable))
+    if missing := sorted(set(cores) - usable):
         raise StudyError(f"core {missing[0]} is not usable here: choose of {', '.join(map(str, sorted(usable)))}.")
     ports = None if arguments.port is None else range(arguments.port, arguments.port + arguments.replicas)
     workdir = scratch_folder()
     try:
         with BACKENDS["process"].start(
-            engine,
-            model,
-            replicas=arguments.replicas,
-            budget=Budget(cpus=cpus, threads=arguments.threads),
-            batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
-            workdir=workdir,
-            events=EventLog(),
-            ports=ports,
+            DeploymentOrder(
+                engine,
+                model,
+                replicas=arguments.replicas,
+                budget=Budget(cpus=cores, threads=arguments.threads),
+                batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
+                workdir=workdir,
+                events=EventLog(),
+                ports=ports,
+            )
         ) as deployment:
-            with Display([Step(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
+            with Display([ProgressStep(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)
             for endpoint in deployment.endpoints:
                 print(_addresses(endpoint))
@@ -63,6 +104,10 @@ def _addresses(endpoint: Endpoint) -> str:
 
 def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
     """A line to paste that gets a prediction for a golden image."""
+    import json
+
+    from serving.wire import WIRES, payload_spec
+
     if not model.manifest.golden:
         return ""
     image = model.path / model.manifest.golden[0].path

@@ -1,18 +1,75 @@
-"""A cold start: the answers after the first, until they are steady."""
+"""A cold start: a server is started and asked until its answers are steady."""
 
 from __future__ import annotations
 
 import http.client
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from models.manifest import ModelDir
-from serving.deployment import Endpoint
+from servestorm.plan.cells import Cell
+from servestorm.plan.study_plan import Plan
+from servestorm.rundir.files import METRICS, SETTLED, USE, write_bytes, write_json
+from servestorm.rundir.metrics_table import table_bytes
+from servestorm.study.cell_load import CellLoad, use_now
+from servestorm.study.context import StudyContext
+from servestorm.study.page_cache import drop_page_cache, files_of_start
+from servestorm.study.scenario import StudyScenario
+from servestorm.study.scraper import scrape_once
+from serving.backend import Backend
+from serving.deployment import Endpoint, EventLog
 from serving.errors import DeploymentError
 from serving.probe import Question
-from serving.wire import Wire
+from serving.wire import WIRES, Wire
 
+SETTLE_GUESS_S = 2.0
+OWN_FIGURES_S = 5.0
+"""A server that has just started may take long to write its first page of metrics."""
 _REQUEST_TIMEOUT_S = 10.0
+
+
+class ColdStartCells(StudyScenario):
+    """One start of one replica, with a warm or a cold page cache. Nobody scrapes a server whose start is timed."""
+
+    label = "cold start"
+    scraped = False
+
+    def measure(self, load: CellLoad, folder: Path) -> None:
+        """The answers after the first, one by one, until they are steady; and the server's own figures."""
+        if not load.deployment.use_disturbs:
+            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
+        (endpoint,) = load.deployment.endpoints
+        write_json(folder / SETTLED, settle(endpoint, WIRES[load.cell.engine], load.model))
+        if load.deployment.use_disturbs:
+            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
+        write_bytes(folder / METRICS, table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
+
+    def expected_s(self, plan: Plan) -> float:
+        """See StudyScenario."""
+        return SETTLE_GUESS_S
+
+    def runs(self, plan: Plan) -> int:
+        """See StudyScenario."""
+        return plan.cold_starts
+
+    def backend(self, context: StudyContext) -> Backend:
+        """Without load agents: nothing else starts beside a server whose start is timed."""
+        return context.backend.alone()
+
+    def before_spawn(self, context: StudyContext, cell: Cell, events: EventLog) -> Callable[[], None] | None:
+        """Make the page cache cold where the cell asks for it, last of all: checking the artifact has just read it."""
+        if cell.page_cache != "cold":
+            return None
+
+        def drop() -> None:
+            events.add("page_cache_drop")
+            dropped = drop_page_cache(files_of_start(cell.engine, context.model(cell).path))
+            events.add("page_cache_dropped", detail=dropped.sentence)
+
+        return drop
 
 
 def settle(

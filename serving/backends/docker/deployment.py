@@ -6,12 +6,12 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir, size_of
+from serving.backend import DeploymentOrder
 from serving.backends.container_use import total, use_of
 from serving.backends.docker import leftovers as own
 from serving.backends.docker.bake import bake
@@ -21,7 +21,7 @@ from serving.backends.docker.replica import ContainerReplica
 from serving.backends.docker.settings import DockerSettings, server_settings
 from serving.backends.interrupts import through_interrupts
 from serving.backends.preparation import made, port_of
-from serving.deployment import Batching, Budget, Endpoint, Engine, EventLog, Use
+from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import free_ports, require_free
 
@@ -34,22 +34,19 @@ _MIB = 1024 * 1024
 class DockerDeployment:
     """Replicas that run as containers; see Deployment."""
 
-    def __init__(
-        self,
-        client: Any,
-        settings: DockerSettings,
-        engine: Engine,
-        model: ModelDir,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None,
-    ) -> None:
+    use_disturbs = False
+    front_file: Path | None = None
+
+    def __init__(self, client: Any, settings: DockerSettings, order: DeploymentOrder) -> None:
         self.endpoints: list[Endpoint] = []
         self._client, self._settings = client, settings
-        self._engine, self._model, self._budget, self._batching = engine, model, budget, batching
-        self._workdir, self._events, self._ports = workdir, events, ports
+        self._engine, self._model, self._budget, self._batching = (
+            order.engine,
+            order.model,
+            order.budget,
+            order.batching,
+        )
+        self._workdir, self._events, self._ports = Path(order.workdir), order.events, order.ports
         self._id = uuid.uuid4().hex[:12]
         self._labels = own.labels(self._id)
         self._network = f"servestorm-{self._id}"
@@ -60,6 +57,11 @@ class DockerDeployment:
         self._balancer: Balancer | None = None
         self._gone = False
         self._changed = threading.Condition()
+
+    @property
+    def name(self) -> str:
+        """Its network's name, with which those of its containers begin."""
+        return self._network
 
     def prepare(self, reference: str) -> None:
         """Get or build the image, and make the network. Raises EngineUnavailable and DeploymentError."""
@@ -146,8 +148,8 @@ class DockerDeployment:
         who = f"{self._engine.name} replica {replica.index}"
         if replica.out_of_memory:
             limit = self._budget.memory_bytes
-            told = f"its memory limit of {limit / _MIB:,.0f} MiB" if limit else "want of memory"
-            return f"{who} was killed by the kernel for {told}: raise `limits.memory_mib`."
+            cause = f"its memory limit of {limit / _MIB:,.0f} MiB" if limit else "want of memory"
+            return f"{who} was killed by the kernel for {cause}: raise `limits.memory_mib`."
         if (code := replica.exit_code()) is not None:
             return f"{who} ended with exit code {code}."
         if replica.failure:
@@ -194,10 +196,10 @@ class DockerDeployment:
 
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the replicas and the balancer: containers do not descend from this process."""
-        found = [replica.use().cpu_s for replica in [*self._replicas, *self._retired]]
-        if any(seconds is None for seconds in found):
+        used_s = [replica.use().cpu_s for replica in [*self._replicas, *self._retired]]
+        if any(seconds is None for seconds in used_s):
             return None
-        return sum(seconds or 0.0 for seconds in found) + (self._balancer.cpu_s() if self._balancer else 0.0)
+        return sum(seconds or 0.0 for seconds in used_s) + (self._balancer.cpu_s() if self._balancer else 0.0)
 
     def _disk_bytes(self) -> int | None:
         try:

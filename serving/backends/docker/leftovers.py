@@ -6,11 +6,12 @@ machine, for a Docker Engine may serve several. What has a dead owner on this ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from serving.backend import Leftover
 from serving.backends.docker.engine import asking
 from serving.orphans import lives, machine, owner_tag
 
@@ -18,17 +19,14 @@ OWNER = "servestorm.owner"
 MACHINE = "servestorm.machine"
 DEPLOYMENT = "servestorm.deployment"
 
-Kind = Literal["container", "network", "image"]
-KINDS: tuple[Kind, ...] = ("container", "network", "image")
+KINDS = ("container", "network", "image")
 """In the order of their removal: a network is held by its containers, an image too."""
 
 
 @dataclass(frozen=True)
-class Leftover:
-    """Something that a killed study left."""
+class DockerLeftover(Leftover):
+    """A container, network or image that a killed study left."""
 
-    kind: Kind
-    name: str
     item: Any
     """docker's own model of it."""
 
@@ -38,48 +36,41 @@ def labels(deployment: str) -> dict[str, str]:
     return {OWNER: owner_tag(), MACHINE: machine(), DEPLOYMENT: deployment}
 
 
-def leftovers(client: Any) -> list[Leftover]:
+def leftovers(client: Any) -> list[DockerLeftover]:
     """What owners of this machine that live no more left behind. Raises DeploymentError."""
-    found = _labelled(client, f"{MACHINE}={machine()}")
-    return [leftover for leftover in found if not lives(_labels(leftover).get(OWNER, ""))]
+    labelled = _labelled(client, f"{MACHINE}={machine()}")
+    return [leftover for leftover in labelled if not lives(_labels(leftover).get(OWNER, ""))]
 
 
-def counted(found: Sequence[Leftover]) -> str:
-    """'2 containers and 1 network', for a sentence."""
-    counts = [(kind, sum(leftover.kind == kind for leftover in found)) for kind in KINDS]
-    parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts if count]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def of_deployment(client: Any, deployment: str) -> list[Leftover]:
+def of_deployment(client: Any, deployment: str) -> list[DockerLeftover]:
     """Everything that a deployment has made and that is still there."""
     return list(_labelled(client, f"{DEPLOYMENT}={deployment}"))
 
 
-def _labelled(client: Any, label: str) -> Iterator[Leftover]:
+def _labelled(client: Any, label: str) -> Iterator[DockerLeftover]:
     filters = {"label": label}
     with asking("list what is labelled as servestorm's"):
         for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
-            yield Leftover("container", container.name, container)
+            yield DockerLeftover("container", container.name, container)
         for network in client.networks.list(filters=filters):
-            yield Leftover("network", network.name, network)
+            yield DockerLeftover("network", network.name, network)
         for image in client.images.list(filters=filters):
-            yield Leftover("image", (image.tags or [image.short_id])[0], image)
+            yield DockerLeftover("image", (image.tags or [image.short_id])[0], image)
 
 
-def _labels(leftover: Leftover) -> dict[str, str]:
+def _labels(leftover: DockerLeftover) -> dict[str, str]:
     attributes = leftover.item.attrs
     return (attributes.get("Config") or attributes).get("Labels") or {}
 
 
-def remove(client: Any, found: list[Leftover]) -> None:
+def remove(client: Any, leftovers: list[DockerLeftover]) -> None:
     """Remove them, containers by force; what is gone already is fine. Raises DeploymentError."""
-    for leftover in sorted(found, key=lambda one: KINDS.index(one.kind)):
+    for leftover in sorted(leftovers, key=lambda one: KINDS.index(one.kind)):
         with asking(f"remove the {leftover.kind} {leftover.name}"):
             _remove(client, leftover)
 
 
-def _remove(client: Any, leftover: Leftover) -> None:
+def _remove(client: Any, leftover: DockerLeftover) -> None:
     from docker.errors import APIError, NotFound
 
     with suppress(NotFound):

@@ -6,19 +6,20 @@ Unlike endpoints that run elsewhere, containers can be looked into: what they us
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from models.manifest import ModelDir
-from serving.backends.attach import Attached
+from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
+from serving.backends.attach import AttachedDeployment
 from serving.backends.container_use import ContainerUse, total, use_of
-from serving.backends.docker.engine import asking, connect
+from serving.backends.docker.engine import asking, connect, describe
 from serving.backends.docker.replica import log_of
 from serving.backends.docker.settings import BALANCER, DockerSettings
 from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.backends.preparation import made
-from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Engine, EventLog, Use
+from serving.deployment import ContainerLaunch, Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import HOST
 
@@ -29,6 +30,7 @@ class ProjectBackend:
     """The containers of a compose project, by the engines' names as its services have them."""
 
     name = "docker"
+    addressed_at_start = True
 
     def __init__(self, project: str, settings: DockerSettings) -> None:
         self.project, self.settings = project, settings
@@ -43,47 +45,53 @@ class ProjectBackend:
         image = self._containers(engine.name)[0].image
         return f"image {(image.tags or ['without a name'])[0]} ({str(image.id)[:19]}) in project {self.project}"
 
+    def environment(self) -> Mapping[str, Any]:
+        """The Docker Engine."""
+        return {"docker_engine": describe(self.client)}
+
+    def leftovers(self) -> Leftovers:
+        """None: nothing was started in the project."""
+        return NO_LEFTOVERS
+
+    def autoscaled(self, autoscaler: AutoscalerOrder) -> Backend:
+        """Raise ServingError: a project that runs already is left as it is."""
+        raise no_autoscaler(self.name)
+
+    def alone(self) -> ProjectBackend:
+        """This backend: it starts nothing."""
+        return self
+
     def _containers(self, service: str) -> list[Any]:
         labels = [f"{_PROJECT}={self.project}", f"{_SERVICE}={service}"]
         with asking(f"look for project {self.project}"):
-            found = self.client.containers.list(filters={"label": labels})
-        if not found:
+            containers = self.client.containers.list(filters={"label": labels})
+        if not containers:
             raise DeploymentError(
                 f"no container of service {service} runs in compose project {self.project}: start it with `docker "
                 "compose up`, or look for the project's name with `docker compose ls`."
             )
-        return sorted(found, key=lambda container: str(container.name))
+        return sorted(containers, key=lambda container: str(container.name))
 
-    def start(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        *,
-        replicas: int,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None = None,
-        before_spawn: Callable[[], None] | None = None,
-    ) -> ProjectDeployment:
+    def start(self, order: DeploymentOrder) -> ProjectDeployment:
         """Take the service's containers as they are; budget, batching and ports are whatever they were started with.
 
-        Raises DeploymentError where none runs, ServingError where another number than `replicas` does.
+        Raises DeploymentError where none runs, ServingError where another number than the order's replicas does.
         """
+        engine, replicas = order.engine, order.replicas
         containers = self._containers(engine.name)
         if len(containers) != replicas:
             raise ServingError(
                 f"project {self.project} runs {len(containers)} of {engine.name} where the plan says "
                 f"{replicas}: set docker.replicas, or `docker compose up --scale {engine.name}={replicas}`."
             )
-        launch = engine.contain(model, budget, batching, made(Path(workdir) / "unused"))
+        unused = made(Path(order.workdir) / "unused")
+        launch = engine.contain(order.model, order.budget, order.batching, unused)
         endpoints = [self._endpoint(container, index, launch) for index, container in enumerate(containers)]
         front = None
         if self.settings.balancer != "none":
             front = self._endpoint(self._containers(BALANCER)[0], 0, launch)
-            events.add("balancer_ready", detail=f"haproxy of project {self.project} at {front.rest_url}")
-        return ProjectDeployment(engine, model, endpoints, self.client, containers, front)
+            order.events.add("balancer_ready", detail=f"haproxy of project {self.project} at {front.rest_url}")
+        return ProjectDeployment(engine, order.model, endpoints, self.client, containers, front)
 
     def _endpoint(self, container: Any, index: int, launch: ContainerLaunch) -> Endpoint:
         """Where a container is reached; the balancer's ports are the servers' own."""
@@ -100,7 +108,7 @@ class ProjectBackend:
         return launch.endpoint(index, address)
 
 
-class ProjectDeployment(Attached):
+class ProjectDeployment(AttachedDeployment):
     """Containers that run already; see Deployment."""
 
     def __init__(
@@ -129,13 +137,13 @@ class ProjectDeployment(Attached):
 
     def use(self) -> Use:
         """What the containers have used since they were started."""
-        found = total(self._used(container) for container in self._containers)
-        return use_of(found, found, alive=True, disk_bytes=None)
+        used = total(self._used(container) for container in self._containers)
+        return use_of(used, used, alive=True, disk_bytes=None)
 
     def _used(self, container: Any) -> ContainerUse:
         with asking(f"tell what {container.name} uses"):
-            told = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
-        return with_processes(told, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
+            statistics = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
+        return with_processes(statistics, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
 
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the servers' containers; the project's others count as other programs."""

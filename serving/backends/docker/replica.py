@@ -12,7 +12,7 @@ from typing import Any
 from models.manifest import ModelDir
 from serving.backends.container_use import ContainerUse
 from serving.backends.docker.engine import asking
-from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.leftovers import DockerLeftover
 from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
 from serving.ports import HOST, is_bound, stays_open
@@ -23,7 +23,7 @@ _READY_POLL_S = 0.01
 _LOG_POLL_S = 1.0
 """Reading a log asks the engine, which may run on the replica's own core."""
 _ALL_LINES = 1000
-_KEPT_LINES = 200
+_LAST_LINES = 200
 """Of the log, once the container is gone."""
 KILL_TIMEOUT_S = 10.0
 
@@ -59,7 +59,7 @@ class ContainerReplica:
         self._code: int | None = None
         self._ended, self._stopping = threading.Event(), threading.Event()
         self._spent = ContainerUse()
-        self._kept_log: str | None = None
+        self._last_log: str | None = None
 
     def start(self) -> Endpoint:
         """Start the container, watch it, tell where it listens. Raises DeploymentError where it cannot be started."""
@@ -95,22 +95,22 @@ class ContainerReplica:
 
     def tail(self, lines: int) -> str:
         """The last lines that it wrote; of a container that is gone, those that were kept."""
-        if self._kept_log is not None:
-            return "\n".join(self._kept_log.splitlines()[-lines:])
+        if self._last_log is not None:
+            return "\n".join(self._last_log.splitlines()[-lines:])
         return log_of(self._container, lines)
 
     def use(self) -> ContainerUse:
         """Used since its start; after its end, what was last seen of what does not end with it."""
-        if self.endpoint is None or self._ended.is_set() or self._kept_log is not None:
+        if self.endpoint is None or self._ended.is_set() or self._last_log is not None:
             return self._spent
         with asking(f"tell what {self._engine.name} replica {self.index} uses"):
-            told = self._client.api.stats(self._container.id, stream=False, one_shot=True)
-        found = of_statistics(told)
-        if found.cpu_s is None or found.memory_bytes is None:  # it ended at this moment
+            statistics = self._client.api.stats(self._container.id, stream=False, one_shot=True)
+        use = of_statistics(statistics)
+        if use.cpu_s is None or use.memory_bytes is None:  # it ended at this moment
             return self._spent
-        found = with_processes(found, self._group)
-        self._spent = found.spent()
-        return found
+        use = with_processes(use, self._group)
+        self._spent = use.spent()
+        return use
 
     def terminate(self) -> None:
         """Ask it to end; returns at once."""
@@ -127,12 +127,12 @@ class ContainerReplica:
     def destroy(self) -> None:
         """Keep its last lines; who removes it follows."""
         self._stopping.set()
-        if self._kept_log is None:
-            self._kept_log = log_of(self._container, _KEPT_LINES)
+        if self._last_log is None:
+            self._last_log = log_of(self._container, _LAST_LINES)
 
-    def leftover(self) -> list[Leftover]:
+    def leftover(self) -> list[DockerLeftover]:
         """Its container, to be removed."""
-        return [Leftover("container", str(self._container.name), self._container)]
+        return [DockerLeftover("container", str(self._container.name), self._container)]
 
     def _watch_end(self) -> None:
         """Wait, as long as it takes, for the container's end; what the engine cannot tell any more counts as that."""
@@ -194,14 +194,14 @@ class ContainerReplica:
 
 def log_of(container: Any, lines: int) -> str:
     """The last lines of a container; '' where the engine cannot tell them any more."""
-    told = b""
+    log = b""
 
     def read() -> None:
-        nonlocal told
-        told = container.logs(tail=lines)
+        nonlocal log
+        log = container.logs(tail=lines)
 
     _leniently(read)
-    return told.decode("utf-8", "replace").rstrip("\n")
+    return log.decode("utf-8", "replace").rstrip("\n")
 
 
 def _leniently(ask: Callable[[], object]) -> None:

@@ -61,17 +61,17 @@ def _total(networks: Iterable[Mapping[str, int]], name: str) -> int | None:
     return sum(counts) if counts else None
 
 
-def with_processes(found: ContainerUse, group: Group | None) -> ContainerUse:
+def with_processes(use: ContainerUse, group: Group | None) -> ContainerUse:
     """With what this machine's kernel tells of the container's processes; as it is where they run elsewhere."""
     if group is None:
-        return found
+        return use
     members = list(group.members())
     if not members:
-        return found
+        return use
     used = processes.usage(members)
-    peak = found.memory_peak_bytes if found.memory_peak_bytes is not None else group.number("memory.peak")
+    peak = use.memory_peak_bytes if use.memory_peak_bytes is not None else group.number("memory.peak")
     return replace(
-        found,
+        use,
         rss_bytes=used.rss_bytes,
         rss_peak_bytes=used.rss_peak_bytes,
         threads=used.threads,
@@ -95,8 +95,8 @@ class Group:
             return None
         if not pid or not any(container in line for line in lines):
             return None
-        found = tuple(folder for line in lines for folder in _folders(root, *line.split(":", 2)[1:]))
-        return cls(found) if found else None
+        folders = tuple(folder for line in lines for folder in _folders(root, *line.split(":", 2)[1:]))
+        return cls(folders) if folders else None
 
     def members(self) -> Iterator[psutil.Process]:
         """Every process in it."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from models.manifest import ModelDir
+from serving.backend import AutoscalerOrder, DeploymentOrder, Leftovers
 from serving.backends.kubernetes import leftovers as own
 from serving.backends.kubernetes.access import require_access
 from serving.backends.kubernetes.cluster import Cluster
 from serving.backends.kubernetes.deployment import KubernetesDeployment
 from serving.backends.kubernetes.helm import Helm, chart_folder
 from serving.backends.kubernetes.namespace import claim
-from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import server_image
 from serving.backends.preparation import verify
-from serving.deployment import Batching, Budget, Engine, EventLog
+from serving.deployment import Engine
 from serving.errors import ServingError
 
 
@@ -26,6 +25,7 @@ class KubernetesBackend:
     """Releases in one namespace of a cluster. Nothing of it is needed before something is asked of it."""
 
     name = "kubernetes"
+    addressed_at_start = False
 
     def __init__(self, settings: KubernetesSettings | None = None) -> None:
         self.settings = settings or KubernetesSettings()
@@ -40,13 +40,13 @@ class KubernetesBackend:
         """Helm for the same cluster."""
         return Helm(self.cluster.kube_context)
 
-    def autoscaled(self, scaling: Autoscaling) -> KubernetesBackend:
+    def autoscaled(self, autoscaler: AutoscalerOrder) -> KubernetesBackend:
         """The same backend on the same cluster, whose deployments scale themselves."""
-        return self._with(replace(self.settings, autoscaling=scaling))
+        return self._with(replace(self.settings, autoscaling=autoscaler))
 
     def alone(self) -> KubernetesBackend:
         """The same backend on the same cluster, whose deployments have no load agents beside them."""
-        return self._with(replace(self.settings, alone=True))
+        return self._with(replace(self.settings, alone=True)) if self.settings.agents else self
 
     def _with(self, settings: KubernetesSettings) -> KubernetesBackend:
         other = KubernetesBackend(settings)
@@ -63,7 +63,7 @@ class KubernetesBackend:
         return f"image {reference} in Kubernetes {cluster.version}, context {cluster.context}"
 
     def describe(self) -> dict[str, Any]:
-        """The cluster and helm, for environment.json. Raises DeploymentError."""
+        """The cluster and helm. Raises DeploymentError."""
         major, minor = self.helm.version
         uncertainty_ns = self.cluster.clock.uncertainty_ns
         return {
@@ -72,46 +72,33 @@ class KubernetesBackend:
             "clock_uncertainty_ms": None if uncertainty_ns is None else uncertainty_ns / 1e6,
         }
 
-    def leftovers(self) -> list[own.Leftover]:
-        """What killed studies left on the cluster."""
-        return own.leftovers(self.cluster, self.settings.namespace)
+    def environment(self) -> Mapping[str, Any]:
+        """The cluster and helm."""
+        return {"kubernetes": self.describe()}
 
-    def remove(self, found: list[own.Leftover]) -> None:
-        """Remove leftovers."""
-        own.remove(self.cluster, self.helm, found)
+    def leftovers(self) -> Leftovers:
+        """Releases and namespaces of killed studies on the cluster."""
+        items = own.leftovers(self.cluster, self.settings.namespace)
+        return Leftovers(items, lambda: own.remove(self.cluster, self.helm, items))
 
-    def start(
-        self,
-        engine: Engine,
-        model: ModelDir,
-        *,
-        replicas: int,
-        budget: Budget,
-        batching: Batching,
-        workdir: Path,
-        events: EventLog,
-        ports: Sequence[int] | None = None,
-        before_spawn: Callable[[], None] | None = None,
-    ) -> KubernetesDeployment:
+    def start(self, order: DeploymentOrder) -> KubernetesDeployment:
         """Install a release and return at once; see Backend. `budget.cpus` means nothing there and is ignored.
 
         Nothing stays after an error, unless the settings say `keep`: ModelError for a missing or corrupt artifact,
         EngineUnavailable where cluster, helm or rights are missing, ServingError where the namespace is another's or
         the chart refuses a value, DeploymentError where the cluster refuses something.
         """
-        if replicas < 1:
-            raise ServingError(f"{replicas} replicas were asked for: at least 1 is needed.")
-        if ports is not None:
+        if order.replicas < 1:
+            raise ServingError(f"{order.replicas} replicas were asked for: at least 1 is needed.")
+        if order.ports is not None:
             raise ServingError("ports were given, which pods have no use for: each has an address of its own.")
-        verify(engine, model)
+        verify(order.engine, order.model)
         claim(self.cluster, self.settings.namespace)
-        deployment = KubernetesDeployment(
-            self.cluster, self.helm, self.settings, engine, model, budget, batching, Path(workdir), events
-        )
+        deployment = KubernetesDeployment(self.cluster, self.helm, self.settings, order)
         try:
-            if before_spawn:
-                before_spawn()
-            deployment.install(replicas)
+            if order.before_spawn:
+                order.before_spawn()
+            deployment.install(order.replicas)
         except BaseException as error:
             if self.settings.keep and isinstance(error, ServingError):
                 deployment.keep(error)

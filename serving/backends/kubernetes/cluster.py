@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving import extras
 from serving.backends.kubernetes.clock import ClusterClock, measure
 from serving.errors import DeploymentError, EngineUnavailable
 
@@ -45,11 +46,9 @@ class Cluster:
         try:
             import kubernetes  # noqa: F401
         except ImportError as error:
-            raise EngineUnavailable(
-                "the backend kubernetes needs the Kubernetes client: pip install kubernetes."
-            ) from error
-        settings, name, told_helm = _configuration(context)
-        return cls(_client(settings, retries=True), name, _version(settings, name), told_helm)
+            raise EngineUnavailable(extras.sentence("kubernetes", "backend kubernetes", ["kubernetes"])) from error
+        settings, name, helm_context = _configuration(context)
+        return cls(_client(settings, retries=True), name, _version(settings, name), helm_context)
 
     @functools.cached_property
     def core(self) -> Any:
@@ -202,14 +201,14 @@ def _version(settings: Any, name: str) -> str:
     from urllib3.exceptions import HTTPError
 
     try:
-        told = VersionApi(_client(settings, retries=False)).get_code(_request_timeout=_FIRST_TIMEOUT_S)
+        version = VersionApi(_client(settings, retries=False)).get_code(_request_timeout=_FIRST_TIMEOUT_S)
     except ApiException as error:
         raise EngineUnavailable(_turned_away(error, settings.host, name)) from error
     except (HTTPError, OSError) as error:
         raise EngineUnavailable(_unreachable(error, settings.host, name)) from error
     except ValueError as error:
         raise EngineUnavailable(_no_api(settings.host, name)) from error
-    return str(told.git_version).removeprefix("v").partition("+")[0]
+    return str(version.git_version).removeprefix("v").partition("+")[0]
 
 
 def _turned_away(error: Any, host: str, name: str) -> str:
@@ -228,16 +227,16 @@ def _no_api(host: str, name: str) -> str:
 
 
 def _unreachable(error: BaseException, host: str, name: str) -> str:
-    told = " ".join(str(error).split())
-    if "CERTIFICATE_VERIFY_FAILED" in told:
+    message = " ".join(str(error).split())
+    if "CERTIFICATE_VERIFY_FAILED" in message:
         return (
             f"the certificate of {host} (context {name}) is not signed by the authority that the kubeconfig names: "
             "take certificate-authority-data from the cluster's own kubeconfig."
         )
-    return f"no Kubernetes API answers at {host} (context {name}; {_cause(told)}): start the cluster, or {_HINT}."
+    return f"no Kubernetes API answers at {host} (context {name}; {_cause(message)}): start the cluster, or {_HINT}."
 
 
-def _cause(told: str) -> str:
+def _cause(message: str) -> str:
     """What the socket said, without the library's words around it."""
     for mark in (
         "Connection refused",
@@ -246,9 +245,9 @@ def _cause(told: str) -> str:
         "timed out",
         "Network is unreachable",
     ):
-        if mark.lower() in told.lower():
+        if mark.lower() in message.lower():
             return mark.lower()
-    return told[-120:]
+    return message[-120:]
 
 
 @contextmanager
@@ -270,8 +269,8 @@ def asking(what: str) -> Iterator[None]:
 
 def refusal(what: str, error: Any) -> str:
     """One sentence for an ApiException, with the remedy where it is known."""
-    told = _status(error)
-    reason = str(told.get("message") or error.reason or "no reason given").strip().rstrip(".")
+    status = _status(error)
+    reason = str(status.get("message") or error.reason or "no reason given").strip().rstrip(".")
     if forbidden(error):
         return f"you may not {what} ({reason}): ask for the rights in {ROLE}."
     if error.status == 401:
@@ -287,10 +286,10 @@ def forbidden(error: Any) -> bool:
 def _status(error: Any) -> Mapping[str, Any]:
     """The API's own account of a refusal (kind Status)."""
     try:
-        told = json.loads(error.body or "{}")
+        status = json.loads(error.body or "{}")
     except ValueError:
         return {}
-    return told if isinstance(told, Mapping) else {}
+    return status if isinstance(status, Mapping) else {}
 
 
 def _node(node: Any) -> dict[str, Any]:

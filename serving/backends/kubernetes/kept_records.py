@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from serving.backends.kubernetes.pods import Object
-from serving.backends.kubernetes.release_state import Replica, event_time
+from serving.backends.kubernetes.release_state import PodReplica, event_time
 
 
-def pods_text(replicas: Iterable[Replica]) -> str:
+def pods_text(replicas: Iterable[PodReplica]) -> str:
     """Every pod as it was seen last, JSON."""
     return _json(
         [

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from serving.backend import Leftover
 from serving.backends.kubernetes.cluster import Cluster, asking, forbidden
 from serving.backends.kubernetes.helm import Helm
 from serving.backends.kubernetes.namespace import read, remove_if_empty
 from serving.backends.kubernetes.owner import MACHINE, is_left, labels, machine_label
 
-__all__ = ["KINDS", "Leftover", "counted", "labels", "leftovers", "remove"]
+__all__ = ["KINDS", "KubernetesLeftover", "labels", "leftovers", "remove"]
 
-Kind = Literal["release", "namespace"]
-KINDS: tuple[Kind, ...] = ("release", "namespace")
+KINDS = ("release", "namespace")
 """In the order of their removal: a namespace goes only when it is empty."""
 
 
 @dataclass(frozen=True)
-class Leftover:
-    """Something that a killed study left."""
+class KubernetesLeftover(Leftover):
+    """A release or a namespace that a killed study left."""
 
-    kind: Kind
-    name: str
     namespace: str
     """That of the release, or the namespace itself."""
 
@@ -36,7 +34,7 @@ class Leftover:
         return f"{self.kind} {self.name}{f' in namespace {self.namespace}' if self.kind == 'release' else ''}"
 
 
-def leftovers(cluster: Cluster, namespace: str) -> list[Leftover]:
+def leftovers(cluster: Cluster, namespace: str) -> list[KubernetesLeftover]:
     """What owners of this machine that live no more left behind, in every namespace that we may look at.
 
     Where that is none but `namespace`, in that one. Raises DeploymentError where not even there.
@@ -57,8 +55,8 @@ def leftovers(cluster: Cluster, namespace: str) -> list[Leftover]:
     releases = {(one.metadata.labels["name"], one.metadata.namespace) for one in secrets if is_left(one)}
     left = {one.metadata.name for one in namespaces if is_left(one) and not one.metadata.deletion_timestamp}
     return [
-        *(Leftover("release", name, place) for name, place in sorted(releases)),
-        *(Leftover("namespace", name, name) for name in sorted(left)),
+        *(KubernetesLeftover("release", name, place) for name, place in sorted(releases)),
+        *(KubernetesLeftover("namespace", name, name) for name in sorted(left)),
     ]
 
 
@@ -77,15 +75,9 @@ def _listed(
         return here(selector)
 
 
-def counted(found: Sequence[Leftover]) -> str:
-    """'2 releases and 1 namespace', for a sentence."""
-    counts = [(kind, sum(leftover.kind == kind for leftover in found)) for kind in KINDS]
-    return " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts if count)
-
-
-def remove(cluster: Cluster, helm: Helm, found: Sequence[Leftover]) -> None:
+def remove(cluster: Cluster, helm: Helm, leftovers: Sequence[KubernetesLeftover]) -> None:
     """Remove them: releases by Helm, then namespaces, unless somebody else has put something into one."""
-    for leftover in sorted(found, key=lambda one: KINDS.index(one.kind)):
+    for leftover in sorted(leftovers, key=lambda one: KINDS.index(one.kind)):
         if leftover.kind == "release":
             helm.uninstall(leftover.name, leftover.namespace)
         else:

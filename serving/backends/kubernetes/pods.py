@@ -28,7 +28,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ContainerExit:
     """How a container ended."""
 
     code: int | None
@@ -91,8 +91,8 @@ def moments(pod: Object) -> list[Moment]:
         ("started", started_at(pod)),
         ("ready", None if is_leaving(pod) else _since(pod, "Ready")),
     ]
-    found = [Moment(name, stamp_of(text)) for name, text in passed if text]
-    return [*found, Moment("terminating", _told_to_end(pod))] if is_leaving(pod) else found
+    moments = [Moment(name, stamp_of(text)) for name, text in passed if text]
+    return [*moments, Moment("terminating", _asked_to_end_at(pod))] if is_leaving(pod) else moments
 
 
 def _since(pod: Object, kind: str) -> str | None:
@@ -102,9 +102,9 @@ def _since(pod: Object, kind: str) -> str | None:
 
 def _initialized(pod: Object) -> str | None:
     """When the last init container ended: the condition is written later, with whatever else there is to write."""
-    told = _since(pod, "Initialized")
+    since = _since(pod, "Initialized")
     done = [state(one, "terminated").get("finishedAt") for one in pod["status"].get("initContainerStatuses") or ()]
-    return max((text for text in done if text), default=told) if told else None
+    return max((text for text in done if text), default=since) if since else None
 
 
 def started_at(pod: Object) -> str | None:
@@ -114,7 +114,7 @@ def started_at(pod: Object) -> str | None:
     return running.get("startedAt") or ended.get("startedAt")
 
 
-def _told_to_end(pod: Object) -> datetime | None:
+def _asked_to_end_at(pod: Object) -> datetime | None:
     """The deletion's time is that by which its grace is over."""
     over = stamp_of(pod["metadata"].get("deletionTimestamp"))
     grace_s = pod["metadata"].get("deletionGracePeriodSeconds") or 0
@@ -126,14 +126,14 @@ def state(status: Object, name: str) -> Object:
     return (status.get("state") or {}).get(name) or {}
 
 
-def ending(status: Object) -> Ending | None:
+def ending(status: Object) -> ContainerExit | None:
     """How a container ended last; None for one that has not."""
     now = state(status, "terminated")
     before = (status.get("lastState") or {}).get("terminated") or {}
-    found = now or before
-    if not found:
+    last = now or before
+    if not last:
         return None
-    return Ending(found.get("exitCode"), str(found.get("reason") or ""), previous=not now)
+    return ContainerExit(last.get("exitCode"), str(last.get("reason") or ""), previous=not now)
 
 
 def has_failed(pod: Object) -> bool:
@@ -168,9 +168,9 @@ def memory_limit_of(pod: Object) -> str | None:
     return ((server.get("resources") or {}).get("limits") or {}).get("memory")
 
 
-def short(told: object) -> str:
+def short(message: object) -> str:
     """What Kubernetes says, on one line; of a long message the end, where the reason stands."""
-    text = " ".join(str(told or "without a reason").split()).rstrip(".")
+    text = " ".join(str(message or "without a reason").split()).rstrip(".")
     return text if len(text) <= _LONGEST else f"... {text[-_LONGEST:]}"
 
 

@@ -7,25 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from serving.backend import AutoscalerOrder
+
 BALANCER = "haproxy"
 DEFAULT_CPUS = 1.0
 """Of one replica, where the plan says nothing: requested, and its limit."""
 DEFAULT_MEMORY_MIB = 2048
-
-
-@dataclass(frozen=True)
-class Autoscaling:
-    """A HorizontalPodAutoscaler by CPU."""
-
-    min_replicas: int
-    max_replicas: int
-    cpu_percent: int
-    """Of what a replica requests."""
-    scale_down_stabilization_s: int
-    """The most replicas of so many seconds are kept."""
-    scale_down_period_s: int = 15
-    """One replica may go in so many seconds."""
-    scale_up_stabilization_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class KubernetesSettings:
     """Further Helm values files; what a study sets itself goes over theirs."""
     reach: Literal["service", "pods", "port-forward"] = "service"
     balancer: Literal["none", "haproxy"] = "none"
-    autoscaling: Autoscaling | None = None
+    autoscaling: AutoscalerOrder | None = None
     agents: int = 0
     """Pods of the load generator, idle until a load is offered."""
     alone: bool = False

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.manifest import ModelDir
+from serving.backend import AutoscalerOrder
 from serving.backends.kubernetes.settings import (
     BALANCER,
     DEFAULT_CPUS,
     DEFAULT_MEMORY_MIB,
-    Autoscaling,
     KubernetesSettings,
 )
 from serving.containers import OURS, image
@@ -98,7 +98,7 @@ def _memory(limit_bytes: int | None) -> str:
     return f"{DEFAULT_MEMORY_MIB}Mi" if limit_bytes is None else f"{limit_bytes // _MIB}Mi"
 
 
-def _autoscaling(scaling: Autoscaling) -> dict[str, Any]:
+def _autoscaling(scaling: AutoscalerOrder) -> dict[str, Any]:
     return {
         "enabled": True,
         "minReplicas": scaling.min_replicas,

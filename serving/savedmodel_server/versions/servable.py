@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from serving.savedmodel_server.calls.tensor_proto import decode_tensor
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.versions.batching import BatchingParameters, add_batching
 from serving.savedmodel_server.versions.signatures import (
@@ -23,12 +22,13 @@ from serving.savedmodel_server.versions.signatures import (
     Signature,
     TensorSpec,
 )
+from serving.savedmodel_server.versions.tensor_proto import decode_tensor
 
 Run = Callable[..., Sequence[Array]]
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class ServableOptions:
     """How versions are loaded, the same for all of a server."""
 
     tags: tuple[str, ...] = ("serve",)
@@ -41,7 +41,7 @@ class LoadOptions:
 class Servable:
     """A loaded version. Calls are safe from any thread; `close` ends them."""
 
-    def __init__(self, name: str, version: int, path: Path, options: LoadOptions) -> None:
+    def __init__(self, name: str, version: int, path: Path, options: ServableOptions) -> None:
         """Load the SavedModel at `path`; raises RequestError with what TensorFlow says against it."""
         self.name = name
         self.version = version
@@ -58,11 +58,11 @@ class Servable:
         parameters = self.options.batching
         if parameters is None:
             return {}
-        found = {
+        batched = {
             key: dict(add_batching(self._session.graph, signature, parameters, f"{self.name}/{self.version}/{key}"))
             for key, signature in self.signatures.items()
         }
-        return {key: outputs for key, outputs in found.items() if outputs}
+        return {key: outputs for key, outputs in batched.items() if outputs}
 
     def signature(self, key: str) -> Signature:
         """By key, the default one where it is empty; raises RequestError."""
@@ -141,7 +141,7 @@ class Servable:
         gc.collect()
 
 
-def _load(path: Path, options: LoadOptions) -> tuple[Any, Any]:
+def _load(path: Path, options: ServableOptions) -> tuple[Any, Any]:
     import tensorflow as tf
 
     graph = tf.Graph()

@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples.recorder import SCHEMA
-from servestorm.analysis.doubt_facts import RunFacts, facts_of, facts_of_loads
+from servestorm.analysis.doubt_facts import LoadConditions, RunFacts, facts_of, facts_of_loads
 from servestorm.analysis.doubts import doubts
 from servestorm.errors import StudyError
+from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
-from servestorm.study.machine_counters import Counters, Watch, clocksource, difference
+from servestorm.rundir.shapes.cell import OutcomeFile, UseFile
+from servestorm.rundir.shapes.search import CapacityFile, ProbeFile
+from servestorm.study.machine_counters import Counters, MachineWatch, clocksource, difference
 
 QUIET = {
     "elapsed_s": 10.0,
@@ -38,8 +41,8 @@ END = Counters(10_000_000_000, 10_030_000_000, {0: 108.0, 1: 55.0, 2: 17.0}, {0:
 def run(**changes) -> RunFacts:
     """A run that gives no reason to doubt, with changes; `watch` changes what was watched."""
     watch = {**QUIET, **changes.pop("watch", {})}
-    used = {"ready": {"t_ns": 0}, "end": {"t_ns": 10**10, "swap_bytes": 0}, "watch": watch}
-    plain = RunFacts("003-steady", 1, 1, (0,), (1,), used, {"cpu_share": 0.3}, None, 0)
+    used = UseFile(ready={"t_ns": 0}, end={"t_ns": 10**10, "swap_bytes": 0}, watch=watch)
+    plain = RunFacts("003-steady", 1, 1, (0,), (1,), used, 0.3, None, 0)
     return dataclasses.replace(plain, **changes)
 
 
@@ -63,8 +66,8 @@ def test_a_quiet_run_gives_no_reason():
             ("doubt", "uneven_balancing"),
             "25 % more",
         ),
-        ({"summary": {"cpu_share": 0.7}}, ("note", "generator_saturation"), "70 % of a core"),
-        ({"summary": {"cpu_share": 0.9}}, ("grave", "generator_saturation"), "90 % of a core"),
+        ({"generator_cpu_share": 0.7}, ("note", "generator_saturation"), "70 % of a core"),
+        ({"generator_cpu_share": 0.9}, ("grave", "generator_saturation"), "90 % of a core"),
         ({"repeats": 2}, ("note", "generator_repeats"), "offered 3 times"),
         ({"watch": {"throttled_s": 0.05}}, ("note", "throttled"), "0.05 s of 10.0 s"),
         ({"watch": {"throttled_s": 2.0}}, ("doubt", "throttled"), "2.00 s of 10.0 s"),
@@ -85,7 +88,7 @@ def test_each_reason_is_found_and_told_with_its_size(changes, expected, words):
 
 def test_servers_in_swap_are_graver_than_a_machine_that_swaps():
     used = {"end": {"swap_bytes": 64 * 2**20}, "watch": {**QUIET, "swapped_pages": 9}}
-    assert kinds(run(use=used)) == [("grave", "servers_swapped")]
+    assert kinds(run(use=UseFile(**used))) == [("grave", "servers_swapped")]
 
 
 def test_the_servers_own_throttling_counts_before_ours():
@@ -94,14 +97,14 @@ def test_the_servers_own_throttling_counts_before_ours():
         "end": {"t_ns": 10**10, "throttled_s": 4.0},
         "watch": {**QUIET, "throttled_s": 0.0},
     }
-    (doubt,) = doubts([run(use=used)])
+    (doubt,) = doubts([run(use=UseFile(**used))])
     assert "3.00 s of 10.0 s" in doubt.sentence
 
 
 def test_what_the_kernel_does_not_tell_is_no_reason():
     unknown = dict.fromkeys(QUIET)
     assert doubts([run(watch=unknown)]) == []
-    assert doubts([run(use={}, summary={})]) == []
+    assert doubts([run(use=UseFile(), generator_cpu_share=None)]) == []
 
 
 def test_runs_with_the_same_reason_are_told_once_with_the_worst_and_the_gravest_come_first():
@@ -120,21 +123,22 @@ def test_two_grades_of_the_same_reason_are_one_line_as_grave_as_the_worse():
 
 def test_what_the_machine_did_is_told_for_the_studys_cores_only():
     found = difference(BEGIN, END, [0, 1], "tsc")
-    assert found["elapsed_s"] == 10.0
-    assert found["wall_drift_ms"] == pytest.approx(30.0)
-    assert (found["ours_s"], found["other_s"]) == (12.0, 1.0)  # cores 0 and 1 were busy for 13 s
-    assert (found["steal_s"], found["swapped_pages"], found["throttled_s"]) == (0.5, 4, 0.25)
+    assert found.elapsed_s == 10.0
+    assert found.wall_drift_ms == pytest.approx(30.0)
+    assert (found.ours_s, found.other_s) == (12.0, 1.0)  # cores 0 and 1 were busy for 13 s
+    assert (found.steal_s, found.swapped_pages, found.throttled_s) == (0.5, 4, 0.25)
 
 
 def test_our_own_work_on_further_cores_never_makes_the_others_negative():
-    assert difference(BEGIN, dataclasses.replace(END, ours_s=90.0), [0], None)["other_s"] == 0.0
+    assert difference(BEGIN, dataclasses.replace(END, ours_s=90.0), [0], None).other_s == 0.0
 
 
 def test_a_counter_that_is_missing_is_none():
     blind = Counters(0, 0, None, None, None, None, None)
     found = difference(blind, END, [0], None)
-    assert {found[key] for key in ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s", "gpus")} == {None}
-    assert difference(BEGIN, END, [0, 99], None)["steal_s"] is None
+    unknown = ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s", "gpus")
+    assert {getattr(found, key) for key in unknown} == {None}
+    assert difference(BEGIN, END, [0, 99], None).steal_s is None
 
 
 def test_counters_are_read_as_the_kernel_writes_them(tmp_path):
@@ -156,14 +160,14 @@ def test_a_machine_without_a_clock_source_file_has_none(tmp_path):
 
 
 def test_a_watch_counts_our_childrens_work_as_ours():
-    watch = Watch([0])
+    watch = MachineWatch([0])
     code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
     begin = time.monotonic()
     found = watch.stop()
-    assert found["ours_s"] >= 0.3
-    assert math.isfinite(found["wall_drift_ms"]) and found["cores"] == [0]
-    assert found["elapsed_s"] <= time.monotonic() - begin + 60
+    assert found.ours_s >= 0.3
+    assert math.isfinite(found.wall_drift_ms) and found.cores == (0,)
+    assert found.elapsed_s <= time.monotonic() - begin + 60
 
 
 def record(tmp_path, endpoints, replicas=2) -> CellRecord:
@@ -174,20 +178,20 @@ def record(tmp_path, endpoints, replicas=2) -> CellRecord:
         for endpoint in endpoints
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "samples.parquet")
-    return CellRecord(tmp_path, {"id": "x", "scenario": "scaling", "replicas": replicas}, None, [], None, None)
+    return CellRecord(tmp_path, Cell(0, "scaling", "savedmodel", replicas, 1, 1), None, [], None, None)
 
 
 def test_balancing_is_counted_over_the_requests_that_were_sent(tmp_path):
-    facts = facts_of(record(tmp_path, [0, 0, 0, 1, -1, -1, -1]), 1, (0, 2), (1,))
+    facts = facts_of(record(tmp_path, [0, 0, 0, 1, -1, -1, -1]), LoadConditions((0, 2), (1,)))
     assert facts.busiest_over_mean == 1.5
     assert kinds(facts) == [("doubt", "uneven_balancing")]
 
 
 def test_one_replica_or_broken_samples_have_no_balance(tmp_path):
-    assert facts_of(record(tmp_path, [0, 0], replicas=1), 1, (0,), (1,)).busiest_over_mean is None
+    assert facts_of(record(tmp_path, [0, 0], replicas=1), LoadConditions((0,), (1,))).busiest_over_mean is None
     broken = record(tmp_path, [0])
     (tmp_path / "samples.parquet").write_bytes(b"PAR1 cut short")
-    assert facts_of(broken, 1, (0,), (1,)).busiest_over_mean is None
+    assert facts_of(broken, LoadConditions((0,), (1,))).busiest_over_mean is None
 
 
 def test_loads_of_one_run_are_one_case_with_its_worst_load():
@@ -204,7 +208,7 @@ def test_loads_of_one_run_are_one_case_with_its_worst_load():
 
 
 def test_of_an_overload_only_what_the_machine_did_is_told():
-    changes = {"summary": {"cpu_share": 0.9}, "repeats": 1, "watch": {"steal_s": 0.5}}
+    changes = {"generator_cpu_share": 0.9, "repeats": 1, "watch": {"steal_s": 0.5}}
     assert kinds(run(overload=True, **changes)) == [("doubt", "steal")]
     assert len(kinds(run(**changes))) == 3
 
@@ -220,42 +224,43 @@ def put_load(folder, steal_s=0.0, cpu_share=0.1, again=0):
 
 
 def searched(path, *verdicts) -> CellRecord:
-    cell = {"id": "x", "scenario": "capacity", "replicas": 2}
-    found = {"probes": [{"verdict": verdict} for verdict in verdicts]}
-    return CellRecord(path, cell, {"state": "complete"}, [], None, None, capacity=found)
+    probes = [ProbeFile.model_construct(verdict=verdict) for verdict in verdicts]
+    capacity = CapacityFile.model_construct(probes=probes)
+    return CellRecord(path, SEARCHED, OutcomeFile(state="complete"), [], None, None, capacity=capacity)
 
 
-TOLD = {"threads": 1, "engine_cores": (0, 2), "generator_cores": (1,)}
+SEARCHED = Cell(0, "capacity", "savedmodel", 2, 1, 1)
+CONDITIONS = LoadConditions(engine_cores=(0, 2), generator_cores=(1,))
 
 
 def test_every_probe_of_a_search_is_audited_and_no_other_folder(tmp_path):
     put_load(tmp_path / "estimate", steal_s=5.0)
     put_load(tmp_path / "probe-01", cpu_share=0.7, again=2)
     put_load(tmp_path / "probe-02", steal_s=0.5, cpu_share=0.95, again=1)
-    facts = facts_of_loads(searched(tmp_path, "pass", "fail"), **TOLD)
+    facts = facts_of_loads(searched(tmp_path, "pass", "fail"), CONDITIONS)
     assert [(one.id, one.load, one.overload, one.repeats) for one in facts] == [
-        ("x", "probe-01", False, 2),
-        ("x", "probe-02", True, 1),
+        (SEARCHED.id, "probe-01", False, 2),
+        (SEARCHED.id, "probe-02", True, 1),
     ]
     assert kinds(*facts) == [("doubt", "steal"), ("note", "generator_saturation"), ("note", "generator_repeats")]
 
 
 def test_a_sweeps_loads_are_audited_whole(tmp_path):
     put_load(tmp_path / "load-01", cpu_share=0.9)
-    sweep = CellRecord(tmp_path, {"id": "x", "scenario": "sweep", "replicas": 1}, None, [], None, None)
-    assert kinds(*facts_of_loads(sweep, **TOLD)) == [("grave", "generator_saturation")]
+    sweep = CellRecord(tmp_path, Cell(0, "sweep", "savedmodel", 1, 1, 1), None, [], None, None)
+    assert kinds(*facts_of_loads(sweep, CONDITIONS)) == [("grave", "generator_saturation")]
 
 
 def test_one_load_of_several_tells_no_balance(tmp_path):
     put_load(tmp_path / "probe-01")
     record(tmp_path / "probe-01", [0, 0, 0, 1])
-    (facts,) = facts_of_loads(searched(tmp_path, "pass"), **TOLD)
+    (facts,) = facts_of_loads(searched(tmp_path, "pass"), CONDITIONS)
     assert facts.busiest_over_mean is None
 
 
 def test_a_load_that_nobody_watched_is_left_out_and_a_broken_one_is_named(tmp_path):
     (tmp_path / "probe-01").mkdir()
-    assert facts_of_loads(searched(tmp_path, "pass"), **TOLD) == []
+    assert facts_of_loads(searched(tmp_path, "pass"), CONDITIONS) == []
     (tmp_path / "probe-01" / "use.json").write_text('{"watch": {"steal_s": "much"}}')
     with pytest.raises(StudyError, match=r"probe-01/use\.json is not as servestorm wrote it \(watch\.steal_s"):
-        facts_of_loads(searched(tmp_path, "pass"), **TOLD)
+        facts_of_loads(searched(tmp_path, "pass"), CONDITIONS)

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples.recorder import SCHEMA
-from servestorm.analysis.latency_split import Means, read_means, split, split_means
+from servestorm.analysis.latency_split import split, split_means
 from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.errors import StudyError
 from servestorm.rundir.metrics_table import Point, table_bytes
+from servestorm.rundir.samples import MeanLatency, read_mean_latency
 
 PREDICT = '{"API": "Predict", "entrypoint": "REST", "model_name": "cnn"}'
 RUNTIME = '{"API": "Predict", "runtime": "TF1"}'
@@ -176,7 +177,7 @@ def test_the_parts_add_up_to_the_mean_latency(samples):
 
 
 def test_what_a_server_does_not_expose_is_none_and_lies_in_the_rest():
-    found = split_means(Means(5, 1.0, 9.0), ServerTimes(100, 7.0, None, None, 4.0, None, ("said",)))
+    found = split_means(MeanLatency(5, 1.0, 9.0), ServerTimes(100, 7.0, None, None, 4.0, None, ("said",)))
     parts = {part.part: part.ms for part in found.parts}
     assert parts["server queue"] is None and parts["rest of the server"] == 3.0
     assert found.notes == ("said",)
@@ -184,7 +185,7 @@ def test_what_a_server_does_not_expose_is_none_and_lies_in_the_rest():
 
 
 def test_without_the_servers_total_client_network_and_rest_are_one_part():
-    found = split_means(Means(5, 1.0, 9.0), ServerTimes(100, None, 2.0, None, 3.0, None))
+    found = split_means(MeanLatency(5, 1.0, 9.0), ServerTimes(100, None, 2.0, None, 3.0, None))
     parts = {part.part: part.ms for part in found.parts if part.ms is not None}
     assert parts == {
         "generator lag": 1.0,
@@ -195,7 +196,7 @@ def test_without_the_servers_total_client_network_and_rest_are_one_part():
 
 
 def test_a_part_below_zero_is_shown_and_told():
-    found = split_means(Means(5, 0.0, 6.0), FULL)
+    found = split_means(MeanLatency(5, 0.0, 6.0), FULL)
     assert {part.part: part.ms for part in found.parts}["client and network"] == -1.0
     assert found.notes[0].startswith("Client and network came out below zero")
 
@@ -206,7 +207,7 @@ def test_without_a_right_answer_there_is_no_split(samples):
 
 
 def test_means_keep_nanoseconds_on_a_machine_that_is_up_for_years(samples):
-    assert read_means(samples(sample(0, 0.000001, 0.000003))) == Means(1, 1e-6, 2e-6)
+    assert read_mean_latency(samples(sample(0, 0.000001, 0.000003))) == MeanLatency(1, 1e-6, 2e-6)
 
 
 def test_broken_samples_are_named(tmp_path):

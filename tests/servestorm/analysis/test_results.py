@@ -247,8 +247,8 @@ def test_gpus_are_rows_of_energy_an_image_utilisation_and_memory(run, monkeypatc
         "gpu_memory_mib": (1536.0, "MiB"),
     }
     assert results.metric("bursty.gpu_j_per_image") is None
-    monkeypatch.setattr(page, "figures", lambda _: [])
-    text = markdown(page.page_facts(results))
+    monkeypatch.setattr(page, "SECTIONS", ())
+    text = markdown(page.page_of(results))
     assert "energy of the machine's GPUs" in text and "memory of the machine's GPUs at the end" in text
 
 
@@ -267,8 +267,8 @@ def test_without_a_gpu_there_is_no_row(whole):
 def test_gpus_of_a_machine_that_the_servers_may_not_be_on_are_not_theirs(run, changes):
     put_gpus(run, ("a", 100.0, 50.0, 2**30))
     record = read_run(run)
-    study = {**record.study, "plan": {**record.study["plan"], **changes}}
-    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "steady")
+    study = record.study.model_copy(update={"plan": record.study.plan.model_copy(update=changes)})
+    cell = next(cell for cell in record.cells if cell.cell.scenario == "steady")
     assert measure(cell, record.study)[0].numbers["gpu_percent"] == 50.0
     assert "gpu_percent" not in measure(cell, study)[0].numbers
 

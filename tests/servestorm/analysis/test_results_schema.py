@@ -1,4 +1,4 @@
-"""docs/results.schema.json says what results.json holds, and real results keep to it."""
+"""docs/reference/results.schema.json says what results.json holds, and real results keep to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servestorm.rundir.record import read_run
 from tests.source_tree import ROOT
 from tests.stand_ins.synthetic_run import make_run
 
-PUBLISHED = ROOT / "docs" / "results.schema.json"
+PUBLISHED = ROOT / "docs" / "reference" / "results.schema.json"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def document(tmp_path_factory):
 
 
 def test_the_published_schema_is_that_of_the_code():
-    told = "make it again: .venv/bin/python -m servestorm.analysis.results_schema > docs/results.schema.json"
+    told = "make it again: .venv/bin/python -m servestorm.analysis.results_schema > docs/reference/results.schema.json"
     assert PUBLISHED.read_text() == results_schema.text(), told
 
 

@@ -16,13 +16,16 @@ from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.figures_split import split_figures
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.rows import Rows
-from servestorm.analysis.run import Run
+from servestorm.analysis.run import Run, SweepPoint
 from servestorm.analysis.series import figures_of
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
-from servestorm.report.page import write_report
+from servestorm.plan.cells import Cell
+from servestorm.report.write import write_report
+from servestorm.rundir.record import CellRecord
 from servestorm.rundir.samples import Samples, pooled_ms, read_samples
-from tests.stand_ins.synthetic_run import make_run, write_samples
+from servestorm.rundir.shapes.cell import SummaryFile
+from tests.stand_ins.synthetic_run import bare_record, make_run, write_samples
 
 ENGINES = ["savedmodel", "torchserve"]
 
@@ -98,9 +101,9 @@ def test_the_law_is_fitted_to_every_run_and_left_out_under_three_counts():
     assert (two["lambda"], len(two["points"])) == (None, 2)
 
 
-def point(batch: int, rate: float | None, p99_ms: float | None, valid: bool = True) -> dict:
-    fixed = {"threads": 2, "timeout_us": 1000, "replicas": 1, "images_per_request": 1, "concurrency": 16}
-    return {**fixed, "max_batch_size": batch, "images_per_s": rate, "p99_ms": p99_ms, "valid": valid, "reasons": []}
+def point(batch: int, rate: float | None, p99_ms: float | None, valid: bool = True) -> SweepPoint:
+    fixed = {"threads": 2, "timeout_us": 1000, "replicas": 1, "images_per_request": 1, "concurrency": 16, "reasons": []}
+    return SweepPoint(**fixed, max_batch_size=batch, images_per_s=rate, p50_ms=None, p99_ms=p99_ms, valid=valid)
 
 
 def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
@@ -155,7 +158,7 @@ PRICE = """instances:
 
 def test_cost_is_told_at_capacity_with_the_runs_own_prices(tmp_path):
     (tmp_path / "prices.yaml").write_text(PRICE)
-    found = cost_figures([capacity_row(100.0)], {"cores": {"engine": [0, 1]}}, tmp_path)["capacity"]
+    found = cost_figures([capacity_row(100.0)], bare_record(tmp_path, [0, 1]))["capacity"]
     assert [(row["instance"], row["usd_per_million"]) for row in found["savedmodel"]] == [("one", pytest.approx(5.0))]
     assert found["torchserve"] == []
 
@@ -169,32 +172,30 @@ def memory_row(mib: float) -> Metric:
 def test_a_machine_has_memory_enough_by_the_peak_of_the_servers(tmp_path, mib, enough):
     (tmp_path / "prices.yaml").write_text(PRICE)  # four vCPUs and 4 GiB: two such studies of two cores
     metrics = [memory_row(mib), capacity_row(100.0)]
-    (found,) = cost_figures(metrics, {"cores": {"engine": [0, 1]}}, tmp_path)["capacity"]["savedmodel"]
+    (found,) = cost_figures(metrics, bare_record(tmp_path, [0, 1]))["capacity"]["savedmodel"]
     assert found["memory_enough"] is enough
 
 
 def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_path):
     (tmp_path / "prices.yaml").write_text(PRICE)
-    study = {"cores": {"engine": [0, 1]}, "variants": [{"label": "", "server_label": ""}]}
     other = replace(memory_row(9000.0), group="steady[gRPC]", key="steady[gRPC].rss_peak_mib")
-    (found,) = cost_figures([other, capacity_row(100.0)], study, tmp_path)["capacity"]["savedmodel"]
+    (found,) = cost_figures([other, capacity_row(100.0)], bare_record(tmp_path, [0, 1]))["capacity"]["savedmodel"]
     assert found["memory_enough"] is None
-    settings = {"threads": 1, "max_batch_size": 1, "timeout_us": 0, "page_cache": "warm", "server_warmup": True}
-    name = "000-capacity-savedmodel-1"
-    cell = {"id": name, "index": 0, "scenario": "capacity", "engine": "savedmodel", "replicas": 1, "repetition": 1}
-    (tmp_path / "cells" / name / "probe-01").mkdir(parents=True)
-    (tmp_path / "cells" / name / "cell.json").write_text(json.dumps(cell | settings | {"seed": 0, "variant": 0}))
-    use = tmp_path / "cells" / name / "probe-01" / "use.json"
+    cell = Cell(0, "capacity", "savedmodel", replicas=1, repetition=1, seed=0)
+    folder = tmp_path / "cells" / cell.id
+    (folder / "probe-01").mkdir(parents=True)
+    use = folder / "probe-01" / "use.json"
     for peak, enough in ((2**31, True), (2**31 + 4096, False), (None, None)):
         use.write_text(json.dumps({"end": {"rss_peak_bytes": peak}}))
-        (found,) = cost_figures([other, capacity_row(100.0)], study, tmp_path)["capacity"]["savedmodel"]
+        record = bare_record(tmp_path, [0, 1], [CellRecord(folder, cell, None, [], None, None)])
+        (found,) = cost_figures([other, capacity_row(100.0)], record)["capacity"]["savedmodel"]
         assert found["memory_enough"] is enough
 
 
 def test_there_is_no_cost_without_a_capacity_that_may_be_quoted(tmp_path):
-    study = {"cores": {"engine": [0]}}
-    assert cost_figures([], study, tmp_path) == {}
-    assert cost_figures([capacity_row(100.0, valid=False)], study, tmp_path)["capacity"]["savedmodel"] == []
+    record = bare_record(tmp_path, [0])
+    assert cost_figures([], record) == {}
+    assert cost_figures([capacity_row(100.0, valid=False)], record)["capacity"]["savedmodel"] == []
 
 
 def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkeypatch):
@@ -205,9 +206,11 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         write_samples(tmp_path / name, scheduled_s, np.full(10, 0.02), sent_ns=sent)
         (tmp_path / name / "metrics.parquet").touch()
         path = tmp_path / name
-        summary = {"started_at": "2026-01-01T00:00:00+00:00", "warmup_s": 2.5} if name == "a" else None
-        own = {"id": name, "engine": "savedmodel"}
-        cells.append(SimpleNamespace(path=path, samples_path=path / "samples.parquet", summary=summary, cell=own))
+        begun = {"started_at": "2026-01-01T00:00:00+00:00", "warmup_s": 2.5}
+        summary = SummaryFile(valid=True, reasons=[], **begun) if name == "a" else None
+        own = SimpleNamespace(id=name, engine="savedmodel")
+        files = {"samples_path": path / "samples.parquet", "metrics_path": path / "metrics.parquet"}
+        cells.append(SimpleNamespace(path=path, **files, summary=summary, cell=own))
     told = ServerTimes(requests=10, total_ms=12.0, inference_ms=10.0, notes=("No queue is told.",))
     since = []
     monkeypatch.setattr(figures_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)

@@ -36,6 +36,7 @@ def raising(error: BaseException):
         (StudyInvalid("x"), 4),
         (ParityError("x"), 4),
         (KeyboardInterrupt(), 130),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
     ],
 )
 def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):

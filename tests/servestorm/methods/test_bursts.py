@@ -10,7 +10,8 @@ import pytest
 from loadtests.arrivals.processes import constant, on_off
 from loadtests.samples.recorder import SCHEMA
 from servestorm.errors import StudyError
-from servestorm.methods.bursts import Load, bursts, read_bursts
+from servestorm.methods.bursts import LoadSamples, bursts
+from servestorm.rundir.samples import read_load
 from tests.simulations import md1
 
 SHAPE = {"on_s": 1.0, "off_s": 2.0, "duration_s": 6.0}
@@ -24,7 +25,7 @@ def load_of(scheduled_s, latency_ms, *, ok=None, dropped=None):
     right = np.ones(scheduled_ns.size, bool) if ok is None else np.asarray(ok)
     if dropped is not None:
         done_ns, right = np.where(dropped, -1, done_ns), right & ~dropped
-    return Load(scheduled_ns, done_ns, right, START_NS)
+    return LoadSamples(scheduled_ns, done_ns, right, START_NS)
 
 
 def every(gap_s, until_s=6.0):
@@ -154,6 +155,12 @@ def samples_file(path, scheduled_ns, latency_ms, warmup):
     columns |= times | {"done_ns": done_ns[order], "outcome": outcome, "correct": np.ones(order.size, bool)}
     columns["warmup"] = warmup[order]
     pq.write_table(pa.table({field.name: pa.array(columns[field.name]).cast(field.type) for field in SCHEMA}), path)
+
+
+def read_bursts(path, *, warmup_s, objective_ms=None, **shape):
+    """The bursts of a file."""
+    found = read_load(path, warmup_s)
+    return bursts(found[0], **shape, objective_ms=objective_ms) if found else []
 
 
 def test_a_file_of_samples_is_read_with_the_bursts_after_its_warm_up(tmp_path):

@@ -108,7 +108,7 @@ def test_every_key_is_described():
 def test_the_reference_page_is_of_this_plan():
     from servestorm.plan.reference import page
 
-    written = (ROOT / "docs" / "plan.md").read_text()
-    assert written == page(), "run python -m servestorm.plan.reference > docs/plan.md"
+    written = (ROOT / "docs" / "reference" / "plan.md").read_text()
+    assert written == page(), "run python -m servestorm.plan.reference > docs/reference/plan.md"
     assert "| steady |" in written
     assert "| **rate_per_s** | number (over 0, at most 1e+06) |" in written

@@ -10,12 +10,15 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from servestorm.analysis.results import compute
-from servestorm.report.page import page_facts, render
+from servestorm.report.html_page import render
+from servestorm.report.page import page_of
+from servestorm.report.part import Section
 from servestorm.rundir.record import read_run
 from tests.requirements_here import lacking
 from tests.servestorm.report.browser import CHROMIUM, Browser
@@ -57,10 +60,10 @@ FOCUSED = """
 def page(tmp_path_factory) -> Path:
     """A run's page, and on it every other kind of figure."""
     folder = tmp_path_factory.mktemp("runs")
-    facts = page_facts(compute(read_run(make_run(folder))))
-    more = [{"id": f"more-{part['id']}", "title": f"More: {part['id']}", "parts": [part]} for part in all_parts()]
+    whole = page_of(compute(read_run(make_run(folder))))
+    more = [Section(f"more-{part.id}", f"More: {part.id}", [part]) for part in all_parts()]
     path = folder / "report.html"
-    path.write_text(render({**facts, "figures": [*facts["figures"], *more]}))
+    path.write_text(render(replace(whole, sections=[*whole.sections, *more])))
     return path
 
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from servestorm.plan.labels import number, p_text
-from servestorm.report.page import write_report
+from servestorm.report.write import write_report
 from tests.stand_ins.synthetic_run import PLAN, make_run
 
 BROWSER = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")

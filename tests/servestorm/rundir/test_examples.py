@@ -18,7 +18,7 @@ EXAMPLES = sorted((DOCS / "examples").iterdir())
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_its_results_are_of_the_published_schema_and_of_its_plan(folder):
     results = json.loads((folder / "results.json").read_text())
-    jsonschema.validate(results, json.loads((DOCS / "results.schema.json").read_text()))
+    jsonschema.validate(results, json.loads((DOCS / "reference" / "results.schema.json").read_text()))
     assert read_recorded(folder).engines == load_plan(folder / "plan.yaml").engines
 
 

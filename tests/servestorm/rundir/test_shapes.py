@@ -16,6 +16,7 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report import page
+from servestorm.report.html_page import render
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
@@ -64,8 +65,8 @@ def column(name, values):
 
 def draw(run, monkeypatch):
     """Everything that a report says, without its drawings."""
-    monkeypatch.setattr(page, "figures", lambda _: [])
-    page.render(page.page_facts(compute(read_run(run))))
+    monkeypatch.setattr(page, "SECTIONS", ())
+    render(page.page_of(compute(read_run(run))))
 
 
 def places(value, at=()) -> Iterator[tuple]:

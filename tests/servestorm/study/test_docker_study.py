@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from servestorm.analysis.doubt_facts import RunFacts, facts_of
+from servestorm.analysis.doubt_facts import LoadConditions, RunFacts, facts_of
 from servestorm.analysis.doubts import doubts
 from servestorm.analysis.figures_cost import cost_figures
 from servestorm.analysis.results import compute
@@ -17,26 +17,31 @@ from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, variants_of
 from servestorm.plan.study_plan import load_plan, parse_plan
-from servestorm.report import plots, sentences
-from servestorm.report.figures import figures
+from servestorm.report import settings
+from servestorm.report.sections import cold_start
 from servestorm.rundir.metrics_table import Point, table_bytes
 from servestorm.rundir.record import read_run
-from servestorm.study.backend_choice import backend_of
+from servestorm.rundir.results_file import RecordedStudy
+from servestorm.rundir.shapes.cell import EventFile, UseFile
+from servestorm.rundir.shapes.study import LimitsSection
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.machine_counters import Watch
+from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
+from servestorm.study.scenarios.table import SCENARIO_CELLS
+from serving.backend import Leftovers
 from serving.backends.docker.backend import DockerBackend
-from serving.backends.docker.leftovers import Leftover
+from serving.backends.docker.leftovers import DockerLeftover
 from serving.backends.docker.project import ProjectBackend
 from serving.deployment import Endpoint, EventLog, Use
 from serving.errors import EngineUnavailable
 from tests.source_tree import ROOT
-from tests.stand_ins.synthetic_run import make_run
+from tests.stand_ins.synthetic_run import bare_record, make_run
 
 GOOD = "name: a\nengines: [savedmodel]\n"
 STUDY = ROOT / "studies" / "docker.yaml"
@@ -89,9 +94,9 @@ def test_a_plan_that_says_nothing_of_containers_is_stored_as_before_there_were_a
 
 def test_a_run_begun_before_there_were_containers_may_still_go_on(tmp_path):
     record = read_run(make_run(tmp_path))
-    record.study["state"] = "interrupted"
+    record = replace(record, study=record.study.model_copy(update={"state": "interrupted"}))
     plan = parse_plan((record.path / "plan.yaml").read_text(), "plan.yaml")
-    assert not record.study["plan"].keys() & {"docker", "limits"}
+    assert not record.stored.study["plan"].keys() & {"docker", "limits"}
     assert len(complete_cells(record, cells_of(plan), plan)) == len(record.cells)
 
 
@@ -100,13 +105,13 @@ def test_containers_of_a_project_are_as_many_as_the_plan_says_and_have_no_cold_s
     plan = parse_plan(GOOD + text, "plan")
     cells = cells_of(plan)
     assert {(cell.scenario, cell.replicas) for cell in cells} == {("steady", 3)}
-    backend = backend_of(plan, Cores((0,), (1,), ()))
+    backend = choose_backend(plan, Cores((0,), (1,), ())).backend
     assert isinstance(backend, ProjectBackend) and backend.project == "servestorm"
 
 
 def test_the_backend_gets_what_the_plan_says_and_the_generators_cores_for_the_balancer():
     text = "backend: docker\ndocker: {balancer: haproxy, images: {savedmodel: mine:2}, bake: true}\n"
-    backend = backend_of(parse_plan(GOOD + text, "plan"), Cores((0,), (1, 2), ()))
+    backend = choose_backend(parse_plan(GOOD + text, "plan"), Cores((0,), (1, 2), ())).backend
     assert isinstance(backend, DockerBackend)
     assert (backend.settings.balancer, backend.settings.balancer_cpus) == ("haproxy", (1, 2))
     assert backend.settings.images == {"savedmodel": "mine:2"} and backend.settings.bake
@@ -132,8 +137,8 @@ def test_replicas_with_a_quota_want_cores_for_what_it_comes_to_and_the_result_te
     assert "4 replicas share core 0" in " ".join(assign(plan, {0, 1}).notes)
 
 
-def event(name: str, t_s: float, replica: int | None = 0) -> dict:
-    return {"name": name, "t_ns": round(t_s * S), "replica": replica, "detail": ""}
+def event(name: str, t_s: float, replica: int | None = 0) -> EventFile:
+    return EventFile(name=name, t_ns=round(t_s * S), replica=replica, detail="")
 
 
 CONTAINER = [
@@ -163,7 +168,7 @@ def test_a_baked_image_is_a_phase_of_the_deployment():
 
 
 def test_a_process_has_no_phases_of_a_container():
-    found = ledger([event("start", 0, None), *[e for e in CONTAINER[3:] if e["name"] != "started"]], {})
+    found = ledger([event("start", 0, None), *[e for e in CONTAINER[3:] if e.name != "started"]], {})
     assert found["port_bound_s"] == 3.5
     assert not found.keys() & {"image_present_s", "created_s", "started_s"}
 
@@ -183,7 +188,7 @@ def contained_run(tmp_path):
     environment["docker_engine"] = {"ServerVersion": "20.10.24", "CgroupVersion": "1", "Driver": "overlay2"}
     (run / "environment.json").write_text(json.dumps(environment))
     for folder in (run / "cells").glob("*-coldstart-*"):
-        (folder / "events.json").write_text(json.dumps(CONTAINER))
+        (folder / "events.json").write_text(json.dumps([event.model_dump() for event in CONTAINER]))
         (folder / "settled.json").write_text("[]")
     return run
 
@@ -192,28 +197,28 @@ def test_the_report_shows_a_containers_phases_its_limits_and_its_engine(containe
     results = compute(read_run(contained_run))
     assert results.metric("coldstart.created_s").values["savedmodel"].value == 2
     assert results.metric("coldstart.image_built_s") is None
-    section = next(section for section in figures(results) if section["id"] == "cold-start")
-    assert "container created to started" in section["parts"][0]["caption"]
-    assert any("container created to started" in row[0] for row in section["parts"][0]["table"]["rows"])
-    assert "seconds from the container start" in str(plots.cold_start(results, "coldstart"))
-    from servestorm.report.page import _environment
+    (part,) = cold_start.section(results).parts
+    assert "container created to started" in part.caption
+    assert any("container created to started" in row[0] for row in part.table.rows)
+    assert "seconds from the container start" in str(part.drawing)
+    from servestorm.report.facts import environment
 
-    facts = dict(fact for block in _environment(results) for fact in block["facts"])
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert facts["Limits of a replica"] == "0.25 CPU and 512 MiB" and facts["Balancer"] == "HAProxy"
     assert facts["Docker Engine"] == "20.10.24, cgroups v1, overlay2"
-    assert sentences.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
+    assert settings.limits_text(results) == ", each limited to 0.25 CPU and 512 MiB"
 
 
 def test_the_report_of_processes_says_nothing_of_containers(tmp_path):
     results = compute(read_run(make_run(tmp_path)))
-    assert results.metric("coldstart.created_s") is None and sentences.limits_text(results) == ""
-    assert "seconds from the process start" in str(plots.cold_start(results, "coldstart"))
+    assert results.metric("coldstart.created_s") is None and settings.limits_text(results) == ""
+    assert "seconds from the process start" in str(cold_start.section(results).parts[0].drawing)
 
 
 def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(contained_run):
     record = read_run(contained_run)
-    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "scaling" and cell.cell["replicas"] == 2)
-    cell.cell["engine"] = "savedmodel"
+    cell = next(cell for cell in record.cells if cell.cell.scenario == "scaling" and cell.cell.replicas == 2)
+    cell = replace(cell, cell=replace(cell.cell, engine="savedmodel"))
     labels = '{"API": "predict", "entrypoint": "REST"}'
     counters = {0: (5, 35), 1: (7, 17)}  # 30 and 10 requests
     points = [
@@ -222,19 +227,19 @@ def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(co
         for place, value in enumerate(values)
     ]
     (cell.path / "metrics.parquet").write_bytes(table_bytes(points))
-    even = facts_of(cell, 1, (0,), (1,))
+    even = facts_of(cell, LoadConditions((0,), (1,)))
     assert even.busiest_over_mean == pytest.approx(1, abs=0.01) and not even.balanced  # dealt by the generator
     behind = replace(cell, events=[*cell.events, event("balancer_ready", 9, None)])
-    found = facts_of(behind, 1, (0,), (1,))
+    found = facts_of(behind, LoadConditions((0,), (1,)))
     assert found.busiest_over_mean == 1.5 and found.balanced
     said = [doubt.sentence for doubt in doubts([found]) if doubt.kind == "uneven_balancing"]
     assert "the balancer dealt unevenly, or they are not equally fast" in said[0]
     (cell.path / "metrics.parquet").unlink()
-    assert facts_of(behind, 1, (0,), (1,)).busiest_over_mean is None
+    assert facts_of(behind, LoadConditions((0,), (1,))).busiest_over_mean is None
 
 
 def facts(**changes) -> RunFacts:
-    used = {"ready": {"t_ns": 0, "throttled_s": 1.0}, "end": {"t_ns": 10 * S, "throttled_s": 7.0}}
+    used = UseFile(ready={"t_ns": 0, "throttled_s": 1.0}, end={"t_ns": 10 * S, "throttled_s": 7.0})
     return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, {}), **changes)
 
 
@@ -255,16 +260,16 @@ def test_a_replica_with_a_quota_needs_no_more_of_a_machine_than_that(tmp_path):
     )
 
     def cheapest(plan):
-        study = {"plan": plan, "cores": {"engine": [0]}}
-        return min(c["usd_per_million"] for c in cost_figures([metric], study, tmp_path)["capacity"]["savedmodel"])
+        record = bare_record(tmp_path, [0], **plan)
+        return min(c["usd_per_million"] for c in cost_figures([metric], record)["capacity"]["savedmodel"])
 
-    assert cheapest({"limits": {"cpus": 0.25}}) == pytest.approx(cheapest({}) / 4)
+    assert cheapest({"limits": LimitsSection(cpus=0.25)}) == pytest.approx(cheapest({}) / 4)
 
 
 def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
     def side(**plan):
-        study = SimpleNamespace(plan={"backend": "docker", "model": [{"name": "cnn"}], **plan}, cores=SimpleNamespace())
-        study.cores = {"engine": [0]}
+        plan = {"backend": "docker", "model": [{"name": "cnn"}], **plan}
+        study = RecordedStudy.model_validate({"plan": plan, "cores": {"engine": [0]}})
         return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
 
     limited = side(limits={"cpus": 0.25, "memory_mib": None})
@@ -274,14 +279,13 @@ def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
 
 
 def test_a_study_on_containers_first_removes_what_a_killed_one_left(monkeypatch, capsys, tmp_path):
-    left, removed = [Leftover("container", "x", None)], []
+    left, removed = [DockerLeftover("container", "x", None)], []
 
     def check(_backend, _engine):
         assert removed == left
         raise EngineUnavailable("far enough")
 
-    monkeypatch.setattr(DockerBackend, "leftovers", lambda _: left)
-    monkeypatch.setattr(DockerBackend, "remove", lambda _, found: removed.extend(found))
+    monkeypatch.setattr(DockerBackend, "leftovers", lambda _: Leftovers(left, lambda: removed.extend(left)))
     monkeypatch.setattr(DockerBackend, "check", check)
     text = GOOD + "backend: docker\n"
     with pytest.raises(EngineUnavailable, match="far enough"):
@@ -304,21 +308,21 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
         started.extend(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("servestorm.study.generator_local.drive", drive)
+    monkeypatch.setattr("servestorm.study.generator_local.run_to_end", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)
     use = Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
     deployment = SimpleNamespace(front=[front], endpoints=[], use=lambda: use, cpu_elsewhere_s=lambda: 0.0)
     settings = (deployment, EventLog(), LocalGenerator(), Cores((0,), (1,), ()))
-    offer = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
+    load = CellLoad(plan, cell, variants_of(plan)[0], model, *settings)
     with pytest.raises(KeyboardInterrupt):
-        offer.carry_out(tmp_path / "cell")
+        SCENARIO_CELLS["steady"].measure(load, tmp_path / "cell")
     assert started[started.index("--host") + 1] == "http://10.0.0.9:8501"
     assert started[started.index("--grpc-target") + 1] == "10.0.0.9:8500"
 
 
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
     told = iter([5.0, 1005.0])
-    found = Watch([0], lambda: next(told)).stop()
-    assert found["ours_s"] >= 1000 and found["other_s"] == 0
+    found = MachineWatch([0], lambda: next(told)).stop()
+    assert found.ours_s >= 1000 - 1e-6 and found.other_s == 0  # a sum of floats

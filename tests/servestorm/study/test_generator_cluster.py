@@ -23,14 +23,15 @@ from models.manifest import ModelDir
 from servestorm.cli import main
 from servestorm.cli.verbs import run
 from servestorm.errors import StudyError
-from servestorm.plan.cells import Variant, cells_of
+from servestorm.plan.cells import Variant
 from servestorm.plan.study_plan import parse_plan
-from servestorm.study import cell_run, generator_cluster, runner
-from servestorm.study.backend_choice import backend_of, generator_of
+from servestorm.study import generator_cluster, runner
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.load import GeneratorError, LoadCommand
+from servestorm.study.load import GeneratorError, LoadCommand, LoadOrder
+from servestorm.study.scenarios.table import SCENARIO_CELLS
 from serving.backends.kubernetes import agents as agents_module
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -66,7 +67,7 @@ SHORT = LoadCommand("steady.py", ("--rate", "50", "--duration", "1", "--warmup",
 class Deployment:
     """What a generator asks of a deployment of pods."""
 
-    release = "r"
+    name = "r"
 
     def __init__(self, port, front_file):
         self.front = [Endpoint(0, f"http://127.0.0.1:{port}", "", "")]
@@ -119,15 +120,7 @@ def offer(tmp_path, monkeypatch):
             prepare(here, deployment)
         try:
             ClusterGenerator(backend).offer(
-                load,
-                engine="savedmodel",
-                variant=VARIANT,
-                model=model,
-                seed=4,
-                out=out,
-                cores=(0,),
-                limit_s=limit_s,
-                deployment=deployment,
+                LoadOrder(load, deployment, model, "savedmodel", VARIANT, seed=4, out=out, cores=(0,), limit_s=limit_s)
             )
         finally:
             left = [path for each in here.pods for path in here.results(each["metadata"]["name"]).iterdir()]
@@ -310,15 +303,17 @@ def test_a_generator_here_follows_pods_that_come_and_go(follows, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("{}")
     LocalGenerator(python=(sys.executable, "-c", "raise SystemExit(4)"), follows=follows).offer(
-        SHORT,
-        engine="savedmodel",
-        variant=VARIANT,
-        model=model,
-        seed=1,
-        out=tmp_path / "out",
-        cores=(0,),
-        limit_s=30,
-        deployment=Deployment(9, tmp_path / "front.json"),
+        LoadOrder(
+            SHORT,
+            Deployment(9, tmp_path / "front.json"),
+            model,
+            "savedmodel",
+            VARIANT,
+            seed=1,
+            out=tmp_path / "out",
+            cores=(0,),
+            limit_s=30,
+        )
     )
     command = json.loads((tmp_path / "out" / "generator.json").read_text())
     assert ("--endpoints-file" in command, "--host" in command) == (follows, not follows)
@@ -331,7 +326,7 @@ KUBERNETES = "name: a\nengines: [savedmodel]\nbackend: kubernetes\n"
 
 def chosen(text):
     plan = parse_plan(KUBERNETES + text, "plan")
-    return generator_of(plan, backend_of(plan, Cores((), (0,), ())))
+    return choose_backend(plan, Cores((), (0,), ())).generator
 
 
 def test_where_load_comes_from_is_the_plan_s_to_say():
@@ -379,12 +374,11 @@ def test_load_from_a_cluster_needs_one(tmp_path, capsys):
 
 def test_no_agent_starts_beside_a_server_whose_start_is_timed(tmp_path):
     plan = parse_plan(KUBERNETES + "load_from: cluster\nsteady: {rate_per_s: 10, duration_s: 10}\n", "plan")
-    bench = SimpleNamespace(plan=plan, backend=backend_of(plan, Cores((), (0,), ())))
-    cells = {cell.scenario: cell for cell in cells_of(plan)}
+    bench = SimpleNamespace(plan=plan, backend=choose_backend(plan, Cores((), (0,), ())).backend)
     model = ModelDir(write_toy_model(tmp_path / "toy"))
 
     def load(scenario):
-        settings = cell_run._backend(bench, cells[scenario]).settings
+        settings = SCENARIO_CELLS[scenario].backend(bench).settings
         return values_of(settings, ENGINES["savedmodel"], model, Budget(()), Batching(), 1)["load"]
 
     assert load("coldstart") == {"enabled": False}

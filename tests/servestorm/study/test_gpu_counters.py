@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
 from servestorm.errors import StudyError
-from servestorm.rundir.shapes import read_gpu_use
-from servestorm.study.gpu_counters import Gpu, gpus, used
+from servestorm.rundir.shapes.cell import UseFile
+from servestorm.rundir.shapes.file_shape import checked
+from servestorm.study.gpu_counters import Gpu, GpuChange, gpus, used
 
 
 class NVMLError(Exception):
@@ -68,23 +71,27 @@ def test_without_library_driver_or_gpu_there_is_none(library, monkeypatch):
 
 def test_energy_is_what_was_used_between_two_moments():
     begin, end = [Gpu("a", 100.0, 0.0, 5), Gpu("b", None, 0.0, 5)], [Gpu("a", 350.5, 70.0, 9), Gpu("b", None, 1.0, 6)]
-    assert used(begin, end) == [
-        {"name": "a", "energy_j": 250.5, "utilisation_percent": 70.0, "memory_bytes": 9},
-        {"name": "b", "energy_j": None, "utilisation_percent": 1.0, "memory_bytes": 6},
-    ]
+    assert used(begin, end) == (
+        GpuChange(name="a", energy_j=250.5, utilisation_percent=70.0, memory_bytes=9),
+        GpuChange(name="b", energy_j=None, utilisation_percent=1.0, memory_bytes=6),
+    )
     assert used(None, end) is None
     assert used(begin[:1], end) is None
 
 
 def test_a_counter_that_went_back_tells_no_energy():
-    assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0]["energy_j"] is None
+    assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0].energy_j is None
+
+
+def read_gpus(path, gpus):
+    return checked(path, {"watch": {"gpus": gpus}}, TypeAdapter(UseFile)).watch.gpus
 
 
 def test_what_was_written_is_read_again(tmp_path):
     begin, end = [Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 350.5, None, 9)]
-    (found,) = read_gpu_use(tmp_path, used(begin, end))
+    (found,) = read_gpus(tmp_path, [asdict(gpu) for gpu in used(begin, end)])
     assert (found.energy_j, found.utilisation_percent, found.memory_bytes) == (250.5, None, 9)
-    assert read_gpu_use(tmp_path, None) == []
+    assert read_gpus(tmp_path, None) is None
 
 
 @pytest.mark.parametrize(
@@ -103,4 +110,4 @@ def test_what_was_written_is_read_again(tmp_path):
 )
 def test_an_edited_gpu_is_named_with_its_place(tmp_path, told, place):
     with pytest.raises(StudyError, match=rf"use\.json is not as servestorm wrote it \(watch\.{place}: "):
-        read_gpu_use(tmp_path / "use.json", told)
+        read_gpus(tmp_path / "use.json", told)

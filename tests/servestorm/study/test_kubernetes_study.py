@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from servestorm.analysis.doubt_facts import RunFacts, facts_of
+from servestorm.analysis.doubt_facts import LoadConditions, RunFacts, facts_of
 from servestorm.analysis.doubts import doubts
 from servestorm.analysis.results import compute
 from servestorm.analysis.scenarios.coldstart import ledger
@@ -20,14 +20,16 @@ from servestorm.compare.conditions import differences
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of
 from servestorm.plan.deployments import CHART_CPUS, CHART_MEMORY_MIB
-from servestorm.plan.limits import limits_of
 from servestorm.plan.study_plan import load_plan, loaded_from, parse_plan
-from servestorm.report import plots, sentences
-from servestorm.report.figures import figures
-from servestorm.report.page import _environment
+from servestorm.report import sentences
+from servestorm.report.facts import environment
+from servestorm.report.sections import cold_start, scaling
 from servestorm.rundir.record import read_run
+from servestorm.rundir.results_file import RecordedStudy
+from servestorm.rundir.shapes.cell import EventFile, UseFile
+from servestorm.rundir.shapes.study import DeploymentSections
 from servestorm.study import runner, scraper
-from servestorm.study.backend_choice import backend_of
+from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
@@ -53,7 +55,7 @@ def refusal(text: str) -> str:
 
 
 def backend(text: str = "", **options) -> KubernetesBackend:
-    made = backend_of(parse_plan(CLUSTER + text, "plan"), Cores((), (0,), ()), **options)
+    made = choose_backend(parse_plan(CLUSTER + text, "plan"), Cores((), (0,), ()), **options).backend
     assert isinstance(made, KubernetesBackend)
     return made
 
@@ -99,8 +101,8 @@ def test_the_study_that_comes_with_servestorm_asks_for_cold_starts_scaling_and_a
 
 def test_a_plan_that_says_nothing_of_a_cluster_is_stored_as_before_there_was_one(tmp_path):
     record = read_run(make_run(tmp_path))
-    assert not record.study["plan"].keys() & {"kubernetes", "load_from", "autoscaling"}
-    record.study["state"] = "interrupted"
+    assert not record.stored.study["plan"].keys() & {"kubernetes", "load_from", "autoscaling"}
+    record = replace(record, study=record.study.model_copy(update={"state": "interrupted"}))
     plan = parse_plan((record.path / "plan.yaml").read_text(), "plan.yaml")
     assert len(complete_cells(record, cells_of(plan), plan)) == len(record.cells)
 
@@ -150,8 +152,8 @@ def test_a_cluster_has_limits_also_where_the_plan_has_none_and_they_are_the_char
         plan = parse_plan(CLUSTER + text, "plan")
         budget = _budget(SimpleNamespace(plan=plan, cores=Cores((), (0,), ())), cells_of(plan)[0])
         assert (budget.cpus, budget.cpu_quota, budget.memory_bytes) == ((), cpus, memory_mib * 2**20)
-        assert limits_of(plan.model_dump(mode="json")) == (cpus, memory_mib)
-    assert limits_of({"backend": "docker"}) == (None, None)
+        assert plan.replica_limits == (cpus, memory_mib)
+    assert DeploymentSections(backend="docker").replica_limits == (None, None)
 
 
 def test_cores_are_the_generators_alone_and_those_that_are_named_must_be_there():
@@ -173,8 +175,8 @@ def test_a_release_is_expected_to_take_longer_than_a_container():
     assert start_s("kubernetes") > start_s("docker") + 5
 
 
-def event(name: str, t_s: float, replica: int | None = 0) -> dict:
-    return {"name": name, "t_ns": round(t_s * S), "replica": replica, "detail": ""}
+def event(name: str, t_s: float, replica: int | None = 0) -> EventFile:
+    return EventFile(name=name, t_ns=round(t_s * S), replica=replica, detail="")
 
 
 POD = [
@@ -209,7 +211,7 @@ def test_a_pods_cold_start_begins_with_its_creation_and_its_phases_add_up():
 
 
 def test_a_step_that_the_cluster_did_not_tell_leaves_both_phases_beside_it_unknown():
-    found = ledger([one for one in POD if one["name"] != "image_pulled"], {})
+    found = ledger([one for one in POD if one.name != "image_pulled"], {})
     assert found["image_pulled_s"] is None and found["started_s"] is None
     assert found["initialized_s"] == 3 and found["total_s"] == 10.5
 
@@ -226,7 +228,7 @@ def pods_run(tmp_path):
     environment["kubernetes"] = {"version": "1.32.13", "context": "toy", "nodes": [NODE, NODE]}
     (run / "environment.json").write_text(json.dumps(environment))
     for folder in (run / "cells").glob("*-coldstart-*"):
-        (folder / "events.json").write_text(json.dumps(POD))
+        (folder / "events.json").write_text(json.dumps([event.model_dump() for event in POD]))
         (folder / "settled.json").write_text("[]")
     return run
 
@@ -245,21 +247,21 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     assert results.metric("coldstart.ready_s").label == "server started to ready"
     assert results.metric("coldstart.port_bound_s") is None
     assert results.runs[0].phases_s == {**PHASES_S, "steady": None}
-    section = next(section for section in figures(results) if section["id"] == "cold-start")
-    assert "pod created to scheduled, scheduled to model copied" in section["parts"][0]["caption"]
-    assert "order to pod created" not in section["parts"][0]["caption"]
-    assert "seconds from the pod's creation" in plots.cold_start(results, "coldstart").wide
+    (part,) = cold_start.section(results).parts
+    assert "pod created to scheduled, scheduled to model copied" in part.caption
+    assert "order to pod created" not in part.caption
+    assert "seconds from the pod's creation" in part.drawing.wide
     assert any(
         "A cold start, from pod created to the first right answer" in told for told in sentences.summary(results)
     )
-    scaling = next(section for section in figures(results) if section["id"] == "scaling")
-    assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in scaling["parts"][0]["caption"]
-    facts = dict(fact for block in _environment(results) for fact in block["facts"])
+    (part,) = scaling.section(results).parts
+    assert "each replica a pod, each limited to 0.25 CPU and 2,048 MiB" in part.caption
+    facts = dict(fact for block in environment(results) for fact in block.facts)
     assert (facts["Kubernetes"], facts["Nodes"]) == ("1.32.13", "2 × node (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)")
     assert facts["Limits of a replica"] == "0.25 CPU and 2,048 MiB"
     assert (facts["Load comes from"], facts["Load goes to"]) == ("this machine", "the Service")
     assert facts["Balancer"] == "the Service, by connections"
-    assert facts["Engine's cores"] == "of the cluster's choice"
+    assert facts["Engine's cores"] == "chosen by the cluster"
 
 
 @pytest.mark.parametrize(
@@ -289,26 +291,26 @@ def test_nodes_elsewhere_or_unknown_give_no_reason_to_doubt(pods_run):
 def test_an_endpoint_that_runs_already_is_not_said_to_have_the_plans_threads(tmp_path):
     run = make_run(tmp_path)
     change_plan(run, backend="attach")
-    facts = dict(fact for block in _environment(compute(read_run(run))) for fact in block["facts"])
+    facts = dict(fact for block in environment(compute(read_run(run))) for fact in block.facts)
     assert not facts.keys() & {"Threads a replica", "Batching"}
 
 
 def facts(**changes) -> RunFacts:
     watch = {"elapsed_s": 10.0, "cores": [0], "other_s": 5.0}
-    used = {"ready": {"t_ns": 0}, "end": {"t_ns": 10 * S}, "watch": watch}
-    return replace(RunFacts("003-scaling", 3, 1, (), (0,), used, {}, quota_cpus=1.0), **changes)
+    used = UseFile(ready={"t_ns": 0}, end={"t_ns": 10 * S}, watch=watch)
+    return replace(RunFacts("003-scaling", 3, 1, (), (0,), used, None, quota_cpus=1.0), **changes)
 
 
 def test_pods_are_not_said_to_share_cores_that_nobody_knows():
     assert {doubt.kind for doubt in doubts([facts()])} == {"other_load"}
-    assert doubts([facts(use={"ready": {}, "end": {}}, quota_cpus=4.0)]) == []
+    assert doubts([facts(use=UseFile(ready={}, end={}), quota_cpus=4.0)]) == []
 
 
 def test_what_this_machine_did_is_no_fact_of_a_run_whose_load_came_from_the_cluster(pods_run):
     record = read_run(pods_run)
-    cell = next(cell for cell in record.cells if cell.cell["scenario"] == "steady")
+    cell = next(cell for cell in record.cells if cell.cell.scenario == "steady")
     busy = {"elapsed_s": 10.0, "cores": [0], "other_s": 9.0}
-    (cell.path / "use.json").write_text(json.dumps({**cell.use, "watch": busy}))
+    (cell.path / "use.json").write_text(json.dumps({**cell.use.model_dump(exclude_unset=True), "watch": busy}))
     assert "other_load" in {doubt.kind for doubt in compute(read_run(pods_run)).doubts}
     change_plan(pods_run, load_from="cluster")
     assert "other_load" not in {doubt.kind for doubt in compute(read_run(pods_run)).doubts}
@@ -316,12 +318,12 @@ def test_what_this_machine_did_is_no_fact_of_a_run_whose_load_came_from_the_clus
 
 def test_a_service_that_deals_out_connections_is_named_where_replicas_were_loaded_unevenly(pods_run):
     record = read_run(pods_run)
-    cell = next(cell for cell in record.cells if cell.cell["replicas"] == 2)
-    behind = facts_of(replace(cell, events=POD), 1, (), (0,), 1.0)
+    cell = next(cell for cell in record.cells if cell.cell.replicas == 2)
+    behind = facts_of(replace(cell, events=POD), LoadConditions((), (0,), 1.0))
     assert behind.balanced and behind.by_service
     (doubt,) = doubts([replace(behind, busiest_over_mean=1.6)])
     assert "the Service dealt unevenly (of itself it deals out connections, not requests), or" in doubt.sentence
-    behind = facts_of(replace(cell, events=POD), 1, (), (0,), 1.0, haproxy=True)
+    behind = facts_of(replace(cell, events=POD), LoadConditions((), (0,), 1.0, haproxy=True))
     (doubt,) = doubts([replace(behind, busiest_over_mean=1.6)])
     assert "the balancer dealt unevenly, or" in doubt.sentence
 
@@ -329,7 +331,7 @@ def test_a_service_that_deals_out_connections_is_named_where_replicas_were_loade
 def test_load_from_elsewhere_or_another_way_there_is_another_question():
     def side(**plan):
         asked = {"backend": "kubernetes", "model": [{"name": "cnn"}], **plan}
-        study = SimpleNamespace(plan=asked, cores={"engine": []})
+        study = RecordedStudy.model_validate({"plan": asked, "cores": {"engine": []}})
         return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
 
     assert differences(side(), side(limits={"cpus": 1.0, "memory_mib": 2048}, load_from="here")) == []
@@ -363,8 +365,8 @@ def test_a_study_in_a_cluster_leaves_a_whole_run_with_what_the_cluster_told(stud
     assert all(cell.complete for cell in record.cells)
     assert made.backend.left == []
     assert "removed 1 release that an earlier, killed study had left" in capsys.readouterr().err
-    assert record.environment["kubernetes"]["nodes"] == [NODE]
-    assert record.study["engines"]["savedmodel"].endswith("in Kubernetes 1.32.13, context toy")
+    assert record.stored.environment["kubernetes"]["nodes"] == [NODE]
+    assert record.study.engines["savedmodel"].endswith("in Kubernetes 1.32.13, context toy")
     for cell in record.cells:
         assert (cell.path / "pods.json").read_text() == "[]\n"
         assert (cell.path / "cluster-events.txt").is_file() and (cell.path / "server.log").is_file()
@@ -377,7 +379,7 @@ def test_a_study_in_a_cluster_leaves_a_whole_run_with_what_the_cluster_told(stud
 
 def test_addresses_that_come_with_readiness_are_scraped_from_then_on_and_the_load_goes_to_the_front(study):
     record = read_run(study(cold_starts=0, steady=None).carry_out())
-    cell = next(cell for cell in record.cells if cell.cell["replicas"] == 2)
+    cell = next(cell for cell in record.cells if cell.cell.replicas == 2)
     assert (cell.path / "metrics.parquet").is_file()
     command = json.loads((cell.path / "generator.json").read_text())
     assert command[command.index("--host") + 1].count("http://") == 1
@@ -389,7 +391,7 @@ def test_with_keep_a_study_ends_with_the_first_run_that_fails_and_says_what_it_l
     with pytest.raises(DeploymentError, match=r"--keep ended the study with 000-\S+: the pods wait for a node"):
         made.carry_out()
     outcomes = [cell.outcome for cell in read_run(made.path).cells]
-    assert [outcome["reason"] for outcome in outcomes] == ["the pods wait for a node"]
+    assert [outcome.reason for outcome in outcomes] == ["the pods wait for a node"]
 
 
 def test_without_keep_the_next_run_is_tried(study):

@@ -70,10 +70,10 @@ def left_of(owner: int | None = None) -> list[int]:
 
 def test_a_study_leaves_a_whole_run_directory_and_no_process(whole):
     record = read_run(whole)
-    assert record.study["state"] == "complete"
-    assert [cell.cell["id"] for cell in record.cells] == record.study["cells"]
+    assert record.study.state == "complete"
+    assert [cell.cell.id for cell in record.cells] == record.study.cells
     assert all(cell.complete for cell in record.cells)
-    steady = next(cell for cell in record.cells if cell.cell["scenario"] == "steady").path
+    steady = next(cell for cell in record.cells if cell.cell.scenario == "steady").path
     kept = {file.name for file in steady.iterdir()}
     assert kept >= {"samples.parquet", "summary.json", "events.json", "use.json", "server.log", "metrics.parquet"}
     assert not list(whole.rglob("*.tmp"))
@@ -114,7 +114,7 @@ def test_a_load_of_a_late_generator_is_tried_again_and_every_try_is_kept(study):
     record = read_run(path)
     loads = [cell for cell in record.cells if cell.summary]
     assert loads
-    assert all(cell.summary["valid"] and cell.repeats == 1 for cell in loads)
+    assert all(cell.summary.valid and cell.repeats == 1 for cell in loads)
     assert all((cell.path / "attempt-1" / "samples.parquet").is_file() for cell in loads)
     assert any(f"{len(loads)} tries of a load are INVALID" in note for note in compute(record).notes)
 
@@ -134,7 +134,7 @@ def test_a_load_is_tried_no_oftener_than_the_plan_says(study):
     path = study(generator="invalid", engines=["savedmodel"], repetitions=3, load_attempts=3).carry_out()
     loads = [cell for cell in read_run(path).cells if cell.summary]
     assert [cell.repeats for cell in loads] == [2] * len(loads)
-    assert not any(cell.summary["valid"] for cell in loads)
+    assert not any(cell.summary.valid for cell in loads)
 
 
 def test_invalid_runs_are_kept_and_the_question_stays_open(study):
@@ -149,10 +149,10 @@ def test_an_engine_that_never_starts_ends_the_study_after_two_tries(study):
     with pytest.raises(DeploymentError, match=r"(?s)failed 2 times without a success.*weights are missing"):
         made.carry_out()
     record = read_run(made.path)
-    assert (record.study["state"], len(record.cells)) == ("failed", 2)
+    assert (record.study.state, len(record.cells)) == ("failed", 2)
     log = record.cells[0].path / "server.log"
     assert "the weights are missing" in log.read_text()
-    assert str(log) in record.cells[0].outcome["reason"]
+    assert str(log) in record.cells[0].outcome.reason
     assert left_of() == []
 
 
@@ -165,17 +165,17 @@ def test_a_server_that_answers_wrongly_is_no_success(study):
 def test_a_generator_without_a_summary_fails_its_cell_and_not_the_study(study):
     made = study(generator="crash", engines=["savedmodel"], scaling=None)
     path = made.carry_out()
-    states = {cell.cell["scenario"]: cell.outcome for cell in read_run(path).cells}
-    assert states["coldstart"]["state"] == "complete"
-    assert states["steady"]["state"] == "failed"
-    assert "ended with code 1 and without a summary: what now" in states["steady"]["reason"]
+    states = {cell.cell.scenario: cell.outcome for cell in read_run(path).cells}
+    assert states["coldstart"].state == "complete"
+    assert states["steady"].state == "failed"
+    assert "ended with code 1 and without a summary: what now" in states["steady"].reason
 
 
 def test_options_that_the_generator_refuses_end_the_study_at_once(study):
     made = study(generator="refuse", engines=["savedmodel"])
     with pytest.raises(StudyError, match="refuses its options: --rate must be over 0"):
         made.carry_out()
-    assert read_run(made.path).study["state"] == "failed"
+    assert read_run(made.path).study.state == "failed"
 
 
 def test_a_generator_that_never_ends_is_ended(study):
@@ -188,7 +188,7 @@ def test_a_generator_that_never_ends_is_ended(study):
         timeouts={"generator_s": 0.5},
     )
     record = read_run(made.carry_out())
-    assert "was still busy after 1 s and was ended" in record.cells[-1].outcome["reason"]
+    assert "was still busy after 1 s and was ended" in record.cells[-1].outcome.reason
     assert left_of() == []
 
 

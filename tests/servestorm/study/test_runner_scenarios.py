@@ -52,10 +52,10 @@ def test_a_search_finds_the_rate_beyond_which_answers_are_late(study):
     assert all(280 <= rate <= 300 for rate in found.runs)
     assert found.valid
     cell = record.cells[0]
-    assert cell.capacity["confirmed"]
+    assert cell.capacity.confirmed
     # the generator of this test answers in 5 ms or in 100 ms: nothing between tells where p99 meets 20 ms
-    assert results.runs[0].capacity["crossing"] is None
-    assert len(cell.capacity["probes"]) == len(list(cell.path.glob("probe-*/samples.parquet")))
+    assert results.runs[0].capacity.crossing is None
+    assert len(cell.capacity.probes) == len(list(cell.path.glob("probe-*/samples.parquet")))
 
 
 def test_where_p99_meets_the_objective_is_a_row_of_its_own_in_images(study):
@@ -65,7 +65,7 @@ def test_where_p99_meets_the_objective_is_a_row_of_its_own_in_images(study):
     assert results.metric("capacity.crossing_images_per_s").values["savedmodel"].value == pytest.approx(
         4 * 320, rel=0.01
     )
-    assert results.runs[0].capacity["crossing"]["rate_per_s"] == pytest.approx(320, rel=0.01)
+    assert results.runs[0].capacity.crossing.rate_per_s == pytest.approx(320, rel=0.01)
 
 
 def test_capacity_counts_images_and_not_requests(study):
@@ -90,7 +90,7 @@ def test_scaling_by_capacity_searches_at_every_count(study):
 def test_a_sweep_tries_every_setting_and_keeps_a_point_of_each(study):
     sweep = {"max_batch_size": [1, 8], "timeout_us": [100, 1000], "concurrency": [1, 4], "duration_s": 8, "warmup_s": 0}
     record = read_run(study(**LOADS_OUT, sweep=sweep).carry_out())
-    settings = {(c.cell["max_batch_size"], c.cell["timeout_us"]) for c in record.cells}
+    settings = {(c.cell.max_batch_size, c.cell.timeout_us) for c in record.cells}
     assert settings == {(1, 0), (8, 100), (8, 1000)}  # without batching there is no wait
     results = compute(record)
     points = results.figures["sweep"]["sweep"]["savedmodel"]
@@ -166,16 +166,16 @@ def test_a_stopped_study_goes_on_where_it_stopped(study, tmp_path):
     with pytest.raises(StudyError, match="refuses its options"):
         first.carry_out()
     before = read_run(first.path)
-    kept = {cell.cell["id"]: cell.outcome["started_at"] for cell in before.cells if cell.complete}
+    kept = {cell.cell.id: cell.outcome.started_at for cell in before.cells if cell.complete}
     assert len(kept) == 1  # the cold start
     second = study(scaling=None, resume=before)
     assert second.carry_out() == first.path
     after = read_run(first.path)
-    assert after.study["state"] == "complete"
-    assert len(after.study["resumed_at"]) == 1
-    assert [cell.cell["id"] for cell in after.cells] == after.study["cells"]
+    assert after.study.state == "complete"
+    assert len(after.study.resumed_at) == 1
+    assert [cell.cell.id for cell in after.cells] == after.study.cells
     assert all(cell.complete for cell in after.cells)
-    assert {c.cell["id"]: c.outcome["started_at"] for c in after.cells if c.cell["id"] in kept} == kept
+    assert {c.cell.id: c.outcome.started_at for c in after.cells if c.cell.id in kept} == kept
 
 
 def test_a_study_is_resumed_only_as_it_was_begun(study, model):

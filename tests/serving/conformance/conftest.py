@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from models.manifest import ModelDir
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.backends.process import ProcessDeployment
 from serving.deployment import Batching, Budget, EventLog
@@ -72,13 +73,15 @@ def deployed(engine_name, served_model, tmp_path_factory) -> Iterator[tuple[Proc
     """Two ready replicas of the engine, and what happened to them."""
     events = EventLog()
     with BACKENDS["process"].start(
-        ENGINES[engine_name],
-        served_model,
-        replicas=2,
-        budget=Budget(cpus=(0, 1)),
-        batching=BATCHING,
-        workdir=tmp_path_factory.mktemp(engine_name),
-        events=events,
+        DeploymentOrder(
+            ENGINES[engine_name],
+            served_model,
+            replicas=2,
+            budget=Budget(cpus=(0, 1)),
+            batching=BATCHING,
+            workdir=tmp_path_factory.mktemp(engine_name),
+            events=events,
+        )
     ) as deployment:
         deployment.wait_ready(READY_S)
         yield deployment, events

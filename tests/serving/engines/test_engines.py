@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from models.manifest import ModelDir
+from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES, java, tensorflow_flags, torchserve
@@ -112,13 +113,15 @@ def test_the_monitoring_file_switches_prometheus_on_at_the_endpoints_metrics_url
 def test_the_real_server_is_called_by_its_name_with_its_flags(recorder, model, tmp_path):
     assert ENGINES["tfserving"].check() == "TensorFlow Serving 2.19.1-rc0"
     with BACKENDS["process"].start(
-        ENGINES["tfserving"],
-        model=_signed(model),
-        replicas=1,
-        budget=BUDGET,
-        batching=ONE,
-        workdir=tmp_path / "work",
-        events=EventLog(),
+        DeploymentOrder(
+            ENGINES["tfserving"],
+            model=_signed(model),
+            replicas=1,
+            budget=BUDGET,
+            batching=ONE,
+            workdir=tmp_path / "work",
+            events=EventLog(),
+        )
     ) as deployment:
         expected = deployment._replicas[0].launch.command[1:]
         while "recorded" not in deployment.logs():

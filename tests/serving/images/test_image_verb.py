@@ -11,7 +11,7 @@ import pytest
 
 from servestorm import __version__
 from servestorm.cli.main import main
-from servestorm.cli.verbs.image import base_image, context, reference
+from serving.backends.docker.model_image import base_image, context, reference
 from serving.errors import EngineUnavailable
 from tests.requirements_here import need_image
 from tests.stand_ins.toy_model_dir import toy_model

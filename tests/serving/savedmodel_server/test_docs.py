@@ -1,9 +1,9 @@
-"""docs/savedmodel-server.md names every flag, with the default that the program has."""
+"""docs/reference/savedmodel-server.md names every flag, with the default that the program has."""
 
 from serving.savedmodel_server.flags import REFUSED, SUPPORTED
 from tests.source_tree import ROOT
 
-TEXT = (ROOT / "docs" / "savedmodel-server.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "savedmodel-server.md").read_text()
 
 
 def test_every_flag_stands_in_the_table_with_its_default_and_its_help():

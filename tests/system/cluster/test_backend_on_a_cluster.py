@@ -15,6 +15,7 @@ import pytest
 from kubernetes import client
 
 from models.manifest import ModelDir
+from serving.backend import DeploymentOrder
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.deployment import Batching, Budget, EventLog
@@ -50,13 +51,15 @@ def begin(place: Space, model: ModelDir, tmp_path: Path) -> Iterator[Any]:
     def start(budget: Budget = SMALL, replicas: int = 1, **settings: Any) -> Any:
         backend = KubernetesBackend(KubernetesSettings(namespace=place.name, **settings))
         deployment = backend.start(
-            ENGINES["savedmodel"],
-            model,
-            replicas=replicas,
-            budget=budget,
-            batching=Batching(),
-            workdir=tmp_path,
-            events=EventLog(),
+            DeploymentOrder(
+                ENGINES["savedmodel"],
+                model,
+                replicas=replicas,
+                budget=budget,
+                batching=Batching(),
+                workdir=tmp_path,
+                events=EventLog(),
+            )
         )
         started.append(deployment)
         return deployment

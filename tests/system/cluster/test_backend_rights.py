@@ -15,10 +15,11 @@ import yaml
 from kubernetes import client
 
 from models.manifest import ModelDir
-from serving.backends.kubernetes.access import NEEDED, Rule, require_access, told
+from serving.backend import AutoscalerOrder, DeploymentOrder
+from serving.backends.kubernetes.access import NEEDED, Rule, require_access, rules_text
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.cluster import ROLE, Cluster
-from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
 from serving.errors import EngineUnavailable
@@ -30,7 +31,7 @@ from tests.source_tree import ROOT
 from tests.system.cluster.space import Space, space
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm, pytest.mark.system, pytest.mark.timeout(1200)]
-SCALING = Autoscaling(min_replicas=1, max_replicas=2, cpu_percent=80, scale_down_stabilization_s=0)
+SCALING = AutoscalerOrder(min_replicas=1, max_replicas=2, cpu_percent=80, scale_down_stabilization_s=0)
 BUDGET = Budget(cpus=(), cpu_quota=0.3, memory_bytes=1024**3)
 SMALL = {
     "load": {"resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}},
@@ -90,7 +91,7 @@ def kubeconfig(api: Any, token: str, path: Path) -> Path:
     """A kubeconfig that knows the cluster and one token."""
     authority = base64.b64encode(Path(api.configuration.ssl_ca_cert).read_bytes()).decode()
     cluster = {"server": api.configuration.host, "certificate-authority-data": authority}
-    told = {
+    rules_text = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "here", "cluster": cluster}],
@@ -98,7 +99,7 @@ def kubeconfig(api: Any, token: str, path: Path) -> Path:
         "contexts": [{"name": "study", "context": {"cluster": "here", "user": "study"}}],
         "current-context": "study",
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(rules_text))
     return path
 
 
@@ -107,7 +108,7 @@ def start(account: Account, model: ModelDir, workdir: Path, settings: Kubernetes
     backend = KubernetesBackend(settings)
     assert "context study" in backend.check(ENGINES["savedmodel"])
     common: Any = {"budget": BUDGET, "batching": Batching(), "workdir": workdir, "events": EventLog()}
-    return backend.start(ENGINES["savedmodel"], model, replicas=1, **common)
+    return backend.start(DeploymentOrder(ENGINES["savedmodel"], model, replicas=1, **common))
 
 
 def test_a_deployment_lives_and_scales_with_exactly_the_rights_of_the_role(
@@ -149,7 +150,7 @@ def test_a_right_that_was_taken_away_is_named(account: Account, rule: Rule) -> N
             granted["verbs"] = [each for each in granted["verbs"] if each != verb]
     account.may([granted for granted in rules if granted["verbs"]])
     settings = account.settings(reach="port-forward", autoscaling=SCALING, agents=1)
-    wanted = told([Rule(rule.group, rule.resource, (verb,))])
+    wanted = rules_text([Rule(rule.group, rule.resource, (verb,))])
     account.space.until(f"the refusal of {wanted}", lambda: wanted in complaint(settings))
     assert ROLE in complaint(settings)
 

@@ -16,15 +16,17 @@ from servestorm.analysis.results import compute
 from servestorm.analysis.series_autoscaling import autoscaling_figures
 from servestorm.errors import StudyError
 from servestorm.methods.autoscaling import Shape, autoscaled, numbers_of
-from servestorm.methods.bursts import Load, bursts
+from servestorm.methods.bursts import LoadSamples, bursts
 from servestorm.plan.cells import cells_of
 from servestorm.plan.study_plan import parse_plan
-from servestorm.report.page import write_report
+from servestorm.report.write import write_report
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
+from servestorm.rundir.shapes.cell import EventFile
 from servestorm.study import runner, scraper
+from servestorm.study.backend_choice import BackendChoice
 from servestorm.study.expected_time import expected_s
-from serving.backends.kubernetes.settings import Autoscaling
+from serving.backend import AutoscalerOrder
 from serving.backends.process import ProcessBackend
 from tests.source_tree import ROOT
 from tests.stand_ins.autoscaling_run import DECISION_S, DOWN_S, END_S, PLAN, START_S, event, make_scaled_run
@@ -52,7 +54,7 @@ DOWN = [
 ]
 
 
-def every_tenth(late=(), failed=()) -> Load:
+def every_tenth(late=(), failed=()) -> LoadSamples:
     """Ten requests a second; those due within a span (begin, end) of `late` or `failed`, ends included, are so."""
     tenths = np.arange(900)
 
@@ -61,13 +63,15 @@ def every_tenth(late=(), failed=()) -> Load:
 
     scheduled_ns = tenths.astype(np.int64) * 100_000_000
     done_ns = scheduled_ns + np.where(within([*late, (-1, -1)]), 200_000_000, 5_000_000)
-    return Load(scheduled_ns, done_ns, ~within([*failed, (-1, -1)]), start_ns=0)
+    return LoadSamples(scheduled_ns, done_ns, ~within([*failed, (-1, -1)]), start_ns=0)
 
 
 def told(events, load=None, shape=ASKED):
     """What is found in these events, over the two bursts at 20 to 40 s and 60 to 80 s."""
     load = load or every_tenth()
-    return autoscaled(events, load, START_NS, bursts(load, **SHAPE, objective_ms=50.0), shape)
+    return autoscaled(
+        [EventFile(**event) for event in events], load, START_NS, bursts(load, **SHAPE, objective_ms=50.0), shape
+    )
 
 
 def test_a_burst_is_followed_by_a_decision_and_by_replicas_that_are_ready():
@@ -317,9 +321,9 @@ def test_the_report_tells_every_burst_the_way_down_and_both_sides_of_the_trade(r
     assert "savedmodel, run 1, burst 1" in text
     assert "TorchServe, run 3, after the last burst" in text
     assert "1 to 3" in text
-    assert "3, no more asked" in text
+    assert "3, no scale-up" in text
     assert "fixed fleet of 3" in text
-    assert "Of at most 3 replicas there were" in text
+    assert "of at most 3 replicas existed" in text
     assert "1 to 3 replicas at 70 % of their CPU, objective 200 ms" in text
     json.dumps(results.as_json(), allow_nan=False)
 
@@ -366,8 +370,8 @@ def test_a_service_alone_is_told_for_it_deals_out_connections(copied, said, note
 
 
 def test_the_plan_of_the_page_is_a_plan():
-    page = (ROOT / "docs" / "autoscaling.md").read_text()
-    plan = parse_plan(page.split("```yaml\n")[1].split("```")[0], "docs/autoscaling.md")
+    page = (ROOT / "docs" / "how-to" / "autoscaling.md").read_text()
+    plan = parse_plan(page.split("```yaml\n")[1].split("```")[0], "docs/how-to/autoscaling.md")
     assert plan.autoscaling.peak_rate == 25
 
 
@@ -418,25 +422,19 @@ class PretendedCluster(ProcessBackend):
     name = "kubernetes"
 
     def __init__(self) -> None:
-        self.asked: list[Autoscaling] = []
+        self.asked: list[AutoscalerOrder] = []
 
-    def describe(self):
-        return {"version": "1.32.13", "context": "pretended", "nodes": []}
-
-    def leftovers(self):
-        return []
-
-    def remove(self, found):
-        assert found == []
+    def environment(self):
+        return {"kubernetes": {"version": "1.32.13", "context": "pretended", "nodes": []}}
 
     def autoscaled(self, asked):
         self.asked.append(asked)
         return self
 
-    def start(self, engine, model, *, budget, **rest):
+    def start(self, order):
         cpus = tuple(sorted(os.sched_getaffinity(0)))
-        budget = replace(budget, cpus=cpus, cpu_quota=None, memory_bytes=None)
-        return super().start(engine, model, budget=budget, **rest)
+        budget = replace(order.budget, cpus=cpus, cpu_quota=None, memory_bytes=None)
+        return super().start(replace(order, budget=budget))
 
 
 @pytest.fixture
@@ -444,7 +442,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
     monkeypatch.setattr(runner, "ENGINES", toy_engines())
     pretended = PretendedCluster()
-    monkeypatch.setattr(runner, "backend_of", lambda *_, **__: pretended)
+    monkeypatch.setattr(runner, "choose_backend", lambda *_, **__: BackendChoice(pretended, toy_generator()))
     return pretended
 
 
@@ -463,13 +461,13 @@ def test_a_cell_asks_for_an_autoscaler_offers_bursts_once_and_stays_for_the_way_
     )
     study = runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator("invalid"))
     (cell,) = read_run(study.carry_out()).cells
-    assert cluster.asked == [Autoscaling(1, 2, 70, 7)]
+    assert cluster.asked == [AutoscalerOrder(1, 2, 70, 7)] * 2  # to check its rights, and for the cell
     assert cell.complete
     assert cell.repeats == 0  # a second try would begin with the replicas that the first has made
     command = json.loads((cell.path / "generator.json").read_text())
     assert any(part.endswith("bursty.py") for part in command)
     assert command[command.index("--peak-rate") + 1] == "60"
-    names = [told["name"] for told in cell.events]
+    names = [event.name for event in cell.events]
     assert names.index("load_ended") < names.index("cooldown_ended")
-    times = {told["name"]: told["t_ns"] for told in cell.events}
+    times = {event.name: event.t_ns for event in cell.events}
     assert times["cooldown_ended"] - times["load_ended"] >= 0.3e9

@@ -13,9 +13,11 @@ from models.manifest import ModelDir
 from servestorm.analysis.scenarios import coldstart
 from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyEnvironmentError
+from servestorm.rundir.shapes.cell import EventFile
 from servestorm.study import page_cache
 from servestorm.study.page_cache import drop_page_cache, files_of_start
 from servestorm.study.scenarios.coldstart import settle
+from serving.backend import DeploymentOrder
 from serving.backends import ProcessBackend
 from serving.deployment import Batching, Budget, Endpoint, EventLog, Launch
 from serving.errors import DeploymentError
@@ -80,7 +82,7 @@ def serve(model):
 
 
 def event(name, t_ns, replica=0):
-    return {"name": name, "t_ns": t_ns, "replica": replica, "detail": ""}
+    return EventFile(name=name, t_ns=t_ns, replica=replica, detail="")
 
 
 def test_no_phase_ends_before_the_server_says_that_it_did(model, tmp_path):
@@ -88,7 +90,9 @@ def test_no_phase_ends_before_the_server_says_that_it_did(model, tmp_path):
     engine = DelayedEngine(stamps, slow=20, slow_ms=20, fast_ms=1)
     budget = Budget(cpus=(0,))
     with ProcessBackend().start(
-        engine, model, replicas=1, budget=budget, batching=Batching(), workdir=tmp_path / "work", events=events
+        DeploymentOrder(
+            engine, model, replicas=1, budget=budget, batching=Batching(), workdir=tmp_path / "work", events=events
+        )
     ) as deployment:
         deployment.wait_ready(30)
         endpoint, wire = deployment.endpoints[0], WIRES["torchserve"]

@@ -14,6 +14,7 @@ import uuid
 import psutil
 import pytest
 
+from serving.backend import DeploymentOrder
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.docker.deployment import DockerDeployment
 from serving.backends.docker.leftovers import of_deployment
@@ -60,14 +61,16 @@ def begin(client, tmp_path):
     def start(*modes, replicas=1, ports=None, budget=None, **settings):
         events = EventLog()
         deployment = DockerBackend(DockerSettings(**settings)).start(
-            FakeEngine(*modes),
-            write_model(tmp_path / "toy") if not (tmp_path / "toy").exists() else model_in(tmp_path),
-            replicas=replicas,
-            budget=budget or Budget(cpus=(0,)),
-            batching=Batching(),
-            workdir=tmp_path / "work",
-            events=events,
-            ports=ports,
+            DeploymentOrder(
+                FakeEngine(*modes),
+                write_model(tmp_path / "toy") if not (tmp_path / "toy").exists() else model_in(tmp_path),
+                replicas=replicas,
+                budget=budget or Budget(cpus=(0,)),
+                batching=Batching(),
+                workdir=tmp_path / "work",
+                events=events,
+                ports=ports,
+            )
         )
         started.append(deployment)
         return deployment, events
@@ -328,7 +331,7 @@ def test_doctor_tells_of_the_engine_itself_and_of_the_images_that_it_holds(clien
     from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
-    assert found["Docker Engine"].found and client.version()["Version"] in found["Docker Engine"].text
+    assert found["Docker Engine"].present and client.version()["Version"] in found["Docker Engine"].text
     assert image("savedmodel") not in found["Docker images"].text  # which this test could not run without
 
 
@@ -347,9 +350,10 @@ def test_containers_of_a_running_project_are_asked_measured_and_left_running(cli
         backend = ProjectBackend(project, DockerSettings())
         assert engine.image in backend.check(engine)
         arguments = {"budget": Budget(cpus=(0,)), "batching": Batching(), "events": EventLog()}
+        arguments["workdir"] = tmp_path / "replica-0"
         with pytest.raises(ServingError, match="runs 1 of torchserve where the plan says 2"):
-            backend.start(engine, model, replicas=2, workdir=tmp_path / "replica-0", **arguments)
-        with backend.start(engine, model, replicas=1, workdir=tmp_path / "replica-0", **arguments) as deployment:
+            backend.start(DeploymentOrder(engine, model, replicas=2, **arguments))
+        with backend.start(DeploymentOrder(engine, model, replicas=1, **arguments)) as deployment:
             deployment.wait_ready(TIMEOUT_S)
             use = deployment.use()
             assert use.cpu_s > 0 and use.rss_bytes > 0 and deployment.alive()

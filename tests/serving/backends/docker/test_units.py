@@ -11,6 +11,7 @@ import pytest
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from serving import orphans
+from serving.backend import counted
 from serving.backends.container_use import ContainerUse, total
 from serving.backends.docker import engine as docker_engine
 from serving.backends.docker import leftovers as docker_leftovers
@@ -334,6 +335,6 @@ def test_leftovers_are_those_of_dead_owners_of_this_machine_alone():
 
 
 def test_what_was_removed_is_counted_in_words():
-    some = [docker_leftovers.Leftover(kind, "x", None) for kind in ("container", "network", "container")]
-    assert docker_leftovers.counted(some) == "2 containers and 1 network"
-    assert docker_leftovers.counted(some[:1]) == "1 container"
+    some = [docker_leftovers.DockerLeftover(kind, "x", None) for kind in ("container", "network", "container")]
+    assert counted(some) == "2 containers and 1 network"
+    assert counted(some[:1]) == "1 container"

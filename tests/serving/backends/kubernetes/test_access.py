@@ -15,11 +15,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.backend import AutoscalerOrder
 from serving.backends.kubernetes import access, clock, cluster
-from serving.backends.kubernetes.access import NEEDED, Rule, needed, require_access, told
+from serving.backends.kubernetes.access import NEEDED, Rule, needed, require_access, rules_text
 from serving.backends.kubernetes.clock import ClusterClock, measure
 from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
-from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.errors import DeploymentError, EngineUnavailable
 from tests.source_tree import ROOT
 from tests.stand_ins.small_api import forbidden, kubeconfig, listed, refused, small_api, thing
@@ -154,7 +155,7 @@ def test_no_request_waits_for_ever(here, monkeypatch):
 
 def test_a_lacking_library_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
-    with pytest.raises(EngineUnavailable, match="pip install kubernetes"):
+    with pytest.raises(EngineUnavailable, match=r"pip install 'servestorm\[kubernetes\]'"):
         Cluster.connect()
 
 
@@ -310,7 +311,7 @@ def test_what_a_study_does_not_use_needs_no_right():
 
     plain = names(KubernetesSettings())
     assert names(KubernetesSettings(reach="port-forward")) - plain == {"pods/portforward"}
-    scaling = Autoscaling(1, 2, 70, 60)
+    scaling = AutoscalerOrder(1, 2, 70, 60)
     assert names(KubernetesSettings(autoscaling=scaling)) - plain == {"horizontalpodautoscalers"}
     everything = KubernetesSettings(reach="port-forward", autoscaling=scaling)
     assert needed(everything) == list(NEEDED)
@@ -341,7 +342,7 @@ def test_every_right_that_lacks_is_named_at_once(api, here):
 def test_who_may_do_everything_is_asked_about_each_verb_in_the_namespace(api, here):
     reviewed(api, set())
     require_access(
-        here, KubernetesSettings(namespace="k1", reach="port-forward", autoscaling=Autoscaling(1, 2, 70, 60))
+        here, KubernetesSettings(namespace="k1", reach="port-forward", autoscaling=AutoscalerOrder(1, 2, 70, 60))
     )
     asked = [request["body"]["spec"]["resourceAttributes"] for what, request in api.asked if what == REVIEWS]
     assert {one["namespace"] for one in asked} == {"k1"}
@@ -358,6 +359,6 @@ def test_a_missing_right_of_a_feature_that_is_off_stops_nobody(api, here):
 
 
 def test_rules_are_told_as_kubectl_takes_them():
-    assert told([Rule("", "pods", ("get", "list", "watch"))]) == "get, list and watch pods"
-    assert told([Rule("apps", "deployments/scale", ("patch",))]) == "patch deployments.apps/scale"
+    assert rules_text([Rule("", "pods", ("get", "list", "watch"))]) == "get, list and watch pods"
+    assert rules_text([Rule("apps", "deployments/scale", ("patch",))]) == "patch deployments.apps/scale"
     assert all(first != second for first, second in pairwise(NEEDED)) and access.NEEDED is NEEDED

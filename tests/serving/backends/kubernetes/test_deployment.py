@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from serving.backend import AutoscalerOrder, DeploymentOrder
 from serving.backends.kubernetes import api_watches, pod_troubles, release_faults, routes
 from serving.backends.kubernetes import deployment as module
 from serving.backends.kubernetes.cgroup import COMMAND
 from serving.backends.kubernetes.deployment import KubernetesDeployment
 from serving.backends.kubernetes.execute import Executed, NotExecuted
 from serving.backends.kubernetes.forward import Forward
-from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.deployment import Batching, Budget, ContainerLaunch, EventLog
 from serving.errors import DeploymentError, ServingError
 from serving.ports import free_ports
@@ -39,7 +40,7 @@ from tests.stand_ins.fake_cluster import (
 from tests.stand_ins.fake_engine import write_model
 
 READY_S = 20
-SCALING = Autoscaling(1, 3, 70, 30)
+SCALING = AutoscalerOrder(1, 3, 70, 30)
 CRASH = {"terminated": {"exitCode": 3, "reason": "Error"}}
 
 
@@ -122,9 +123,10 @@ def made(fake, connected, inside, tmp_path, monkeypatch):
         work.mkdir()
         budget = Budget(cpus=(0,), cpu_quota=0.25, memory_bytes=512 * 2**20)
         fake.service["spec"]["ports"] = [{"port": engine.rest}, {"port": engine.grpc}]
-        deployment = KubernetesDeployment(
-            connected, FakeHelm(fake), settings, engine, model, budget, Batching(), work, events
+        order = DeploymentOrder(
+            engine, model, replicas=replicas, budget=budget, batching=Batching(), workdir=work, events=events
         )
+        deployment = KubernetesDeployment(connected, FakeHelm(fake), settings, order)
         started.append(deployment)
         return deployment
 
@@ -173,7 +175,7 @@ def ready(fake, made, listening):
             fake.put("events", pulled(pod))
             play(fake, deployment, number, "ready")
         deployment.wait_ready(READY_S)
-        settle(lambda: all("image_pulled" in one.told for one in deployment._observed.replicas))
+        settle(lambda: all("image_pulled" in one.recorded_ns for one in deployment._observed.replicas))
         return deployment
 
     return make
@@ -205,7 +207,9 @@ def test_a_release_becomes_ready_is_reached_and_goes(fake, ready):
 
 def test_nothing_of_a_start_is_late_for_what_was_watched(ready):
     deployment = ready()
-    times = [deployment._observed.replicas[0].told[name] for name in ("spawned", "scheduled", "started", "ready")]
+    times = [
+        deployment._observed.replicas[0].recorded_ns[name] for name in ("spawned", "scheduled", "started", "ready")
+    ]
     assert times == sorted(times) and max(times) <= time.monotonic_ns()
 
 

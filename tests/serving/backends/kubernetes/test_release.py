@@ -14,16 +14,17 @@ import yaml
 
 from models.manifest import ModelDir
 from serving import processes
+from serving.backend import AutoscalerOrder, DeploymentOrder, counted
 from serving.backends.kubernetes import helm as helm_module
 from serving.backends.kubernetes import namespace as namespace_module
 from serving.backends.kubernetes.access import needed
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.cluster import Cluster
 from serving.backends.kubernetes.helm import Helm, chart_folder, translated
-from serving.backends.kubernetes.leftovers import Leftover, counted, leftovers, remove
+from serving.backends.kubernetes.leftovers import KubernetesLeftover, leftovers, remove
 from serving.backends.kubernetes.namespace import claim, give_back, remove_if_empty
 from serving.backends.kubernetes.owner import MACHINE, OWNER, is_left, is_mine, labels, machine_label, owner_labels
-from serving.backends.kubernetes.settings import Autoscaling, KubernetesSettings
+from serving.backends.kubernetes.settings import KubernetesSettings
 from serving.backends.kubernetes.values import split_reference, values_of
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
@@ -44,7 +45,7 @@ from tests.stand_ins.small_api import (
 
 BUDGET = Budget(cpus=(0, 1), threads=2, memory_bytes=1536 * 1024**2, cpu_quota=0.25, warmup=False)
 BATCHING = Batching(max_batch_size=8, timeout_us=2500, queue_size=64)
-SCALING = Autoscaling(min_replicas=1, max_replicas=3, cpu_percent=70, scale_down_stabilization_s=60)
+SCALING = AutoscalerOrder(min_replicas=1, max_replicas=3, cpu_percent=70, scale_down_stabilization_s=60)
 SPACE = "/api/v1/namespaces/k1"
 LISTS = ("pods", "services", "configmaps", "secrets", "persistentvolumeclaims", "serviceaccounts")
 
@@ -485,7 +486,10 @@ def test_what_dead_owners_of_this_machine_left_is_found_wherever_we_may_look(api
     api.told["GET /api/v1/namespaces"] = listed(
         thing("theirs", labels=elsewhere), thing("ours", labels=dead), thing("used", labels=owner_labels())
     )
-    assert leftovers(here, "k1") == [Leftover("release", "gone", "far"), Leftover("namespace", "ours", "ours")]
+    assert leftovers(here, "k1") == [
+        KubernetesLeftover("release", "gone", "far"),
+        KubernetesLeftover("namespace", "ours", "ours"),
+    ]
     (query,) = [request for what, request in api.asked if what == "GET /api/v1/secrets"]
     assert query["labelSelector"] == f"owner=helm,{MACHINE}={machine_label()}"
 
@@ -513,7 +517,7 @@ def test_releases_go_before_the_namespaces_that_they_are_in(api, here, recorded)
     empty(api)
     helped = []  # how often helm had been called when the namespace went
     api.told[f"DELETE {SPACE}"] = lambda _: helped.append(len(helm_calls(recorded))) or (200, {"kind": "Status"})
-    remove(here, Helm(), [Leftover("namespace", "k1", "k1"), Leftover("release", "gone", "k1")])
+    remove(here, Helm(), [KubernetesLeftover("namespace", "k1", "k1"), KubernetesLeftover("release", "gone", "k1")])
     ((arguments, _),) = helm_calls(recorded)
     assert arguments[:4] == ["uninstall", "gone", "--namespace", "k1"] and helped == [1]
 
@@ -546,10 +550,10 @@ def test_doctor_tells_of_the_cluster_itself(here, monkeypatch):
     from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
-    assert found["Kubernetes"].found and found["Kubernetes"].text == "1.32.13 (context here)"
+    assert found["Kubernetes"].present and found["Kubernetes"].text == "1.32.13 (context here)"
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     found = {finding.name: finding for finding in examine()}
-    assert not found["Kubernetes"].found and not found["Kubernetes"].required
+    assert not found["Kubernetes"].present and not found["Kubernetes"].required
 
 
 # the backend
@@ -586,7 +590,7 @@ def backend(api, here, recorded, monkeypatch):
 
 def start(backend, model: ModelDir, tmp_path, **more):
     common = {"replicas": 2, "budget": BUDGET, "batching": BATCHING, "workdir": tmp_path, "events": EventLog()} | more
-    return backend.start(FakeEngine("well"), model, **common)
+    return backend.start(DeploymentOrder(FakeEngine("well"), model, **common))
 
 
 def test_a_start_claims_the_namespace_then_drops_what_was_read_then_installs(backend, api, tmp_path):

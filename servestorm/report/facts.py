@@ -1,0 +1,138 @@
+"""What was served, on which machine and with which settings: terms and values of the page's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from servestorm.analysis.results import Results
+from servestorm.plan.cells import batching_label
+from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.report import sentences, settings
+from servestorm.rundir.shapes.environment import NodeFile
+
+Fact = tuple[str, object]
+"""(term, value); a value of None is unknown."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Terms and values that belong together."""
+
+    title: str
+    facts: list[Fact]
+
+
+def meta(results: Results) -> list[str]:
+    """The line under the headline: when, which models, and how requests were made."""
+    plan = results.study.plan
+    protocols = " and ".join({"rest": "REST", "grpc": "gRPC"}[protocol] for protocol in plan.protocol)
+    images = " or ".join(map(str, plan.images_per_request))
+    return [
+        results.study.started_at.replace("T", " ").replace("+00:00", " UTC"),
+        *(
+            f"{model.name}, trained on {model.dataset}" if model and model.dataset else model.name if model else "None"
+            for model in results.models
+        ),
+        f"{protocols}, payload {' and '.join(plan.payload)}",
+        f"{images} image{'' if images == '1' else 's'} a request",
+    ]
+
+
+def _containers(results: Results) -> list[Fact]:
+    """The containers of a study on Docker; nothing for any other."""
+    engine, plan = results.environment.docker_engine, results.study.plan
+    if not engine:
+        return []
+    kind = f"{engine.version}, cgroups v{engine.cgroup_version}, {engine.storage_driver}"
+    return [
+        ("Docker Engine", kind),
+        ("Limits of a replica", settings.limits_text(results).removeprefix(", each limited to ") or "none"),
+        ("Balancer", "HAProxy" if plan.docker_reach.balancer == "haproxy" else "the load generator"),
+    ]
+
+
+def _pods(results: Results) -> list[Fact]:
+    """The cluster of a study on Kubernetes; nothing for any other."""
+    cluster, plan = results.environment.kubernetes, results.study.plan
+    if not cluster:
+        return []
+    chosen = plan.cluster_reach
+    from_cluster = plan.load_from == "cluster"
+    return [
+        ("Kubernetes", cluster.version),
+        ("Nodes", _nodes_text(cluster.nodes)),
+        ("Limits of a replica", settings.limits_text(results).removeprefix(", each limited to ")),
+        ("Load comes from", "pods of the cluster" if from_cluster else "this machine"),
+        ("Load goes to", _REACHED.get(chosen.reach, "the Service")),
+        ("Balancer", _BALANCER[chosen.balancer] if chosen.reach == "service" else "the load generator"),
+    ]
+
+
+_REACHED = {"pods": "the pods", "port-forward": "the pods, through the API server"}
+_BALANCER = {"haproxy": "HAProxy", "none": "the Service, by connections"}
+
+
+def _server_settings(results: Results) -> list[Fact]:
+    """With which settings the servers were started; nothing where somebody else started them."""
+    plan = results.study.plan
+    if plan.runs_already:
+        return []
+    return [
+        ("Threads a replica", " or ".join(map(str, plan.threads))),
+        ("Batching", "; ".join(batching_label(batching) for batching in plan.batching)),
+    ]
+
+
+def environment(results: Results) -> list[Block]:
+    """The machine, the study, the software."""
+    here, plan, cores = results.environment, results.study.plan, results.study.cores
+    memory = f"{here.memory_bytes / 2**30:.1f} GiB" if here.memory_bytes else None
+    machine: list[Fact] = [
+        ("Processor", here.cpu_model),
+        ("Cores", f"{here.cores_usable} of {here.cores} usable"),
+        ("Memory", memory),
+        ("System", here.system),
+        ("Kernel", here.kernel),
+        ("Engine's cores", ", ".join(map(str, cores.engine)) or "chosen by the cluster"),
+        ("Generator's cores", ", ".join(map(str, cores.generator))),
+    ]
+    study: list[Fact] = [
+        *(
+            fact
+            for model in results.models
+            for fact in (
+                ("Model", f"{model.name} {model.version}" if model else "None "),
+                ("Artifacts", sentences.parity_text(model)),
+            )
+        ),
+        *_containers(results),
+        *_pods(results),
+        *_server_settings(results),
+        ("Seed", plan.seed),
+        ("Git commit", (here.git_commit or "")[:12] or None),
+        *((ENGINE_SHORT[name], version) for name, version in results.study.engines.items()),
+    ]
+    software: list[Fact] = [
+        ("Python", here.python),
+        ("Java", here.java),
+        *here.packages.items(),
+    ]
+    blocks = (("Machine", machine), ("Study", study), ("Software", software))
+    return [
+        Block(title, [(term, "unknown" if value is None else value) for term, value in facts])
+        for title, facts in blocks
+    ]
+
+
+def _nodes_text(nodes: Sequence[NodeFile] | None) -> str | None:
+    """'2 x m7i.large (2 CPUs, 8.0 GiB, Debian GNU/Linux 12)'; None where nodes could not be read."""
+    if not nodes:
+        return None
+    counts: dict[str, int] = {}
+    for node in nodes:
+        cpus, memory = node.cpus, node.memory_bytes
+        size = [f"{cpus:g} CPUs" if cpus else "", f"{memory / 2**30:.1f} GiB" if memory else "", node.os_image]
+        kind = f"{node.instance_type or 'node'} ({', '.join(filter(None, size))})".removesuffix(" ()")
+        counts[kind] = counts.get(kind, 0) + 1
+    return "; ".join(f"{count} × {kind}" for kind, count in counts.items())

@@ -1,0 +1,30 @@
+"""report.html: one file without scripts, which loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jinja2
+
+from servestorm.report.page import Page
+
+_HERE = Path(__file__).parent
+
+
+def render(page: Page) -> str:
+    """The page as HTML; the template's names are the fields of Page."""
+    return _template().render(css=(_HERE / "report.css").read_text(), **vars(page))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Compiled once a process: that takes longer than to fill it in."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,185 @@
+"""The results as formatted cells: the cards at the top, a row for each metric, and a row for each run."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from servestorm.analysis.metric import Metric, Value
+from servestorm.analysis.results import Results
+from servestorm.analysis.run import Run
+from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
+from servestorm.report import sentences, settings
+
+_CARD_ROWS = (
+    ("steady.p50", "median, steady load", "ms"),
+    ("steady.p99", "p99, steady load", "ms"),
+    ("bursty.p99", "p99, bursty load", "ms"),
+    ("coldstart.total_s", "cold start", "s"),
+    ("autoscaling.ready_s", "burst to a new replica", "s"),
+)
+
+
+@dataclass(frozen=True)
+class EngineName:
+    """An engine's short name, and what must stand beside it: '(embedded, not TensorFlow Serving)', or ''."""
+
+    name: str
+    aside: str
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One number of a card; `invalid` where it comes from INVALID runs."""
+
+    term: str
+    text: str
+    unit: str
+    invalid: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """An engine's most important numbers; `colour` is its place among the colours of engines."""
+
+    colour: int
+    engine: EngineName
+    rows: list[CardRow]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two engines that are compared: their key in welch_p, and the column's title where there are several pairs."""
+
+    key: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ResultCell:
+    """One engine's value of a metric: its number, standard deviation and 95 % interval as text, '' where unknown."""
+
+    text: str
+    sd: str
+    ci: str
+    better: bool
+    """Better than every other engine."""
+    invalid: bool
+    """From INVALID runs."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A metric with a cell for each engine and Welch's p for each pair."""
+
+    label: str
+    unit: str
+    cells: list[ResultCell]
+    ps: list[str]
+
+
+@dataclass(frozen=True)
+class ResultGroup:
+    """The rows of a group of runs; `detail` is the load in words."""
+
+    title: str
+    detail: str
+    rows: list[ResultRow]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run; `kind` of its state is good, bad or quiet."""
+
+    id: str
+    kind: str
+    state: str
+    cells: list[str]
+    reasons: list[str]
+    """Why it is INVALID or not complete."""
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Every run with its own numbers."""
+
+    head: list[str]
+    rows: list[RunRow]
+
+
+def cards(results: Results) -> list[Card]:
+    """A card for each engine; none where nothing was measured that has a place on it."""
+    rows = [(metric, term, unit) for key, term, unit in _CARD_ROWS if (metric := results.metric(key))]
+    for start in ("scaling.images_per_s_x", "scaling.factor_x"):
+        rows += [(m, m.label, m.unit) for m in results.metrics if m.key.startswith(start)][:1]
+    if not rows:
+        return []
+    return [
+        Card(index % 3, named(engine), [_card_row(metric.values[engine], term, unit) for metric, term, unit in rows])
+        for index, engine in enumerate(results.engines)
+    ]
+
+
+def _card_row(value: Value, term: str, unit: str) -> CardRow:
+    return CardRow(term, number(value.value), unit, _invalid(value))
+
+
+def named(engine: str) -> EngineName:
+    """The engine's names on the page."""
+    return EngineName(ENGINE_SHORT[engine], ENGINE_LABELS[engine].removeprefix(ENGINE_SHORT[engine]).strip())
+
+
+def _invalid(value: Value) -> bool:
+    return value.value is not None and not value.valid
+
+
+def pairs(results: Results) -> list[Pair]:
+    """Every pair of engines."""
+    both = list(itertools.combinations(results.engines, 2))
+    return [Pair(f"{a}|{b}", f"{ENGINE_SHORT[a]} / {ENGINE_SHORT[b]}" if len(both) > 1 else "") for a, b in both]
+
+
+def groups(results: Results) -> list[ResultGroup]:
+    """The rows of the results by group of runs."""
+    return [
+        ResultGroup(
+            results.groups[group], settings.load_text(results, group), [_row(results, metric) for metric in metrics]
+        )
+        for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group)
+    ]
+
+
+def _row(results: Results, metric: Metric) -> ResultRow:
+    best = sentences.better(results, metric)
+    cells = [_cell(metric.values[engine], engine == best) for engine in results.engines]
+    return ResultRow(metric.label, metric.unit, cells, [p_text(metric.welch_p[pair.key]) for pair in pairs(results)])
+
+
+def _cell(value: Value, better: bool) -> ResultCell:
+    text, sd = spread(value.value, value.sd)
+    return ResultCell(text, sd, _ci(value), better, _invalid(value))
+
+
+def _ci(value: Value) -> str:
+    """'11.9 to 12.7', '11.9 to 12.7 (samples)' where there are too few runs, or ''."""
+    if value.ci is None:
+        return ""
+    return " to ".join(map(number, value.ci)) + (" (samples)" if value.ci_from == "samples" else "")
+
+
+def runs(results: Results) -> RunTable:
+    """A row for each run, in the order in which they ran."""
+    head = ["Run", "State", "Requests", "p50", "p95", "p99", "mean", "images/s", "cold start, s"]
+    return RunTable(head, [_run(run) for run in results.runs])
+
+
+def _run(run: Run) -> RunRow:
+    names = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
+    if run.state != "complete":
+        kind, state = "bad", run.state
+    elif run.valid is None:
+        kind, state = "quiet", "complete"
+    else:
+        kind, state = ("good", "VALID") if run.valid else ("bad", "INVALID")
+    requests = f"{run.requests:,}" if run.requests else "–"
+    return RunRow(run.id, kind, state, [requests, *(number(run.numbers.get(name)) for name in names)], run.reasons)

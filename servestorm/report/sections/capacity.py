@@ -1,0 +1,179 @@
+"""The search for the largest rate that meets the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from servestorm.analysis.results import Results
+from servestorm.plan.labels import ENGINE_SHORT, number
+from servestorm.report import settings
+from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
+from servestorm.report.part import (
+    Numbers,
+    Rows,
+    Section,
+    SectionPart,
+    Table,
+    groups_of,
+    make_part,
+    section_of,
+    subtitle_of,
+)
+
+
+def section(results: Results) -> Section:
+    """One figure a group of searches."""
+    return section_of("capacity", "Capacity", (_of_group(results, group) for group in groups_of(results, "capacity")))
+
+
+def _of_group(results: Results, group: str) -> SectionPart | None:
+    runs = [run for run in results.runs if run.group == group and run.capacity]
+    data = {
+        engine: [asdict(run.capacity) for run in runs if run.engine == engine and run.capacity]
+        for engine in results.engines
+    }
+    limit_ms = settings.capacity_p99_ms(results)
+    name = f"search-{slug(group)}"
+    return part(name, results.engines, data, limit_ms, subtitle_of(results, group))
+
+
+def part(
+    name: str, engines: Sequence[str], data: Rows, objective_ms: float | None, subtitle: str = ""
+) -> SectionPart | None:
+    """The search for the largest rate that meets the objective."""
+    drawing = _draw(name, engines, data, objective_ms)
+    if not drawing:
+        return None
+    rows = []
+    for engine in engines:
+        for place, run in enumerate(data.get(engine, []), 1):
+            title = f"{ENGINE_SHORT[engine]}, search {place}"
+            rows += [[title, number(p["rate_per_s"]), number(p["p99_ms"]), _PROBE[p["verdict"]]] for p in run["probes"]]
+            rows.append(
+                [f"{title}: capacity", _capacity_text(run), "", "confirmed" if run["confirmed"] else "not confirmed"]
+            )
+            if met := run["crossing"]:
+                rows.append([f"{title}: p99 meets the objective at", _met_text(met), "", "estimated"])
+    limit = f" of {number(objective_ms, 'ms')}" if objective_ms else ""
+    caption = (
+        "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
+        f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
+        "is the mean capacity: the largest rate that held twice. A band is the 95 % interval of the rate at which "
+        "p99 meets the objective, estimated from all probes near it; without an estimate, it reaches from the "
+        "largest rate that held to the smallest that did not."
+    )
+    head = ["Probe", "requests/s", "p99, ms", "Verdict"]
+    return make_part(name, drawing, caption, Table("Capacity by probes", head, rows), subtitle)
+
+
+_PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
+
+
+def _capacity_text(run: Numbers) -> str:
+    """The largest rate that held and the smallest that did not, which is no confidence interval."""
+    if run["high"] is None:
+        return "–" if run["rate_per_s"] is None else number(run["rate_per_s"])
+    last = [probe["verdict"] for probe in run["probes"] if probe["rate_per_s"] == run["high"]][-1]
+    bound = f"{number(run['high'])} {'could not be offered' if last == 'invalid' else 'did not hold'}"
+    return f"–; {bound}" if run["rate_per_s"] is None else f"{number(run['rate_per_s'])}; {bound}"
+
+
+def _met_text(met: Numbers) -> str:
+    return f"{number(met['rate_per_s'])} ({number(met['low'])} to {number(met['high'])})"
+
+
+def _draw(name: str, engines: Sequence[str], data: Rows, objective_ms: float | None) -> Drawing | None:
+    """Every probe of the searches by its rate and p99, with each engine's mean capacity and the runs' intervals.
+
+    `data`: {engine: [{"rate_per_s": r | None, "low": l | None, "high": h | None, "confirmed": bool, "probes":
+    [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}], "crossing": {"low", "high"} |
+    None}]}, a search of a run each, rates in requests/s.
+    None where there is no probe. A probe without a p99 stands at the upper edge.
+    """
+    shown = [engine for engine in engines if any(run["probes"] for run in data.get(engine, []))]
+    if not shown:
+        return None
+
+    def paint(figure: Figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        latencies = [p["p99_ms"] for e in shown for p in _probes(data[e]) if p["p99_ms"]] + [objective_ms or 1.0]
+        top_ms = max(latencies) * 1.6
+        axes.set_ylim(min(latencies) / 1.4, top_ms * 1.15)
+        for engine in shown:
+            _intervals(axes, data[engine], engines.index(engine))
+            _marks(axes, _probes(data[engine]), engines.index(engine), top_ms)
+        if objective_ms:
+            axes.axhline(objective_ms, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
+        log_ticks(axes)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.04)
+        axes.set_ylabel("p99, ms per request")
+        axes.set_xlabel("requests/s offered")
+        handles, labels = _legend(engines, shown, bool(objective_ms))
+        legend(figure, handles, labels, narrow, columns=2)
+
+    return draw(name, paint, 3.6, 4.0)
+
+
+def _probes(searches: Sequence[Numbers]) -> list[Numbers]:
+    return [probe for search in searches for probe in search["probes"]]
+
+
+def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
+    """A band over each run's interval, and a line at the mean capacity."""
+    for run in runs:
+        between = run["crossing"] or run
+        if between["low"] is not None and between["high"] is not None:
+            axes.axvspan(
+                between["low"], between["high"], color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0
+            )
+    rates = [run["rate_per_s"] for run in runs if run["rate_per_s"] is not None]
+    if rates:
+        mean = sum(rates) / len(rates)
+        axes.axvline(mean, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])
+        # engines whose capacities are close must not write over each other
+        axes.annotate(
+            f"{number(mean)}/s",
+            (mean, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -4 - 12 * index),
+            textcoords="offset points",
+            va="top",
+            color=engine_colour(index),
+        )
+
+
+def _marks(axes: Axes, probes: Sequence[Numbers], index: int, top_ms: float) -> None:
+    colour = engine_colour(index)
+    faces = {"pass": colour, "fail": "none", "invalid": "none"}
+    for verdict, face in faces.items():
+        places = [(p["rate_per_s"], p["p99_ms"] or top_ms) for p in probes if p["verdict"] == verdict]
+        if places:
+            rates, latencies = zip(*places, strict=True)
+            mark, edge = ("x", MUTED) if verdict == "invalid" else (MARKS[index % 3], colour)
+            axes.plot(
+                rates, latencies, mark, color=edge, markerfacecolor=face, markersize=6, markeredgewidth=1.4, alpha=0.9
+            )
+
+
+def _legend(engines: Sequence[str], shown: Sequence[str], objective: bool) -> tuple[list[Line2D], list[str]]:
+    handles, labels = [], []
+    for engine in shown:
+        index = engines.index(engine)
+        handles.append(Line2D([], [], color=engine_colour(index), marker=MARKS[index % 3], linestyle=LINES[index % 3]))
+        labels.append(ENGINE_SHORT[engine])
+    handles += [
+        Line2D([], [], color=MUTED, marker="o", linestyle="none"),
+        Line2D([], [], color=MUTED, marker="o", linestyle="none", markerfacecolor="none", markeredgewidth=1.4),
+        Line2D([], [], color=MUTED, marker="x", linestyle="none", markeredgewidth=1.4),
+    ]
+    labels += ["held", "did not hold", "INVALID"]
+    if objective:
+        handles.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2))))
+        labels.append("objective")
+    return handles, labels

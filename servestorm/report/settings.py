@@ -1,0 +1,181 @@
+"""What the study was asked to do, in numbers and in words. In this room only settings.py and facts.py read the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from servestorm.analysis.results import Results
+from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Scaling, Steady
+from servestorm.rundir.shapes.study import PlanFile
+
+
+def backend(results: Results) -> str:
+    """Where the servers ran: process, docker, kubernetes or attach."""
+    return results.study.plan.backend
+
+
+def margin_percent(results: Results) -> float:
+    """The difference up to which two engines count as equivalent."""
+    return results.study.plan.margin_percent
+
+
+def capacity_p99_ms(results: Results) -> float:
+    """The objective of a search for the capacity."""
+    return _capacity(results.study.plan).p99_ms
+
+
+def burst_objective_ms(results: Results) -> float | None:
+    """The objective of a request under bursty load; None without one."""
+    return _bursty(results.study.plan).objective_ms
+
+
+def autoscaling_objective_ms(results: Results) -> float:
+    """The objective of a request under an autoscaler."""
+    return _autoscaling(results.study.plan).objective_ms
+
+
+def most_replicas(results: Results) -> int:
+    """The most replicas that the autoscaler may ask for."""
+    return _autoscaling(results.study.plan).max_replicas
+
+
+def scaling_counts(results: Results) -> list[int]:
+    """The numbers of replicas whose throughput was measured; empty without such a scenario."""
+    scaling = results.study.plan.scaling
+    return scaling.replicas if scaling else []
+
+
+def scaling_measures_capacity(results: Results) -> bool:
+    """Whether the throughput of replicas is their capacity under the objective, or that of a closed loop."""
+    return _scaling(results.study.plan).measure == "capacity"
+
+
+def scaling_concurrency(results: Results) -> int:
+    """Requests in flight in the closed loop that measures the throughput of replicas."""
+    return _scaling(results.study.plan).concurrency
+
+
+def steady_images_per_s(results: Results, group: str) -> float:
+    """The rate that a group of runs under steady load was asked for."""
+    label = group.partition("[")[2].removesuffix("]")
+    variant = next(variant for variant in results.study.variants if variant.label == label)
+    return _steady(results.study.plan).rate_per_s * variant.images_per_request
+
+
+def load_text(results: Results, group: str) -> str:
+    """The load of a group of runs, such as '70 requests/s for 11 s, 3 runs'."""
+    return _LOAD_TEXTS[group.partition("[")[0]](results.study.plan)
+
+
+# rows of the results, and so their texts, exist only for scenarios that the plan asks for
+
+
+def _steady(plan: PlanFile) -> Steady:
+    assert plan.steady
+    return plan.steady
+
+
+def _bursty(plan: PlanFile) -> Bursty:
+    assert plan.bursty
+    return plan.bursty
+
+
+def _capacity(plan: PlanFile) -> Capacity:
+    assert plan.capacity
+    return plan.capacity
+
+
+def _scaling(plan: PlanFile) -> Scaling:
+    assert plan.scaling
+    return plan.scaling
+
+
+def _autoscaling(plan: PlanFile) -> Autoscaling:
+    assert plan.autoscaling
+    return plan.autoscaling
+
+
+def _cold_start_text(plan: PlanFile) -> str:
+    return _times(plan.cold_starts, "start")
+
+
+def _steady_text(plan: PlanFile) -> str:
+    load = _steady(plan)
+    return f"{load.rate_per_s:g} requests/s for {load.duration_s:g} s, {_times(plan.repetitions, 'run')}"
+
+
+def _bursts_text(load: Bursty | Autoscaling) -> str:
+    return (
+        f"{load.base_rate:g} requests/s with bursts of {load.peak_rate:g}/s ({load.on_s:g} s on, {load.off_s:g} s off) "
+        f"for {load.duration_s:g} s"
+    )
+
+
+def _bursty_text(plan: PlanFile) -> str:
+    return f"{_bursts_text(_bursty(plan))}, {_times(plan.repetitions, 'run')}"
+
+
+def _autoscaling_text(plan: PlanFile) -> str:
+    asked = _autoscaling(plan)
+    return (
+        f"{_bursts_text(asked)}, {asked.min_replicas} to {asked.max_replicas} replicas at {asked.cpu_percent} % of "
+        f"their CPU, objective {asked.objective_ms:g} ms, {_times(asked.repetitions or plan.repetitions, 'run')}"
+    )
+
+
+def _search_text(plan: PlanFile) -> str:
+    search = _capacity(plan)
+    return (
+        f"p99 of at most {search.p99_ms:g} ms and at most {search.max_error_percent:g} % errors, probes of "
+        f"{search.probe_s:g} s"
+    )
+
+
+def _capacity_text(plan: PlanFile) -> str:
+    return f"{_search_text(plan)}, {_times(plan.repetitions, 'run')}"
+
+
+def _scaling_text(plan: PlanFile) -> str:
+    asked = _scaling(plan)
+    loop = f"closed loop, {asked.concurrency} requests in flight for {asked.duration_s:g} s"
+    text = _search_text(plan) if asked.measure == "capacity" else loop
+    return f"{text}, {_times(asked.repetitions or plan.repetitions, 'run')}"
+
+
+def _sweep_text(plan: PlanFile) -> str:
+    assert plan.sweep
+    return f"closed loop for {plan.sweep.duration_s:g} s each, {_times(plan.sweep.repetitions, 'run')}"
+
+
+_LOAD_TEXTS: Final[Mapping[str, Callable[[PlanFile], str]]] = {
+    "coldstart": _cold_start_text,
+    "steady": _steady_text,
+    "bursty": _bursty_text,
+    "capacity": _capacity_text,
+    "scaling": _scaling_text,
+    "sweep": _sweep_text,
+    "autoscaling": _autoscaling_text,
+}
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def _cores_text(results: Results) -> str:
+    """'core 0' or 'cores 0, 1'."""
+    cores = results.study.cores.engine
+    return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
+
+
+def placed_text(results: Results) -> str:
+    """Where replicas ran together: 'all replicas on core 0', or 'each replica a pod'."""
+    return "each replica a pod" if backend(results) == "kubernetes" else f"all replicas on {_cores_text(results)}"
+
+
+def limits_text(results: Results) -> str:
+    """', each limited to 0.25 CPU and 2,048 MiB'; '' without limits."""
+    cpus, memory_mib = results.study.plan.replica_limits
+    limits = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
+    return f", each limited to {' and '.join(filter(None, limits))}" if any(limits) else ""

@@ -1,0 +1,174 @@
+"""The JSON files in a cell's folder that every kind of run may leave."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import fields
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from servestorm.plan.cells import Cell, Scenario
+from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Number, Share, Whole
+
+
+class CellFile(FileShape):
+    """cell.json: which run of the study this is."""
+
+    id: str
+    index: Whole
+    scenario: Scenario
+    engine: str
+    replicas: Many
+    repetition: Whole
+    seed: int
+    variant: Whole
+    page_cache: str
+    server_warmup: bool
+    threads: Many
+    max_batch_size: Whole
+    timeout_us: Whole
+
+    @property
+    def cell(self) -> Cell:
+        """The run itself."""
+        return Cell(**{field.name: getattr(self, field.name) for field in fields(Cell)})
+
+    @model_validator(mode="after")
+    def _its_id_says_what_it_is(self) -> CellFile:
+        if (own := self.cell.id) != self.id:
+            raise ValueError(f"id: it is {self.id}, and the rest makes it {own}")
+        return self
+
+
+class OutcomeFile(FileShape):
+    """outcome.json: how the run ended."""
+
+    state: str
+    """complete, failed or interrupted."""
+    reason: str | None = None
+    started_at: str | None = None
+
+
+class EventFile(FileShape):
+    """One entry of events.json."""
+
+    name: str
+    t_ns: Whole
+    """Of the monotonic clock."""
+    replica: int | None
+    """None where it is about the deployment as a whole."""
+    detail: str
+
+
+Answer = Annotated[
+    tuple[Annotated[Whole, Field(strict=True)], Annotated[Number, Field(strict=True)]], Field(strict=False)
+]
+"""One entry of settled.json: [t_ns of the monotonic clock, latency in milliseconds], in JSON a list."""
+
+
+class Use(FileShape):
+    """What all servers of a deployment had used at one moment; None is what could not be read.
+
+    Counters (cpu_s, disk_read_bytes, ...) count from the servers' start; the others are of that moment.
+    """
+
+    t_ns: Whole = 0
+    """The moment, of the monotonic clock."""
+    cpu_s: Share | None = None
+    rss_bytes: Whole | None = None
+    rss_peak_bytes: Whole | None = None
+    disk_bytes: Whole | None = None
+    disk_read_bytes: Whole | None = None
+    disk_written_bytes: Whole | None = None
+    network_received_bytes: Whole | None = None
+    network_sent_bytes: Whole | None = None
+    threads: Whole | None = None
+    swap_bytes: Whole | None = None
+    throttled_s: Share | None = None
+
+
+class GpuUse(FileShape):
+    """What one GPU of the machine did during a load; None is what its driver does not report."""
+
+    name: str
+    energy_j: Annotated[float, Field(ge=0, le=1e18)] | None
+    utilisation_percent: Annotated[float, Field(ge=0, le=100)] | None
+    memory_bytes: Annotated[int, Field(ge=0, le=10**18)] | None
+
+
+class Watch(FileShape):
+    """What the machine did during a load (see servestorm.study.machine_counters); None is what is unknown."""
+
+    elapsed_s: Share | None = None
+    wall_drift_ms: Number | None = None
+    clocksource: str | None = None
+    cores: list[int] | None = None
+    ours_s: Number | None = None
+    other_s: Number | None = None
+    steal_s: Share | None = None
+    swapped_pages: Whole | None = None
+    throttled_s: Share | None = None
+    gpus: list[GpuUse] | None = None
+
+
+class UseFile(FileShape):
+    """use.json: what the servers had used at three moments, and what the machine did during the load.
+
+    A moment that was not looked at has a Use without any figure.
+    """
+
+    start: Use = Use()
+    """After a cold start."""
+    ready: Use = Use()
+    """Before the load."""
+    end: Use = Use()
+    """After the load."""
+    watch: Watch = Watch()
+
+    @property
+    def is_of_a_load(self) -> bool:
+        """Whether it was written after a load, and not after a cold start."""
+        return "end" in self.model_fields_set
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds between the moments before and after the load; None where one of them was not written down."""
+        if "t_ns" in self.ready.model_fields_set and "t_ns" in self.end.model_fields_set:
+            return (self.end.t_ns - self.ready.t_ns) / 1e9
+        return None
+
+
+class SummaryFile(FileShape):
+    """summary.json of the load generator, as far as an analysis reads it; see loadtests.samples.summary.Summary."""
+
+    valid: bool
+    reasons: list[str]
+    """Why it is INVALID; empty otherwise."""
+    scheduled: Whole = 0
+    rate: Share | None = None
+    """Requests/s that were asked for; None in a closed loop."""
+    duration_s: Share = 0.0
+    started_at: Moment = ""
+    """UTC, of the first request's scheduled time."""
+    warmup_s: Share = 0.0
+    cpu_share: Number | None = None
+    """Share of one core that the generator's busiest process used."""
+
+    @model_validator(mode="after")
+    def _a_start_has_a_warmup(self) -> SummaryFile:
+        if self.has("started_at") and not self.has("warmup_s"):
+            raise ValueError("warmup_s: field required")
+        return self
+
+    def has(self, name: str) -> bool:
+        """Whether the file has that key: some runs' generators did not write all of them."""
+        return name in self.model_fields_set
+
+    @property
+    def measured_from_unix_ms(self) -> int | None:
+        """When the warm-up ended; None where the file does not say when the load began."""
+        if not self.has("started_at"):
+            return None
+        begin_s = datetime.datetime.fromisoformat(self.started_at).timestamp()
+        return int(1000 * (begin_s + self.warmup_s))

@@ -1,0 +1,63 @@
+"""What a scenario of a study decides: where its servers run, what is measured on them, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from servestorm.plan.cells import Cell
+from servestorm.plan.study_plan import Plan
+from servestorm.study.cell_load import CellLoad
+from servestorm.study.context import StudyContext
+from serving.backend import Backend
+from serving.deployment import EventLog
+
+GENERATOR_GUESS_S = 3.0
+"""Of one start of the load generator, beyond its load."""
+
+
+class StudyScenario(Protocol):
+    """One kind of cell. A scenario inherits what most of them share: servers as the plan says, scraped while loaded."""
+
+    label: str
+    """For a reader, such as 'steady load'."""
+    scraped: bool = True
+    """Whether the servers' metrics are read once a second; not of a server whose start is timed."""
+
+    def measure(self, load: CellLoad, folder: Path) -> None:
+        """Measure the deployment of `load`, which is ready, and write what it gives into `folder`.
+
+        Raises DeploymentError where a server fails, GeneratorError where a load has no summary.
+        """
+        ...
+
+    def expected_s(self, plan: Plan) -> float:
+        """First guess of a cell's length in seconds, from ready servers to their end."""
+        ...
+
+    def runs(self, plan: Plan) -> int:
+        """How often the plan repeats each cell."""
+        return plan.repetitions
+
+    def setting(self, cell: Cell) -> str:
+        """What tells the cell from others of its engine and repetition, for its title; begins with a comma."""
+        return ""
+
+    def backend(self, context: StudyContext) -> Backend:
+        """Where the servers of a cell run."""
+        return context.backend
+
+    def before_spawn(self, context: StudyContext, cell: Cell, events: EventLog) -> Callable[[], None] | None:
+        """What is done right before the servers start; see DeploymentOrder."""
+        return None
+
+
+def loads_guess_s(duration_s: float, warmup_s: float, loads: int = 1) -> float:
+    """First guess of the length of so many loads, one after the other, in seconds."""
+    return loads * (GENERATOR_GUESS_S + duration_s + warmup_s)
+
+
+def replicas_text(cell: Cell) -> str:
+    """', 2 replicas', for a cell's title."""
+    return f", {cell.replicas} replica{'s' if cell.replicas > 1 else ''}"
