@@ -21,17 +21,16 @@ from tests.source_tree import ROOT
 LOADTESTS = ROOT / "loadtests"
 
 
+# A test run in a shell's background has Ctrl-C switched off, and its children inherit that.
+WITH_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def start_by_hand(locustfile, *arguments, cwd):
     """A process as a shell starts it."""
-    return subprocess.Popen(
-        [sys.executable, *locust_arguments(locustfile, *arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # a test run in a shell's background has Ctrl-C switched off, and its children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads here)
-    )
+    command = [sys.executable, "-c", WITH_CTRL_C, sys.executable, *locust_arguments(locustfile, *arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def start(locustfile, *arguments, cwd):
