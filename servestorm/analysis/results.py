@@ -71,7 +71,7 @@ class Results:
 
     def as_json(self) -> JsonObject:
         """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
-        copied = {
+        copied: JsonObject = {
             "study": self.stored.study,
             "environment": self.stored.environment,
             "models": [_model(manifest) for manifest in self.stored.manifests],

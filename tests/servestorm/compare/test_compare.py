@@ -48,7 +48,7 @@ def results(**metrics):
                 "steady": {"rate_per_s": 80.0, "duration_s": 10.0, "warmup_s": 2.0},
                 "bursty": None,
             },
-            "cores": {"engine": [0]},
+            "cores": {"engine": [0], "generator": [1], "notes": []},
             "engines": {"savedmodel": "1.0"},
         },
         "environment": {"cpu_model": "Made-up Processor 1", "cores_usable": 2},
