@@ -18,7 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Torch's threads wait for each other by spinning: on a busy machine two of them are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-TOGETHER = ("deploy/chart", "models/artifacts", "serving/savedmodel_server")
+TOGETHER = ("deploy/chart", "models/artifacts", "serving/conformance", "serving/savedmodel_server")
 """Folders of tests that share what is expensive: rendered charts, an exported model, a running server."""
 ENGINES = ("docker", "kubernetes")
 """Tests with these marks use one Docker Engine or one cluster, which all of them load and look through."""
@@ -33,8 +33,7 @@ LONGEST_FIRST = (
     "servestorm/study/test_runner_scenarios.py",
     "servestorm/study/test_generator_cluster.py",
     "models/training/test_training.py",
-    "serving/conformance/test_engines.py",
-    "serving/conformance/test_backends.py",
+    "serving/conformance",
     "deploy/chart",
     "loadtests/generator/test_endpoints_file.py",
     "servestorm/report/test_page.py",

@@ -28,8 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from loadtests.samples.validity import generator_at_fault  # noqa: E402
+from servestorm.errors import StudyError  # noqa: E402
 from servestorm.methods.capacity_estimate import crossing  # noqa: E402
-from servestorm.methods.capacity_search import Capacity  # noqa: E402
+from servestorm.methods.capacity_search import Capacity, LoadOutcome  # noqa: E402
+from servestorm.rundir.record import read_finished_load  # noqa: E402
 from tests.simulations import md1  # noqa: E402
 from tests.simulations.capacity_searches import SERVICE_MS, START_PER_S, Offer, find, length_s, simulated  # noqa: E402
 
@@ -53,14 +55,14 @@ def known_server(service_ms: float) -> Iterator[int]:
 def real(port: int, seconds: float, seed: int, attempts: int) -> Offer:
     """Loads of the real generator, each offered again where only the generator was at fault, as a study's are."""
 
-    def offer(rate: float, number: int) -> dict:
+    def offer(rate: float, number: int) -> LoadOutcome:
         for _ in range(attempts):
-            summary = offered(rate, number)
-            if not generator_at_fault(summary["reasons"]):
+            load = offered(rate, number)
+            if not generator_at_fault(load.reasons):
                 break
-        return summary
+        return load
 
-    def offered(rate: float, number: int) -> dict:
+    def offered(rate: float, number: int) -> LoadOutcome:
         with tempfile.TemporaryDirectory() as folder:
             command = ["taskset", "-c", str(GENERATOR_CORE), sys.executable, "-m", "locust", "--headless"]
             command += ["-f", str(ROOT / "loadtests" / "steady.py"), "--host", f"http://127.0.0.1:{port}"]
@@ -68,11 +70,11 @@ def real(port: int, seconds: float, seed: int, attempts: int) -> Offer:
             command += ["--duration", f"{length_s(rate, seconds):g}", "--seed", str(1000 * seed + number)]
             done = subprocess.run([*command, "--out", folder], capture_output=True, text=True, cwd=folder, check=False)
             try:
-                summary = json.loads((Path(folder) / "summary.json").read_text())
-            except FileNotFoundError:
+                load = read_finished_load(Path(folder)).outcome
+            except StudyError:
                 raise SystemExit(done.stdout + done.stderr) from None
-        print(f"{rate:g}/s: p99 {summary['latency_ms']['p99']} ms {summary['reasons']}", file=sys.stderr, flush=True)
-        return summary
+        print(f"{rate:g}/s: p99 {load.p99_ms} ms {load.reasons}", file=sys.stderr, flush=True)
+        return load
 
     return offer
 

@@ -45,16 +45,17 @@ def doubts(runs: Iterable[RunFacts]) -> list[Doubt]:
     Facts with the same id are of loads of one run, which counts once, by its worst load.
     """
     runs = list(runs)
-    found: dict[str, dict[str, _Case]] = {}
+    by_kind: dict[str, dict[str, _Case]] = {}
     gravest: dict[str, Severity] = {}
     for run in runs:
         for severity, kind, size, sentence in _of_run(run):
-            cases, case = found.setdefault(kind, {}), _Case(run.id, run.load, size, sentence)
+            cases, case = by_kind.setdefault(kind, {}), _Case(run.id, run.load, size, sentence)
             cases[run.id] = max(cases.get(run.id, case), case, key=lambda case: case.size)
             gravest[kind] = min(gravest.get(kind, severity), severity, key=SEVERITIES.index)
     number = len({run.id for run in runs})
     merged = [
-        Doubt(gravest[kind], kind, _merged(list(cases.values()), number), list(cases)) for kind, cases in found.items()
+        Doubt(gravest[kind], kind, _merged(list(cases.values()), number), list(cases))
+        for kind, cases in by_kind.items()
     ]
     return sorted(merged, key=lambda doubt: SEVERITIES.index(doubt.severity))
 

@@ -63,9 +63,9 @@ def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) 
             left, right = metric.values[a], metric.values[b]
             family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
             names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
-    found = verdicts(family, plan.margin_percent / 100, names=names)
+    judged = verdicts(family, plan.margin_percent / 100, names=names)
     labels = {metric.key: f"{titles[metric.group]}: {metric.label}" for metric in asked}
-    return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in found.items()]
+    return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in judged.items()]
 
 
 def _quotable(value: Value) -> list[float | None]:
@@ -74,10 +74,10 @@ def _quotable(value: Value) -> list[float | None]:
 
 def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:
     """Each objective of the plan for each engine that it is meant for."""
-    found = {metric.key: metric for metric in metrics}
+    by_key = {metric.key: metric for metric in metrics}
     results = []
     for objective in plan.objectives:
-        metric = found.get(objective.metric)
+        metric = by_key.get(objective.metric)
         for engine in objective.engines or plan.engines:
             value = metric.values[engine].value if metric and metric.values[engine].valid else None
             results.append(_result(objective, engine, value))

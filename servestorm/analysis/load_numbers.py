@@ -116,14 +116,14 @@ def _gpu_numbers(record: CellRecord, plan: PlanFile, images: int) -> Numbers:
     it, or the load was not offered from it. A figure that one of them does not tell is None.
     """
     here = plan.backend in ("process", "docker") and plan.load_from == "here"
-    found = (record.use.watch.gpus if record.use else None) or []
-    if not here or not found:
+    gpus = (record.use.watch.gpus if record.use else None) or []
+    if not here or not gpus:
         return {}
-    energy_j, memory_bytes = _sum([gpu.energy_j for gpu in found]), _sum([gpu.memory_bytes for gpu in found])
-    percent = _sum([gpu.utilisation_percent for gpu in found])
+    energy_j, memory_bytes = _sum([gpu.energy_j for gpu in gpus]), _sum([gpu.memory_bytes for gpu in gpus])
+    percent = _sum([gpu.utilisation_percent for gpu in gpus])
     return {
         "gpu_j_per_image": energy_j / images if energy_j is not None and images else None,
-        "gpu_percent": None if percent is None else percent / len(found),
+        "gpu_percent": None if percent is None else percent / len(gpus),
         "gpu_memory_mib": mib(memory_bytes),
     }
 

@@ -88,7 +88,7 @@ def compute(record: RunRecord) -> Results:
     study, engines = record.study, [str(engine) for engine in record.study.plan.engines]
     plan, groups = study.plan, groups_of(study)
     measured = [measure(cell, study) for cell in record.cells]
-    runs, samples = [run for run, _ in measured], {run.id: found for run, found in measured if found is not None}
+    runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
     used = usable(runs)
     rows = Rows(engines, used, samples)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
 from servestorm.methods.capacity_estimate import Crossing
-from servestorm.methods.capacity_search import Probe
+from servestorm.methods.capacity_search import Probe, SearchObjective
 from servestorm.plan.cells import Scenario
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
@@ -18,14 +18,6 @@ MIB = 1024 * 1024
 
 LOADS = ("steady", "bursty", "scaling", "autoscaling")
 """Scenarios with one load a cell, whose samples lie in the cell's own folder."""
-
-
-@dataclass(frozen=True)
-class SearchObjective:
-    """What a load of a search must keep to pass."""
-
-    p99_ms: float
-    max_error_percent: float
 
 
 @dataclass(frozen=True)

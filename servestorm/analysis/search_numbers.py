@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from servestorm.analysis.run import SearchObjective, SearchResult
+from servestorm.analysis.run import SearchResult
 from servestorm.analysis.scenario import Measured, Numbers
 from servestorm.methods.capacity_estimate import crossing
-from servestorm.methods.capacity_search import Probe
+from servestorm.methods.capacity_search import Probe, SearchObjective
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import CapacityFile
 
@@ -39,19 +39,19 @@ def _rates(search: SearchResult, images_per_request: int) -> Numbers:
     return {name: None if rate is None else rate * images_per_request for name, rate in rates.items()}
 
 
-def _search(found: CapacityFile) -> SearchResult:
+def _search(stored: CapacityFile) -> SearchResult:
     """The search, with where p99 meets the objective by all its probes."""
     probes = [
         Probe(probe.rate_per_s, probe.verdict, probe.reason, probe.p99_ms, probe.error_percent, probe.confirms)
-        for probe in found.probes
+        for probe in stored.probes
     ]
     return SearchResult(
-        objective=SearchObjective(found.objective.p99_ms, found.objective.max_error_percent),
-        rate_per_s=found.rate_per_s,
-        low=found.low,
-        high=found.high,
-        confirmed=found.confirmed,
+        objective=SearchObjective(stored.objective.p99_ms, stored.objective.max_error_percent),
+        rate_per_s=stored.rate_per_s,
+        low=stored.low,
+        high=stored.high,
+        confirmed=stored.confirmed,
         probes=probes,
-        reason=found.reason,
-        crossing=crossing(probes, found.objective.p99_ms),
+        reason=stored.reason,
+        crossing=crossing(probes, stored.objective.p99_ms),
     )

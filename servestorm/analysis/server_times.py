@@ -100,11 +100,11 @@ class _MetricSeries:
 
     def increases(self, metric: str, keep: Callable[[Labels], bool] = lambda _: True) -> dict[int, float]:
         """Of a counter, by replica, over all its series whose labels are kept; without those where it stood still."""
-        found: dict[int, float] = defaultdict(float)
+        grown_by: dict[int, float] = defaultdict(float)
         for (name, replica, labels), points in self._points.items():
             if name == metric and keep(json.loads(labels)):
-                found[replica] += self._grown(replica, sorted(points))
-        return {replica: grown for replica, grown in found.items() if grown}
+                grown_by[replica] += self._grown(replica, sorted(points))
+        return {replica: grown for replica, grown in grown_by.items() if grown}
 
     def _grown(self, replica: int, points: list[tuple[int, float]]) -> float:
         since_ms = self._begin_ms(replica)

@@ -72,7 +72,7 @@ class Comparison:
     """What differs in what was asked: the comparison was forced."""
     notes: list[str]
 
-    def found(self, *findings: Finding) -> list[Row]:
+    def with_finding(self, *findings: Finding) -> list[Row]:
         """The rows with one of these findings."""
         return [row for row in self.rows if row.finding in findings]
 
@@ -138,8 +138,8 @@ def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> l
         for engine, metric, before, after in pairs
         if before.valid and after.valid and _has_runs(before) and _has_runs(after)
     }
-    found = verdicts(family, margin / 100, names=dict.fromkeys(family, ("OLD", "NEW")))
-    return [_row(pair, found.get((pair[0], pair[1].key)), margin) for pair in pairs]
+    judged = verdicts(family, margin / 100, names=dict.fromkeys(family, ("OLD", "NEW")))
+    return [_row(pair, judged.get((pair[0], pair[1].key)), margin) for pair in pairs]
 
 
 def _pairs(both: Sequence[Both]) -> Iterable[Pair]:

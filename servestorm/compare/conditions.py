@@ -26,10 +26,10 @@ def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
     plans = _spelt_out(old.study), _spelt_out(new.study)
     cores = [len(side.study.cores.engine) if side.study.cores else 0 for side in (old, new)]
-    found = [*_models(old, new), *_plan(*plans, "")]
+    sentences = [*_models(old, new), *_plan(*plans, "")]
     if all(cores) and cores[0] != cores[1]:
-        found.append(f"cores of the engines ({cores[0]} against {cores[1]})")
-    return found
+        sentences.append(f"cores of the engines ({cores[0]} against {cores[1]})")
+    return sentences
 
 
 def _spelt_out(study: RecordedStudy) -> JsonObject:
@@ -93,20 +93,20 @@ def _short(value: JsonValue) -> str:
 
 def notes(old: Recorded, new: Recorded) -> list[str]:
     """What a reader must know that does not forbid the comparison."""
-    found = []
+    sentences = []
     if old.id == new.id:
-        found.append("OLD and NEW are the same run.")
+        sentences.append("OLD and NEW are the same run.")
     for name, side in (("OLD", old), ("NEW", new)):
         if side.state != "complete":
             reason = f" ({side.reason.rstrip('.')})" if side.reason else ""
-            found.append(f"{name} is not complete: {side.state}{reason}.")
+            sentences.append(f"{name} is not complete: {side.state}{reason}.")
     if not (_artifacts(old) and _artifacts(new)):
-        found.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
+        sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
     if changed := list(_changed(_machine(old.environment), _machine(new.environment))):
-        found.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
+        sentences.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
     if changed := list(_changed(_versions(old), _versions(new))):
-        found.append(f"The versions differ: {', '.join(changed)}.")
-    return found
+        sentences.append(f"The versions differ: {', '.join(changed)}.")
+    return sentences
 
 
 def _machine(environment: EnvironmentFile) -> dict[str, str | int | None]:

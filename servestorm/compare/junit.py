@@ -17,9 +17,9 @@ def junit(comparison: Comparison) -> str:
     """failure: a regression; error: a number that NEW lost; skipped: what the runs do not tell."""
     count = {
         "tests": len(comparison.rows),
-        "failures": len(comparison.found("regression")),
-        "errors": len(comparison.found("lost")),
-        "skipped": len(comparison.found("inconclusive", "not compared")),
+        "failures": len(comparison.with_finding("regression")),
+        "errors": len(comparison.with_finding("lost")),
+        "skipped": len(comparison.with_finding("inconclusive", "not compared")),
     }
     suite = ElementTree.Element("testsuite", {"name": "servestorm compare"} | {k: str(v) for k, v in count.items()})
     properties = ElementTree.SubElement(suite, "properties")

@@ -17,8 +17,8 @@ EXPLAINED: tuple[Finding, ...] = ("regression", "lost", "worse", "inconclusive",
 def headline(comparison: Comparison) -> str:
     """The answer in a sentence or two."""
     margin, judged = f"{comparison.margin_percent:g} %", len(comparison.judged)
-    lost, unknown = comparison.found("lost"), len(comparison.found("inconclusive", "not compared"))
-    if regressions := comparison.found("regression"):
+    lost, unknown = comparison.with_finding("lost"), len(comparison.with_finding("inconclusive", "not compared"))
+    if regressions := comparison.with_finding("regression"):
         answer = f"REGRESSION: NEW is worse by more than {margin} in {_several(regressions)}."
     elif judged:
         answer = f"No regression beyond {margin} was found."
@@ -70,7 +70,7 @@ def _difference(row: Row) -> str:
 
 def explanations(comparison: Comparison) -> list[str]:
     """A sentence for each row that raises a question."""
-    return [f"{row.name}: {row.reason}" for row in comparison.found(*EXPLAINED)]
+    return [f"{row.name}: {row.reason}" for row in comparison.with_finding(*EXPLAINED)]
 
 
 def markdown(comparison: Comparison) -> str:

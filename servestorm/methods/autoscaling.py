@@ -151,26 +151,26 @@ def autoscaled(
     )
 
 
-def numbers_of(found: Autoscaled) -> dict[str, float | None]:
+def numbers_of(scaled: Autoscaled) -> dict[str, float | None]:
     """The figures of a run, by the names of their rows.
 
     Times to a decision and to new replicas are means over the bursts for which more were asked, for one that finds
     enough of them there has nothing to wait for; each is None where one of those bursts was not seen to get that far.
     The time to recover is the longest of all bursts, for a mean would count those that lost nothing too.
     """
-    asked = [reaction for reaction in found.reactions if reaction.target is not None]
-    paid_s = found.replica_seconds
+    asked = [reaction for reaction in scaled.reactions if reaction.target is not None]
+    paid_s = scaled.replica_seconds
     return {
         "decision_s": _mean([reaction.decision_s for reaction in asked]),
         "ready_s": _mean([reaction.first_ready_s for reaction in asked]),
         "all_ready_s": _mean([reaction.last_ready_s for reaction in asked]),
-        "recover_s": _longest([reaction.recover_s for reaction in found.reactions]),
-        "violations_percent": 100 * found.violations / found.requests if found.requests else None,
-        "down_decision_s": found.down.decision_s,
-        "down_gone_s": found.down.gone_s,
+        "recover_s": _longest([reaction.recover_s for reaction in scaled.reactions]),
+        "violations_percent": 100 * scaled.violations / scaled.requests if scaled.requests else None,
+        "down_decision_s": scaled.down.decision_s,
+        "down_gone_s": scaled.down.gone_s,
         "replica_seconds": paid_s,
-        "replicas_mean": paid_s / found.watched_s if found.watched_s else None,
-        "ready_percent": 100 * found.ready_replica_seconds / paid_s if paid_s else None,
+        "replicas_mean": paid_s / scaled.watched_s if scaled.watched_s else None,
+        "ready_percent": 100 * scaled.ready_replica_seconds / paid_s if paid_s else None,
     }
 
 
@@ -194,9 +194,9 @@ def _holds(events: Sequence[Event], start_ns: int) -> bool:
 
 def _decisions(events: Sequence[Event], start_ns: int) -> list[_Decision]:
     """The autoscaler's, by time."""
-    said = [(event, _DECISION.search(event.detail)) for event in events if event.name == "hpa_scaled"]
-    found = [_Decision(event.t_ns - start_ns, int(told[1]), int(told[2])) for event, told in said if told]
-    return sorted(found, key=lambda decision: decision.t_ns)
+    matches = [(event, _DECISION.search(event.detail)) for event in events if event.name == "hpa_scaled"]
+    decisions = [_Decision(event.t_ns - start_ns, int(match[1]), int(match[2])) for event, match in matches if match]
+    return sorted(decisions, key=lambda decision: decision.t_ns)
 
 
 def _replicas(events: Sequence[Event], start_ns: int) -> list[_Replica]:

@@ -81,14 +81,14 @@ def bursts(
     level_ns = _level_ns(load, scheduled_ns, off_ns) if objective_ms is None else int(objective_ms * 1e6)
     bad = late_or_failed(load, level_ns)
     queue = _Queue(scheduled_ns, done_ns, load.done_ns >= 0)
-    found = []
+    results = []
     for index in range(math.ceil((length_ns - off_ns) / period_ns)):
         begin_ns = index * period_ns + off_ns
         end_ns, limit_ns = min(begin_ns + on_ns, length_ns), min(begin_ns + period_ns, length_ns)
         first, last = np.searchsorted(scheduled_ns, (begin_ns, end_ns))
         recover_ns = _recovery_ns(scheduled_ns, bad, end_ns, limit_ns) if bad is not None else None
         late = int(bad[first:last].sum()) if bad is not None and objective_ms is not None else None
-        found.append(
+        results.append(
             Burst(
                 index=index,
                 start_s=begin_ns / _NS,
@@ -103,7 +103,7 @@ def bursts(
                 recover_s=None if recover_ns is None else recover_ns / _NS,
             )
         )
-    return found
+    return results
 
 
 def _since(start_ns: int, times_ns: Times) -> Times:

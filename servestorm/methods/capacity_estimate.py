@@ -59,10 +59,10 @@ def crossing(probes: Iterable[Probe], objective_ms: float) -> Crossing | None:
     if ratios.min() > 1 or ratios.max() < 1:
         return None
     # the noise of a p99 is a share of it, so that of its reciprocal shrinks as p99 grows
-    found = _zero(rates, 1 - 1 / ratios, weights=ratios)
-    if found is None:
+    zero = _zero(rates, 1 - 1 / ratios, weights=ratios)
+    if zero is None:
         return None
-    rate, low, high = found
+    rate, low, high = zero
     inside = rates.min() <= rate <= rates.max() and 0 < high <= WIDEST * low
     return Crossing(rate, low, high, len(near)) if inside else None
 

@@ -1,6 +1,6 @@
 """Capacity: the largest rate that keeps the objective, found by probes that the caller makes. No clock, no files.
 
-A `Search` says which rate to offer next and is told how it went; `judge` turns a load's summary into that verdict.
+A `Search` says which rate to offer next and is told how it went; `judge` turns a load's outcome into that verdict.
 
 1. Bracket: from the start rate double while probes pass and halve while they fail, until one rate passed and a larger
    one failed.
@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
-from servestorm.methods.load_result import LoadObjective, LoadResult
 
 Outcome = Literal["pass", "fail", "invalid"]
 Standing = Literal["pass", "fail", "barred", "open"]
@@ -36,6 +35,37 @@ _KEPT_FOR_CONFIRMING: Final = 3
 _SAFE_STEPS: Final = 3
 _ROUNDING: Final = 1e-3
 """Rates have four digits, so two of them may be farther apart than the tolerance by this share."""
+
+
+@dataclass(frozen=True)
+class SearchObjective:
+    """What a load must keep to pass."""
+
+    p99_ms: float
+    max_error_percent: float
+
+
+@dataclass(frozen=True)
+class LoadOutcome:
+    """What a search needs to know of one load; percentiles in milliseconds are None where samples are too few."""
+
+    valid: bool
+    reasons: Sequence[str]
+    """Why it is INVALID."""
+    scheduled: int
+    ok: int
+    """Right answers."""
+    dropped: int
+    """Arrivals that were not sent, because too many requests were under way."""
+    wrong_answers: int
+    lost: int
+    """Requests that a lost worker of the generator took with it."""
+    p99_ms: float | None
+    """Of right answers, from the scheduled time."""
+    service_p99_ms: float | None
+    """Of right answers, from the send."""
+    lag_p99_ms: float | None
+    """From the scheduled time to the send."""
 
 
 @dataclass(frozen=True)
@@ -222,9 +252,9 @@ class Search:
     def _reason(self, low: float | None, high: float | None) -> str:
         if self.next_rate() is not None:
             return f"The search has not ended after {len(self._probes)} of {self._most_probes} probes."
-        return f"{self._found(low, high)} {self._limit(low, high)}"
+        return f"{self._result_text(low, high)} {self._limit(low, high)}"
 
-    def _found(self, low: float | None, high: float | None) -> str:
+    def _result_text(self, low: float | None, high: float | None) -> str:
         count = len(self._probes)
         if (rate := bounds(self._verdicts).promised) is not None:
             return f"{rate:g} requests/s passed twice."
@@ -246,47 +276,47 @@ class Search:
         return f"{high:g} requests/s failed: {last.reason}."
 
 
-def judge(result: LoadResult, objective: LoadObjective) -> tuple[Outcome, str]:
+def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
     """The verdict on a load, and its reason.
 
     p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
     (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
     server was too slow even with all of the generator's lag taken off.
     """
-    if failed := _failure(result, objective):
+    if failed := _failure(load, objective):
         return "fail", failed
-    if not result.valid:
-        return "invalid", "; ".join(result.reasons)
-    if result.p99_ms is None:
+    if not load.valid:
+        return "invalid", "; ".join(load.reasons)
+    if load.p99_ms is None:
         need = samples_needed(0.99)
-        return "fail", f"only {result.ok} right answers came, and a p99 needs {need}: let each probe last longer"
-    if result.p99_ms > objective.p99_ms:
-        return "fail", _over(result.p99_ms, objective.p99_ms)
-    return "pass", f"p99 {result.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
+        return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+    if load.p99_ms > objective.p99_ms:
+        return "fail", _over(load.p99_ms, objective.p99_ms)
+    return "pass", f"p99 {load.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
 
 
-def error_percent(result: LoadResult) -> float | None:
+def error_percent(load: LoadOutcome) -> float | None:
     """Requests without a right answer, dropped arrivals too, of all scheduled; None where none was scheduled.
 
     What a lost worker of the generator took with it is not the server's and counts on neither side.
     """
-    asked = result.scheduled - result.lost
-    return 100 * (asked - result.ok) / asked if asked > 0 else None
+    asked = load.scheduled - load.lost
+    return 100 * (asked - load.ok) / asked if asked > 0 else None
 
 
-def _failure(result: LoadResult, objective: LoadObjective) -> str | None:
+def _failure(load: LoadOutcome, objective: SearchObjective) -> str | None:
     """What the server did wrong, whatever the generator did."""
     # over this share of failures a load is INVALID, whatever the objective allows
-    percent, most = error_percent(result), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
-    if not result.ok:
+    percent, most = error_percent(load), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
+    if not load.ok:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if result.valid:
+    if load.valid:
         return None
-    if result.dropped or result.wrong_answers:
-        return f"{result.dropped} arrivals were dropped and {result.wrong_answers} answers were wrong"
-    service_ms, lag_ms = result.service_p99_ms, result.lag_p99_ms
+    if load.dropped or load.wrong_answers:
+        return f"{load.dropped} arrivals were dropped and {load.wrong_answers} answers were wrong"
+    service_ms, lag_ms = load.service_p99_ms, load.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length
     if service_ms is not None and lag_ms is not None and service_ms - lag_ms > objective.p99_ms:
         return _over(service_ms, objective.p99_ms) + " even without the generator's lag"

@@ -12,10 +12,10 @@ def front(points: Sequence[tuple[float | None, float | None]]) -> list[int]:
     better in one; of equal points all are kept. A point that lacks a figure is never on it.
     """
     known = [(x, y, i) for i, (x, y) in enumerate(points) if x is not None and y is not None]
-    kept: list[int] = []
+    places: list[int] = []
     best: tuple[float, float] | None = None  # throughput and p99 of the last one kept
     for throughput, p99, index in sorted(known, key=lambda point: (-point[0], point[1], -point[2])):
         if best is None or p99 < best[1] or (throughput, p99) == best:
-            kept.append(index)
+            places.append(index)
             best = throughput, p99
-    return kept[::-1]
+    return places[::-1]

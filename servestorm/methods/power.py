@@ -75,8 +75,8 @@ def runs_more(test: Welch, margin: float, alpha: float, alpha_interval: float) -
             return True
         return equivalence_effect(n_a, n_b, share, alpha_interval) * error <= rest
 
-    found = 1 + bisect.bisect_left(range(1, MOST_RUNS_MORE + 1), True, key=answers)
-    return found if found <= MOST_RUNS_MORE else None
+    more = 1 + bisect.bisect_left(range(1, MOST_RUNS_MORE + 1), True, key=answers)
+    return more if more <= MOST_RUNS_MORE else None
 
 
 def equivalence_effect(n_a: int, n_b: int, share: float, alpha: float) -> float:

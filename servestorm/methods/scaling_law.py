@@ -94,8 +94,8 @@ def _refined(n: Array, x: Array, start: Array) -> tuple[float, float, float]:
 
     # lambda's logarithm, so that all three unknowns are of the same order
     first = np.array([math.log(start[0]), start[1], start[2]])
-    found = least_squares(errors, first, bounds=([-np.inf, 0, 0], np.inf), xtol=1e-14, ftol=1e-14, gtol=1e-14).x
-    best = min((first, found), key=lambda unknown: float(np.square(errors(unknown)).sum()))
+    fitted = least_squares(errors, first, bounds=([-np.inf, 0, 0], np.inf), xtol=1e-14, ftol=1e-14, gtol=1e-14).x
+    best = min((first, fitted), key=lambda unknown: float(np.square(errors(unknown)).sum()))
     return math.exp(best[0]), float(best[1]), float(best[2])
 
 

@@ -89,14 +89,14 @@ def verdicts(
     tests = {key: welch(a, b) for key, (a, b) in sides.items()}
     adjusted = holm({key: test.p for key, test in tests.items() if test})
     judge = _Judge(margin, alpha, max(1, len(adjusted)))
-    found = {}
+    results = {}
     for key, (a, b) in sides.items():
         test, called = tests[key], (names or {}).get(key, ("A", "B"))
         if test is None:
-            found[key] = judge.untested(a, b, called)
+            results[key] = judge.untested(a, b, called)
         else:
-            found[key] = judge.tested(test, adjusted[key], hedges(a, b, alpha), family[key][2], called)
-    return found
+            results[key] = judge.tested(test, adjusted[key], hedges(a, b, alpha), family[key][2], called)
+    return results
 
 
 class _Judge:

@@ -68,11 +68,11 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
     with np.errstate(all="ignore"):
         sd_a, sd_b = (0.0 if constant(side) else float(np.std(side, ddof=1)) for side in (a, b))
         mean_a, mean_b = float(np.mean(a)), float(np.mean(b))
-        found = ttest_ind_from_stats(mean_b, sd_b, len(b), mean_a, sd_a, len(a), equal_var=False)
+        test = ttest_ind_from_stats(mean_b, sd_b, len(b), mean_a, sd_a, len(a), equal_var=False)
         var_a, var_b = sd_a * (sd_a / len(a)), sd_b * (sd_b / len(b))
         share = np.float64(var_a) / (var_a + var_b)
         df = 1 / (share**2 / (len(a) - 1) + (1 - share) ** 2 / (len(b) - 1))
-    numbers = (mean_a, mean_b, var_a, var_b, float(found.statistic), float(df), float(found.pvalue))
+    numbers = (mean_a, mean_b, var_a, var_b, float(test.statistic), float(df), float(test.pvalue))
     return Welch(len(a), len(b), *numbers) if all(map(math.isfinite, numbers)) else None
 
 

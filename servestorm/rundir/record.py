@@ -29,7 +29,15 @@ from servestorm.plan.cells import Cell, Scenario, by_capacity
 from servestorm.rundir import files
 from servestorm.rundir.files import JsonObject, manifest_name, read_json
 from servestorm.rundir.metrics_table import read_values
-from servestorm.rundir.shapes.cell import Answer, CellFile, EventFile, OutcomeFile, SummaryFile, UseFile
+from servestorm.rundir.shapes.cell import (
+    Answer,
+    CellFile,
+    EventFile,
+    FinishedLoadFile,
+    OutcomeFile,
+    SummaryFile,
+    UseFile,
+)
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import Shape, checked
 from servestorm.rundir.shapes.search import CapacityFile, PointFile
@@ -42,6 +50,7 @@ _OUTCOME: Final = TypeAdapter(OutcomeFile)
 _EVENTS: Final = TypeAdapter(list[EventFile])
 _USE: Final = TypeAdapter(UseFile)
 _SUMMARY: Final = TypeAdapter(SummaryFile)
+_FINISHED_LOAD: Final = TypeAdapter(FinishedLoadFile)
 _CAPACITY: Final = TypeAdapter(CapacityFile)
 _SWEEP: Final = TypeAdapter(list[PointFile])
 _SETTLED: Final = TypeAdapter(list[Answer])
@@ -200,6 +209,11 @@ def read_run(path: Path) -> RunRecord:
         cells=[_read_cell(folder, study) for folder in folders],
         stored=StoredJson(raw, environment, manifests),
     )
+
+
+def read_finished_load(folder: Path) -> FinishedLoadFile:
+    """The summary of a load that has just ended; raises StudyError where the generator left none."""
+    return _read(folder / files.SUMMARY, _FINISHED_LOAD)
 
 
 def _read_cell(folder: Path, study: StudyFile) -> CellRecord:

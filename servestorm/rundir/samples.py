@@ -176,9 +176,9 @@ def _load_columns(file: SampleFile) -> tuple[Times, Times, Flags, Flags]:
 def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> tuple[LoadSamples, int]:
     start_ns = int(scheduled_ns.min()) + (int(warmup_s * 1e9) if warmup.any() else 0)
     # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
-    kept = ~warmup | (done_ns > start_ns)
+    chosen = ~warmup | (done_ns > start_ns)
     order = np.argsort(scheduled_ns, kind="stable")  # samples lie in the order in which they ended
-    order = order[kept[order]]
+    order = order[chosen[order]]
     load = LoadSamples(scheduled_ns[order], done_ns[order], ok[order], start_ns=0)
     load.scheduled_ns[:] -= start_ns
     load.done_ns[:] -= start_ns  # what never was under way stays negative; what ended did so after the start
@@ -243,13 +243,13 @@ class _Reader:
 
     def samples(self) -> Samples:
         """What was kept, with times from the first scheduled on."""
-        kept = slice(self._rows)
+        chosen = slice(self._rows)
         # subtracted while it is an integer: a double has no nanoseconds left once a machine is up for months
-        self._scheduled_ns[kept] -= self._scheduled_ns[kept].min(initial=np.iinfo(np.int64).max)
+        self._scheduled_ns[chosen] -= self._scheduled_ns[chosen].min(initial=np.iinfo(np.int64).max)
         return Samples(
-            scheduled_ns=self._scheduled_ns[kept],
-            latency_ns=self._latency_ns[kept],
-            ok=self._ok[kept],
-            images=self._images[kept],
+            scheduled_ns=self._scheduled_ns[chosen],
+            latency_ns=self._latency_ns[chosen],
+            ok=self._ok[chosen],
+            images=self._images[chosen],
             images_with_warmup=self._images_with_warmup,
         )

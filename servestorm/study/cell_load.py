@@ -8,11 +8,12 @@ from pathlib import Path
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
-from servestorm.methods.load_result import LoadResult
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
-from servestorm.rundir.files import SUMMARY, read_json, write_json
+from servestorm.rundir.files import write_json
+from servestorm.rundir.record import read_finished_load
+from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
 from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
 from servestorm.study.machine_counters import MachineWatch
@@ -34,8 +35,8 @@ class CellLoad:
     generator: LoadSource
     cores: Cores
 
-    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> LoadResult:
-        """Offer the load and give its result; again where only the generator was at fault.
+    def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> FinishedLoadFile:
+        """Offer the load and give its summary; again where only the generator was at fault.
 
         It is offered at most `most_attempts` times, by default as often as the plan says.
         """
@@ -43,11 +44,11 @@ class CellLoad:
         attempts = most_attempts or self.plan.load_attempts
         for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
-            result = LoadResult.of(read_json(folder / SUMMARY))
-            if attempt == attempts or not generator_at_fault(result.reasons):
+            summary = read_finished_load(folder)
+            if attempt == attempts or not generator_at_fault(summary.reasons):
                 break
             _set_aside(folder, attempt)
-        return result
+        return summary
 
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
         ready = use_now(self.deployment)

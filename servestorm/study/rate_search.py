@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from loadtests.samples.validity import samples_needed
-from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
-from servestorm.methods.load_result import LoadObjective, LoadResult
+from servestorm.methods.capacity_search import LoadOutcome, Probe, Search, SearchObjective, error_percent, judge
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import CAPACITY, ESTIMATE_FOLDER, probe_folder, write_json
 from servestorm.study.cell_load import CellLoad
@@ -28,15 +27,15 @@ def search(load: CellLoad, folder: Path) -> None:
     start_rate_per_s = capacity.start_rate_per_s or _start_rate_per_s(load, folder)
     tolerance = capacity.tolerance_percent / 100
     rates = Search(start_rate_per_s, most_probes=capacity.most_probes, tolerance=tolerance)
-    objective = LoadObjective(capacity.p99_ms, capacity.max_error_percent)
+    objective = SearchObjective(capacity.p99_ms, capacity.max_error_percent)
     for number in itertools.count(1):
         rate = rates.next_rate()
         if rate is None:
             break
         probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
         offered = probe_load(rate, probe_s, capacity.warmup_s, load.variant.images_per_request)
-        result = load.offer(offered, folder / probe_folder(number))
-        rates.record(_probe(rate, result, objective))
+        summary = load.offer(offered, folder / probe_folder(number))
+        rates.record(_probe(rate, summary.outcome, objective))
         write_json(folder / CAPACITY, {"objective": asdict(objective), **asdict(rates.result())})
         load.wait_drained()
 
@@ -44,14 +43,14 @@ def search(load: CellLoad, folder: Path) -> None:
 def _start_rate_per_s(load: CellLoad, folder: Path) -> float:
     """Half of what a short closed loop gives: a search that begins far off spends its probes on the neighbourhood."""
     closed = closed_load(ESTIMATE_IN_FLIGHT, ESTIMATE_S, ESTIMATE_WARMUP_S, load.variant.images_per_request)
-    result = load.offer(closed, folder / ESTIMATE_FOLDER)
+    summary = load.offer(closed, folder / ESTIMATE_FOLDER)
     load.wait_drained()
-    return max(1.0, result.ok / ESTIMATE_S / 2)
+    return max(1.0, summary.ok / ESTIMATE_S / 2)
 
 
-def _probe(rate_per_s: float, result: LoadResult, objective: LoadObjective) -> Probe:
-    verdict, reason = judge(result, objective)
-    return Probe(rate_per_s, verdict, reason, result.p99_ms, error_percent(result))
+def _probe(rate_per_s: float, load: LoadOutcome, objective: SearchObjective) -> Probe:
+    verdict, reason = judge(load, objective)
+    return Probe(rate_per_s, verdict, reason, load.p99_ms, error_percent(load))
 
 
 def search_guess_s(plan: Plan) -> float:

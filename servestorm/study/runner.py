@@ -113,9 +113,15 @@ class Study:
             self.path, self._study = resumed.reopen(self._resume, manifests, versions, self.cores)
             return
         path = self.path = files.create_run(self.out, self.plan.name)
-        self._study = {
+        self._study = self._begun(path.name, models, versions)
+        self._write_inputs(path, manifests)
+        files.write_json(path / files.STUDY, self._study)
+
+    def _begun(self, run: str, models: Sequence[ModelDir], versions: Mapping[str, str]) -> files.JsonObject:
+        """study.json of a study that begins."""
+        return {
             "schema_version": files.SCHEMA_VERSION,
-            "id": path.name,
+            "id": run,
             "state": "running",
             "reason": None,
             "started_at": files.now(),
@@ -128,6 +134,9 @@ class Study:
             "model_paths": [str(model.path) for model in models],
             "cells": [cell.id for cell in self.cells],
         }
+
+    def _write_inputs(self, path: Path, manifests: Sequence[str]) -> None:
+        """The plan, the models' manifests, the prices and the environment."""
         files.write_text(path / files.PLAN, self.plan_text)
         for place, manifest in enumerate(manifests):
             files.write_text(path / files.manifest_name(place), manifest)
@@ -135,7 +144,6 @@ class Study:
             files.write_text(path / files.PRICES, self.plan.prices.read_text(encoding="utf-8"))
         machine = describe(self.plan.seed, self.cores.engine, self.cores.generator)
         files.write_json(path / files.ENVIRONMENT, {**dataclasses.asdict(machine), **self.backend.environment()})
-        files.write_json(path / files.STUDY, self._study)
 
     def _close(self, state: files.State, reason: str | None) -> None:
         self._study.update(state=state, reason=reason, ended_at=files.now())

@@ -179,7 +179,7 @@ class _Target(TypedDict):
     labels: dict[str, str]
 
 
-class _Series(TypedDict):
+class _PrometheusSeries(TypedDict):
     """A series of Prometheus' reply: its labels, and (Unix time in seconds, value) of each sample."""
 
     metric: dict[str, str]
@@ -193,7 +193,7 @@ def _target(cell: str, endpoint: Endpoint) -> _Target:
     return {"targets": [parts.netloc], "labels": labels}
 
 
-def _points(series: _Series) -> Iterator[Point]:
+def _points(series: _PrometheusSeries) -> Iterator[Point]:
     labels = dict(series["metric"])
     metric, replica = labels.pop("__name__"), int(labels.pop("replica", "0"))
     if metric == "up" or metric.startswith("scrape_"):

@@ -2,6 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from models.manifest import ModelDir
+from tests.one_at_a_time import built_once
+
 
 @pytest.fixture(scope="session")
 def digits():
@@ -25,10 +28,11 @@ def weights_dir(few_digits, tmp_path_factory):
     """Both frameworks' weights after one epoch."""
     from models.training.train import train
 
-    folder = tmp_path_factory.mktemp("weights")
-    for framework in ("keras", "torch"):
-        train(framework, few_digits, folder, epochs=1, seed=3, batch_size=16)
-    return folder
+    def train_both(folder):
+        for framework in ("keras", "torch"):
+            train(framework, few_digits, folder, epochs=1, seed=3, batch_size=16)
+
+    return built_once(tmp_path_factory, "weights", train_both)
 
 
 @pytest.fixture(scope="session")
@@ -36,4 +40,7 @@ def exported(few_digits, weights_dir, tmp_path_factory):
     """A model directory with both artifacts."""
     from models.artifacts.export import export_model
 
-    return export_model("tiny", weights_dir, few_digits, tmp_path_factory.mktemp("models"))
+    return ModelDir(
+        built_once(tmp_path_factory, "exported", lambda folder: export_model("tiny", weights_dir, few_digits, folder))
+        / "tiny"
+    )

@@ -9,27 +9,34 @@ import numpy as np
 from loadtests.arrivals.processes import poisson
 from loadtests.samples.summary import distribution
 from loadtests.samples.validity import samples_needed
-from servestorm.methods.capacity_search import Capacity, Probe, Search, error_percent, judge
-from servestorm.methods.load_result import LoadObjective, LoadResult
+from servestorm.methods.capacity_search import (
+    Capacity,
+    LoadOutcome,
+    Probe,
+    Search,
+    SearchObjective,
+    error_percent,
+    judge,
+)
 from tests.simulations import md1
 
 SERVICE_MS = 2.0
 MOST_ERROR_PERCENT = 0.1
 START_PER_S = 100.0
 
-Offer = Callable[[float, int], dict]
-"""The summary of a load at a rate; the number of the probe seeds it."""
+Offer = Callable[[float, int], LoadOutcome]
+"""The outcome of a load at a rate; the number of the probe seeds it."""
 
 
 def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float = START_PER_S) -> Capacity:
     """A whole search as a study makes it."""
     search = Search(start_per_s, tolerance=tolerance)
-    objective = LoadObjective(objective_ms, MOST_ERROR_PERCENT)
+    objective = SearchObjective(objective_ms, MOST_ERROR_PERCENT)
     number = 0
     while (rate := search.next_rate()) is not None:
-        result = LoadResult.of(offer(rate, number))
-        verdict, reason = judge(result, objective)
-        search.record(Probe(rate, verdict, reason, result.p99_ms, error_percent(result)))
+        load = offer(rate, number)
+        verdict, reason = judge(load, objective)
+        search.record(Probe(rate, verdict, reason, load.p99_ms, error_percent(load)))
         number += 1
     return search.result()
 
@@ -42,12 +49,12 @@ def length_s(rate: float, seconds: float) -> float:
 def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
     """Loads of a simulated M/D/1 queue."""
 
-    def offer(rate: float, number: int) -> dict:
+    def offer(rate: float, number: int) -> LoadOutcome:
         schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
         latency_ms = md1.simulated_ms(schedule / 1e9, service_ms)
         count = len(schedule)
         p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
-        counts = {"scheduled": count, "ok": count, "errors": {}, "dropped": 0, "wrong_answers": 0}
-        return {**counts, "valid": True, "reasons": [], "latency_ms": {"p99": p99_ms}}
+        counts = {"scheduled": count, "ok": count, "dropped": 0, "wrong_answers": 0, "lost": 0}
+        return LoadOutcome(valid=True, reasons=[], **counts, p99_ms=p99_ms, service_p99_ms=None, lag_p99_ms=None)
 
     return offer

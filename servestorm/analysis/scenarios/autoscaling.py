@@ -78,10 +78,10 @@ class AutoscalingAnalysis(ScenarioAnalysis):
 
 def _autoscaled(record: CellRecord, asked: Autoscaling) -> Autoscaled | None:
     assert record.samples_path
-    found = read_load(record.samples_path, asked.warmup_s)
-    if found is None:
+    read = read_load(record.samples_path, asked.warmup_s)
+    if read is None:
         return None
-    load, start_ns = found
+    load, start_ns = read
     times = {"on_s": asked.on_s, "off_s": asked.off_s, "duration_s": asked.duration_s}
     shape = Shape(asked.min_replicas, asked.objective_ms, asked.duration_s, asked.watch_after_s)
     return autoscaled(record.events, load, start_ns, bursts(load, **times, objective_ms=asked.objective_ms), shape)

@@ -36,8 +36,8 @@ class BurstyAnalysis(ScenarioAnalysis):
         samples = read_load_samples(record, asked)
         if samples is None:
             return Measured()
-        numbers, found = load_numbers(record, samples, asked, study.plan), _bursts(record, asked)
-        return Measured(numbers | _burst_numbers(found), samples, bursts=found)
+        numbers, own = load_numbers(record, samples, asked, study.plan), _bursts(record, asked)
+        return Measured(numbers | _burst_numbers(own), samples, bursts=own)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
@@ -50,24 +50,24 @@ class BurstyAnalysis(ScenarioAnalysis):
 
 def _bursts(record: CellRecord, asked: Bursty) -> list[Burst]:
     assert record.samples_path
-    found = read_load(record.samples_path, asked.warmup_s)
-    if found is None:
+    load = read_load(record.samples_path, asked.warmup_s)
+    if load is None:
         return []
     times = {"on_s": asked.on_s, "off_s": asked.off_s, "duration_s": asked.duration_s}
-    return bursts(found[0], **times, objective_ms=asked.objective_ms)
+    return bursts(load[0], **times, objective_ms=asked.objective_ms)
 
 
-def _burst_numbers(found: Sequence[Burst]) -> Numbers:
+def _burst_numbers(own: Sequence[Burst]) -> Numbers:
     """Over the bursts of a run: share of violations, longest queue, mean recovery where every one was seen."""
-    if not found:
+    if not own:
         return {}
-    late = [burst.violations for burst in found if burst.violations is not None]
+    late = [burst.violations for burst in own if burst.violations is not None]
     requests, recovered = (
-        sum(burst.requests for burst in found),
-        [b.recover_s for b in found if b.recover_s is not None],
+        sum(burst.requests for burst in own),
+        [b.recover_s for b in own if b.recover_s is not None],
     )
     return {
         "burst_violations_percent": 100 * sum(late) / requests if late and requests else None,
-        "burst_queue_peak": float(max(burst.queue_peak for burst in found)),
-        "burst_recover_s": sum(recovered) / len(recovered) if len(recovered) == len(found) else None,
+        "burst_queue_peak": float(max(burst.queue_peak for burst in own)),
+        "burst_recover_s": sum(recovered) / len(recovered) if len(recovered) == len(own) else None,
     }

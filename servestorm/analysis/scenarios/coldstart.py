@@ -107,8 +107,8 @@ def _with_steady(record: CellRecord) -> Sequence[EventFile]:
 
 def _phases(numbers: Mapping[str, float | None], backend: str) -> dict[str, float | None]:
     """Seconds of each cold-start phase, by the event that ends it; a container's own only where it has them."""
-    found = {phase: numbers.get(f"{phase}_s") for phase in phases_of(backend)}
-    return {phase: s for phase, s in found.items() if s is not None or phase not in CONTAINER_LABELS}
+    seconds = {phase: numbers.get(f"{phase}_s") for phase in phases_of(backend)}
+    return {phase: s for phase, s in seconds.items() if s is not None or phase not in CONTAINER_LABELS}
 
 
 def steady_ns(answers: Sequence[tuple[int, float]]) -> int | None:
@@ -129,19 +129,19 @@ def ledger(events: Sequence[Event], own: Mapping[str, float | None]) -> dict[str
     """
     times = _first_times(events)
     if "installed" in times:  # by Helm
-        found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(("start", *POD_PHASES))}
+        seconds = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(("start", *POD_PHASES))}
     else:
-        found = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
-        found |= _container_phases(times)
-    found["total_s"] = _span_s(times, "spawned", "first_right_answer")
-    found["to_steady_s"] = _span_s(times, "spawned", "steady")
+        seconds = {f"{end}_s": _span_s(times, begin, end) for begin, end in itertools.pairwise(PHASES)}
+        seconds |= _container_phases(times)
+    seconds["total_s"] = _span_s(times, "spawned", "first_right_answer")
+    seconds["to_steady_s"] = _span_s(times, "spawned", "steady")
     deployment_s, drop_s = (
         _span_s(times, "start", "first_right_answer"),
         _span_s(times, "page_cache_drop", "page_cache_dropped"),
     )
     # nobody who deploys would drop the page cache
-    found["deployment_s"] = None if deployment_s is None else deployment_s - (drop_s or 0.0)
-    return found | {f"server_{name}": value for name, value in own.items()}
+    seconds["deployment_s"] = None if deployment_s is None else deployment_s - (drop_s or 0.0)
+    return seconds | {f"server_{name}": value for name, value in own.items()}
 
 
 def _container_phases(times: Mapping[str, int]) -> dict[str, float | None]:

@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def exit_code(comparison: Comparison) -> int:
     """1: a regression. 4: a number that NEW lost, or nothing that could be judged. 0 otherwise."""
-    if comparison.found("regression"):
+    if comparison.with_finding("regression"):
         return OBJECTIVE_MISSED
-    return INVALID if comparison.found("lost") or not comparison.judged else OK
+    return INVALID if comparison.with_finding("lost") or not comparison.judged else OK
 
 
 def _write(path: Path, text: str, option: str) -> None:

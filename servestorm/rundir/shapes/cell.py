@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from servestorm.methods.capacity_search import LoadOutcome
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Number, Share, Whole
 
@@ -172,3 +173,40 @@ class SummaryFile(FileShape):
             return None
         begin_s = datetime.datetime.fromisoformat(self.started_at).timestamp()
         return int(1000 * (begin_s + self.warmup_s))
+
+
+class PercentilesFile(FileShape):
+    """Milliseconds; None where the samples are too few."""
+
+    p50: Share | None = None
+    p99: Number | None = None
+
+
+class FinishedLoadFile(SummaryFile):
+    """summary.json as the study reads it that has just offered the load."""
+
+    ok: Whole
+    dropped: Whole
+    wrong_answers: Whole
+    errors: dict[str, Whole]
+    """Failures by outcome."""
+    images_per_s: Share | None = None
+    latency_ms: PercentilesFile
+    service_ms: PercentilesFile
+    lag_ms: PercentilesFile
+
+    @property
+    def outcome(self) -> LoadOutcome:
+        """The load as a search judges it."""
+        return LoadOutcome(
+            valid=self.valid,
+            reasons=self.reasons,
+            scheduled=self.scheduled,
+            ok=self.ok,
+            dropped=self.dropped,
+            wrong_answers=self.wrong_answers,
+            lost=self.errors.get("lost_worker", 0),
+            p99_ms=self.latency_ms.p99,
+            service_p99_ms=self.service_ms.p99,
+            lag_p99_ms=self.lag_ms.p99,
+        )

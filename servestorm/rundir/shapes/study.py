@@ -182,4 +182,4 @@ def _missing(whole: Any, given: Any, place: str) -> str | None:
         pairs = [(f"{place}.{at}", one, other) for at, (one, other) in enumerate(zip(whole, given, strict=True))]
     else:
         return None
-    return next((found for at, one, other in pairs if (found := _missing(one, other, at))), None)
+    return next((fault for at, one, other in pairs if (fault := _missing(one, other, at))), None)

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from servestorm.methods.load_result import LoadResult
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import SWEEP, load_folder, write_json
+from servestorm.rundir.shapes.cell import FinishedLoadFile
+from servestorm.rundir.shapes.search import PointFile
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.load import closed_load
 from servestorm.study.scenario import StudyScenario, loads_guess_s, replicas_text
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """One entry of sweep.json: a closed loop with one client setting."""
-
-    images_per_request: int
-    concurrency: int
-    images_per_s: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    valid: bool
-    reasons: tuple[str, ...]
-
-    @classmethod
-    def of(cls, result: LoadResult, images_per_request: int, concurrency: int) -> SweepPoint:
-        """The point of a load."""
-        figures = (result.images_per_s, result.p50_ms, result.p99_ms)
-        return cls(images_per_request, concurrency, *figures, result.valid, result.reasons)
 
 
 class SweepCells(StudyScenario):
@@ -43,12 +24,12 @@ class SweepCells(StudyScenario):
         """See StudyScenario."""
         sweep = load.plan.sweep
         assert sweep
-        points: list[SweepPoint] = []
+        points: list[PointFile] = []
         for images, in_flight in itertools.product(sweep.images_per_request, sweep.concurrency):
             closed = closed_load(in_flight, sweep.duration_s, sweep.warmup_s, images)
-            result = load.offer(closed, folder / load_folder(len(points) + 1))
-            points.append(SweepPoint.of(result, images, in_flight))
-            write_json(folder / SWEEP, [asdict(point) for point in points])
+            summary = load.offer(closed, folder / load_folder(len(points) + 1))
+            points.append(_point(images, in_flight, summary))
+            write_json(folder / SWEEP, [point.model_dump() for point in points])
             load.wait_drained()
 
     def expected_s(self, plan: Plan) -> float:
@@ -66,3 +47,15 @@ class SweepCells(StudyScenario):
         """See StudyScenario."""
         wait = f", {cell.timeout_us} us" if cell.max_batch_size > 1 else ""
         return f", {cell.threads} threads, batches of {cell.max_batch_size}{wait}{replicas_text(cell)}"
+
+
+def _point(images: int, in_flight: int, summary: FinishedLoadFile) -> PointFile:
+    return PointFile(
+        images_per_request=images,
+        concurrency=in_flight,
+        images_per_s=summary.images_per_s,
+        p50_ms=summary.latency_ms.p50,
+        p99_ms=summary.latency_ms.p99,
+        valid=summary.valid,
+        reasons=summary.reasons,
+    )

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals.processes import poisson
-from servestorm.methods.capacity_search import Probe, Search, error_percent, judge
-from servestorm.methods.load_result import LoadObjective, LoadResult
+from servestorm.methods.capacity_search import Probe, Search, SearchObjective, error_percent, judge
+from servestorm.rundir.shapes.cell import FinishedLoadFile
 from tests.simulations import capacity_searches, md1
 
-OBJECTIVE = LoadObjective(p99_ms=50.0, max_error_percent=0.5)
+OBJECTIVE = SearchObjective(p99_ms=50.0, max_error_percent=0.5)
 
 
 def probe(rate, verdict, reason="p99 61 ms is over the objective of 50 ms"):
@@ -173,20 +173,23 @@ def test_a_start_that_is_no_rate_is_refused(arguments):
         Search(*arguments)
 
 
-def result(**changed):
-    summary = {
-        "valid": True,
-        "reasons": [],
-        "scheduled": 1000,
-        "ok": 1000,
-        "dropped": 0,
-        "wrong_answers": 0,
-        "errors": {},
-        "latency_ms": {"p99": 40.0},
-        "service_ms": {"p99": 39.0},
-        "lag_ms": {"p99": 0.1},
-    } | changed
-    return LoadResult.of(summary)
+def summary(**changed):
+    """The outcome of a load whose summary.json is a good one, with changes."""
+    return FinishedLoadFile.model_validate(
+        {
+            "valid": True,
+            "reasons": [],
+            "scheduled": 1000,
+            "ok": 1000,
+            "dropped": 0,
+            "wrong_answers": 0,
+            "errors": {},
+            "latency_ms": {"p99": 40.0},
+            "service_ms": {"p99": 39.0},
+            "lag_ms": {"p99": 0.1},
+        }
+        | changed
+    ).outcome
 
 
 LATE = {"valid": False, "reasons": ["the generator sent late: p99 lag 3.00 ms, over 1.00 ms"], "lag_ms": {"p99": 3.0}}
@@ -209,20 +212,20 @@ LATE = {"valid": False, "reasons": ["the generator sent late: p99 lag 3.00 ms, o
     ],
 )
 def test_a_load_passes_fails_or_is_invalid_for_the_reason_that_is_told(changed, verdict, reason):
-    found, why = judge(result(**changed), OBJECTIVE)
+    found, why = judge(summary(**changed), OBJECTIVE)
     assert found == verdict
     assert reason in why
 
 
 def test_over_one_percent_of_failures_fail_whatever_the_objective_allows():
-    lax = LoadObjective(p99_ms=50.0, max_error_percent=5.0)
+    lax = SearchObjective(p99_ms=50.0, max_error_percent=5.0)
     failing = {"ok": 980, "errors": {"timeout": 20}, "valid": False, "reasons": ["20 of 1000 requests failed"]}
-    assert judge(result(**failing), lax) == ("fail", "2 % of the requests got no right answer, over 1 %")
+    assert judge(summary(**failing), lax) == ("fail", "2 % of the requests got no right answer, over 1 %")
 
 
 def test_what_a_lost_worker_took_with_it_is_no_error_of_the_server():
-    assert error_percent(result(ok=900, errors={"lost_worker": 100})) == 0
-    assert error_percent(result(scheduled=0, ok=0)) is None
+    assert error_percent(summary(ok=900, errors={"lost_worker": 100})) == 0
+    assert error_percent(summary(scheduled=0, ok=0)) is None
 
 
 @pytest.mark.parametrize("objective_ms", [10.0, 20.0, 40.0])
