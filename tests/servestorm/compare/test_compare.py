@@ -52,7 +52,7 @@ def results(**metrics):
             "engines": {"savedmodel": "1.0"},
         },
         "environment": {"cpu_model": "Made-up Processor 1", "cores_usable": 2},
-        "models": [{"name": "cnn", "savedmodel": {"sha256": "a" * 64}, "mar": None}],
+        "models": [{"name": "cnn", "version": None, "savedmodel": {"sha256": "a" * 64}, "mar": None}],
         "engines": ["savedmodel"],
         "metrics": [metric(f"steady.{name}", values) for name, values in runs.items()],
     }
