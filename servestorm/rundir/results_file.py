@@ -62,7 +62,7 @@ class RecordedStudy(FileShape):
     engines: dict[str, str] = Field(default_factory=dict)
 
 
-def _given(manifest: object) -> object:
+def _without_nulls(manifest: object) -> object:
     """Of a manifest without a key, results.json holds null; of a lost manifest, an empty object."""
     if not isinstance(manifest, dict):
         return manifest
@@ -77,7 +77,7 @@ class Recorded(FileShape):
     reason: str | None = None
     study: RecordedStudy
     environment: EnvironmentFile
-    models: list[Annotated[ManifestFile | None, BeforeValidator(_given)]]
+    models: list[Annotated[ManifestFile | None, BeforeValidator(_without_nulls)]]
     engines: list[str]
     metrics: list[RecordedMetric]
 
