@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 # Wheels of torch for a machine without a GPU come from PyTorch's own CPU index: set TORCH_INDEX to its address,
 # as PyTorch's install page gives it. Empty means whatever pip is configured for (on Linux that brings several GB of CUDA).
 TORCH_INDEX ?=
+# Processes that share the tests; each needs up to 4 GB.
+TEST_WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: run test venv lint types contracts check wheel-check lock clean airgap-images sbom pin-digests kind-up kind-down
+.PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down
 
 run: venv
 	$(BIN)/servestorm run studies/quickstart.yaml
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 venv: $(VENV)/.installed
 
@@ -38,7 +40,11 @@ contracts: venv
 wheel-check: venv
 	PYTHON=$(BIN)/python sh tests/wheel_check.sh
 
-check: lint types contracts wheel-check test
+# The wheel without extras, in a fresh environment: what works there, and what each missing extra says.
+core-check: venv
+	PYTHON=$(BIN)/python sh tests/core/check.sh
+
+check: lint types contracts wheel-check core-check test
 
 # All container images from Debian and PyPI packages, nothing pulled: see docs/how-to/images.md.
 airgap-images:

@@ -20,8 +20,8 @@ if __name__ != "__main__":
     install("on-off")
 
 
-class Bursty(LoadUser):
-    """Drives this process's share of the load."""
+class BurstyUser(LoadUser):
+    """Stands for this process's share of the load."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Errors of the `loadtests` package: each message is one sentence that names the thing and the remedy."""
+"""Errors of the `loadtests` package: each message is one sentence with the cause and the remedy."""
 
 
 class LoadTestError(Exception):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests.arrivals import processes
 from loadtests.arrivals.options import Option, arrival_options
 from loadtests.arrivals.processes import Schedule
-from loadtests.arrivals.traces import read_trace
+from loadtests.arrivals.table import ARRIVALS
 from loadtests.errors import LoadTestError
 from loadtests.generator.endpoints_file import EndpointsFile
 from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
@@ -53,7 +51,7 @@ def options_for(arrivals_default: str) -> list[Option]:
 
 def add_options(parser: Any, arrivals_default: str) -> None:
     """Declare the options on Locust's parser."""
-    group = parser.add_argument_group("servestorm", "What is sent, when, and to whom")
+    group = parser.add_argument_group("servestorm", "What is sent, when, and where")
     for option in options_for(arrivals_default):
         option.add_to(group).include_in_web_ui = not option.hidden  # type: ignore[attr-defined] # Locust reads it
 
@@ -158,51 +156,10 @@ def _grpc_targets(options: LoadOptions) -> list[str]:
 
 def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, dict[str, Any]]:
     """Arrivals of the measured time (int64 ns from its start), and the process with its parameters for the record."""
-    o = options
-    peak = o.peak_rate or 4 * o.rate
-    parameters: dict[str, dict[str, Any]] = {
-        "constant": {},
-        "poisson": {},
-        "gamma": {"cv": o.cv},
-        "on-off": {"peak_rate": peak, "on_s": o.on, "off_s": o.off},
-        "mmpp": {
-            "rates": _numbers("--mmpp-rates", o.mmpp_rates),
-            "dwells_s": _numbers("--mmpp-dwells", o.mmpp_dwells),
-        },
-        "spike": {"peak_rate": peak, "at_s": o.spike_at, "width_s": o.spike_width},
-        "ramp": {"end_rate": peak},
-        "diurnal": {"amplitude": o.amplitude, "period_s": o.period},
-        "trace": {"file": o.trace, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale},
-    }
-    make: dict[str, Callable[[], Schedule]] = {
-        "constant": lambda: processes.constant(o.rate, duration_s),
-        "poisson": lambda: processes.poisson(o.rate, duration_s, o.seed),
-        "gamma": lambda: processes.gamma(o.rate, o.cv, duration_s, o.seed),
-        "on-off": lambda: processes.on_off(o.rate, peak, o.on, o.off, duration_s, o.seed),
-        "mmpp": lambda: processes.mmpp(parameters["mmpp"]["rates"], parameters["mmpp"]["dwells_s"], duration_s, o.seed),
-        "spike": lambda: processes.spike(o.rate, peak, o.spike_at, o.spike_width, duration_s, o.seed),
-        "ramp": lambda: processes.ramp(o.rate, peak, duration_s, o.seed),
-        "diurnal": lambda: processes.diurnal(o.rate, o.amplitude, o.period, duration_s, o.seed),
-        "trace": lambda: read_trace(
-            Path(o.trace),
-            o.trace_column,
-            o.trace_bin,
-            o.trace_time_scale,
-            o.trace_rate_scale,
-            duration_s,
-            o.seed,
-        ),
-    }
-    schedule = make[o.arrivals]()
+    parameters = {name: process.parameters(options) for name, process in ARRIVALS.items()}[options.arrivals]
+    schedule = ARRIVALS[options.arrivals].schedule(options, parameters, duration_s)
     if not len(schedule):
         raise LoadTestError(
-            f"the {o.arrivals} schedule has no arrival in {duration_s:g} s: raise --rate or --duration."
+            f"the {options.arrivals} schedule has no arrival in {duration_s:g} s: raise --rate or --duration."
         )
-    return schedule, {"process": o.arrivals, **parameters[o.arrivals]}
-
-
-def _numbers(flag: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise LoadTestError(f"{flag} must be numbers separated by commas, not {text!r}.") from error
+    return schedule, {"process": options.arrivals, **parameters}

@@ -52,7 +52,7 @@ class Prepared:
         return names
 
     def follower(self, generator: Generator) -> Follower | None:
-        """What tells the generator of changes in --endpoints-file; None without it."""
+        """Applies changes in --endpoints-file to the generator; None without that option."""
         if self.options.file is None or self.target.make is None:
             return None
         return Follower(self.options.file, self.endpoints, self.target.make, generator.relist)
@@ -120,7 +120,7 @@ def _schedule(options: LoadOptions, duration_s: float) -> tuple[processes.Schedu
 
 
 @dataclass(frozen=True)
-class Ending:
+class SessionEnd:
     """What a session knows at its end besides its samples."""
 
     error_details: Mapping[str, int]
@@ -166,12 +166,12 @@ class Session:
         return not ended
 
     def stop(self) -> None:
-        """End before the schedule does; the ending says so."""
+        """End before the schedule does; the summary records it."""
         if not self.generator.finished:
             self._stopped_early = True
             self.generator.stop()
 
-    def ending(self) -> Ending:
+    def ending(self) -> SessionEnd:
         """To be asked once poll() was False, or when no more is waited for."""
         if self._kept_awake:
             self._kept_awake.close()
@@ -179,7 +179,7 @@ class Session:
         if self._cpu_at_warm is not None:
             cpu_s, at_ns = self._cpu_at_warm
             share = (_cpu_s() - cpu_s) / max((time.monotonic_ns() - at_ns) / 1e9, 1e-9)
-        return Ending(dict(self.generator.reasons), share, self._stopped_early, self._kept_awake is not None)
+        return SessionEnd(dict(self.generator.reasons), share, self._stopped_early, self._kept_awake is not None)
 
 
 class Collector:
@@ -217,7 +217,7 @@ class Collector:
             rows[:, ROW.index(name)] = 0
         self._writer.add(rows)
 
-    def finish(self, endings: list[Ending], faults: list[str]) -> Summary:
+    def finish(self, endings: list[SessionEnd], faults: list[str]) -> Summary:
         """Write samples.parquet and summary.json."""
         details: Counter[str] = Counter()
         for ending in endings:

@@ -20,8 +20,8 @@ if __name__ != "__main__":
     install("constant")
 
 
-class Steady(LoadUser):
-    """Drives this process's share of the load."""
+class SteadyUser(LoadUser):
+    """Stands for this process's share of the load."""
 
 
 if __name__ == "__main__":

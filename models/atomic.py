@@ -70,10 +70,10 @@ def _raise_plainly(error: Exception, folder: Path) -> None:
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
-    """Libraries that write for themselves wrap ENOSPC in words or in errors of their own, so look at the disk too."""
+    """Libraries that write files themselves wrap ENOSPC in errors of their own, so look at the disk too."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     if "no space left" in str(error).lower() or "disk quota exceeded" in str(error).lower():
         return True
-    own_words = isinstance(error, ModelError) and type(error) is not ModelError
-    return not own_words and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_NOTHING_BYTES
+    has_own_message = isinstance(error, ModelError) and type(error) is not ModelError
+    return not has_own_message and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_NOTHING_BYTES

@@ -27,11 +27,11 @@ PROVED: Final = "proved"
 NOT_PROVED: Final = "NOT PROVED EQUAL"
 
 
-class _Strict(BaseModel):
+class _ManifestPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputSpec(_Strict):
+class InputSpec(_ManifestPart):
     """What the network takes: float32 NHWC of (batch, height, width, channels), (x / 255 - mean) / std."""
 
     height: int = Field(gt=0, description="pixels")
@@ -41,7 +41,7 @@ class InputSpec(_Strict):
     std: list[float] = Field(description="per channel, of pixel values scaled to 0..1")
 
 
-class Artifact(_Strict):
+class Artifact(_ManifestPart):
     """One exported artifact."""
 
     path: str = Field(description="relative to the manifest's folder: a directory (SavedModel) or a file (.mar)")
@@ -49,7 +49,7 @@ class Artifact(_Strict):
     size_bytes: int = Field(ge=0)
 
 
-class Parity(_Strict):
+class Parity(_ManifestPart):
     """How far the exported artifacts' softmax outputs were apart, encoded bytes in."""
 
     status: Literal["proved", "NOT PROVED EQUAL"] = Field(description="what later results are labelled with")
@@ -59,7 +59,7 @@ class Parity(_Strict):
     reason: str | None = Field(default=None, description="why parity is not proved, in one sentence")
 
 
-class Golden(_Strict):
+class Golden(_ManifestPart):
     """An image with the answer every deployment must give."""
 
     path: str = Field(description="relative to the manifest's folder")
@@ -67,7 +67,7 @@ class Golden(_Strict):
     probabilities: list[float] = Field(description="softmax output, one per label; empty where unknown")
 
 
-class Manifest(_Strict):
+class Manifest(_ManifestPart):
     """Everything that a server, a load generator or a report needs to know of a model."""
 
     schema_version: Literal[1] = 1
@@ -76,7 +76,7 @@ class Manifest(_Strict):
     architecture: str = Field(description="for instance cnn, or foreign for imported artifacts")
     dataset: str | None = Field(default=None, description="what it was trained on")
     labels: list[str] = Field(description="class names in output order; empty where unknown")
-    input: InputSpec | None = Field(description="None where a foreign artifact does not tell")
+    input: InputSpec | None = Field(description="None where an imported artifact does not state it")
     image_signature: str | None = Field(default="serving_default", description="takes encoded image bytes")
     tensor_signature: str | None = Field(default="tensor", description="takes float32 NHWC")
     image_input: str | None = Field(default="image_bytes", description="input name of the image signature")
@@ -154,9 +154,9 @@ class ModelDir:
         path = self.path / entry.path
         if not path.exists():
             raise ModelError(f"{path} is missing: run `servestorm export` (or `import`) again.")
-        if (found := sha256_of(path)) != entry.sha256:
+        if (actual := sha256_of(path)) != entry.sha256:
             raise ModelError(
-                f"{path} is corrupt: its sha256 is {found[:12]}…, the manifest says {entry.sha256[:12]}…; "
+                f"{path} is corrupt: its sha256 is {actual[:12]}…, the manifest says {entry.sha256[:12]}…; "
                 "run `servestorm export` (or `import`) again."
             )
         return path

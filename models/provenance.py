@@ -12,13 +12,13 @@ LIBRARIES = ("tensorflow", "tensorflow-cpu", "keras", "torch", "numpy", "pillow"
 
 def framework_versions() -> dict[str, str]:
     """Versions of the installed libraries that an artifact depends on, by name."""
-    found = {}
+    versions = {}
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            versions[library] = version(library)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_commit() -> str | None:

@@ -1,4 +1,4 @@
-"""What images of engines and their backends agree on: names, tags, and where things lie in a container."""
+"""What images of engines and their backends agree on: names, tags, and the folders in a container."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class EventLog:
 
 @dataclass(frozen=True)
 class Use:
-    """What the replicas have used since they started; None where it cannot be told."""
+    """What the replicas have used since they started; None where it is unknown."""
 
     cpu_s: float | None
     rss_bytes: int | None
@@ -135,7 +135,7 @@ class Launch:
     precursor: Path | None = None
     """What appears shortly before the server is ready: asking any earlier only takes CPU from its start."""
     fatal: str | None = None
-    """Regular expression: a log line in which it is found says that the model will never be ready."""
+    """Regular expression: a log line that matches means that the model will never be ready."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class ContainerLaunch:
     metrics_path: str
     management_port: int | None = None
     fatal: str | None = None
-    """Regular expression: a log line in which it is found says that the model will never be ready."""
+    """Regular expression: a log line that matches means that the model will never be ready."""
 
     def endpoint(self, replica: int, address: Callable[[int], str]) -> Endpoint:
         """Where the replica listens; `address` gives host:port of a port inside the container."""
@@ -195,10 +195,10 @@ class Engine(Protocol):
         workdir: Path,
         port: int | None,
     ) -> Launch:
-        """Write the configuration into `workdir`, tell the command; `port` fixes REST's, others are free."""
+        """Write the configuration into `workdir` and return the command; `port` fixes REST's, others are free."""
 
     def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:
-        """Write the configuration into the folder `config`, tell how a container of it is started."""
+        """Write the configuration into the folder `config` and return how a container is started with it."""
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model answers; never raises for a server that is not up yet."""

@@ -51,16 +51,16 @@ def find_orphans() -> Orphans:
     Never this process, its ancestors, or anything in another process namespace.
     """
     spared = set(processes.ancestors(os.getpid()))
-    found = tuple(
+    owned = tuple(
         process
         for pid, tag in processes.tagged(OWNER_VARIABLE)
         if pid not in spared and not lives(tag) and (process := processes.identify(pid, OWNER_VARIABLE, tag))
     )
-    return Orphans(found, tuple(_abandoned_scratch()))
+    return Orphans(owned, tuple(_abandoned_scratch()))
 
 
 def reap_orphans(found: Orphans | None = None) -> int:
-    """Kill the orphans and remove their scratch folders; tells how many processes they were."""
+    """Kill the orphans and remove their scratch folders; returns the number of processes."""
     found = find_orphans() if found is None else found
     processes.kill(found.processes)
     for folder in found.folders:

@@ -28,16 +28,16 @@ def free_ports(count: int) -> list[int]:
     """
     candidates = [port for port in _candidates() if port not in _given]
     _random.shuffle(candidates)
-    found: list[int] = []
+    ports: list[int] = []
     for port in candidates:
-        if len(found) == count:
+        if len(ports) == count:
             break
         if _bindable(port):
-            found.append(port)
-    if len(found) < count:
+            ports.append(port)
+    if len(ports) < count:
         raise DeploymentError(f"{HOST} has no {count} free ports left: stop some servers.")
-    _given.update(found)
-    return found
+    _given.update(ports)
+    return ports
 
 
 def _candidates() -> range:

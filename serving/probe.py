@@ -84,7 +84,7 @@ def first_answer(
 ) -> int:
     """Ask for the first golden image every 5 ms until the answer is right; monotonic ns of that answer.
 
-    Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` says that nobody is
+    Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` reports that nobody is
     left to give one, and ModelError where the model directory cannot be read.
     """
     question = Question.of(wire, model)

@@ -86,23 +86,23 @@ def identify(pid: int, variable: str, value: str) -> psutil.Process | None:
 
 def family(leader: psutil.Process | None, variable: str, value: str) -> list[psutil.Process]:
     """A leader, its descendants, and everything that carries the tag: a daemonised child keeps only that."""
-    found: dict[int, psutil.Process] = {}
+    processes: dict[int, psutil.Process] = {}
     if leader is not None:
         with suppress(psutil.Error):
-            found = {p.pid: p for p in [leader, *leader.children(recursive=True)]}
+            processes = {p.pid: p for p in [leader, *leader.children(recursive=True)]}
     for pid, tag in tagged(variable):
-        if tag == value and pid not in found and (process := identify(pid, variable, value)):
-            found[pid] = process
-    return list(found.values())
+        if tag == value and pid not in processes and (process := identify(pid, variable, value)):
+            processes[pid] = process
+    return list(processes.values())
 
 
 def usage(members: Iterable[psutil.Process]) -> Usage:
     """What the living of `members` use and have used."""
-    found = Usage(0.0, 0, 0)
+    total = Usage(0.0, 0, 0)
     for process in members:
         with suppress(psutil.Error, OSError):
-            found = _sum(found, _usage_of(process))
-    return found
+            total = _sum(total, _usage_of(process))
+    return total
 
 
 def _usage_of(process: psutil.Process) -> Usage:
@@ -147,14 +147,14 @@ def _kib(status: dict[str, str], key: str) -> int:
 def throttled_s(pid: int, root: Path = Path("/sys/fs/cgroup"), proc: Path = _PROC) -> float | None:
     """Seconds for which a process's control groups were kept off the CPU by their quota since they exist.
 
-    The most of its group and the groups above it; None where the kernel does not tell. Versions 1 and 2 of cgroups.
+    The most of its group and the groups above it; None where it is unknown. Versions 1 and 2 of cgroups.
     """
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:
         return None
-    found = [seconds for line in lines for seconds in _throttled(root, *line.split(":", 2)[1:])]
-    return max(found, default=None)
+    throttled = [seconds for line in lines for seconds in _throttled(root, *line.split(":", 2)[1:])]
+    return max(throttled, default=None)
 
 
 def _throttled(root: Path, controllers: str, path: str) -> Iterator[float]:

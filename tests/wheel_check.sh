@@ -23,8 +23,8 @@ for package in (loadtests, models, serving, servestorm):
     assert importlib.resources.files(package).joinpath("py.typed").is_file(), f"{package.__name__} lost its py.typed"
 images = list(importlib.resources.files(loadtests).joinpath("bundled_digits").iterdir())
 assert len(images) == 32, f"the wheel carries {len(images)} bundled digits instead of 32"
-for name in ("report.html.j2", "report.css"):
-    assert importlib.resources.files("servestorm.report").joinpath(name).is_file(), f"the wheel lost servestorm/report/{name}"
+for name in ("report/report.html.j2", "report/report.css", "analysis/prices.yaml"):
+    assert importlib.resources.files(servestorm).joinpath(name).is_file(), f"the wheel lost servestorm/{name}"
 from serving.backends.kubernetes.helm import chart_folder
 assert chart_folder().is_relative_to(sys.prefix), f"the chart comes from {chart_folder()}"
 for name in ("Chart.yaml", "values.yaml", "values.schema.json", "templates/_names.tpl", "templates/server/hpa.yaml", "files/wait.sh"):

@@ -31,8 +31,8 @@ print(ms(1, 500), ms(32, 50) / 32)
 JSON_PARSE = """
 import time
 import numpy as np, orjson
-from serving.savedmodel_server.rest.json_fast import FastReader
-from serving.savedmodel_server.rest.json_predict import parse_predict
+from serving.savedmodel_server.rest.json_bodies.fast import FastReader
+from serving.savedmodel_server.rest.json_bodies.predict import parse_predict
 from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 signature = Signature("s", "", {"x": TensorSpec("x", "x:0", 1, (-1, 32, 32, 3))}, {})
 image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)

@@ -118,7 +118,7 @@ def deal(schedule: Schedule, worker: int, workers: int) -> Schedule:
 
 @dataclass(frozen=True)
 class ScheduleStatistics:
-    """What a schedule looks like; None where there are too few arrivals to tell."""
+    """Figures of a schedule; None where there are too few arrivals to compute them."""
 
     arrivals: int
     duration_s: float

@@ -5,10 +5,11 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.generator import jobs
-from loadtests.generator.connections import Address, Connection, Dispatcher, PreparedRequest, errno_reason
+from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, ResolvedAddress, errno_reason
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
-from loadtests.generator.wire_grpc import GrpcReply, Http2Connection, Http2Error, unframe
+from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe
+from serving.wire.http2_frames import Http2Error
 
 _RECEIVE_BYTES = 65_536
 
@@ -16,10 +17,12 @@ _RECEIVE_BYTES = 65_536
 class GrpcConnection(Connection):
     """gRPC over HTTP/2: as many calls at once as the server allows."""
 
-    def __init__(self, owner: Dispatcher, endpoint: int, address: Address, requests: list[PreparedRequest]) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, endpoint: int, address: ResolvedAddress, requests: list[PreparedRequest]
+    ) -> None:
         self._calls: dict[int, Job] = {}
         self._waiting: list[Job] = []
-        self._http2 = Http2Connection()
+        self._http2 = Http2Client()
         self._unsent = b""
         super().__init__(owner, endpoint, address, requests)
 

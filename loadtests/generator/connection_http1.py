@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.generator import jobs
-from loadtests.generator.connections import Address, Connection, Dispatcher, PreparedRequest, errno_reason
+from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, ResolvedAddress, errno_reason
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
 from loadtests.generator.wire_http1 import MalformedReply, ReplyParser, known_heads, read_head
@@ -17,7 +17,9 @@ _OK = 200
 class Http1Connection(Connection):
     """HTTP/1.1, one request at a time on a kept-alive connection."""
 
-    def __init__(self, owner: Dispatcher, endpoint: int, address: Address, requests: list[PreparedRequest]) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, endpoint: int, address: ResolvedAddress, requests: list[PreparedRequest]
+    ) -> None:
         self._job: Job | None = None
         self._heads = [request.head for request in requests]
         self._check, self._turn = owner.check, owner.turn

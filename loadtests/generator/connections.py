@@ -1,7 +1,7 @@
 """What connections that carry jobs have in common; `connection_http1` and `connection_grpc` speak the protocols.
 
-A connection belongs to a `Dispatcher`, which gives it jobs and is told how each ended. Nothing here waits: every method
-is called when its socket is ready, and time limits are enforced by the dispatcher through `expire`.
+A connection belongs to a `ConnectionOwner`, which gives it jobs and is called when each has ended. Nothing here waits:
+every method is called when its socket is ready, and the owner enforces time limits through `expire`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream,
 
 
 @dataclass(frozen=True)
-class Address:
+class ResolvedAddress:
     """Where an endpoint listens, resolved."""
 
     family: int
@@ -35,7 +35,7 @@ class PreparedRequest:
     data: bytes = b""
 
 
-class Dispatcher(Protocol):
+class ConnectionOwner(Protocol):
     """What a connection needs of whoever owns it."""
 
     def watch(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
@@ -76,7 +76,9 @@ class Dispatcher(Protocol):
 class Connection:
     """What both protocols share: the socket's life. Subclasses speak the protocol."""
 
-    def __init__(self, owner: Dispatcher, endpoint: int, address: Address, requests: list[PreparedRequest]) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, endpoint: int, address: ResolvedAddress, requests: list[PreparedRequest]
+    ) -> None:
         self.owner = owner
         self.endpoint = endpoint
         self.connected = False
@@ -109,7 +111,7 @@ class Connection:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the socket and forget it; jobs are not told."""
+        """Close the socket and forget it, without ending the jobs."""
         if not self.closed:
             self.closed = True
             self.owner.unwatch(self._fd)

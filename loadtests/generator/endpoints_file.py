@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import LoadTestError
-from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 
 LOOK_EVERY_S: Final = 0.2
 
-Made = tuple[Address, list[PreparedRequest]]
+Made = tuple[ResolvedAddress, list[PreparedRequest]]
 """An endpoint as the generator knows it: where it listens, and each prepared request."""
 
 logger = logging.getLogger("servestorm")
@@ -63,8 +63,8 @@ class EndpointsFile:
         return None
 
     def _stamp(self) -> tuple[int, int, int]:
-        found = self.path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        status = self.path.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _address(self, number: int, entry: Any) -> str:
         address = entry.get(self._key) if isinstance(entry, dict) else None

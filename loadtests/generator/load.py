@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests.arrivals.processes import Schedule
-from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 from loadtests.generator.endpoints_file import Made
 
 ROW: Final = (
@@ -33,7 +33,7 @@ Check = Callable[[int, bytes], tuple[int, int]]
 class Target:
     """Where requests go and what they are."""
 
-    addresses: list[Address]
+    addresses: list[ResolvedAddress]
     requests: list[list[PreparedRequest]]
     """One list an endpoint: the prepared request of each image."""
     grpc: bool

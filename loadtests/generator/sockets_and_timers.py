@@ -20,7 +20,7 @@ native_socket: Any = monkey.get_original("socket", "socket")
 native_epoll: Any = monkey.get_original("select", "epoll")
 start_native_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 
-EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = 1, 4, 8, 16
+EPOLLIN, EPOLLOUT = 1, 4
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME, _PR_SET_TIMERSLACK = 1, 0o2004000, 1, 29
 _IPPROTO_TCP, _TCP_NODELAY, _SOL_SOCKET, _SO_ERROR = 6, 1, 1, 4
 
@@ -88,19 +88,19 @@ def connect_error(sock: Any) -> int:
 
 
 class TlsStream:
-    """TLS over a non-blocking socket, with a socket's own `send` and `recv`; wants_write tells of bytes kept back."""
+    """TLS over a non-blocking socket, with a socket's own `send` and `recv`; wants_write: bytes are left to send."""
 
     def __init__(self, sock: Any, context: ssl.SSLContext, hostname: str) -> None:
         self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
-        self._kept = b""
+        self._unsent = b""
         self.established = False
 
     @property
     def wants_write(self) -> bool:
         """True while encrypted bytes wait for the socket."""
-        return bool(self._kept)
+        return bool(self._unsent)
 
     def handshake(self) -> bool:
         """Go on with the handshake; True when done. Raises OSError (ssl.SSLError) where it fails."""
@@ -137,13 +137,13 @@ class TlsStream:
 
     def flush(self) -> None:
         """Write kept bytes to the socket."""
-        self._kept += self._outgoing.read()
-        while self._kept:
+        self._unsent += self._outgoing.read()
+        while self._unsent:
             try:
-                sent = self._sock.send(self._kept)
+                sent = self._sock.send(self._unsent)
             except BlockingIOError:
                 return
-            self._kept = self._kept[sent:]
+            self._unsent = self._unsent[sent:]
 
     def _pull(self) -> bool:
         while True:

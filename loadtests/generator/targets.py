@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import jobs
-from loadtests.generator.connections import Address, PreparedRequest
+from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Check, Target
 from loadtests.generator.wire_grpc import message_bytes, request_headers
@@ -43,7 +43,7 @@ class PlainRequest:
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What the command line says of the target."""
+    """The command line's options that describe the target."""
 
     hosts: Sequence[str]
     """URLs: http(s)://host[:port]. Unused where gRPC's targets are given."""
@@ -148,14 +148,14 @@ def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
     )
 
 
-def resolve(host: str, port: int, tls: ssl.SSLContext | None) -> Address:
+def resolve(host: str, port: int, tls: ssl.SSLContext | None) -> ResolvedAddress:
     """The first address of a name. Raises LoadEnvironmentError where there is none."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise LoadEnvironmentError(f"host {host!r} does not resolve: check --host.") from error
-    family, _, _, _, sockaddr = found[0]
-    return Address(int(family), tuple(sockaddr), host, tls)
+    family, _, _, _, sockaddr = candidates[0]
+    return ResolvedAddress(int(family), tuple(sockaddr), host, tls)
 
 
 def authority(host: str, port: int) -> str:
@@ -247,7 +247,7 @@ def _accept(_image: int, _body: bytes) -> tuple[int, int]:
     return jobs.OK, jobs.UNCHECKED
 
 
-def _rest_address(url: str, default_port: int | None) -> tuple[Address, str]:
+def _rest_address(url: str, default_port: int | None) -> tuple[ResolvedAddress, str]:
     host, port, secure = _split(url, default_port)
     return resolve(host, port, tls_context("http/1.1") if secure else None), authority(host, port)
 

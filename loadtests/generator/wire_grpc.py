@@ -14,30 +14,44 @@ from typing import Final
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    0,
-    1,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
+from serving.wire.http2_frames import (
+    ACK,
+    CANCEL,
+    CONTINUATION,
+    DATA,
+    DEFAULT_WINDOW,
+    ENABLE_PUSH,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADER,
+    HEADER_BYTES,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_SIZE,
+    PING,
+    PREFACE,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Http2Error,
+    frame,
+    header_block,
+    rst_stream,
+    settings,
+    unpadded,
+    window_update,
 )
-END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME = 1, 2, 3, 4, 5
-_MAX_FRAME_BYTES: Final = 16_384
+
 _STREAM_WINDOW: Final = 64 * 1024 * 1024
 _CONNECTION_WINDOW: Final = 1 << 30
-_DEFAULT_WINDOW: Final = 65_535
 _LAST_STREAM: Final = (1 << 31) - 3
-_UNKNOWN: Final = 2  # gRPC's status for a reply that does not say one
-
-
-class Http2Error(Exception):
-    """The connection cannot go on; the text says why."""
+_UNKNOWN: Final = 2  # gRPC's status for a reply without one
 
 
 class GrpcReply:
@@ -92,18 +106,17 @@ def message_bytes(message: bytes) -> bytes:
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-class Http2Connection:
+class Http2Client:
     """The client's half of one connection. Bytes to write collect in `outgoing`; whoever owns the socket takes them."""
 
     def __init__(self) -> None:
-        settings = struct.pack(">HIHIHI", _ENABLE_PUSH, 0, _INITIAL_WINDOW, _STREAM_WINDOW, _MAX_STREAMS, 0)
         self.outgoing: list[bytes | memoryview] = [
             PREFACE,
-            _frame(SETTINGS, 0, 0, settings),
-            _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", _CONNECTION_WINDOW - _DEFAULT_WINDOW)),
+            settings({ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: _STREAM_WINDOW, MAX_CONCURRENT_STREAMS: 0}),
+            window_update(0, _CONNECTION_WINDOW - DEFAULT_WINDOW),
         ]
         self.max_streams = 100
-        """What the peer allows at once (100 until it says)."""
+        """How many the peer allows at once (100 until its settings arrive)."""
         self.streams: dict[int, GrpcReply] = {}
         self.going_away = False
         self.newly_started: list[int] = []
@@ -113,9 +126,9 @@ class Http2Connection:
         self._decoder = Decoder()
         self._decoded: dict[bytes, list[tuple[str, str]]] = {}
         self._block: tuple[int, int, bytearray] | None = None
-        self._peer_window = _DEFAULT_WINDOW
-        self._peer_frame = _MAX_FRAME_BYTES
-        self._send_window = _DEFAULT_WINDOW
+        self._peer_window = DEFAULT_WINDOW
+        self._peer_frame = MAX_FRAME_BYTES
+        self._send_window = DEFAULT_WINDOW
         self._unacknowledged = 0
 
     @property
@@ -129,41 +142,41 @@ class Http2Connection:
         self._next_stream += 2
         reply = GrpcReply(memoryview(data), self._peer_window)
         self.streams[stream] = reply
-        self.outgoing.append(_frame(HEADERS, END_HEADERS, stream, headers))
+        self.outgoing.append(frame(HEADERS, END_HEADERS, stream, headers))
         self._send_data(stream, reply)
         return stream
 
     def cancel(self, stream: int) -> None:
         """Give a call up (a timeout); its late frames are ignored."""
         if self.streams.pop(stream, None) is not None:
-            self.outgoing.append(_frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
+            self.outgoing.append(rst_stream(stream, CANCEL))
 
     def receive(self, data: bytes) -> list[tuple[int, GrpcReply]]:
         """Take bytes; return the calls that they completed. Raises Http2Error where the connection is beyond use."""
         buffer = self._buffer + data if self._buffer else data
         position, size = 0, len(buffer)
         finished: list[tuple[int, GrpcReply]] = []
-        while size - position >= 9:
-            length = int.from_bytes(buffer[position : position + 3], "big")
-            if length > _MAX_FRAME_BYTES:
-                raise Http2Error(f"a frame of {length} bytes, over the 16 KiB announced")
-            end = position + 9 + length
+        while size - position >= HEADER_BYTES:
+            high, low, kind, flags, stream = HEADER.unpack_from(buffer, position)
+            length = high << 16 | low
+            if length > MAX_FRAME_BYTES:
+                raise Http2Error(FRAME_SIZE_ERROR, f"a frame of {length} bytes, over the 16 KiB announced")
+            begin = position + HEADER_BYTES
+            end = begin + length
             if end > size:
                 break
-            kind, flags = buffer[position + 3], buffer[position + 4]
-            stream = int.from_bytes(buffer[position + 5 : position + 9], "big") & 0x7FFFFFFF
-            self._take(kind, flags, stream, buffer[position + 9 : end], finished)
+            self._take(kind, flags, stream & 0x7FFFFFFF, buffer[begin:end], finished)
             position = end
         self._buffer = buffer[position:]
         return finished
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes, finished: list[tuple[int, GrpcReply]]) -> None:
         if self._block is not None and kind != CONTINUATION:
-            raise Http2Error("a header block was interrupted")
+            raise Http2Error(PROTOCOL_ERROR, "a header block was interrupted")
         if kind == DATA:
             self._take_data(flags, stream, payload, finished)
         elif kind == HEADERS:
-            self._take_headers(flags, stream, _unpadded(flags, payload, priority=True), finished)
+            self._take_headers(flags, stream, header_block(flags, payload), finished)
         elif kind == CONTINUATION:
             self._take_continuation(flags, payload, finished)
         elif kind == WINDOW_UPDATE:
@@ -172,25 +185,25 @@ class Http2Connection:
             self._take_settings(flags, payload)
         elif kind == PING:
             if not flags & ACK:
-                self.outgoing.append(_frame(PING, ACK, 0, payload))
+                self.outgoing.append(frame(PING, ACK, 0, payload))
         elif kind == RST_STREAM:
             self._take_reset(stream, payload, finished)
         elif kind == GOAWAY:
             self._take_goaway(payload, finished)
         elif kind == PUSH_PROMISE:
-            raise Http2Error("the server pushed although push is off")
+            raise Http2Error(PROTOCOL_ERROR, "the server pushed although push is off")
 
     def _take_data(self, flags: int, stream: int, payload: bytes, finished: list[tuple[int, GrpcReply]]) -> None:
         self._unacknowledged += len(payload)
         if self._unacknowledged > _CONNECTION_WINDOW // 2:
-            self.outgoing.append(_frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._unacknowledged)))
+            self.outgoing.append(window_update(0, self._unacknowledged))
             self._unacknowledged = 0
         reply = self.streams.get(stream)
         if reply is None:
             return
         self._note_start(stream, reply)
         reply.received += len(payload)
-        data = _unpadded(flags, payload)
+        data = unpadded(flags, payload)
         reply.body = reply.body + data if reply.body else data
         if len(reply.body) > _STREAM_WINDOW // 2:
             self.cancel(stream)
@@ -212,11 +225,11 @@ class Http2Connection:
 
     def _take_continuation(self, flags: int, payload: bytes, finished: list[tuple[int, GrpcReply]]) -> None:
         if self._block is None:
-            raise Http2Error("a CONTINUATION without its HEADERS")
+            raise Http2Error(PROTOCOL_ERROR, "a CONTINUATION without its HEADERS")
         stream, first_flags, block = self._block
         block += payload
         if len(block) > 1 << 18:
-            raise Http2Error("a header block over 256 KiB")
+            raise Http2Error(PROTOCOL_ERROR, "a header block over 256 KiB")
         if flags & END_HEADERS:
             self._block = None
             self._take_block(stream, bool(first_flags & END_STREAM), bytes(block), finished)
@@ -246,7 +259,7 @@ class Http2Connection:
         try:
             fields = [(_text(f[0]), _text(f[1])) for f in self._decoder.decode(block, raw=True)]
         except HPACKError as error:
-            raise Http2Error(f"headers that cannot be decoded ({error})") from error
+            raise Http2Error(PROTOCOL_ERROR, f"headers that cannot be decoded ({error})") from error
         if all(byte & 0x80 for byte in block):
             if len(self._decoded) < 256:
                 self._decoded[block] = fields
@@ -262,7 +275,7 @@ class Http2Connection:
             reply.error = f"no grpc-status (HTTP {reply.http_status})"
         if reply.sent_left:
             # Answered before the request was sent whole: tell the server that the rest will not come.
-            self.outgoing.append(_frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
+            self.outgoing.append(rst_stream(stream, CANCEL))
         finished.append((stream, reply))
 
     def _take_window(self, stream: int, payload: bytes) -> None:
@@ -282,15 +295,15 @@ class Http2Connection:
             return
         for offset in range(0, len(payload) - 5, 6):
             key, value = struct.unpack_from(">HI", payload, offset)
-            if key == _MAX_STREAMS:
+            if key == MAX_CONCURRENT_STREAMS:
                 self.max_streams = value
-            elif key == _MAX_FRAME:
+            elif key == MAX_FRAME_SIZE:
                 self._peer_frame = value
-            elif key == _INITIAL_WINDOW:
+            elif key == INITIAL_WINDOW_SIZE:
                 for reply in self.streams.values():
                     reply.sent_window += value - self._peer_window
                 self._peer_window = value
-        self.outgoing.append(_frame(SETTINGS, ACK, 0, b""))
+        self.outgoing.append(frame(SETTINGS, ACK, 0))
         for number, reply in list(self.streams.items()):
             if reply.sent_left:
                 self._send_data(number, reply)
@@ -316,7 +329,7 @@ class Http2Connection:
             if size <= 0:
                 break
             last = size == len(left)
-            self.outgoing.append(_frame_header(size, DATA, END_STREAM if last else 0, stream))
+            self.outgoing.append(HEADER.pack(size >> 16, size & 0xFFFF, DATA, END_STREAM if last else 0, stream))
             self.outgoing.append(left[:size])
             left = left[size:]
             self._send_window -= size
@@ -329,34 +342,15 @@ def unframe(body: bytes) -> Sequence[bytes]:
     messages, position = [], 0
     while position < len(body):
         if len(body) - position < 5:
-            raise Http2Error("a gRPC message cut short")
+            raise Http2Error(PROTOCOL_ERROR, "a gRPC message cut short")
         if body[position]:
-            raise Http2Error("a compressed gRPC message, which was not asked for")
+            raise Http2Error(PROTOCOL_ERROR, "a compressed gRPC message, which was not asked for")
         end = position + 5 + int.from_bytes(body[position + 1 : position + 5], "big")
         if end > len(body):
-            raise Http2Error("a gRPC message cut short")
+            raise Http2Error(PROTOCOL_ERROR, "a gRPC message cut short")
         messages.append(body[position + 5 : end])
         position = end
     return messages
-
-
-def _frame_header(length: int, kind: int, flags: int, stream: int) -> bytes:
-    return struct.pack(">IBI", (length << 8) | kind, flags, stream)
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return _frame_header(len(payload), kind, flags, stream) + payload
-
-
-def _unpadded(flags: int, payload: bytes, *, priority: bool = False) -> bytes:
-    start, end = 0, len(payload)
-    if flags & PADDED:
-        if not payload or payload[0] >= len(payload):
-            raise Http2Error("padding longer than its frame")
-        start, end = 1, len(payload) - payload[0]
-    if priority and flags & PRIORITY:
-        start += 5
-    return payload[start:end]
 
 
 def _text(value: bytes | str) -> str:

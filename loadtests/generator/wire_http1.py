@@ -14,11 +14,11 @@ _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
 class MalformedReply(Exception):
-    """The bytes are no HTTP/1.1 reply; the text says why."""
+    """The bytes are no HTTP/1.1 reply; the text is the reason."""
 
 
-class Head(NamedTuple):
-    """What the status line and the headers say."""
+class ReplyHead(NamedTuple):
+    """The status line and the headers that matter."""
 
     status: int
     length: int
@@ -26,11 +26,11 @@ class Head(NamedTuple):
     keep_alive: bool
 
 
-known_heads: dict[bytes, Head] = {}
+known_heads: dict[bytes, ReplyHead] = {}
 """What read_head has parsed, by its bytes with the blank line; emptied when it grows large."""
 
 
-def read_head(head: bytes) -> Head:
+def read_head(head: bytes) -> ReplyHead:
     """Parse a status line and headers, the blank line included; equal bytes are parsed once.
 
     A server repeats the same head for a second at least (its Date header), so the cache answers nearly always.
@@ -44,7 +44,7 @@ def read_head(head: bytes) -> Head:
     return known
 
 
-def _parse_head(head: bytes) -> Head:
+def _parse_head(head: bytes) -> ReplyHead:
     lines = head.split(b"\r\n")
     version, _, rest = lines[0].partition(b" ")
     if version not in (b"HTTP/1.1", b"HTTP/1.0") or not rest[:3].isdigit() or rest[3:4] not in (b" ", b""):
@@ -54,17 +54,17 @@ def _parse_head(head: bytes) -> Head:
     connection = fields.get(b"connection", b"").lower()
     keep_alive = b"close" not in connection and (version == b"HTTP/1.1" or b"keep-alive" in connection)
     if status in _NO_BODY or 100 <= status < 200:
-        return Head(status, 0, keep_alive)
+        return ReplyHead(status, 0, keep_alive)
     if b"transfer-encoding" in fields:
         if fields[b"transfer-encoding"].lower() != b"chunked":
             raise MalformedReply(f"unknown transfer encoding {fields[b'transfer-encoding'][:60]!r}")
-        return Head(status, CHUNKED, keep_alive)
+        return ReplyHead(status, CHUNKED, keep_alive)
     length = fields.get(b"content-length")
     if length is None:
-        return Head(status, UNTIL_CLOSE, False)
+        return ReplyHead(status, UNTIL_CLOSE, False)
     if not length.isdigit() or int(length) > MAX_BODY_BYTES:
         raise MalformedReply(f"unusable Content-Length {length[:60]!r}")
-    return Head(status, int(length), keep_alive)
+    return ReplyHead(status, int(length), keep_alive)
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
@@ -84,7 +84,7 @@ class ReplyParser:
     """One reply, fed as its bytes arrive. Raises MalformedReply; `head` and `body` are valid once feed() is True."""
 
     def __init__(self) -> None:
-        self.head = Head(0, 0, False)
+        self.head = ReplyHead(0, 0, False)
         self.body = b""
         self._buffer = bytearray()
         self._in_body = False

@@ -22,7 +22,7 @@ class AloneRole(Role):
         self._collector: Collector | None = None
         self._close_metrics: Callable[[], None] | None = None
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         prepared = self._prepared or prepare_from(self.environment)
         feeds = [locust_feed(self.environment, prepared)]
 

@@ -96,8 +96,8 @@ def _entry(stats: RequestStats, name: str, method: str, rows: NDArray[np.int64])
 
 def _buckets(times_ms: NDArray[np.float64]) -> dict[int, int]:
     """Counts by Locust's own rounding, which a person may have replaced."""
-    found: dict[int, int] = {}
+    counts: dict[int, int] = {}
     for value, count in zip(*np.unique(np.rint(times_ms), return_counts=True), strict=True):
         bucket = locust.stats.bucket_response_time(float(value))
-        found[bucket] = found.get(bucket, 0) + int(count)
-    return found
+        counts[bucket] = counts.get(bucket, 0) + int(count)
+    return counts

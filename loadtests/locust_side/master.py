@@ -28,7 +28,7 @@ from loadtests.locust_side.roles import (
     wall_minus_monotonic_ns,
 )
 from loadtests.samples.prometheus import GeneratorMetrics, expose
-from loadtests.session import Collector, Ending, Prepared, Rows, renumbered
+from loadtests.session import Collector, Prepared, Rows, SessionEnd, renumbered
 
 
 class MasterRole(Role):
@@ -42,7 +42,7 @@ class MasterRole(Role):
         self._workers: list[str] = []
         self._deals: dict[str, dict[str, Any]] = {}
         self._seen: dict[int, list[Rows]] = {}
-        self._endings: dict[int, Ending] = {}
+        self._endings: dict[int, SessionEnd] = {}
         self._lost: set[int] = set()
         self._missing_since_s: dict[int, float] = {}
         self._metrics: GeneratorMetrics | None = None
@@ -103,7 +103,7 @@ class MasterRole(Role):
 
     def take_ending(self, data: dict[str, Any]) -> None:
         """A worker has done its share."""
-        self._endings[data["worker"]] = Ending(
+        self._endings[data["worker"]] = SessionEnd(
             data["error_details"], data["cpu_share"], data["stopped_early"], data["kept_awake"]
         )
 
@@ -114,7 +114,7 @@ class MasterRole(Role):
             logger.error(data["sentence"])
             self._leave(data["code"])
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         assert self._prepared is not None
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
@@ -161,7 +161,7 @@ class MasterRole(Role):
         # Two arrivals may share a nanosecond, so they are counted, not only looked up.
         moments, counts = np.unique(np.concatenate(seen) - self._start_ns, return_counts=True)
         known, dealt_counts = np.unique(dealt, return_counts=True)
-        found = np.zeros(len(known), np.int64)
+        seen_counts = np.zeros(len(known), np.int64)
         shared = np.isin(moments, known)
-        found[np.searchsorted(known, moments[shared])] = counts[shared]
-        return np.repeat(known, np.maximum(dealt_counts - found, 0))
+        seen_counts[np.searchsorted(known, moments[shared])] = counts[shared]
+        return np.repeat(known, np.maximum(dealt_counts - seen_counts, 0))

@@ -1,4 +1,4 @@
-"""Who drives a load in each of Locust's roles: alone, as a worker with a share, or as the master that collects."""
+"""What a process does in each of Locust's roles: alone, as a worker with a share, or as the master that collects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Role:
 
     def _guarded(self) -> None:
         try:
-            self._drive()
+            self._carry_out()
         except LoadTestError as error:
             self._concluded = True
             self._refuse(error)
@@ -79,7 +79,7 @@ class Role:
             self.conclude()
             self._leave(None)
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         raise NotImplementedError
 
     def _conclude(self) -> None:
@@ -100,7 +100,7 @@ class Role:
 
     def _tell(self, summary: Summary) -> None:
         self.environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
-        for line in told(summary):
+        for line in summary_lines(summary):
             logger.info(line)
 
 
@@ -127,7 +127,7 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def told(summary: Summary) -> list[str]:
+def summary_lines(summary: Summary) -> list[str]:
     """The summary in a few lines for the log."""
     latency = summary.latency_ms
     figures = ", ".join(

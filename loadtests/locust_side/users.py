@@ -1,6 +1,6 @@
 """What a locustfile of ours declares: a user class for Locust, and the listeners that run the load.
 
-`import locust` patches the process (gevent), so only this module, its neighbours `drives` and `locust_stats`, and the
+`import locust` patches the process (gevent), so only this module, its neighbours `roles` and `locust_stats`, and the
 locustfiles import it.
 """
 
@@ -53,10 +53,10 @@ class LoadUser(User):  # type: ignore[misc] # locust ships no types
         gevent.sleep(3600)
 
 
-class _Current:
-    """The drive of the test that runs, if any."""
+class _RunningTest:
+    """What this process does in the test that runs, if one does."""
 
-    drive: Role | None = None
+    role: Role | None = None
     deal: dict[str, Any] | None = None
 
     def take_deal(self) -> dict[str, Any] | None:
@@ -66,14 +66,14 @@ class _Current:
 
     @property
     def master(self) -> MasterRole:
-        """The drive, where messages of workers come to it."""
-        assert isinstance(self.drive, MasterRole)
-        return self.drive
+        """The role, where messages of workers come to it."""
+        assert isinstance(self.role, MasterRole)
+        return self.role
 
 
 def install(arrivals_default: str) -> None:
     """Declare the options and the listeners on Locust's events; called once by a locustfile."""
-    current = _Current()
+    running = _RunningTest()
 
     def declare(parser: Any, **_: object) -> None:
         add_options(parser, arrivals_default)
@@ -81,15 +81,15 @@ def install(arrivals_default: str) -> None:
     def check(environment: Any, **_: object) -> None:
         _interrupt_in_main()
         _take_over(environment)
-        _listen_to_messages(environment, current)
+        _listen_to_messages(environment, running)
 
     def begin(environment: Any, **_: object) -> None:
-        current.drive = _drive_for(environment, current)
-        current.drive.begin()
+        running.role = _role_for(environment, running)
+        running.role.begin()
 
     def conclude(**_: object) -> None:
-        if current.drive is not None:
-            current.drive.conclude()
+        if running.role is not None:
+            running.role.conclude()
 
     events.init_command_line_parser.add_listener(declare)
     events.init.add_listener(check)
@@ -110,10 +110,10 @@ def _interrupt_in_main() -> None:
         gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
 
 
-def _drive_for(environment: Any, current: _Current) -> Role:
-    # A worker may be told to start before Locust has put its runner into the environment; nobody else is.
+def _role_for(environment: Any, running: _RunningTest) -> Role:
+    # A worker may have to start before Locust has put its runner into the environment; nobody else is.
     if environment.runner is None or isinstance(environment.runner, WorkerRunner):
-        return WorkerRole(environment, current.take_deal)
+        return WorkerRole(environment, running.take_deal)
     prepared = getattr(environment, "servestorm_prepared", None)
     environment.servestorm_prepared = None
     if isinstance(environment.runner, MasterRunner):
@@ -121,15 +121,15 @@ def _drive_for(environment: Any, current: _Current) -> Role:
     return AloneRole(environment, prepared)
 
 
-def _listen_to_messages(environment: Any, current: _Current) -> None:
+def _listen_to_messages(environment: Any, running: _RunningTest) -> None:
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
-        runner.register_message(DEAL, lambda environment, msg: setattr(current, "deal", msg.data))
+        runner.register_message(DEAL, lambda environment, msg: setattr(running, "deal", msg.data))
     elif isinstance(runner, MasterRunner):
-        runner.register_message(ROWS, lambda environment, msg: current.master.take_rows(msg.data))
-        runner.register_message(ENDED, lambda environment, msg: current.master.take_ending(msg.data))
-        runner.register_message(REFUSED, lambda environment, msg: current.master.take_refusal(msg.data))
-        runner.register_message(ASK, lambda environment, msg: current.master.take_question(msg.node_id))
+        runner.register_message(ROWS, lambda environment, msg: running.master.take_rows(msg.data))
+        runner.register_message(ENDED, lambda environment, msg: running.master.take_ending(msg.data))
+        runner.register_message(REFUSED, lambda environment, msg: running.master.take_refusal(msg.data))
+        runner.register_message(ASK, lambda environment, msg: running.master.take_question(msg.node_id))
 
 
 def _take_over(environment: Any) -> None:

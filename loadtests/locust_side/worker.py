@@ -44,7 +44,7 @@ class WorkerRole(Role):
         self._rows: list[Rows] = []
         self._close_metrics: Callable[[], None] | None = None
 
-    def _drive(self) -> None:
+    def _carry_out(self) -> None:
         self._deal = self._dealt() or self._asked()
         if self._deal["worker"] is None:
             logger.warning("this load was dealt before this worker came: it takes no part in it.")
@@ -90,7 +90,7 @@ class WorkerRole(Role):
             rows = np.concatenate(self._rows)
             self._rows.clear()
             if self._deal["boot"] != boot_id():
-                # Another machine's clock: told in the master's time through both wall clocks.
+                # Another machine's clock: converted to the master's time through both wall clocks.
                 shift = wall_minus_monotonic_ns() - self._deal["wall_minus_monotonic_ns"]
                 rows[:, TIMES] = np.where(rows[:, TIMES] >= 0, rows[:, TIMES] + shift, rows[:, TIMES])
             endpoints = self._prepared.endpoints if self._prepared and self._prepared.options.file else None

@@ -110,16 +110,16 @@ def distribution(values_ns: NDArray[np.int64]) -> Distribution:
     if count == 0:
         return Distribution()
     values_ns.sort()
-    found = {
+    percentiles = {
         name: float(values_ns[min(count - 1, int(np.ceil(q * count)) - 1)]) / _NS_PER_MS
         for name, q in PERCENTILES.items()
         if count >= samples_needed(q)
     }
-    return Distribution(mean=float(values_ns.mean()) / _NS_PER_MS, max=float(values_ns[-1]) / _NS_PER_MS, **found)
+    return Distribution(mean=float(values_ns.mean()) / _NS_PER_MS, max=float(values_ns[-1]) / _NS_PER_MS, **percentiles)
 
 
 def summarise(samples: Path, facts: LoadFacts) -> Summary:
-    """Read samples.parquet column by column and say what the load came to."""
+    """Read samples.parquet column by column and summarise the load."""
     tally = _tally(samples)
     counts, sent = tally.counts, tally.sent
     ok = counts.get("ok", 0)
@@ -226,8 +226,8 @@ def _spans(samples: Path, begin: str, end: str, *, only_ok: bool) -> NDArray[np.
     filled = 0
     for table in _measured(samples, [begin, end, "outcome"]):
         keep = pc.is_valid(table[end])
-        kept = table.filter(pc.and_(keep, _is_ok(table)) if only_ok else keep)
-        part = kept[end].to_numpy() - kept[begin].to_numpy()
+        selected = table.filter(pc.and_(keep, _is_ok(table)) if only_ok else keep)
+        part = selected[end].to_numpy() - selected[begin].to_numpy()
         spans[filled : filled + len(part)] = part
         filled += len(part)
     return spans[:filled]

@@ -44,7 +44,7 @@ def write_mar(
     stage = target.parent / "mar-contents"
     stage.mkdir()
     write_torchscript(weights, spec, classes, stage / "cnn.pt")
-    shutil.copy(Path(__file__).with_name("handler.py"), stage)
+    shutil.copy(Path(__file__).parent / "handler" / "handler.py", stage)
     shutil.copy(preprocessing.__file__, stage)
     (stage / "input.json").write_text(spec.model_dump_json(indent=2))
     (stage / "warmup.png").write_bytes(warmup_image)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifacts.export import DEFAULT_OUT_DIR
-from models.artifacts.handler_run import HandlerFailed, archive_manifest, probabilities, run_handler
+from models.artifacts.handler.run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
 from models.artifacts.publish import artifact, checked_target, publish, write_golden
-from models.artifacts.signatures import Signature, Signatures, read_signatures, version_folder
+from models.artifacts.signatures import ImageSignature, ImageSignatures, read_signatures, version_folder
 from models.atomic import staging
 from models.datasets.dataset import Progress, no_progress
 from models.datasets.image_folder import image_files, read_image
@@ -30,7 +30,7 @@ Outputs = NDArray[np.float64]
 
 
 class Unanswered(Exception):
-    """An artifact cannot be asked here; the message says why, in one sentence."""
+    """An artifact cannot be run here; the message is the reason, in one sentence."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Import:
     images: list[bytes]
     tolerance: float
     input: InputSpec | None = None
-    signatures: Signatures | None = None
+    signatures: ImageSignatures | None = None
     labels: list[str] = field(default_factory=list)
 
 
@@ -63,10 +63,10 @@ def import_model(
 
     `savedmodel` is a SavedModel's folder or the folder of its versions. `images` is a folder of JPEG and PNG files
     on which the two are compared; 32 of them become the golden images. `mean` and `std` (per channel, of pixel
-    values scaled to 0..1) and `size` (height, width) tell how images become the tensors of a SavedModel that takes
+    values scaled to 0..1) and `size` (height, width) define how images become the tensors of a SavedModel that takes
     no encoded images.
 
-    The manifest says `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
+    The manifest has `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
     otherwise NOT PROVED EQUAL with the reason. Raises ModelError where an artifact or an image is unusable.
     """
     tell = progress or no_progress
@@ -95,13 +95,13 @@ def _gather(
     if tolerance <= 0:
         raise ModelError(f"A tolerance of {tolerance} cannot be met: give one above 0, for instance 1e-5.")
     tell("reading the artifacts", 0.0)
-    found = version_folder(savedmodel) if savedmodel else None
-    job = _Import(found, mar, _read_images(images, tell), tolerance)
+    savedmodel_folder = version_folder(savedmodel) if savedmodel else None
+    job = _Import(savedmodel_folder, mar, _read_images(images, tell), tolerance)
     if mar:
         archive_manifest(mar)
         job.labels = _archive_labels(mar)
-    if found:
-        job.signatures = read_signatures(found)
+    if savedmodel_folder:
+        job.signatures = read_signatures(savedmodel_folder)
     return job
 
 
@@ -128,12 +128,12 @@ def _archive_labels(mar: Path) -> list[str]:
 
 
 def _input_spec(
-    signatures: Signatures | None,
+    signatures: ImageSignatures | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     size: tuple[int, int] | None,
 ) -> InputSpec | None:
-    """The input spec where all of it is known: signatures tell a size, never the normalisation."""
+    """The input spec where all of it is known: signatures contain a size, never the normalisation."""
     if (mean is None) != (std is None):
         raise ModelError("A normalisation needs both: give --mean and --std.")
     if mean is None or std is None:
@@ -143,7 +143,7 @@ def _input_spec(
     tensor = signatures.tensor if signatures else None
     height, width = size or ((tensor.height, tensor.width) if tensor else (None, None))
     if not height or not width:
-        raise ModelError("The artifacts do not tell the size of their input: give it with --size.")
+        raise ModelError("The artifacts do not state their input's size: give it with --size.")
     return InputSpec(height=height, width=width, mean=list(mean), std=list(std))
 
 
@@ -204,7 +204,9 @@ def _savedmodel_outputs(job: _Import) -> Outputs:
     return outputs
 
 
-def _batches(job: _Import, signatures: Signatures) -> tuple[Signature, list[list[bytes] | NDArray[np.float32]]]:
+def _batches(
+    job: _Import, signatures: ImageSignatures
+) -> tuple[ImageSignature, list[list[bytes] | NDArray[np.float32]]]:
     """One image a batch, because a foreign graph may be fixed to one."""
     if signatures.image:
         return signatures.image, [[image] for image in job.images]
@@ -223,8 +225,8 @@ def _handler_outputs(job: _Import) -> Outputs:
 
 
 def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manifest:
-    found = job.signatures
-    image, tensor = (found.image, found.tensor) if found else (None, None)
+    signatures = job.signatures
+    image, tensor = (signatures.image, signatures.tensor) if signatures else (None, None)
     if image and tensor and tensor.output != image.output:
         tensor = None  # the manifest knows one output name; the encoded images are what is compared
     first = image or tensor
@@ -242,7 +244,7 @@ def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manif
         savedmodel=artifact(folder, folder / str(version)) if job.savedmodel else None,
         mar=artifact(folder, folder / f"{folder.name}.mar") if job.mar else None,
         parity=parity,
-        frameworks={"tensorflow": found.tensorflow} if found else {},
+        frameworks={"tensorflow": signatures.tensorflow} if signatures else {},
         git_commit=git_commit(),
         created_at=utc_now(),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifacts.handler_run import probabilities, run_handler
+from models.artifacts.handler.run import probabilities, run_handler
 from models.errors import ModelError, ParityError
 from models.manifest import NOT_PROVED, PROVED, Parity
 
@@ -43,7 +43,7 @@ def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) 
 
 
 def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
-    """What the manifest says of two artifacts' (n, classes) outputs for the same n images."""
+    """The manifest's entry for two artifacts' (n, classes) outputs for the same n images."""
     difference: float | None = None
     reason: str | None = None
     try:

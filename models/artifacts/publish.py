@@ -48,7 +48,7 @@ def _versions(folder: Path) -> list[Path]:
 
 
 def artifact(folder: Path, path: Path) -> Artifact:
-    """What the manifest says of an artifact inside the model directory `folder`."""
+    """The manifest's entry for an artifact inside the model directory `folder`."""
     return Artifact(path=path.relative_to(folder).as_posix(), sha256=sha256_of(path), size_bytes=size_of(path))
 
 

@@ -26,7 +26,7 @@ OUTPUT = "probabilities"
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-class Servable(tf.Module):  # type: ignore[misc]
+class ExportedNetwork(tf.Module):  # type: ignore[misc]
     """Both signatures over one set of constants."""
 
     def __init__(self, weights: CnnWeights, spec: InputSpec) -> None:
@@ -96,7 +96,7 @@ def _only_supported(image_bytes: Any) -> Any:
 
 def write_savedmodel(weights: CnnWeights, spec: InputSpec, path: Path, warmup_image: bytes, name: str) -> None:
     """Write the SavedModel to `path`, with one warm-up request of the image signature in it."""
-    servable = Servable(weights, spec)
+    servable = ExportedNetwork(weights, spec)
     tf.saved_model.save(
         servable, str(path), signatures={IMAGE_SIGNATURE: servable.image, TENSOR_SIGNATURE: servable.tensor}
     )

@@ -13,7 +13,7 @@ PREFERRED = "serving_default"
 
 
 @dataclass(frozen=True)
-class Signature:
+class ImageSignature:
     """A signature with one input and one output that fits images."""
 
     name: str
@@ -25,12 +25,12 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class Signatures:
+class ImageSignatures:
     """The signatures that a study can use, and the TensorFlow that wrote them."""
 
-    image: Signature | None
+    image: ImageSignature | None
     """One vector of encoded images to one float matrix."""
-    tensor: Signature | None
+    tensor: ImageSignature | None
     """float32 NHWC with three channels to one float matrix."""
     tensorflow: str
 
@@ -51,22 +51,22 @@ def _is_savedmodel(path: Path) -> bool:
     return any((path / name).is_file() for name in SAVED_MODEL_FILES)
 
 
-def read_signatures(path: Path) -> Signatures:
+def read_signatures(path: Path) -> ImageSignatures:
     """Find the usable signatures of a SavedModel. Raises ModelError where it is broken or has none."""
     graph = _serving_graph(path)
     images, tensors = {}, {}
     for name, definition in graph.signature_def.items():
-        found = _usable(name, definition)
-        if found and _is_string(definition):
-            images[name] = found
-        elif found:
-            tensors[name] = found
+        usable = _usable(name, definition)
+        if usable and _is_string(definition):
+            images[name] = usable
+        elif usable:
+            tensors[name] = usable
     if not images and not tensors:
         raise ModelError(
             f"{path} has no signature for images (one input, encoded bytes or float32 NHWC with 3 channels, and one "
-            f"float output); it has: {', '.join(map(_told, sorted(graph.signature_def.items()))) or 'none'}."
+            f"float output); it has: {', '.join(map(_described, sorted(graph.signature_def.items()))) or 'none'}."
         )
-    return Signatures(_preferred(images), _preferred(tensors), graph.meta_info_def.tensorflow_version)
+    return ImageSignatures(_preferred(images), _preferred(tensors), graph.meta_info_def.tensorflow_version)
 
 
 def _serving_graph(path: Path) -> Any:
@@ -84,7 +84,7 @@ def _serving_graph(path: Path) -> Any:
     raise ModelError(f"{path} has no graph tagged `serve`: save it for serving.")
 
 
-def _usable(name: str, definition: Any) -> Signature | None:
+def _usable(name: str, definition: Any) -> ImageSignature | None:
     """The signature where it has one image-like input and one float output."""
     if name.startswith("__") or len(definition.inputs) != 1 or len(definition.outputs) != 1:
         return None
@@ -94,12 +94,12 @@ def _usable(name: str, definition: Any) -> Signature | None:
         return None
     if _is_string(definition):
         vector = taken.tensor_shape.unknown_rank or len(taken.tensor_shape.dim) == 1
-        return Signature(name, input_name, output_name) if vector else None
+        return ImageSignature(name, input_name, output_name) if vector else None
     sizes = [dimension.size for dimension in taken.tensor_shape.dim]
     if taken.dtype != _float() or len(sizes) != 4 or sizes[3] not in (3, -1):
         return None
     height, width = (size if size > 0 else None for size in sizes[1:3])
-    return Signature(name, input_name, output_name, height, width)
+    return ImageSignature(name, input_name, output_name, height, width)
 
 
 def _float() -> int:
@@ -114,10 +114,10 @@ def _is_string(definition: Any) -> bool:
     return all(taken.dtype == types_pb2.DT_STRING for taken in definition.inputs.values())
 
 
-def _told(item: tuple[str, Any]) -> str:
+def _described(item: tuple[str, Any]) -> str:
     name, definition = item
     return f"{name} ({', '.join(definition.inputs) or 'no input'} -> {', '.join(definition.outputs) or 'no output'})"
 
 
-def _preferred(found: dict[str, Signature]) -> Signature | None:
-    return found.get(PREFERRED) or (found[min(found)] if found else None)
+def _preferred(signatures: dict[str, ImageSignature]) -> ImageSignature | None:
+    return signatures.get(PREFERRED) or (signatures[min(signatures)] if signatures else None)

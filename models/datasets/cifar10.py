@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.atomic import replacing
-from models.datasets.dataset import DEFAULT_SIZE, Dataset, Progress, Split, no_progress
+from models.datasets.dataset import DEFAULT_SIZE, Dataset, DatasetSplit, Progress, no_progress
 from models.errors import ModelEnvironmentError, ModelError
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
@@ -42,9 +42,9 @@ def load_cifar10(
     published archive (`sha256`).
     """
     archive = _find(data_dir or DEFAULT_DIR, url, progress)
-    if (found := _sha256(archive)) != sha256:
+    if (actual := _sha256(archive)) != sha256:
         raise ModelError(
-            f"{archive} is not the published archive (sha256 {found[:12]}…, not {sha256[:12]}…): remove it and "
+            f"{archive} is not the published archive (sha256 {actual[:12]}…, not {sha256[:12]}…): remove it and "
             "download it again."
         )
     batches = _read(archive)
@@ -109,7 +109,7 @@ def _member(tar: tarfile.TarFile, name: str) -> Any:
     return file
 
 
-def _split(batches: dict[str, dict[bytes, Any]], names: tuple[str, ...], progress: Progress, what: str) -> Split:
+def _split(batches: dict[str, dict[bytes, Any]], names: tuple[str, ...], progress: Progress, what: str) -> DatasetSplit:
     images: list[bytes] = []
     labels: list[int] = []
     for done, name in enumerate(names):
@@ -117,7 +117,7 @@ def _split(batches: dict[str, dict[bytes, Any]], names: tuple[str, ...], progres
         images += [_png(row) for row in batches[name][b"data"]]
         labels += batches[name][b"labels"]
     progress(what, 1.0)
-    return Split(images, np.asarray(labels, dtype=np.int64))
+    return DatasetSplit(images, np.asarray(labels, dtype=np.int64))
 
 
 def _png(row: NDArray[np.uint8]) -> bytes:

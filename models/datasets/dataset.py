@@ -21,7 +21,7 @@ def no_progress(what: str, fraction: float) -> None:
 
 
 @dataclass(frozen=True)
-class Split:
+class DatasetSplit:
     """Encoded images and their class indices, in the same order."""
 
     images: list[bytes]
@@ -33,8 +33,8 @@ class Dataset:
     """Encoded images with labels: `train` is learnt from, `test` is held out."""
 
     name: str
-    train: Split
-    test: Split
+    train: DatasetSplit
+    test: DatasetSplit
     classes: list[str]
     size: tuple[int, int]
     """(height, width) that the network takes; images of other sizes are resized."""
@@ -68,7 +68,7 @@ def stratified_split(
     return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))
 
 
-def pick(images: Sequence[bytes], labels: NDArray[np.int64], indices: Iterable[np.intp]) -> Split:
+def pick(images: Sequence[bytes], labels: NDArray[np.int64], indices: Iterable[np.intp]) -> DatasetSplit:
     """The images and labels at these indices."""
     chosen = [int(i) for i in indices]
-    return Split([images[i] for i in chosen], np.asarray(labels, dtype=np.int64)[chosen])
+    return DatasetSplit([images[i] for i in chosen], np.asarray(labels, dtype=np.int64)[chosen])

@@ -39,10 +39,12 @@ class KerasLearner:
     ) -> float:
         """Learn from each image once, shuffled; returns the mean loss."""
         batches = -(-len(images) // self.batch_size)
-        told = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: tick((batch + 1) / batches))
+        report_batch = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: tick((batch + 1) / batches)
+        )
         self.network.optimizer.learning_rate = learning_rate
         done = self.network.fit(
-            images, labels, batch_size=self.batch_size, epochs=1, shuffle=True, verbose=0, callbacks=[told]
+            images, labels, batch_size=self.batch_size, epochs=1, shuffle=True, verbose=0, callbacks=[report_batch]
         )
         return float(done.history["loss"][0])
 

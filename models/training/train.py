@@ -102,7 +102,7 @@ def train(
     test_pixels = load_pixels(dataset.test.images, dataset.size, progress, "decoding held-out images")
     spec = training_spec(train_pixels)
     learner = make_learner(framework, spec, len(dataset.classes), seed, batch_size)
-    plan = _Plan(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
+    plan = _Schedule(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
     history = _learn(
         learner,
         (normalise_in_place(train_pixels, spec), dataset.train.labels),
@@ -116,7 +116,7 @@ def train(
 
 
 @dataclass
-class _Plan:
+class _Schedule:
     epochs: int
     learning_rate: float
     flip: bool
@@ -140,7 +140,7 @@ def _learn(
     learner: Learner,
     train_set: tuple[Pixels, Labels],
     test_set: tuple[Pixels, Labels],
-    plan: _Plan,
+    plan: _Schedule,
     progress: Progress,
 ) -> list[Epoch]:
     images, labels = train_set

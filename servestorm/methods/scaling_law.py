@@ -20,6 +20,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from servestorm.methods.welch import constant
+
 Array = NDArray[np.float64]
 _FEWEST_COUNTS: Final = 3
 _NEGLIGIBLE: Final = 1e-9
@@ -149,7 +151,7 @@ def _step(n: float, runs: Sequence[float], fewest: float, base: Sequence[float])
 
 
 def _ratio_ci(over: Sequence[float], under: Sequence[float]) -> tuple[float, float] | None:
-    if len(over) < 2 or len(under) < 2 or (_constant(over) and _constant(under)):
+    if len(over) < 2 or len(under) < 2 or (constant(over) and constant(under)):
         return None
     from scipy.stats import ttest_ind
 
@@ -158,7 +160,3 @@ def _ratio_ci(over: Sequence[float], under: Sequence[float]) -> tuple[float, flo
         interval = ttest_ind(np.log(over), np.log(under), equal_var=False).confidence_interval(0.95)
         low, high = (float(np.exp(end)) for end in interval)
     return (low, high) if math.isfinite(high) else None
-
-
-def _constant(values: Sequence[float]) -> bool:
-    return float(np.ptp(values)) <= 1e-9 * float(np.max(values))

@@ -186,39 +186,58 @@ def _running(plan: Plan, engine: str) -> int:
 
 
 def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
+    """(repetition, its entries), in the study's order."""
+    for group in (_cold_starts, _loads, _scaling, _sweep, _autoscaling):
+        repetitions, entries = group(plan)
+        for repetition in range(1, repetitions + 1):
+            yield repetition, list(entries)
+
+
+_Group = tuple[int, list[_Entry]]
+"""How often, and what belongs together in each repetition."""
+
+
+def _cold_starts(plan: Plan) -> _Group:
     variants = variants_of(plan)
     servers = list({variant.deployment: variant for variant in reversed(variants)}.values())[::-1]
-    conditions = list(itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup))
-    for repetition in range(1, cold_starts(plan) + 1):
-        yield repetition, [_Entry("coldstart", e, 1, v, cache, warmup) for e, v, cache, warmup in conditions]
+    conditions = itertools.product(plan.engines, servers, plan.page_cache, plan.server_warmup)
+    return cold_starts(plan), [_Entry("coldstart", e, 1, v, cache, warmup) for e, v, cache, warmup in conditions]
+
+
+def _loads(plan: Plan) -> _Group:
+    """Loads of one replica, together: steady and bursty load, and the search for the largest rate."""
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
-    for repetition in range(1, plan.repetitions + 1) if loads else ():
-        yield repetition, [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants]
-    if plan.scaling:
-        for repetition in range(1, (plan.scaling.repetitions or plan.repetitions) + 1):
-            counts = plan.scaling.replicas
-            yield repetition, [_Entry("scaling", e, n, v) for n in counts for e in plan.engines for v in variants]
-    if plan.sweep:
-        for repetition in range(1, plan.sweep.repetitions + 1):
-            yield repetition, list(_sweep(plan, variants[0]))
-    if scaled := plan.autoscaling:
-        least = scaled.min_replicas
-        for repetition in range(1, (scaled.repetitions or plan.repetitions) + 1):
-            yield repetition, [_Entry("autoscaling", e, least, v) for e in plan.engines for v in variants]
+    entries = [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants_of(plan)]
+    return plan.repetitions if loads else 0, entries
 
 
-def _sweep(plan: Plan, variant: Variant) -> Iterable[_Entry]:
+def _scaling(plan: Plan) -> _Group:
+    if plan.scaling is None:
+        return 0, []
+    every = itertools.product(plan.scaling.replicas, plan.engines, variants_of(plan))
+    return plan.scaling.repetitions or plan.repetitions, [_Entry("scaling", e, n, v) for n, e, v in every]
+
+
+def _sweep(plan: Plan) -> _Group:
     sweep = plan.sweep
-    assert sweep
-    seen = set()
-    for engine, workers, threads, batch, wait_us in itertools.product(
-        plan.engines, sweep.workers, sweep.threads, sweep.max_batch_size, sweep.timeout_us
-    ):
+    if sweep is None:
+        return 0, []
+    every = itertools.product(plan.engines, sweep.workers, sweep.threads, sweep.max_batch_size, sweep.timeout_us)
+    variant = variants_of(plan)[0]
+    entries = [
         # without batching there is no wait: one deployment, not one for each wait
-        entry = _Entry("sweep", engine, workers, variant, setting=(threads, batch, wait_us if batch > 1 else 0))
-        if entry not in seen:
-            seen.add(entry)
-            yield entry
+        _Entry("sweep", engine, workers, variant, setting=(threads, batch, wait_us if batch > 1 else 0))
+        for engine, workers, threads, batch, wait_us in every
+    ]
+    return sweep.repetitions, list(dict.fromkeys(entries))
+
+
+def _autoscaling(plan: Plan) -> _Group:
+    if plan.autoscaling is None:
+        return 0, []
+    fewest = plan.autoscaling.min_replicas
+    entries = [_Entry("autoscaling", e, fewest, v) for e in plan.engines for v in variants_of(plan)]
+    return plan.autoscaling.repetitions or plan.repetitions, entries
 
 
 def cold_starts(plan: Plan) -> int:

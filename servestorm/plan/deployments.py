@@ -14,7 +14,7 @@ CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
 
 
 class ModelPlan(Strict):
-    """Which model is studied. It is trained and exported first where its directory does not exist."""
+    """The model to serve. It is trained and exported first if its directory does not exist."""
 
     name: str = Field(default="cnn", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="model name in URLs")
     path: Path | None = Field(
@@ -22,37 +22,37 @@ class ModelPlan(Strict):
         description="model directory made by `servestorm export` or `import`; empty: build/models/NAME",
     )
     dataset: Literal["digits", "cifar10", "folder"] = Field(
-        default="digits", description="what it is trained on if it must be trained"
+        default="digits", description="data set to train on, if it must be trained"
     )
-    data_dir: Path | None = Field(default=None, description="where that data set lies (cifar10, folder)")
+    data_dir: Path | None = Field(default=None, description="directory of that data set (cifar10, folder)")
     epochs: Count = Field(default=6, description="passes over the training data if it must be trained")
-    seed: int = Field(default=0, ge=0, description="of the training and of the data split")
+    seed: int = Field(default=0, ge=0, description="seed of the training and of the data split")
     weights_from: Literal["keras", "torch"] = Field(
         default="keras", description="the framework that trains the weights which both artifacts get"
     )
 
 
 class Attached(Strict):
-    """An endpoint that runs already, and is only asked."""
+    """An endpoint that already runs: it is only sent requests."""
 
     rest: str = Field(pattern=r"^https?://[^/\s]+$", description="REST address, such as http://10.0.0.7:8501")
-    grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed where the protocol is grpc")
-    metrics: str | None = Field(default=None, description="address of its Prometheus text; empty: none is read")
-    management: str | None = Field(default=None, description="TorchServe's management address; empty: none is asked")
+    grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed for protocol grpc")
+    metrics: str | None = Field(default=None, description="address of its Prometheus metrics; empty: none are read")
+    management: str | None = Field(default=None, description="TorchServe's management address; empty: not used")
 
 
 class Limits(Strict):
-    """What one replica may use at most; the same for every engine. Only a backend that can enforce them takes them."""
+    """The most that one replica may use, the same for every engine. Only backends that can enforce it accept it."""
 
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
         default=None,
-        description="CPUs on average over 0.1 s (CFS quota), on top of the cores; empty: the cores alone; in a "
+        description="CPUs on average over 0.1 s (CFS quota), in addition to the cores; empty: no quota, in a "
         f"cluster {CHART_CPUS:g}",
     )
     memory_mib: Annotated[int, Field(ge=16)] | None = Field(
         default=None,
-        description="memory in MiB, page cache included; who needs more is killed; empty: none; in a cluster "
-        f"{CHART_MEMORY_MIB}",
+        description="memory in MiB, page cache included; a server that needs more is killed; empty: no limit, in a "
+        f"cluster {CHART_MEMORY_MIB}",
     )
 
     @model_validator(mode="after")
@@ -63,10 +63,10 @@ class Limits(Strict):
 
 
 class DockerPlan(Strict):
-    """How the containers of backend docker are made and reached."""
+    """How the containers of backend docker are created and reached."""
 
     images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy"], str] = Field(
-        default_factory=dict, description="image references in place of the default ones, by engine, or for haproxy"
+        default_factory=dict, description="image references instead of the default ones, by engine, or for haproxy"
     )
     reach: Literal["direct", "published"] = Field(
         default="direct",
@@ -75,7 +75,7 @@ class DockerPlan(Strict):
     balancer: Literal["none", "haproxy"] = Field(
         default="none",
         description="haproxy: load for several replicas goes through an HAProxy on the generator's cores; none: the "
-        "generator deals it out",
+        "generator distributes it",
     )
     bake: bool = Field(
         default=False, description="build an image with the model in it for each deployment, instead of mounting it"
@@ -83,7 +83,7 @@ class DockerPlan(Strict):
     project: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
-        description="a running compose project whose containers are asked; empty: containers are started",
+        description="a running compose project to send load to; empty: containers are started",
     )
     replicas: Count = Field(default=1, description="containers of each engine that run in that project")
 
@@ -92,35 +92,39 @@ class KubernetesPlan(Strict):
     """Where in a cluster the chart is installed for backend kubernetes, and how its pods are reached."""
 
     context: str | None = Field(
-        default=None, description="of your kubeconfig; empty: its current one, or the account of the pod that runs this"
+        default=None,
+        description="context of your kubeconfig; empty: the current one, or the account of the pod that runs this",
     )
     namespace: str = Field(
         default="servestorm",
         max_length=63,
         pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-        description="where releases are installed; made, and removed at the end, where there is none",
+        description="namespace of the releases; if there is none, it is created, and removed at the end",
     )
     images: dict[Literal["savedmodel", "torchserve", "tfserving", "haproxy", "generator"], str] = Field(
         default_factory=dict,
-        description="image references in place of the chart's, by engine, or for haproxy, or for generator",
+        description="image references instead of the chart's, by engine, or for haproxy, or for generator",
     )
-    registry: str = Field(default="", description="put before our own images; empty: the nodes have them already")
+    registry: str = Field(default="", description="prefix of the servestorm images; empty: the nodes have them already")
     model_image: str | None = Field(
         default=None, min_length=1, description="made by `servestorm image`; empty: servestorm/models-NAME"
     )
-    values: list[Path] = Field(default=[], description="further values files of the chart, each above the one before")
+    values: list[Path] = Field(
+        default=[], description="further values files of the chart; a later one overrides an earlier one"
+    )
     reach: Literal["service", "pods", "port-forward"] = Field(
         default="service",
-        description="service: load goes to the Service; pods: the generator deals it out to the ready pods, followed "
-        "live; port-forward: as pods, or to HAProxy, by the API server, where there is no way to them",
+        description="service: load goes to the Service; pods: the generator distributes it over the ready pods, "
+        "followed live; port-forward: to the pods, or to HAProxy, through the API server, if they cannot "
+        "be reached directly",
     )
     balancer: Literal["none", "haproxy"] = Field(
         default="none",
-        description="haproxy: the Service leads to the chart's HAProxy, which deals requests out; none: it leads to "
-        "the pods, and deals out connections",
+        description="haproxy: the Service leads to the chart's HAProxy, which distributes requests; none: it leads to"
+        " the pods, and distributes connections",
     )
     agents: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=1, description="pods of the generator, where load comes from the cluster"
+        default=1, description="generator pods, if load_from is cluster"
     )
 
     @model_validator(mode="after")
@@ -134,7 +138,7 @@ class Cpus(Strict):
     """Which cores the engine and the generator get."""
 
     engine: list[Annotated[int, Field(ge=0)]] = Field(
-        default=[], description="cores of all replicas together; none in a cluster, whose scheduler places them"
+        default=[], description="cores of all replicas together; not in a cluster, whose scheduler places them"
     )
     generator: list[Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="cores of the load generator and of everything else"
@@ -144,16 +148,16 @@ class Cpus(Strict):
 class BatchingPlan(Strict):
     """Server-side batching, the same for every engine."""
 
-    max_batch_size: Count = Field(default=1, description="images; 1 means no batching")
+    max_batch_size: Count = Field(default=1, description="largest batch, in images; 1 means no batching")
     timeout_us: Count = Field(default=1000, description="longest wait for a batch, microseconds")
 
 
 class Timeouts(Strict):
-    """How long anything may take before it counts as failed."""
+    """Time limits, after which a run fails."""
 
     ready_s: Seconds = Field(default=120, description="from the server's start to a ready server")
     answer_s: Seconds = Field(default=30, description="from ready to the first right answer")
-    generator_s: Seconds = Field(default=60, description="for the generator beyond its load's own length")
+    generator_s: Seconds = Field(default=60, description="for the generator, in addition to its load's length")
 
 
 class ReplicaLimits(NamedTuple):

@@ -29,7 +29,7 @@ class Bursty(Strict):
     off_s: Seconds = Field(description="seconds between bursts")
     objective_ms: Milliseconds | None = Field(
         default=None,
-        description="latency of a request that a burst should keep; empty: recovery is back to before the bursts",
+        description="objective for a request's latency in a burst; empty: recovered means as before the bursts",
     )
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
     warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
@@ -42,7 +42,7 @@ class Bursty(Strict):
 
 
 class Capacity(Strict):
-    """The largest rate that keeps an objective: found by probes of open-loop load on one deployment."""
+    """The largest rate that meets an objective, searched with probes of open-loop load on one deployment."""
 
     p99_ms: Milliseconds = Field(description="longest 99th percentile of a request's latency, milliseconds")
     max_error_percent: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -50,10 +50,10 @@ class Capacity(Strict):
     )
     start_rate_per_s: Rate | None = Field(
         default=None,
-        description="requests per second of the first probe; empty: half of what a short closed loop gives",
+        description="requests per second of the first probe; empty: half the rate of a short closed loop",
     )
     probe_s: Seconds = Field(
-        default=20, description="measured seconds of a probe, after the warm-up; longer where a p99 needs it"
+        default=20, description="measured seconds of a probe, after the warm-up; longer if a p99 needs it"
     )
     warmup_s: Warmup = Field(default=1, description="seconds left out of all numbers")
     most_probes: Annotated[int, Field(ge=3, le=100)] = Field(default=12, description="probes of one search")
@@ -63,17 +63,21 @@ class Capacity(Strict):
 
 
 class Scaling(Strict):
-    """What more replicas give: throughput with so many requests in flight, or the capacity under the objective."""
+    """What more replicas give: throughput at a fixed number of requests in flight, or capacity under the objective."""
 
-    replicas: list[Count] = Field(default=[1, 2], min_length=1, description="replica counts, the first is the base")
+    replicas: list[Count] = Field(
+        default=[1, 2], min_length=1, description="replica counts; speed-ups are relative to the first"
+    )
     measure: Literal["throughput", "capacity"] = Field(
         default="throughput",
-        description="throughput: closed loop with `concurrency` in flight; capacity: a search as `capacity` says",
+        description="throughput: closed loop with `concurrency` in flight; capacity: a search as under `capacity`",
     )
     concurrency: Count = Field(default=16, description="requests in flight")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
     warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
-    repetitions: Count | None = Field(default=None, description="runs of each replica count; empty: as the plan's")
+    repetitions: Count | None = Field(
+        default=None, description="runs of each replica count; empty: `repetitions` of the plan"
+    )
 
     @model_validator(mode="after")
     def _counts_grow(self) -> Scaling:
@@ -83,29 +87,31 @@ class Scaling(Strict):
 
 
 class Autoscaling(Strict):
-    """Bursts on a HorizontalPodAutoscaler by CPU: how fast it follows them, and what its replicas cost."""
+    """Bursts under a HorizontalPodAutoscaler by CPU: how fast it follows them, and what its replicas cost."""
 
-    min_replicas: Count = Field(default=1, description="replicas that are always there")
-    max_replicas: Count = Field(default=3, description="the most that it may make")
+    min_replicas: Count = Field(default=1, description="smallest number of replicas")
+    max_replicas: Count = Field(default=3, description="largest number of replicas")
     cpu_percent: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=70, description="CPU use that it aims at, of what a replica requests (`limits.cpus`)"
+        default=70, description="target CPU use, of what a replica requests (`limits.cpus`)"
     )
     base_rate: Rate = Field(description="requests per second between bursts")
     peak_rate: Rate = Field(description="requests per second in a burst")
     on_s: Seconds = Field(description="seconds of a burst")
     off_s: Seconds = Field(description="seconds between bursts")
-    objective_ms: Milliseconds = Field(description="latency of a request that should be kept")
+    objective_ms: Milliseconds = Field(description="objective for a request's latency")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
     warmup_s: Warmup = Field(default=10, description="seconds at the base rate, left out of all numbers")
     scale_down_stabilization_s: Annotated[int, Field(ge=0, le=3600)] = Field(
-        default=300, description="it keeps the most replicas of so many seconds"
+        default=300, description="seconds of low load before it removes replicas (stabilization window)"
     )
     cooldown_s: Seconds | None = Field(
         default=None,
-        description="seconds watched after the load, for the way down; empty: scale_down_stabilization_s, 15 more for "
-        "each replica that may go, and 60",
+        description="seconds watched after the load, while replicas are removed; empty: scale_down_stabilization_s, "
+        "plus 15 for each replica that may go, plus 60",
     )
-    repetitions: Count | None = Field(default=None, description="runs for each engine; empty: as the plan's")
+    repetitions: Count | None = Field(
+        default=None, description="runs for each engine; empty: `repetitions` of the plan"
+    )
 
     @model_validator(mode="after")
     def _can_be_answered(self) -> Autoscaling:
@@ -128,7 +134,7 @@ class Autoscaling(Strict):
 class Sweep(Strict):
     """Every combination of server settings and client batches, in a closed loop: throughput against p99."""
 
-    max_batch_size: OneOrMore[Count] = Field(default=[1], description="of the server's batching; 1 means none")
+    max_batch_size: OneOrMore[Count] = Field(default=[1], description="largest server-side batch; 1 means no batching")
     timeout_us: OneOrMore[Count] = Field(default=[1000], description="longest wait for a batch, microseconds")
     threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of a replica")
     workers: OneOrMore[Count] = Field(default=[1], description="replicas side by side")
@@ -140,12 +146,12 @@ class Sweep(Strict):
 
 
 class Objective(Strict):
-    """What a metric must keep; a study whose objectives are missed ends with exit code 1."""
+    """A limit for a metric; a study that misses an objective ends with exit code 1."""
 
     metric: str = Field(description="key of a row of the results, such as steady.p99 or capacity.images_per_s")
     at_most: float | None = Field(default=None, description="largest value, in the metric's own unit")
     at_least: float | None = Field(default=None, description="smallest value, in the metric's own unit")
-    engines: list[EngineName] | None = Field(default=None, description="who must keep it; empty: every engine")
+    engines: list[EngineName] | None = Field(default=None, description="engines that must meet it; empty: every engine")
 
     @model_validator(mode="after")
     def _has_one_bound(self) -> Objective:

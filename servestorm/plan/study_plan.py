@@ -49,17 +49,19 @@ ENFORCED_BY = {
 
 
 class Plan(DeployedPlan, Strict):
-    """A study: one model, the engines to compare, and what is asked of them."""
+    """A study: the models, the engines to compare, and the scenarios to measure."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", description="of the study; part of the run's ID")
-    model: OneOrMore[ModelPlan] = Field(
-        default_factory=lambda: [ModelPlan()], description="which model is studied; a list: each of them"
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$", description="name of the study; part of the run's ID"
     )
-    engines: list[EngineName] = Field(min_length=1, description="what serves it, in the order of the report")
+    model: OneOrMore[ModelPlan] = Field(
+        default_factory=lambda: [ModelPlan()], description="the model to serve; a list: each of them"
+    )
+    engines: list[EngineName] = Field(min_length=1, description="the servers to compare, in the order of the report")
     backend: Literal["process", "docker", "kubernetes", "attach"] = Field(
         default="process",
-        description="where the engines run: as processes here, as containers (docker), as pods of a cluster "
-        "(kubernetes), or elsewhere already (attach)",
+        description="where the engines run: as processes on this machine, in containers (docker), in pods of a "
+        "cluster (kubernetes), or already, somewhere else (attach)",
     )
     attach: dict[EngineName, OneOrMore[Attached]] = Field(
         default_factory=dict, description="for backend attach: each engine's endpoints"
@@ -68,30 +70,35 @@ class Plan(DeployedPlan, Strict):
     kubernetes: KubernetesPlan | None = Field(default=None, description="for backend kubernetes; empty: its defaults")
     limits: Limits | None = Field(
         default=None,
-        description="for backends docker and kubernetes: of each replica; empty: none; in a cluster its own",
+        description="for backends docker and kubernetes: CPU and memory of each replica; empty: no limit, in a "
+        "cluster the chart's",
     )
     load_from: Literal["here", "cluster"] = Field(
         default="here",
         description="where the load generator runs: on this machine, or for backend kubernetes as pods of the cluster",
     )
-    protocol: OneOrMore[Protocol] = Field(default=["rest"], description="how requests travel; a list: each of them")
+    protocol: OneOrMore[Protocol] = Field(
+        default=["rest"], description="protocol of the requests; a list: each of them"
+    )
     payload: OneOrMore[Payload] = Field(
         default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
     )
-    images_per_request: OneOrMore[Images] = Field(default=[1], description="images; a list: each of them")
+    images_per_request: OneOrMore[Images] = Field(
+        default=[1], description="images in one request; a list: each of them"
+    )
     repetitions: Annotated[int, Field(ge=3, le=10_000)] = Field(
-        default=5, description="runs of every load for each engine; fewer than 3 can show nothing"
+        default=5, description="runs of every load for each engine; fewer than 3 allow no statistics"
     )
     load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
-        default=1, description="tries of a load whose only fault is that the generator was late or busy; all are kept"
+        default=1, description="attempts at a load whose only fault is a late or busy generator; all are kept"
     )
     cold_starts: Annotated[int, Field(ge=0, le=1000)] = Field(default=5, description="cold starts of each engine")
     page_cache: OneOrMore[Literal["warm", "cold"]] = Field(
-        default=["warm"], description="of a cold start: cold drops the server's and the model's files from memory first"
+        default=["warm"], description="before a cold start; cold evicts the server's and the model's files from memory"
     )
     server_warmup: OneOrMore[bool] = Field(
         default=[True],
-        description="of a cold start: whether the server answers its artifact's warm-up requests before it is ready",
+        description="in a cold start: whether the server answers its artifact's warm-up requests before it is ready",
     )
     steady: Steady | None = Field(default=None, description="steady load; empty: none")
     bursty: Bursty | None = Field(default=None, description="bursty load; empty: none")
@@ -101,24 +108,25 @@ class Plan(DeployedPlan, Strict):
     autoscaling: Autoscaling | None = Field(
         default=None, description="for backend kubernetes: bursts on an autoscaler; empty: none"
     )
-    objectives: list[Objective] = Field(default=[], description="what the results must keep")
+    objectives: list[Objective] = Field(default=[], description="limits that the results must meet")
     margin_percent: Annotated[float, Field(gt=0, le=50)] = Field(
-        default=5, description="differences inside it count as none: the verdict is then `equivalent`"
+        default=5, description="smaller differences do not matter: the verdict is then `equivalent`"
     )
     prices: Path | None = Field(
-        default=None, description="price file in the form of the one that comes with servestorm; empty: that one"
+        default=None, description="price file, in the format of the bundled one; empty: the bundled one"
     )
     cpus: Cpus | Literal["auto"] = Field(
-        default="auto", description="auto: the last core for the generator, as many as the replicas want for the engine"
+        default="auto",
+        description="auto: the last core for the generator, and as many as the replicas need for the engine",
     )
     threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of one replica; a list: each of them")
     batching: OneOrMore[BatchingPlan] = Field(
         default_factory=lambda: [BatchingPlan()], description="server-side batching; a list: each of them"
     )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
-        default=1, description="of the order of the runs and of the arrivals"
+        default=1, description="seed of the order of the runs and of the arrivals"
     )
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="how long anything may take")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="time limits")
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Plan:

@@ -1,1 +1,1 @@
-"""What a person reads: the HTML page, Markdown and the terminal table. No number is computed here."""
+"""The report of a run: HTML page, Markdown and terminal table. It formats and draws results, and computes none."""

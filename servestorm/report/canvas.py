@@ -1,4 +1,4 @@
-"""What every figure of the report is drawn with: matplotlib to inline SVG, coloured by the page.
+"""Drawing pieces shared by all figures: matplotlib to inline SVG, coloured by the page.
 
 Colours are written as placeholders and replaced by CSS variables, so that one drawing serves light, dark and print.
 Each figure is drawn twice, wide and narrow, and the page shows the one that fits: shrunken text is not readable text.
@@ -52,7 +52,7 @@ _STYLE = {
 }
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1.5)))
 WIDE_LETTERS = 120
-"""Letters of a legend's labels, with their marks, that a wide figure holds in a line."""
+"""Characters of a legend's labels, marks included, that fit into one line of a wide figure."""
 MARKS = ("o", "s", "^")
 
 
@@ -131,7 +131,7 @@ def log_ticks(axes: Axes) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool, columns: int = 1) -> None:
-    """A legend above the figure; on a narrow one with so many columns where there are more than two entries."""
+    """A legend above the figure; `columns` is for narrow figures with more than two entries."""
     if not narrow:
         columns = math.ceil(len(labels) / (1 + sum(len(label) + 8 for label in labels) // WIDE_LETTERS))
     elif len(labels) <= 2:

@@ -94,7 +94,7 @@ def environment(results: Results) -> list[Block]:
         ("Memory", memory),
         ("System", here.system),
         ("Kernel", here.kernel),
-        ("Engine's cores", ", ".join(map(str, cores.engine)) or "of the cluster's choice"),
+        ("Engine's cores", ", ".join(map(str, cores.engine)) or "chosen by the cluster"),
         ("Generator's cores", ", ".join(map(str, cores.generator))),
     ]
     study: list[Fact] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import jinja2
@@ -13,6 +14,12 @@ _HERE = Path(__file__).parent
 
 def render(page: Page) -> str:
     """The page as HTML; the template's names are the fields of Page."""
+    return _template().render(css=(_HERE / "report.css").read_text(), **vars(page))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Compiled once a process: that takes longer than to fill it in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -20,4 +27,4 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(css=(_HERE / "report.css").read_text(), **vars(page))
+    return environment.get_template("report.html.j2")

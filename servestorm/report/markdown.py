@@ -1,7 +1,7 @@
 """report.md: the same sentences and numbers as report.html, in GitHub-flavoured Markdown, for a pull request or a wiki.
 
-It is made of the very values that the page's template gets, so the two cannot disagree; a drawing is left to the page,
-and its numbers stand in a fold.
+It is made from the same Page as report.html, so that both agree. Drawings are only in report.html; their numbers are in
+folded tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def markdown(page: Page) -> str:
     """The page as Markdown."""
     sections = [
         _head(page),
-        _section("In short", _bullets(page.summary or ["Nothing was measured that counts."]), *_doubts(page)),
+        _section("In short", _bullets(page.summary or ["No run counts."]), *_doubts(page)),
         _section("Results", *_results(page)),
         *(_section(section.title, *_figure_texts(section)) for section in page.sections),
         _section("Validity", escaped(page.validity), _runs(page.runs)),
@@ -70,11 +70,11 @@ def _results(page: Page) -> list[str]:
     engines = [" ".join(filter(None, [engine.name, engine.aside])) for engine in page.engines]
     head = ["", *engines, *(f"Welch p {pair.label}".strip() for pair in page.pairs)]
     blocks = [
-        "Percentiles are exact, from the samples of all counted runs together, and everything else is the mean over "
-        "runs. ± is the standard deviation between runs, and in brackets stands the 95 % interval over runs (Student's "
-        "t, on logarithms where every run is over 0, and so of a typical run); one marked (samples) lies between two "
-        "of the samples, knows nothing of the scatter between runs, and is too narrow. p is Welch's t-test over runs. "
-        "A dash means too few samples or runs to say. Bold: the better one."
+        "Percentiles are computed from the pooled samples of all counted runs, all other values are means over runs. "
+        "± is the standard deviation between runs, with the 95 % interval over runs in brackets (Student's t; of the "
+        "geometric mean if every run is over 0); one marked (samples) lies between two of the samples, ignores the "
+        "scatter between runs, and is too narrow. p is Welch's t-test over runs. A dash means too few samples or "
+        "runs. Bold: the better one."
     ]
     for group in page.groups:
         rows = [

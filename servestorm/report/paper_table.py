@@ -1,4 +1,4 @@
-"""The plain form of the study that this tool repeats: three runs, mean, standard deviation, t, p < 0.05."""
+"""A simple table: 3 runs, mean, SD, t, p, with no correction for several comparisons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIPE_WIDTH = 200
 
 
 def print_paper(results: Results) -> None:
-    """One row for each judged metric and pair of engines, on stdout."""
+    """Print one row for each judged metric and pair of engines."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
     with console.capture() as captured:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, spread_text
 from servestorm.report.canvas import Drawing
-
-Numbers = Mapping[str, Any]
-"""Numbers by name, as results.json has them; servestorm.analysis.figures lists the names."""
-Rows = Mapping[str, Sequence[Numbers]]
-"""Rows of numbers by engine."""
 
 
 @dataclass(frozen=True)

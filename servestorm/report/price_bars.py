@@ -1,20 +1,20 @@
-"""Bars of US dollars by machine for rent: what the sections on cost draw with."""
+"""Bars of US dollars for each rented machine, shared by the sections on cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from servestorm.analysis.cost import Cost, FleetCost
 from servestorm.plan.labels import number
 from servestorm.report.canvas import INK
-from servestorm.report.part import Rows
 
 
-def instances(data: Rows) -> list[tuple[str, str]]:
+def instances(data: Mapping[str, Sequence[Cost | FleetCost]]) -> list[tuple[str, str]]:
     """(provider, instance) of every price, in the order given."""
-    return list(dict.fromkeys((row["provider"], row["instance"]) for rows in data.values() for row in rows))
+    return list(dict.fromkeys((row.provider, row.instance) for rows in data.values() for row in rows))
 
 
 def machine_rows(axes: Axes, places: Sequence[tuple[str, str]], narrow: bool) -> None:

@@ -1,4 +1,4 @@
-"""The results in sentences: what a reader should know before any table. Pure functions of the results."""
+"""The summary, the reasons for doubt and other sentences of the report, as pure functions of the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def headline(results: Results) -> str:
 
 
 def summary(results: Results) -> list[str]:
-    """The findings, one sentence or two each, most important first; of every group of runs where there are several."""
+    """The findings, one or two sentences each, most important first, for every group of runs."""
     findings = [
         *_each(results, "steady", "p50", "Under steady load the median answer took", _compare),
         *_each(results, "steady", "p99", "", _tail),
@@ -49,7 +49,7 @@ def _cold_start_text(results: Results) -> str:
 
 
 _FIRST_READY = "From the onset of a burst to the first new replica that was ready, it took"
-_RECOVERED = "From the onset of a burst until answers kept the objective again, it took at the longest"
+_RECOVERED = "From the onset of a burst until answers met the objective again, it took at most"
 
 
 def _each(
@@ -66,17 +66,17 @@ def _objectives(results: Results) -> list[str]:
 
 
 def _objective(results: Results, objective: ObjectiveResult) -> str:
-    """'A keeps the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as the plan has it."""
+    """'A meets the objective steady.p99 of at most 50 ms per image: it is 20.7.' The bound as in the plan."""
     metric = results.metric(objective.metric)
     bound = f"at most {objective.at_most:,g}" if objective.at_most is not None else f"at least {objective.at_least:,g}"
     return (
-        f"{ENGINE_SHORT[objective.engine]} {'keeps' if objective.met else 'misses'} the objective {objective.metric} "
+        f"{ENGINE_SHORT[objective.engine]} {'meets' if objective.met else 'misses'} the objective {objective.metric} "
         f"of {bound}{f' {metric.unit}' if metric else ''}: it is {number(objective.value)}."
     )
 
 
 def _known(metric: Metric) -> dict[str, float]:
-    """Each engine's value, where there is one to be quoted."""
+    """Each engine's value, of those that have one from VALID runs."""
     return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
 
 
@@ -99,7 +99,7 @@ def _judgement(results: Results, metric: Metric) -> str:
 
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
-    """'Under a p99 of 50 ms A serves at most 480 images/s, ...'"""
+    """'With a p99 of at most 50 ms the largest rate is 480 images/s on A and ...'"""
     known = _known(metric)
     if not known:
         return None
@@ -120,7 +120,7 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
 
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
-    """Who could not keep up with the steady load: its latencies then tell of a growing queue, not of the server."""
+    """Engines that could not keep up with the steady load: their latency is that of a growing queue."""
     asked = settings.steady_images_per_s(results, metric.group)
     slow = [
         f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < _KEPT_UP_SHARE * asked
@@ -131,7 +131,7 @@ def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
 
 
 def _scaling(results: Results) -> list[str]:
-    """What the most replicas gave, group by group."""
+    """The gain from the largest number of replicas, group by group."""
     counts = settings.scaling_counts(results)
     if len(counts) < 2:
         return []
@@ -147,7 +147,7 @@ def _scaling(results: Results) -> list[str]:
 
 
 def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
-    """'Of at most 3 replicas there were 1.6 on A on average. Late by the objective, or ..., were 4.1 % on A of ...'"""
+    """'On average 1.6 on A of at most 3 replicas existed. Over the objective or unanswered: 4.1 % on A of ...'"""
     late = results.metric(f"{metric.group}.violations_percent")
     known, violations = _known(metric), _known(late) if late else {}
     if not known or known.keys() - violations.keys():
@@ -156,8 +156,8 @@ def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     replicas = [f"{number(value)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     missed = [f"{number(violations[engine], '%')} on {ENGINE_SHORT[engine]}" for engine in known]
     return (
-        f"Of at most {most} replicas there were {listed(replicas)} on average. Late by the objective, or without an "
-        f"answer, were {listed(missed)} of the requests."
+        f"On average {listed(replicas)} of at most {most} replicas existed. Over the objective or unanswered: "
+        f"{listed(missed)} of the requests."
     )
 
 
@@ -167,7 +167,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def doubts(results: Results) -> list[str]:
-    """What a reader must know before believing the numbers: parity, the state of the study, cores, invalid runs."""
+    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID runs."""
     sentences = []
     for model in results.models:
         parity = model.parity if model else None
@@ -188,12 +188,12 @@ def parity_text(model: ManifestFile | None) -> str:
     """The proof of a model's equality in a sentence."""
     parity = model.parity if model else None
     if not parity:
-        return "nothing is known of the artifacts' equality"
+        return "equality of the artifacts is unknown"
     if parity.status != "proved":
         return "NOT PROVED EQUAL"
     difference = parity.max_abs_difference
     figure = f"at most {difference:.1e}" if difference is not None else f"within {parity.tolerance:g}"
-    return f"proved equal: softmax outputs differ by {figure} on {parity.images} images, encoded bytes in"
+    return f"proved equal: softmax outputs of {parity.images} encoded images differ by {figure}"
 
 
 def validity(results: Results) -> str:
@@ -210,7 +210,7 @@ def validity(results: Results) -> str:
 
 
 def better(results: Results, metric: Metric) -> str | None:
-    """The engine that is better than every other: by its verdicts where it is judged, else with p under 0.05."""
+    """The engine that is better than every other: by its verdicts if the metric is judged, else if p < 0.05."""
     known = _known(metric)
     if len(known) < 2 or len(known) < len(metric.values):
         return None

@@ -19,7 +19,7 @@ PIPE_WIDTH = 200
 
 
 def print_results(results: Results) -> None:
-    """Table, then what a reader must know before believing it."""
+    """Print the table of results, then the reasons to doubt it."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
     # captured: by itself rich ends the program with code 1 where the reader (`| head`) has gone

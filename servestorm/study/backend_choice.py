@@ -8,7 +8,7 @@ from servestorm.plan.study_plan import DockerPlan, KubernetesPlan, Plan
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from serving.backend import Backend
 from serving.backends import BACKENDS, DockerBackend, KubernetesBackend
 from serving.backends.docker.project import ProjectBackend
@@ -21,7 +21,7 @@ class BackendChoice:
     """Where a study's servers run, and where its load comes from."""
 
     backend: Backend
-    generator: Generator
+    generator: LoadSource
 
 
 def choose_backend(plan: Plan, cores: Cores, keep: bool = False) -> BackendChoice:
@@ -38,10 +38,13 @@ def _other_backend(plan: Plan, cores: Cores) -> Backend:
     if plan.backend == "docker":
         return _docker(plan.docker or DockerPlan(), cores)
     if plan.backend == "attach":
-        from serving.backends.attach import Address, AttachBackend
+        from serving.backends.attach import AttachBackend, ReplicaAddress
 
         return AttachBackend(
-            {engine: [Address(**place.model_dump()) for place in places] for engine, places in plan.attach.items()}
+            {
+                engine: [ReplicaAddress(**place.model_dump()) for place in places]
+                for engine, places in plan.attach.items()
+            }
         )
     return BACKENDS[plan.backend]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
@@ -16,8 +15,8 @@ from servestorm.rundir.files import write_json
 from servestorm.rundir.record import read_finished_load
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator, LoadCommand, LoadOrder
-from servestorm.study.machine_counters import Watch
+from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
+from servestorm.study.machine_counters import MachineWatch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
@@ -33,7 +32,7 @@ class CellLoad:
     model: ModelDir
     deployment: Deployment
     events: EventLog
-    generator: Generator
+    generator: LoadSource
     cores: Cores
 
     def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> FinishedLoadFile:
@@ -52,8 +51,8 @@ class CellLoad:
         return summary
 
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
-        used = {"ready": use_now(self.deployment.use())}
-        watch = Watch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
+        ready = use_now(self.deployment)
+        watch = MachineWatch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
         self.events.add("load_started", detail=folder.name)
         try:
             self.generator.offer(
@@ -71,8 +70,8 @@ class CellLoad:
             )
         finally:
             self.events.add("load_ended", detail=folder.name)
-            used.update(end=use_now(self.deployment.use()), watch=watch.stop())
-            write_json(folder / files.USE, used)
+            end, machine = use_now(self.deployment), watch.stop()
+            write_json(folder / files.USE, {"ready": asdict(ready), "end": asdict(end), "watch": asdict(machine)})
 
     def wait_drained(self) -> None:
         """Return when every replica answers again: what an overload left in its queue is not the next load's."""
@@ -95,6 +94,14 @@ def _set_aside(folder: Path, attempt: int) -> None:
             (folder / name).rename(aside / name)
 
 
-def use_now(use: Use) -> dict[str, Any]:
-    """What the servers have used, with the moment."""
-    return {"t_ns": time.monotonic_ns(), **asdict(use)}
+@dataclass(frozen=True, kw_only=True)
+class TimedUse(Use):
+    """What the servers had used at one moment, of the monotonic clock."""
+
+    t_ns: int
+
+
+def use_now(deployment: Deployment) -> TimedUse:
+    """What the deployment's servers have used so far."""
+    use = deployment.use()
+    return TimedUse(t_ns=time.monotonic_ns(), **vars(use))

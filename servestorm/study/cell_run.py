@@ -6,9 +6,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from servestorm.plan.cells import Cell
 from servestorm.rundir import files
@@ -26,28 +26,44 @@ from serving.probe import first_answer
 from serving.wire import WIRES
 
 MIB = 1024 * 1024
+CellState = Literal["complete", "failed", "interrupted"]
 
 
-def run_cell(context: StudyContext, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Run the cell and write its folder; returns outcome.json's content.
+@dataclass(frozen=True)
+class CellOutcome:
+    """outcome.json: how a run ended."""
+
+    state: CellState
+    reason: str | None
+    """Why it did not complete."""
+    started_at: str
+    ended_at: str
+    scraper: str
+    """What read the servers' metrics."""
+
+
+def run_cell(context: StudyContext, cell: Cell, folder: Path) -> CellOutcome:
+    """Run the cell and write its folder.
 
     A fault of the engine or of the generator makes the outcome `failed` with the reason, and the study may go on; an
     interruption, a full disk and our own bugs are written too, and raised on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / files.CELL, cell.as_dict())
-    outcome: dict[str, Any] = {"state": "complete", "reason": None, "started_at": now()}
+    started_at = now()
+    state: CellState = "complete"
+    reason: str | None = None
     try:
         _measure(context, cell, folder)
     except (DeploymentError, GeneratorError) as error:
-        outcome.update(state="failed", reason=_lasting(str(error), folder))
+        state, reason = "failed", _lasting(str(error), folder)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        outcome.update(state=state, reason=str(error) or state)
+        reason = str(error) or state
         raise
     finally:
-        outcome.update(ended_at=now(), scraper=context.scraper.name)
-        write_json(folder / files.OUTCOME, outcome)
+        outcome = CellOutcome(state, reason, started_at, now(), context.scraper.name)
+        write_json(folder / files.OUTCOME, asdict(outcome))
     return outcome
 
 
@@ -113,7 +129,7 @@ def _budget(context: StudyContext, cell: Cell) -> Budget:
 
 
 def _ready(context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> None:
-    """Ready by its own word; then every replica must give a right answer before anything is measured on it."""
+    """Wait until the servers report ready and every replica has given a right answer."""
     deployment.wait_ready(context.plan.timeouts.ready_s)
     for endpoint in deployment.endpoints:
         t_ns = first_answer(

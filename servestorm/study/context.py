@@ -10,7 +10,7 @@ from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.scenarios import SCALE_DOWN_PERIOD_S
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cores import Cores
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.scraper import Scraper
 from serving.backend import AutoscalerOrder, Backend
 from serving.deployment import Engine
@@ -27,7 +27,7 @@ class StudyContext:
     backend: Backend
     cores: Cores
     scraper: Scraper
-    generator: Generator
+    generator: LoadSource
 
     def model(self, cell: Cell) -> ModelDir:
         """The model that the cell is about."""

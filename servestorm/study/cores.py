@@ -14,7 +14,7 @@ from servestorm.plan.study_plan import Cpus, Plan
 
 @dataclass(frozen=True)
 class Cores:
-    """The CPU sets of a study; `notes` says in words what they cannot show."""
+    """The CPU sets of a study; `notes` says what results on them cannot show."""
 
     engine: tuple[int, ...]
     generator: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The machine and the software that a run's numbers belong to. What cannot be told is None."""
+"""The machine and the software that a run's numbers belong to. What is unknown is None."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import platform
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -36,28 +36,50 @@ PACKAGES = (
 )
 
 
-def describe(seed: int, engine_cpus: tuple[int, ...], generator_cpus: tuple[int, ...]) -> dict[str, Any]:
-    """What environment.json holds."""
-    return {
-        "cpu_model": cpu_model(),
-        "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-        "kernel": platform.release(),
-        "system": _system(),
-        "python": platform.python_version(),
-        "java": java_version(),
-        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
-        "git_commit": git_commit(),
-        "seed": seed,
-        "engine_cpus": list(engine_cpus),
-        "generator_cpus": list(generator_cpus),
-        "load_average": list(os.getloadavg()),
-    }
+@dataclass(frozen=True)
+class Environment:
+    """environment.json: the machine, its software, and what the study uses of it; None is what is unknown."""
+
+    cpu_model: str | None
+    cores: int | None
+    cores_usable: int
+    memory_bytes: int
+    kernel: str
+    system: str
+    python: str
+    java: str | None
+    packages: dict[str, str]
+    """Versions by name."""
+    git_commit: str | None
+    seed: int
+    engine_cpus: tuple[int, ...]
+    generator_cpus: tuple[int, ...]
+    load_average: tuple[float, float, float]
+    """Over 1, 5 and 15 minutes, before the study."""
+
+
+def describe(seed: int, engine_cpus: tuple[int, ...], generator_cpus: tuple[int, ...]) -> Environment:
+    """This machine as it is now, and what the study uses of it."""
+    return Environment(
+        cpu_model=cpu_model(),
+        cores=os.cpu_count(),
+        cores_usable=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        kernel=platform.release(),
+        system=_system(),
+        python=platform.python_version(),
+        java=java_version(),
+        packages={name: version for name in PACKAGES if (version := package_version(name))},
+        git_commit=git_commit(),
+        seed=seed,
+        engine_cpus=engine_cpus,
+        generator_cpus=generator_cpus,
+        load_average=os.getloadavg(),
+    )
 
 
 def cpu_model() -> str | None:
-    """The processor's name as Linux tells it."""
+    """The processor's name as Linux reports it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

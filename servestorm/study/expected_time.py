@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from servestorm.plan.cells import Cell, Variant, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
-from servestorm.study.progress import Step
+from servestorm.study.progress import ProgressStep
 from servestorm.study.scenarios.table import SCENARIO_CELLS
 
 PREPARE_GUESS_S = 90.0
@@ -31,17 +31,18 @@ def _start_s(plan: Plan, cell: Cell) -> float:
     return one_s * max(cell.replicas, 1 / quota)
 
 
-def steps(plan: Plan, cells: Sequence[Cell], missing: Sequence[ModelPlan]) -> list[Step]:
+def steps(plan: Plan, cells: Sequence[Cell], missing: Sequence[ModelPlan]) -> list[ProgressStep]:
     """The progress bar's steps."""
-    first = [Step(f"train and export {model.name}", "prepare", PREPARE_GUESS_S) for model in missing]
+    first = [ProgressStep(f"train and export {model.name}", "prepare", PREPARE_GUESS_S) for model in missing]
     variants = variants_of(plan)
     return first + [
-        Step(title(plan, variants, cell), f"{cell.scenario} {cell.engine}", expected_s(plan, cell)) for cell in cells
+        ProgressStep(title(plan, variants, cell), f"{cell.scenario} {cell.engine}", expected_s(plan, cell))
+        for cell in cells
     ]
 
 
 def title(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
-    """What a cell is, in words: 'TorchServe: steady load 2 of 5 (gRPC)'."""
+    """A cell's description for a reader: 'TorchServe: steady load 2 of 5 (gRPC)'."""
     scenario = SCENARIO_CELLS[cell.scenario]
     text = f"{cell.engine}: {scenario.label} {cell.repetition} of {scenario.runs(plan)}{scenario.setting(cell)}"
     details = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]

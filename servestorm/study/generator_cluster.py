@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from loadtests.samples.recorder import SAMPLES, shift_times
 from models.manifest import MANIFEST_NAME
@@ -43,12 +43,12 @@ Command = tuple[Detached, list[str]]
 
 @dataclass(frozen=True)
 class ClusterGenerator:
-    """The agents of a deployment's release; see Generator."""
+    """The agents of a deployment's release; see LoadSource."""
 
     backend: KubernetesBackend
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator; the order's cores mean nothing there."""
+        """See LoadSource; the order's cores mean nothing there."""
         settings, deployment = self.backend.settings, order.deployment
         agents = Agents(self.backend.cluster, settings.namespace, deployment.name, settings.agents)
         listed = None if settings.reach == "service" else deployment.front_file
@@ -109,7 +109,7 @@ class _AgentLoad:
     def _record(self) -> None:
         shift_ns = self._shift_ns = self._agents.clock_shift_ns(self._ready[0])
         write_json(self._out / GENERATOR_COMMAND, self._commands[0][1])
-        records: list[dict[str, Any]] = [
+        records = [
             {**asdict(process.agent), "clock_shift_ns": shift_ns, "command": command}
             for process, command in self._commands
         ]
@@ -192,11 +192,11 @@ def _begin(command: Command) -> None:
     process.begin(arguments)
 
 
-def _each(things: Sequence[T], act: Callable[[T], None]) -> None:
+def _each(items: Sequence[T], act: Callable[[T], None]) -> None:
     """Act on all of them, some at a time: a request to an agent takes a while."""
-    if things:
-        with ThreadPoolExecutor(min(AT_ONCE, len(things))) as pool:
-            list(pool.map(act, things))
+    if items:
+        with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+            list(pool.map(act, items))
 
 
 @contextlib.contextmanager

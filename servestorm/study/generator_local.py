@@ -32,7 +32,7 @@ class LocalGenerator:
     """Whether it follows the endpoints that the deployment lists in a file, for replicas come and go."""
 
     def offer(self, order: LoadOrder) -> None:
-        """See Generator."""
+        """See LoadSource."""
         command = [
             *self.python,
             str(self.folder / order.command.file),
@@ -46,14 +46,16 @@ class LocalGenerator:
             *order.command.options,
         ]
         write_json(order.out / GENERATOR_COMMAND, command)
-        drive(command, out=order.out, cores=order.cores, limit_s=order.limit_s, deployment=order.deployment)
+        run_to_end(command, out=order.out, cores=order.cores, limit_s=order.limit_s, deployment=order.deployment)
 
     def _addresses(self, deployment: Deployment) -> list[str]:
         listed = deployment.front_file if self.follows else None
         return address_options(deployment.front) if listed is None else ["--endpoints-file", str(listed)]
 
 
-def drive(command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment) -> None:
+def run_to_end(
+    command: Sequence[str], *, out: Path, cores: tuple[int, ...], limit_s: float, deployment: Deployment
+) -> None:
     """Run the generator to its end; its files lie in `out` then.
 
     Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
@@ -103,7 +105,7 @@ def still_busy(limit_s: float) -> str:
 
 
 def last_line(path: Path) -> str:
-    """The last line that says something, for an error's sentence."""
+    """The last line that is not empty, for an error's sentence."""
     try:
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

@@ -1,6 +1,6 @@
-"""What NVIDIA's management library tells of this machine's GPUs, where there are any and `nvidia-ml-py` is installed.
+"""What NVIDIA's management library reports about this machine's GPUs, if there are any and `nvidia-ml-py` is installed.
 
-A budget holds CPUs, and so the engines of the process backend see no GPU: this tells what else one was doing.
+A budget holds CPUs, and so the engines of the process backend see no GPU: this records what else one was doing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU at one moment; None is what it does not tell."""
+    """One GPU at one moment; None is what it does not report."""
 
     name: str
     energy_j: float | None
@@ -43,14 +43,14 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     name = nvml.nvmlDeviceGetName(handle)
 
-    def told(read: Callable[[Any], Any]) -> Any:
+    def supported(read: Callable[[Any], Any]) -> Any:
         try:
             return read(handle)
         except nvml.NVMLError:  # not supported by this GPU
             return None
 
-    energy_mj = told(nvml.nvmlDeviceGetTotalEnergyConsumption)
-    rates, memory = told(nvml.nvmlDeviceGetUtilizationRates), told(nvml.nvmlDeviceGetMemoryInfo)
+    energy_mj = supported(nvml.nvmlDeviceGetTotalEnergyConsumption)
+    rates, memory = supported(nvml.nvmlDeviceGetUtilizationRates), supported(nvml.nvmlDeviceGetMemoryInfo)
     return Gpu(
         name=name.decode() if isinstance(name, bytes) else str(name),
         energy_j=None if energy_mj is None else energy_mj / 1000,
@@ -59,22 +59,27 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     )
 
 
-def used(begin: Sequence[Gpu] | None, end: Sequence[Gpu] | None) -> list[dict[str, Any]] | None:
-    """For JSON, of each GPU: name, energy_j between the two moments, utilisation and memory at the second of them.
+@dataclass(frozen=True)
+class GpuChange:
+    """What one GPU did between two moments; None is what it does not report."""
 
-    There is no energy where its counter went back, for the driver was loaded again.
-    """
+    name: str
+    energy_j: float | None
+    """Used between them; None as well where the counter went back, for the driver was loaded again."""
+    utilisation_percent: float | None
+    """At the second of them."""
+    memory_bytes: int | None
+    """At the second of them."""
+
+
+def used(begin: Sequence[Gpu] | None, end: Sequence[Gpu] | None) -> tuple[GpuChange, ...] | None:
+    """What each GPU did between two moments; None where they are not the same GPUs."""
     if begin is None or end is None or [gpu.name for gpu in begin] != [gpu.name for gpu in end]:
         return None
-    return [
-        {
-            "name": last.name,
-            "energy_j": _grown(first.energy_j, last.energy_j),
-            "utilisation_percent": last.utilisation_percent,
-            "memory_bytes": last.memory_bytes,
-        }
+    return tuple(
+        GpuChange(last.name, _grown(first.energy_j, last.energy_j), last.utilisation_percent, last.memory_bytes)
         for first, last in zip(begin, end, strict=True)
-    ]
+    )
 
 
 def _grown(begin: float | None, end: float | None) -> float | None:

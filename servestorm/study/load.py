@@ -32,7 +32,7 @@ class LoadCommand:
 
 @dataclass(frozen=True)
 class LoadOrder:
-    """What a generator is asked to offer, and to whom."""
+    """What a generator is asked to offer, and to which deployment."""
 
     command: LoadCommand
     deployment: Deployment
@@ -49,7 +49,7 @@ class LoadOrder:
     """After so many seconds a generator that has not ended is ended."""
 
     def request_options(self) -> list[str]:
-        """Options that say what is sent, and how."""
+        """Options for what is sent, and how."""
         return [
             "--engine",
             self.engine,
@@ -66,7 +66,7 @@ class LoadOrder:
         ]
 
 
-class Generator(Protocol):
+class LoadSource(Protocol):
     """Where load comes from: this machine, or pods beside the servers."""
 
     def offer(self, order: LoadOrder) -> None:
@@ -78,7 +78,7 @@ class Generator(Protocol):
 
 
 def address_options(front: Sequence[Endpoint]) -> list[str]:
-    """Options that say whom to ask."""
+    """Options for the addresses that load goes to."""
     grpc = ",".join(endpoint.grpc_target for endpoint in front)
     return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
 

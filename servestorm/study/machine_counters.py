@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
-from servestorm.study.gpu_counters import Gpu, gpus, used
+from servestorm.study.gpu_counters import Gpu, GpuChange, gpus, used
 from serving import processes
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -20,7 +20,7 @@ _CLOCKSOURCE: Final = Path("/sys/devices/system/clocksource/clocksource0/current
 
 @dataclass(frozen=True)
 class Counters:
-    """The kernel's counters at one moment; None is what it does not tell."""
+    """The kernel's counters at one moment; None is what it does not report."""
 
     monotonic_ns: int
     wall_ns: int
@@ -37,7 +37,7 @@ class Counters:
 
     @classmethod
     def now(cls, proc: Path = Path("/proc"), elsewhere_s: float | None = 0.0) -> Counters:
-        """As they stand; `elsewhere_s` is CPU time of ours that no process tells which descends from this one."""
+        """Read them now; `elsewhere_s` is CPU time of ours outside this process and its descendants."""
         busy_s, steal_s = _cores(proc)
         wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         return cls(
@@ -85,10 +85,32 @@ def _swapped(proc: Path) -> int | None:
         return None
 
 
-class Watch:
+@dataclass(frozen=True)
+class MachineChange:
+    """What the machine did between two moments, for use.json; None is what the kernel does not report."""
+
+    elapsed_s: float
+    wall_drift_ms: float
+    """How far the wall clock left the monotonic one."""
+    clocksource: str | None
+    cores: tuple[int, ...]
+    """Of the engine and of the generator."""
+    ours_s: float | None
+    """CPU time of the study, its servers and its generator."""
+    other_s: float | None
+    """CPU time on these cores beyond what is ours; never negative."""
+    steal_s: float | None
+    """Time that the hypervisor took from these cores."""
+    swapped_pages: int | None
+    throttled_s: float | None
+    """Of our own control group."""
+    gpus: tuple[GpuChange, ...] | None
+
+
+class MachineWatch:
     """Looks at the machine now, and again at `stop`. `cores` are those of the engine and of the generator.
 
-    `elsewhere_s` tells the CPU time of servers that do not descend from this process.
+    `elsewhere_s` reads the CPU time of servers that do not descend from this process.
     """
 
     def __init__(self, cores: Iterable[int], elsewhere_s: Callable[[], float | None] = lambda: 0.0) -> None:
@@ -96,40 +118,40 @@ class Watch:
         self._elsewhere_s = elsewhere_s
         self._begin = Counters.now(elsewhere_s=elsewhere_s())
 
-    def stop(self) -> dict[str, Any]:
-        """What happened since, for use.json; call it when the generator has ended and the servers still run."""
+    def stop(self) -> MachineChange:
+        """What happened since; call it when the generator has ended and the servers still run."""
         return difference(self._begin, Counters.now(elsewhere_s=self._elsewhere_s()), self._cores, clocksource())
 
 
 def clocksource(path: Path = _CLOCKSOURCE) -> str | None:
-    """What the kernel's clocks are made of; None where it does not say."""
+    """The kernel's clock source; None where it does not report one."""
     try:
         return path.read_text().strip() or None
     except OSError:
         return None
 
 
-def difference(begin: Counters, end: Counters, cores: Sequence[int], clock: str | None) -> dict[str, Any]:
-    """Between two moments: elapsed_s; wall_drift_ms (how far the wall clock left the monotonic one); clocksource;
-    cores; ours_s; other_s (busy on these cores beyond what is ours, never negative); steal_s; swapped_pages;
-    throttled_s; gpus (see servestorm.study.gpu_counters.used). None where the kernel does not tell.
-    """
+def difference(begin: Counters, end: Counters, cores: Sequence[int], clock: str | None) -> MachineChange:
+    """What happened between two moments on these cores."""
     elapsed_ns = end.monotonic_ns - begin.monotonic_ns
     busy_s = _grown(begin.busy_s, end.busy_s, cores)
     ours_s = _minus(end.ours_s, begin.ours_s)
     other_s = None if busy_s is None or ours_s is None else max(0.0, busy_s - ours_s)
-    return {
-        "elapsed_s": elapsed_ns / 1e9,
-        "wall_drift_ms": (end.wall_ns - begin.wall_ns - elapsed_ns) / 1e6,
-        "clocksource": clock,
-        "cores": list(cores),
-        "ours_s": ours_s,
-        "other_s": other_s,
-        "steal_s": _grown(begin.steal_s, end.steal_s, cores),
-        "swapped_pages": _minus(end.swapped_pages, begin.swapped_pages),
-        "throttled_s": _minus(end.throttled_s, begin.throttled_s),
-        "gpus": used(begin.gpus, end.gpus),
-    }
+    swapped = None
+    if begin.swapped_pages is not None and end.swapped_pages is not None:
+        swapped = end.swapped_pages - begin.swapped_pages
+    return MachineChange(
+        elapsed_s=elapsed_ns / 1e9,
+        wall_drift_ms=(end.wall_ns - begin.wall_ns - elapsed_ns) / 1e6,
+        clocksource=clock,
+        cores=tuple(cores),
+        ours_s=ours_s,
+        other_s=other_s,
+        steal_s=_grown(begin.steal_s, end.steal_s, cores),
+        swapped_pages=swapped,
+        throttled_s=_minus(end.throttled_s, begin.throttled_s),
+        gpus=used(begin.gpus, end.gpus),
+    )
 
 
 def _grown(begin: Mapping[int, float] | None, end: Mapping[int, float] | None, cores: Sequence[int]) -> float | None:

@@ -52,32 +52,33 @@ def drop_page_cache(paths: Iterable[Path], drop_caches: Path = _DROP_CACHES) -> 
     files = sorted(set(_files(paths)))
     for file in files:
         _evict(file)
-    found = _resident("posix_fadvise", files)
-    if _is_cold(found):
-        return found
+    dropped = _resident("posix_fadvise", files)
+    if _is_cold(dropped):
+        return dropped
     try:
         os.sync()
         drop_caches.write_text("1\n")
-        found = _resident("drop_caches", files)
+        dropped = _resident("drop_caches", files)
     except OSError:
         pass
-    if _is_cold(found):
-        return found
+    if _is_cold(dropped):
+        return dropped
+    cached_mib, size_mib = dropped.cached_bytes / 2**20, dropped.size_bytes / 2**20
     raise StudyEnvironmentError(
-        f"the page cache still holds {found.cached_bytes / 2**20:,.0f} of {found.size_bytes / 2**20:,.0f} MiB that a "
+        f"the page cache still holds {cached_mib:,.0f} of {size_mib:,.0f} MiB that a "
         "cold start reads: end the programs that use these files, put them on a disk instead of in memory, run as "
         "root, or leave out the cold page cache."
     )
 
 
-def _is_cold(found: Dropped) -> bool:
-    return found.cached_bytes <= _COLD_SHARE * found.size_bytes
+def _is_cold(dropped: Dropped) -> bool:
+    return dropped.cached_bytes <= _COLD_SHARE * dropped.size_bytes
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
-        found = path.rglob("*") if path.is_dir() else [path]
-        for file in found:
+        members = path.rglob("*") if path.is_dir() else [path]
+        for file in members:
             if file.is_file():
                 yield file.resolve()
 
@@ -104,7 +105,7 @@ def _cached_bytes(file: Path) -> int:
         return 0
     if not os.access(file, os.R_OK):
         return size
-    # a private writable mapping, as ctypes can tell the address of no other; nothing is written
+    # a private writable mapping, as ctypes can give the address of no other; nothing is written
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_COPY) as mapping:
         pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
         view = ctypes.c_char.from_buffer(mapping)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TextIO
 
 PLAIN_EVERY_S = 10.0
-"""Seconds between plain lines of a step that tells how far it is."""
+"""Seconds between plain lines of a step that reports its progress."""
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgressStep:
     """A piece of work: `kind` groups those that take about as long as each other."""
 
     title: str
@@ -26,20 +26,20 @@ class Step:
 class Outlook:
     """How much is done and how long the rest takes: first by guesses, then by what each kind really took."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[ProgressStep]) -> None:
         self.steps = list(steps)
         self._next = 0
         self._started_s: float | None = None
         self._fraction = 0.0
         self._took: dict[str, list[tuple[float, float]]] = {}
 
-    def begin(self, now_s: float) -> Step:
+    def begin(self, now_s: float) -> ProgressStep:
         """Enter the next step."""
         self._started_s, self._fraction = now_s, 0.0
         return self.steps[self._next]
 
-    def told(self, fraction: float) -> None:
-        """The step itself knows how far it is (0..1)."""
+    def report(self, fraction: float) -> None:
+        """Note how far the step is, from 0 to 1, where it knows."""
         self._fraction = max(self._fraction, min(1.0, fraction))
 
     def end(self, now_s: float) -> None:
@@ -49,7 +49,7 @@ class Outlook:
             self._took.setdefault(step.kind, []).append((step.guess_s, now_s - self._started_s))
         self._next, self._started_s = self._next + 1, None
 
-    def _length_s(self, step: Step) -> float:
+    def _length_s(self, step: ProgressStep) -> float:
         seen = self._took.get(step.kind)
         if not seen:
             return step.guess_s
@@ -57,7 +57,7 @@ class Outlook:
         return step.guess_s * sum(took for _, took in seen) / max(1e-9, sum(guess for guess, _ in seen))
 
     def _within(self, now_s: float) -> float:
-        """Share of the present step that is done: what it tells, else by its clock, never quite whole."""
+        """Share of the present step that is done: as reported, else estimated from its time, below 1."""
         if self._started_s is None:
             return 0.0
         if self._fraction:
@@ -93,7 +93,7 @@ def clock_text(seconds: float) -> str:
 class Display:
     """Shows an Outlook. `step` is a context manager around each piece of work; `tell` writes a line between."""
 
-    def __init__(self, steps: Sequence[Step], stream: TextIO | None = None) -> None:
+    def __init__(self, steps: Sequence[ProgressStep], stream: TextIO | None = None) -> None:
         self.outlook = Outlook(steps)
         self.stream = stream or sys.stderr
         self._last_line_s = 0.0
@@ -117,7 +117,7 @@ class Display:
             self.stream.flush()
 
     @contextmanager
-    def step(self) -> Iterator[Step]:
+    def step(self) -> Iterator[ProgressStep]:
         """The next piece of work."""
         step = self.outlook.begin(time.monotonic())
         if self._bar:
@@ -130,8 +130,8 @@ class Display:
             self.outlook.end(time.monotonic())
 
     def fraction(self, what: str, fraction: float) -> None:
-        """A step tells how far it is itself."""
-        self.outlook.told(fraction)
+        """Show how far a step is that reports its own progress."""
+        self.outlook.report(fraction)
         if self._bar and what:
             self._bar.title(what)
         elif not self._bar and time.monotonic() - self._last_line_s >= PLAIN_EVERY_S:

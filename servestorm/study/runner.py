@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.plan.cells import Cell, cells_of, variants_of
@@ -17,12 +16,12 @@ from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study import resume as resumed
 from servestorm.study.backend_choice import choose_backend
-from servestorm.study.cell_run import run_cell
+from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
-from servestorm.study.load import Generator
+from servestorm.study.load import LoadSource
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
@@ -39,7 +38,7 @@ class Study:
     """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
     With `resume` it goes on in that run directory: what is complete there is kept, the rest is run. With `keep` it ends
-    with the first cell that fails, and leaves its Helm release to be looked at, as its reason says.
+    with the first cell that fails, and leaves its Helm release for inspection; the cell's reason names it.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Study:
         plan: Plan,
         plan_text: str,
         out: Path,
-        generator: Generator | None = None,
+        generator: LoadSource | None = None,
         resume: RunRecord | None = None,
         keep: bool = False,
     ) -> None:
@@ -60,15 +59,15 @@ class Study:
         self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
         self._resume = resume
-        self._kept = resumed.complete_cells(resume, self.cells, plan) if resume else set()
-        self._study: dict[str, Any] = {}
+        self._complete = resumed.complete_cells(resume, self.cells, plan) if resume else set()
+        self._study: files.JsonObject = {}
 
     def carry_out(self) -> Path:
         """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        to_run = [cell for cell in self.cells if cell.id not in self._kept]
+        to_run = [cell for cell in self.cells if cell.id not in self._complete]
         with Display(steps(self.plan, to_run, missing)) as display:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
@@ -114,9 +113,15 @@ class Study:
             self.path, self._study = resumed.reopen(self._resume, manifests, versions, self.cores)
             return
         path = self.path = files.create_run(self.out, self.plan.name)
-        self._study = {
+        self._study = self._begun(path.name, models, versions)
+        self._write_inputs(path, manifests)
+        files.write_json(path / files.STUDY, self._study)
+
+    def _begun(self, run: str, models: Sequence[ModelDir], versions: Mapping[str, str]) -> files.JsonObject:
+        """study.json of a study that begins."""
+        return {
             "schema_version": files.SCHEMA_VERSION,
-            "id": path.name,
+            "id": run,
             "state": "running",
             "reason": None,
             "started_at": files.now(),
@@ -129,15 +134,16 @@ class Study:
             "model_paths": [str(model.path) for model in models],
             "cells": [cell.id for cell in self.cells],
         }
+
+    def _write_inputs(self, path: Path, manifests: Sequence[str]) -> None:
+        """The plan, the models' manifests, the prices and the environment."""
         files.write_text(path / files.PLAN, self.plan_text)
         for place, manifest in enumerate(manifests):
             files.write_text(path / files.manifest_name(place), manifest)
         if self.plan.prices:
             files.write_text(path / files.PRICES, self.plan.prices.read_text(encoding="utf-8"))
-        environment = describe(self.plan.seed, self.cores.engine, self.cores.generator)
-        environment.update(self.backend.environment())
-        files.write_json(path / files.ENVIRONMENT, environment)
-        files.write_json(path / files.STUDY, self._study)
+        machine = describe(self.plan.seed, self.cores.engine, self.cores.generator)
+        files.write_json(path / files.ENVIRONMENT, {**dataclasses.asdict(machine), **self.backend.environment()})
 
     def _close(self, state: files.State, reason: str | None) -> None:
         self._study.update(state=state, reason=reason, ended_at=files.now())
@@ -160,10 +166,10 @@ class Study:
             for cell in cells:
                 with display.step():
                     outcome = run_cell(context, cell, self.path / files.CELLS / cell.id)
-                if outcome["state"] != "complete":
-                    display.tell(f"{cell.id} failed: {outcome['reason']}")
+                if outcome.state != "complete":
+                    display.tell(f"{cell.id} failed: {outcome.reason}")
                     if self.keep:
-                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome['reason']}")
+                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome.reason}")
                 troubles.saw(cell.engine, outcome)
 
 
@@ -173,10 +179,10 @@ class _Troubles:
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
 
-    def saw(self, engine: str, outcome: Mapping[str, Any]) -> None:
+    def saw(self, engine: str, outcome: CellOutcome) -> None:
         """Count; raises what the engine's cells failed of once it failed too often without any success."""
-        if outcome["state"] == "complete":
+        if outcome.state == "complete":
             self._failed[engine] = -(10**9)
         self._failed[engine] = self._failed.get(engine, 0) + 1
         if self._failed[engine] >= GIVE_UP_AFTER:
-            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome['reason']}")
+            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")

@@ -41,7 +41,7 @@ class StudyScenario(Protocol):
         return plan.repetitions
 
     def setting(self, cell: Cell) -> str:
-        """What tells the cell from others of its engine and repetition, for its title; begins with a comma."""
+        """What distinguishes the cell from others of its engine and repetition, for its title; begins with a comma."""
         return ""
 
     def backend(self, context: StudyContext) -> Backend:

@@ -1,7 +1,7 @@
 """Each engine's own metrics during a run: by a `prometheus` binary where there is one, else by a small scraper.
 
 Both give the same table: time_unix_ms (int64), replica (int16), metric and labels (strings, labels as sorted JSON) and
-value (float64). Metrics are evidence beside the samples: where scraping fails, the run goes on and says so.
+value (float64). Metrics are evidence beside the samples: where scraping fails, the run goes on without them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from servestorm.rundir.metrics_table import Point
 from servestorm.study.child_processes import start_child, stop_child
@@ -78,7 +78,7 @@ class BuiltIn:
         self._thread.start()
 
     def wait_first(self, cell: str, replicas: int) -> None:
-        """Return at once: this scraper began when it was told to."""
+        """Return at once: this scraper has begun already."""
 
     def collect(self, cell: str) -> list[Point]:
         """End the scraping and give what was read."""
@@ -166,28 +166,42 @@ class Prometheus:
         """End the process."""
         stop_child(self._process)
 
-    def _targets(self, targets: list[dict[str, object]]) -> None:
+    def _targets(self, targets: list[_Target]) -> None:
         temporary = self._folder / "targets.tmp"
         temporary.write_text(json.dumps(targets))
         temporary.replace(self._folder / "targets.json")
 
 
-def _target(cell: str, endpoint: Endpoint) -> dict[str, object]:
+class _Target(TypedDict):
+    """An entry of the file that lists Prometheus' targets."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+class _PrometheusSeries(TypedDict):
+    """A series of Prometheus' reply: its labels, and (Unix time in seconds, value) of each sample."""
+
+    metric: dict[str, str]
+    values: list[tuple[float, str]]
+
+
+def _target(cell: str, endpoint: Endpoint) -> _Target:
     parts = urllib.parse.urlsplit(endpoint.metrics_url)
     labels = {"cell": cell, "replica": str(endpoint.replica), "__metrics_path__": parts.path or "/metrics"}
     labels.update({f"__param_{key}": value for key, value in urllib.parse.parse_qsl(parts.query)})
     return {"targets": [parts.netloc], "labels": labels}
 
 
-def _points(series: Mapping[str, object]) -> Iterator[Point]:
-    labels = dict(series["metric"])  # type: ignore[call-overload]
-    metric, replica = labels.pop("__name__"), int(labels.pop("replica", 0))
+def _points(series: _PrometheusSeries) -> Iterator[Point]:
+    labels = dict(series["metric"])
+    metric, replica = labels.pop("__name__"), int(labels.pop("replica", "0"))
     if metric == "up" or metric.startswith("scrape_"):
         return  # Prometheus's own, which the built-in scraper does not have
     for ours in ("cell", "instance", "job"):
         labels.pop(ours, None)
     text = _labels(labels)
-    for time_s, value in series["values"]:  # type: ignore[attr-defined]
+    for time_s, value in series["values"]:
         yield Point(round(time_s * 1000), replica, metric, text, float(value))
 
 
@@ -228,8 +242,8 @@ def _start_prometheus(binary: str, folder: Path) -> Prometheus | None:
     if not ready:
         stop_child(process)
         return None
-    words = (output_of(binary, "--version") or "prometheus").splitlines()[0].split()
-    return Prometheus(process, folder, url, f"Prometheus {words[2]}" if len(words) > 2 else "Prometheus")
+    parts = (output_of(binary, "--version") or "prometheus").splitlines()[0].split()
+    return Prometheus(process, folder, url, f"Prometheus {parts[2]}" if len(parts) > 2 else "Prometheus")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, timeout_s: float = 10) -> bool:

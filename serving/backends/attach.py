@@ -21,7 +21,7 @@ _ANSWER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Address:
+class ReplicaAddress:
     """Where one replica listens; what is None is not there, or not to be asked."""
 
     rest: str
@@ -44,7 +44,7 @@ class AttachBackend:
     name = "attach"
     addressed_at_start = True
 
-    def __init__(self, addresses: Mapping[str, Sequence[Address]]) -> None:
+    def __init__(self, addresses: Mapping[str, Sequence[ReplicaAddress]]) -> None:
         self._addresses = {engine: tuple(places) for engine, places in addresses.items()}
 
     def check(self, engine: Engine) -> str:
@@ -67,8 +67,8 @@ class AttachBackend:
         """This backend: it starts nothing."""
         return self
 
-    def start(self, order: DeploymentOrder) -> Attached:
-        """Take the engine's endpoints as they are; no event tells of a start, for there was none.
+    def start(self, order: DeploymentOrder) -> AttachedDeployment:
+        """Take the engine's endpoints as they are; there is no event of a start, for there was none.
 
         Raises ServingError where it has none, or another number than the order's replicas.
         """
@@ -81,10 +81,12 @@ class AttachBackend:
                 f"{replicas} replicas of {name} are wanted, and {len(places)} endpoints are named under "
                 "`attach`: an endpoint that runs already cannot be scaled."
             )
-        return Attached(order.engine, order.model, [place.endpoint(index) for index, place in enumerate(places)])
+        return AttachedDeployment(
+            order.engine, order.model, [place.endpoint(index) for index, place in enumerate(places)]
+        )
 
 
-class Attached:
+class AttachedDeployment:
     """Endpoints that run already; see Deployment."""
 
     use_disturbs = False
@@ -139,7 +141,7 @@ class Attached:
             )
 
     def use(self) -> Use:
-        """Nothing can be told of what runs elsewhere."""
+        """All None: nothing is known about what runs elsewhere."""
         return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
 
     def cpu_elsewhere_s(self) -> float | None:
@@ -158,7 +160,7 @@ class Attached:
     def stop(self) -> None:
         """Leave them running: they are not ours."""
 
-    def __enter__(self) -> Attached:
+    def __enter__(self) -> AttachedDeployment:
         return self
 
     def __exit__(self, *exc: object) -> None:

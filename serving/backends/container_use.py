@@ -11,7 +11,7 @@ from serving.deployment import Use
 
 @dataclass(frozen=True)
 class ContainerUse:
-    """Since the container started; None is what nobody tells."""
+    """Since the container started; None is what is not reported."""
 
     cpu_s: float | None = None
     throttled_s: float | None = None
@@ -35,7 +35,7 @@ class ContainerUse:
 
 
 def total(uses: Iterable[ContainerUse]) -> ContainerUse:
-    """The sum over containers, None where none tells; of throttling, which passes side by side, the mean."""
+    """The sum over containers, None where none reports it; of throttling, which passes side by side, the mean."""
     uses = list(uses)
     summed = {field.name: _sum([getattr(use, field.name) for use in uses]) for field in fields(ContainerUse)}
     held_back = [use.throttled_s for use in uses if use.throttled_s is not None]

@@ -12,7 +12,7 @@ from typing import Any
 from models.manifest import size_of
 from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
 from serving.backends.preparation import made, port_of, unwritable, verify
-from serving.backends.replica import Replica
+from serving.backends.replica import ProcessReplica
 from serving.deployment import Endpoint, Engine, Launch, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import require_free
@@ -84,8 +84,8 @@ class ProcessDeployment:
         self._engine, self._model, self._events = order.engine, order.model, order.events
         self._id = uuid.uuid4().hex
         self._started = 0
-        self._replicas: list[Replica] = []
-        self._retired: list[Replica] = []
+        self._replicas: list[ProcessReplica] = []
+        self._retired: list[ProcessReplica] = []
         self._changed = threading.Condition()
 
     @property
@@ -105,7 +105,7 @@ class ProcessDeployment:
         for replica in self._replicas:
             who = f"{self._engine.name} replica {replica.index}"
             if (code := replica.exit_code()) is not None:
-                raise DeploymentError(f"{who} ended with {_told(code)}.{self._last_lines(replica)}")
+                raise DeploymentError(f"{who} ended with {_exit_text(code)}.{self._last_lines(replica)}")
             if replica.failure:
                 raise DeploymentError(
                     f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
@@ -121,7 +121,7 @@ class ProcessDeployment:
         ended = any(replica.exit_code() is not None or replica.failure for replica in self._replicas)
         return ended or all(replica.ready for replica in self._replicas)
 
-    def _last_lines(self, replica: Replica) -> str:
+    def _last_lines(self, replica: ProcessReplica) -> str:
         tail = replica.tail(_ERROR_LINES)
         return f" Its log {replica.launch.workdir / 'server.log'} ends with:\n{tail}" if tail else ""
 
@@ -142,7 +142,9 @@ class ProcessDeployment:
         launch = self._launch(len(self._replicas))
         require_free(launch.ports)
         tag = f"{self._id}/{self._started}"
-        replica = Replica(launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed)
+        replica = ProcessReplica(
+            launch.endpoint.replica, launch, self._engine, self._model, tag, self._events, self._changed
+        )
         self._started += 1
         self._replicas.append(replica)  # before it runs, so that an interrupt in between is cleaned up too
         self.endpoints.append(launch.endpoint)
@@ -202,7 +204,7 @@ class ProcessDeployment:
         """Terminate what was started and wait for it to be gone, also through Ctrl-C; see Deployment."""
         self._end(list(self._replicas))
 
-    def _end(self, replicas: list[Replica]) -> None:
+    def _end(self, replicas: list[ProcessReplica]) -> None:
         asked = interrupted = done = False
         while not done:
             try:
@@ -217,10 +219,10 @@ class ProcessDeployment:
         if interrupted:
             raise KeyboardInterrupt
 
-    def _left(self, replicas: list[Replica]) -> list[Replica]:
+    def _left(self, replicas: list[ProcessReplica]) -> list[ProcessReplica]:
         return [replica for replica in replicas if replica in self._replicas]
 
-    def _destroy(self, replica: Replica) -> None:
+    def _destroy(self, replica: ProcessReplica) -> None:
         replica.destroy()
         self._events.add("stopped", replica.index)
         if replica.launch.endpoint in self.endpoints:
@@ -235,7 +237,7 @@ class ProcessDeployment:
         self.stop()
 
 
-def _ask_to_end(replicas: list[Replica]) -> None:
+def _ask_to_end(replicas: list[ProcessReplica]) -> None:
     """SIGTERM to all of them together, then one grace period for all."""
     for replica in replicas:
         replica.terminate()
@@ -244,5 +246,5 @@ def _ask_to_end(replicas: list[Replica]) -> None:
         replica.wait(deadline - time.monotonic())
 
 
-def _told(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -33,10 +33,10 @@ _GROWING = ("cpu_s", "rss_peak_bytes", "disk_read_bytes", "disk_written_bytes")
 """What of its use outlives it."""
 
 
-class Replica:
-    """A started server. `changed` is notified when it becomes ready, ends, or says that it never will be.
+class ProcessReplica:
+    """A started server. `changed` is notified when it becomes ready, ends, or reports that it never will be.
 
-    `failure` is the log line that says so.
+    `failure` is the log line that shows it.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Replica:
         return dataclasses.replace(now, **grown)
 
     def throttled_s(self) -> float | None:
-        """Seconds for which its control group was kept off the CPU; None where the kernel does not tell."""
+        """Seconds for which its control group was kept off the CPU; None where the kernel does not report it."""
         return processes.throttled_s(self._process.pid) if self._process else None
 
     def folders(self) -> list[Path]:
@@ -178,7 +178,7 @@ def _pinned(cpus: Sequence[int]) -> Iterator[None]:
     """Run the calling thread on `cpus` for a moment: what it spawns is there from its first instruction."""
     before = os.sched_getaffinity(0)
     try:
-        with suppress(OSError):  # none of them exists: told below
+        with suppress(OSError):  # none of them exists: raised below
             os.sched_setaffinity(0, cpus)
         if missing := set(cpus) - os.sched_getaffinity(0):
             raise ServingError(f"CPU {min(missing)} is not available here: choose a CPU set that is.")

@@ -51,14 +51,14 @@ def _candidates() -> Iterator[str]:
 
 @functools.cache
 def java_version(path: str) -> str | None:
-    """Version that the launcher tells, for instance 17.0.15; None where it does not run."""
+    """Version that the launcher reports, for instance 17.0.15; None where it does not run."""
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [path, "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r'version "([^"]+)"', told.stderr + told.stdout)
+    match = re.search(r'version "([^"]+)"', output.stderr + output.stdout)
     return match[1] if match else None
 
 

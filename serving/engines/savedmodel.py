@@ -47,7 +47,7 @@ class SavedModelEngine:
         """Command of one replica; see Engine."""
         # -P: a folder named like one of our packages in the working directory must not be imported.
         program = [sys.executable, "-P", "-m", "serving.savedmodel_server"]
-        env = {"PYTHONUNBUFFERED": "1"}  # what it says before it crashes must reach the log
+        env = {"PYTHONUNBUFFERED": "1"}  # its output before a crash must reach the log
         return tensorflow_flags.launch(program, env, model, replica, budget, batching, workdir, port)
 
     def contain(self, model: ModelDir, budget: Budget, batching: Batching, config: Path) -> ContainerLaunch:

@@ -109,7 +109,7 @@ def _flags(budget: Budget, batching: Batching, folder: _Folder) -> list[str]:
         f"--tensorflow_intra_op_parallelism={budget.threads}",
         "--tensorflow_inter_op_parallelism=1",
         f"--monitoring_config_file={folder.write('monitoring.config', _MONITORING)}",
-        "--max_num_load_retries=0",  # a model that does not load is told at once, not after minutes
+        "--max_num_load_retries=0",  # a model that does not load is reported at once, not after minutes
         "--file_system_poll_wait_seconds=0",  # a study is of this version: nothing to look for later
     ]
     if not budget.warmup:

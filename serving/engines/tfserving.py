@@ -30,12 +30,12 @@ class TfServingEngine:
         """Version of the program; see Engine."""
         program = _program()
         try:
-            told = subprocess.run(
+            output = subprocess.run(
                 [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True
             ).stdout
         except (OSError, subprocess.SubprocessError) as error:
             raise EngineUnavailable(f"{program} does not run ({error}): reinstall TensorFlow Serving.") from error
-        match = re.search(r"TensorFlow ModelServer: *(\S+)", told)
+        match = re.search(r"TensorFlow ModelServer: *(\S+)", output)
         return f"TensorFlow Serving {match[1] if match else 'of an unknown version'}"
 
     def launch(
@@ -60,8 +60,8 @@ class TfServingEngine:
 
 
 def _program() -> str:
-    if found := shutil.which(PROGRAM):
-        return found
+    if program := shutil.which(PROGRAM):
+        return program
     raise EngineUnavailable(
         f"{PROGRAM} is not on the PATH: install TensorFlow Serving, or choose engine savedmodel, "
         "which speaks the same API."

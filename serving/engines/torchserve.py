@@ -40,7 +40,7 @@ _WORKER_PORT = 9000
 _METRICS = "metrics.yaml"
 
 HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "HandledRequests")
-"""What models/artifacts/handler.py counts: milliseconds, and requests."""
+"""What models/artifacts/handler/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
 _FATAL = "Failed to load model"
@@ -66,7 +66,7 @@ _CONTAINER_PORTS = _Ports(8080, 8081, 8082, 7070, 7071)
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a replica runs: what its configuration says beyond the study's own settings."""
+    """Where a replica runs: its configuration beyond the study's own settings."""
 
     host: str
     """Address that it listens on."""
@@ -104,7 +104,7 @@ class TorchServeEngine:
         workdir: Path,
         port: int | None,
     ) -> Launch:
-        """Write config.properties, log4j2.xml and metrics.yaml, tell the command; see Engine."""
+        """Write config.properties, log4j2.xml and metrics.yaml, and return the command; see Engine."""
         first, *others = free_ports(5)
         ports = _Ports(port or first, *others)
         tmp, scratch = _temporary(workdir)
@@ -273,7 +273,7 @@ def _settings(model: ModelDir, budget: Budget, batching: Batching, place: _Place
         "max_response_size": MAX_MESSAGE_BYTES,
         "metrics_mode": "prometheus",
         "metrics_config": place.metrics,
-        # They start a Python process a minute inside the CPU budget, to tell what the backend measures.
+        # They start a Python process a minute inside the CPU budget, to report what the backend measures anyway.
         "disable_system_metrics": "true",
     }
 

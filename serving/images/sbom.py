@@ -22,11 +22,13 @@ Component = dict[str, Any]
 
 def main(image: str) -> int:
     """Write the document to standard output; returns the exit code."""
-    told = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=False)
-    if told.returncode:
-        print(f"sbom: {image} is not here ({told.stderr.strip()}): make it with make airgap-images.", file=sys.stderr)
+    inspected = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=False)
+    if inspected.returncode:
+        print(
+            f"sbom: {image} is not here ({inspected.stderr.strip()}): make it with make airgap-images.", file=sys.stderr
+        )
         return 3
-    print(json.dumps(document(image, json.loads(told.stdout)[0], debian(image) + python(image)), indent=1))
+    print(json.dumps(document(image, json.loads(inspected.stdout)[0], debian(image) + python(image)), indent=1))
     return 0
 
 

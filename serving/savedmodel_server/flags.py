@@ -82,7 +82,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class Flags:
-    """The parsed command line; SUPPORTED says what each is."""
+    """The parsed command line; SUPPORTED describes each of them."""
 
     port: int
     rest_api_port: int

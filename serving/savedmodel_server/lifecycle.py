@@ -28,7 +28,7 @@ from serving.savedmodel_server.rest.asgi import CORS, App, Front
 from serving.savedmodel_server.versions.batching import read_batching_parameters
 from serving.savedmodel_server.versions.model_config import flag_configs, read_model_config_file, tls_credentials
 from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
-from serving.savedmodel_server.versions.servable import LoadOptions, Servable
+from serving.savedmodel_server.versions.servable import Servable, ServableOptions
 
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
@@ -108,9 +108,9 @@ class Server:
             servable.close()
             raise
 
-    def _load_options(self) -> LoadOptions:
+    def _load_options(self) -> ServableOptions:
         flags = self._flags
-        return LoadOptions(
+        return ServableOptions(
             tags=tuple(flags.saved_model_tags.split(",")),
             intra_op_threads=flags.intra_op_threads,
             inter_op_threads=flags.inter_op_threads,
@@ -166,21 +166,21 @@ class Server:
             self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
 
     async def _watch_config_file(self, every_s: float) -> None:
-        """Serve what --model_config_file says now; a file that cannot be used is logged, and changes nothing."""
+        """Serve what is in --model_config_file now; a file that cannot be used is logged, and changes nothing."""
         configs = self._configs
         while True:
             await asyncio.sleep(every_s)
             try:
-                found = await asyncio.to_thread(read_model_config_file, self._flags)
-                if found != configs:
-                    await asyncio.to_thread(self._reconfigure, found)
-                    configs = found
+                changed = await asyncio.to_thread(read_model_config_file, self._flags)
+                if changed != configs:
+                    await asyncio.to_thread(self._reconfigure, changed)
+                    configs = changed
             except ServingError as error:
                 LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
 
     async def _grpc(self, bridge: LoopBridge) -> Rpc | None:
         """The listening gRPC server: grpcio's for TLS and channel arguments, else the one on this loop."""
-        from serving.savedmodel_server.rpc.grpc_api import GrpcApi
+        from serving.savedmodel_server.rpc.services import GrpcApi
 
         flags = self._flags
         if not flags.port:
@@ -189,7 +189,7 @@ class Server:
         threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
         health = flags.enable_grpc_healthcheck_service
         if self._credentials is None and not flags.grpc_channel_arguments:
-            from serving.savedmodel_server.rpc.grpc_asyncio import AsyncioGrpcServer
+            from serving.savedmodel_server.rpc.asyncio_transport import AsyncioGrpcServer
 
             server = AsyncioGrpcServer(
                 api,
@@ -201,7 +201,7 @@ class Server:
             )
             await server.start(flags.bind_address, flags.port)
             return server
-        from serving.savedmodel_server.rpc.grpc_server import GrpcServer
+        from serving.savedmodel_server.rpc.grpcio_transport import GrpcServer
 
         return GrpcServer(
             api,
@@ -310,7 +310,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _bound(address: str, port: int, flag: str) -> socket.socket | None:
-    """A socket that holds the port, so that a port in use is told before the slow imports; it does not listen yet."""
+    """A socket that holds the port, so that a port in use shows before the slow imports; it does not listen yet."""
     if not port:
         return None
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

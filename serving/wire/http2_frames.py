@@ -1,4 +1,7 @@
-"""HTTP/2 frames (RFC 9113) and the little of HPACK (RFC 7541) that a gRPC server writes: bytes in, bytes out."""
+"""HTTP/2 frames (RFC 9113), as our gRPC server and the load generator's client write and read them, without I/O.
+
+Of HPACK (RFC 7541) there is what the server writes: literals that enter no table.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ MAX_WINDOW = 2**31 - 1
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
-NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 2, 3
-FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 6, 7, 9, 11
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 3
+FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 6, 7, 8, 9, 11
 
-HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 1, 3, 4, 5, 6
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 2, 3
+INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
 
 
 class Http2Error(Exception):
@@ -82,6 +86,12 @@ def status_field(status: int) -> bytes:
     """`:status`, from the static table where it is there."""
     index = {200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}.get(status)
     return bytes([0x80 | index]) if index else literal(b":status", str(status).encode())
+
+
+def header_block(flags: int, payload: bytes) -> bytes:
+    """A HEADERS frame's block, without padding and priority; raises Http2Error."""
+    block = unpadded(flags, payload)
+    return block[5:] if flags & HAS_PRIORITY else block
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:

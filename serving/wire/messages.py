@@ -163,8 +163,8 @@ def probabilities(rows: object) -> NDArray[np.float64]:
     except ValueError as error:
         raise WireError("the reply's predictions differ in length.") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.size == 0:
-        found = f"shape {array.shape}, {array.dtype}"
-        raise WireError(f"the reply's predictions are not rows of numbers ({found}).")
+        actual = f"shape {array.shape}, {array.dtype}"
+        raise WireError(f"the reply's predictions are not rows of numbers ({actual}).")
     if not math.isfinite(float(array.sum())):
         raise WireError("the reply's predictions are not finite.")
     return array.astype(np.float64, copy=False)

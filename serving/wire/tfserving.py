@@ -25,8 +25,6 @@ from serving.wire.messages import (
 from serving.wire.protos import tfserving_pb2 as pb
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
-GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 _FLOATS = {pb.DT_FLOAT: ("<f4", "float_val"), pb.DT_DOUBLE: ("<f8", "double_val")}
 

@@ -24,7 +24,6 @@ from serving.wire.protos import torchserve_pb2 as pb
 
 PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
-DESCRIBE_MODEL = "/org.pytorch.serve.grpc.management.ManagementAPIsService/DescribeModel"
 
 
 class TorchServeWire:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from servestorm.cli.main import parser
+from tests.source_tree import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

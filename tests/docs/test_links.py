@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.requirements_here import lacking
+from tests.source_tree import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 """Reports of past studies, kept as they were written: their plans may name pages that have moved since."""
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")

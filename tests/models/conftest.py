@@ -1,12 +1,9 @@
-import os
 from dataclasses import replace
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# Torch's threads wait for each other by spinning: on a busy machine two of them are slower than one.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from models.manifest import ModelDir
+from tests.one_at_a_time import built_once
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +16,10 @@ def digits():
 @pytest.fixture(scope="session")
 def few_digits(digits):
     """Enough images for parity, too few to take long."""
-    from models.datasets.dataset import Split
+    from models.datasets.dataset import DatasetSplit
 
-    train = Split(digits.train.images[:192], digits.train.labels[:192])
-    test = Split(digits.test.images[:80], digits.test.labels[:80])
+    train = DatasetSplit(digits.train.images[:192], digits.train.labels[:192])
+    test = DatasetSplit(digits.test.images[:80], digits.test.labels[:80])
     return replace(digits, train=train, test=test)
 
 
@@ -31,10 +28,11 @@ def weights_dir(few_digits, tmp_path_factory):
     """Both frameworks' weights after one epoch."""
     from models.training.train import train
 
-    folder = tmp_path_factory.mktemp("weights")
-    for framework in ("keras", "torch"):
-        train(framework, few_digits, folder, epochs=1, seed=3, batch_size=16)
-    return folder
+    def train_both(folder):
+        for framework in ("keras", "torch"):
+            train(framework, few_digits, folder, epochs=1, seed=3, batch_size=16)
+
+    return built_once(tmp_path_factory, "weights", train_both)
 
 
 @pytest.fixture(scope="session")
@@ -42,4 +40,7 @@ def exported(few_digits, weights_dir, tmp_path_factory):
     """A model directory with both artifacts."""
     from models.artifacts.export import export_model
 
-    return export_model("tiny", weights_dir, few_digits, tmp_path_factory.mktemp("models"))
+    return ModelDir(
+        built_once(tmp_path_factory, "exported", lambda folder: export_model("tiny", weights_dir, few_digits, folder))
+        / "tiny"
+    )

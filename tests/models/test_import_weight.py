@@ -8,7 +8,14 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["manifest", "preprocessing", "datasets.load", "training.train", "artifacts.export", "artifacts.imported_model"],
+    [
+        "manifest",
+        "preprocessing",
+        "datasets.load",
+        "training.train",
+        "artifacts.export",
+        "artifacts.imported_model",
+    ],
 )
 def test_no_framework_is_imported_before_it_is_used(module):
     code = (

@@ -15,6 +15,8 @@ from serving import orphans, processes
 from serving.orphans import OWNER_VARIABLE, owner_tag, reap_orphans
 from tests.source_tree import STAND_INS
 
+pytestmark = pytest.mark.alone
+
 
 def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

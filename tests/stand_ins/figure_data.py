@@ -1,4 +1,4 @@
-"""Made-up data for the figures that are drawn from plain dicts: what the study's results give them."""
+"""Made-up data for the figures that are drawn from the numbers of a study's results."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from dataclasses import fields
 
 import numpy as np
 
+from servestorm.analysis.cost import Cost
+from servestorm.analysis.figures import Law, Setting
 from servestorm.analysis.judgements import Judgement
+from servestorm.analysis.latency_split import Part
+from servestorm.analysis.run import SearchObjective, SearchResult
 from servestorm.methods.bursts import Burst
+from servestorm.methods.capacity_estimate import Crossing
+from servestorm.methods.capacity_search import Probe
 from servestorm.methods.verdict import Verdict
 from servestorm.report.part import SectionPart
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, verdicts
@@ -16,7 +22,7 @@ ENGINES = ["savedmodel", "torchserve"]
 
 
 def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
-    """Every kind of figure that is drawn from plain data, once."""
+    """Every kind of figure once."""
     parts = [
         verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),
         capacity.part("capacity", engines, searches(), 40.0, subtitle="made up"),
@@ -30,26 +36,21 @@ def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
     return [part for part in parts if part]
 
 
-def searches() -> dict:
-    def run(rate: float, seed: int) -> dict:
+def searches() -> dict[str, list[SearchResult]]:
+    def run(rate: float, seed: int) -> SearchResult:
         random = np.random.default_rng(seed)
         rates = [rate / 2.1, rate / 1.05, rate * 2.1, rate * 1.4, rate * 1.1, rate * 0.98, rate]
         probes = [
-            {
-                "rate_per_s": float(r),
-                "verdict": "pass" if r <= rate else "fail",
-                "p99_ms": float(8 / max(0.02, 1 - r / (1.25 * rate)) * random.uniform(0.9, 1.1))
-                if r < 2 * rate
-                else None,
-            }
+            probe(
+                float(r),
+                "pass" if r <= rate else "fail",
+                float(8 / max(0.02, 1 - r / (1.25 * rate)) * random.uniform(0.9, 1.1)) if r < 2 * rate else None,
+            )
             for r in rates
         ]
-        probes.append({"rate_per_s": rate * 0.9, "verdict": "invalid", "p99_ms": 12.0})
-        return {"rate_per_s": rate, "low": rate, "high": rate * 1.1, "confirmed": True, "probes": probes} | {
-            "crossing": {"rate_per_s": rate * 1.03, "low": rate * 0.98, "high": rate * 1.09, "probes": 5}
-            if seed % 3
-            else None
-        }
+        probes.append(probe(rate * 0.9, "invalid", 12.0))
+        met = Crossing(rate_per_s=rate * 1.03, low=rate * 0.98, high=rate * 1.09, probes=5) if seed % 3 else None
+        return search(probes, rate_per_s=rate, low=rate, high=rate * 1.1, crossing=met)
 
     return {
         "savedmodel": [run(510, 1), run(540, 2), run(525, 3)],
@@ -57,7 +58,24 @@ def searches() -> dict:
     }
 
 
-def laws() -> dict:
+def probe(rate_per_s: float, verdict: str, p99_ms: float | None) -> Probe:
+    return Probe(rate_per_s=rate_per_s, verdict=verdict, reason="", p99_ms=p99_ms, error_percent=0.0)
+
+
+def search(
+    probes: list[Probe],
+    *,
+    rate_per_s: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    confirmed: bool = True,
+    crossing: Crossing | None = None,
+) -> SearchResult:
+    """A search for the largest rate with a p99 of at most 50 ms."""
+    return SearchResult(SearchObjective(50.0, 0.1), rate_per_s, low, high, confirmed, probes, "", crossing)
+
+
+def laws() -> dict[str, Law]:
     random = np.random.default_rng(3)
     found = {}
     for engine, (rate, sigma, kappa) in {"savedmodel": (500, 0.08, 0.012), "torchserve": (170, 0.2, 0.004)}.items():
@@ -65,42 +83,45 @@ def laws() -> dict:
         def law(n: float, rate: float = rate, sigma: float = sigma, kappa: float = kappa) -> float:
             return rate * n / (1 + sigma * (n - 1) + kappa * n * (n - 1))
 
-        found[engine] = {
-            "points": [[n, law(n) * random.uniform(0.96, 1.04)] for n in (1, 2, 4, 6, 8) for _ in range(3)],
-            "lambda": float(rate),
-            "sigma": sigma,
-            "kappa": kappa,
-            "r2": 0.991,
-            "curve": [[n, law(n)] for n in np.linspace(1, 8, 60).tolist()],
-        }
+        found[engine] = Law(
+            points=[(n, law(n) * random.uniform(0.96, 1.04)) for n in (1, 2, 4, 6, 8) for _ in range(3)],
+            lambda_=float(rate),
+            sigma=sigma,
+            kappa=kappa,
+            r2=0.991,
+            peak_replicas=None,
+            curve=[(n, law(n)) for n in np.linspace(1, 8, 60).tolist()],
+        )
     return found
 
 
-def settings() -> dict:
+def settings() -> dict[str, list[Setting]]:
     return {
         engine: [
-            {
-                "label": f"batch {batch}, {delay} ms, {flight} in flight",
-                "images_per_s": scale * batch**0.4 * (1 + 0.1 * flight / 16) / (1 + 0.04 * delay),
-                "p99_ms": 900 / scale * (1 + batch / 3 + delay) * (1 + flight / 12),
-                "front": delay == 1 and flight == 4,
-            }
+            Setting(
+                label=f"batch {batch}, {delay} ms, {flight} in flight",
+                images_per_s=scale * batch**0.4 * (1 + 0.1 * flight / 16) / (1 + 0.04 * delay),
+                p99_ms=900 / scale * (1 + batch / 3 + delay) * (1 + flight / 12),
+                front=delay == 1 and flight == 4,
+            )
             for batch in (1, 4, 8, 16, 32)
             for delay in (1, 5)
             for flight in (4, 16)
         ]
-        + [{"label": "batch 64, 1 ms, 4 in flight", "images_per_s": None, "p99_ms": None, "front": False}]
+        + [Setting("batch 64, 1 ms, 4 in flight", images_per_s=None, p99_ms=None, front=False)]
         for engine, scale in {"savedmodel": 300.0, "torchserve": 120.0}.items()
     }
 
 
-def costs() -> dict:
+def cost_on(instance: str, provider: str, usd_per_million: float, memory_enough: bool | None = True) -> Cost:
+    """What a million images cost on a machine for rent."""
+    return Cost(instance, provider, "here", usd_per_million, 1e6, memory_enough, "2026-01-01", "https://example.org")
+
+
+def costs() -> dict[str, list[Cost]]:
     instances = [("c7i.large", "AWS", 0.089), ("F2s v2", "Azure", 0.085), ("n2-standard-2", "Google Cloud", 0.097)]
     return {
-        engine: [
-            {"instance": name, "provider": provider, "usd_per_million": usd / rate / 3600 * 1e6, "memory_enough": True}
-            for name, provider, usd in instances
-        ]
+        engine: [cost_on(name, provider, usd / rate / 3600 * 1e6) for name, provider, usd in instances]
         for engine, rate in {"savedmodel": 525, "torchserve": 180}.items()
     }
 
@@ -122,14 +143,14 @@ def run_values() -> dict:
     }
 
 
-def time_parts() -> dict:
+def time_parts() -> dict[str, list[Part]]:
     parts = ["generator lag", "client and network", "server queue", "pre-processing", "inference", "post-processing"]
     times = {
         "savedmodel": [0.05, 0.6, 0.4, None, 2.6, None, 0.35],
         "torchserve": [0.05, 0.9, 1.9, 0.8, 6.1, 0.1, -0.02],
     }
     return {
-        engine: [{"part": part, "ms": ms} for part, ms in zip([*parts, "not accounted for"], row, strict=True)]
+        engine: [Part(part, ms) for part, ms in zip([*parts, "not accounted for"], row, strict=True)]
         for engine, row in times.items()
     }
 

@@ -1,4 +1,4 @@
-"""`servestorm clean`: ends and removes what killed studies left: on this machine, its Docker Engine, and a cluster."""
+"""`servestorm clean`: removes what killed studies left on this machine, its Docker Engine, and a cluster."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def add_options(add: AddVerb) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is removed, one line a thing; what a living study uses is never touched."""
+    """Remove leftovers and print one line for each; what a running study uses is never touched."""
     from serving.errors import DeploymentError, EngineUnavailable
     from serving.orphans import find_orphans, reap_orphans
 
     orphans = find_orphans()
-    lines, unseen = _told(orphans), list[str]()
+    lines, unseen = _lines(orphans), list[str]()
     removals: list[Callable[[], object]] = [lambda: reap_orphans(orphans)]
     for place, look in (("Docker", _docker), ("Kubernetes", lambda: _kubernetes(arguments))):
         try:
-            found, remove = look()
+            leftovers, remove = look()
         except (EngineUnavailable, DeploymentError) as error:
             unseen.append(f"{place} was not looked at: {error}")
         else:
-            lines += found
-            removals += [remove] if found else []
+            lines += leftovers
+            removals += [remove] if leftovers else []
     for remove in [] if arguments.dry_run else removals:
         remove()
     for line in lines:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(orphans: Orphans) -> list[str]:
+def _lines(orphans: Orphans) -> list[str]:
     return [
         *(f"process {process.pid}: {_command(process)}" for process in orphans.processes),
         *(f"folder {folder}" for folder in orphans.folders),

@@ -55,22 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.compare.junit import junit
     from servestorm.compare.text import markdown, print_comparison
 
-    found = compare(
+    comparison = compare(
         arguments.old, arguments.new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force
     )
     if arguments.junit:
-        _write(arguments.junit, junit(found), "--junit")
+        _write(arguments.junit, junit(comparison), "--junit")
     if arguments.markdown:
-        _write(arguments.markdown, markdown(found), "--markdown")
-    print_comparison(found)
-    return exit_code(found)
+        _write(arguments.markdown, markdown(comparison), "--markdown")
+    print_comparison(comparison)
+    return exit_code(comparison)
 
 
-def exit_code(found: Comparison) -> int:
+def exit_code(comparison: Comparison) -> int:
     """1: a regression. 4: a number that NEW lost, or nothing that could be judged. 0 otherwise."""
-    if found.with_finding("regression"):
+    if comparison.with_finding("regression"):
         return OBJECTIVE_MISSED
-    return INVALID if found.with_finding("lost") or not found.judged else OK
+    return INVALID if comparison.with_finding("lost") or not comparison.judged else OK
 
 
 def _write(path: Path, text: str, option: str) -> None:

@@ -1,4 +1,4 @@
-"""`servestorm doctor`: what this machine has, and what to install for what it has not."""
+"""`servestorm doctor`: lists what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DISK_NEEDED_BYTES = 2 * GIB
 
 
 class Finding(NamedTuple):
-    """One thing looked for."""
+    """A program, a library or an amount that was looked for."""
 
     name: str
-    found: bool
+    present: bool
     text: str
     """Its version, or what to do."""
     required: bool = False
@@ -78,13 +78,13 @@ def add_options(add: AddVerb) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Print one line a thing; exit code 3 where the default study lacks something."""
+    """Print one line per finding; exit code 3 if the default study lacks something."""
     findings = examine()
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        mark = "ok     " if finding.found else "MISSING" if finding.required else "absent "
+        mark = "ok     " if finding.present else "MISSING" if finding.required else "absent "
         print(f"{mark}  {finding.name:<{width}}  {finding.text}")
-    lacking = [finding.name for finding in findings if finding.required and not finding.found]
+    lacking = [finding.name for finding in findings if finding.required and not finding.present]
     if lacking:
         raise StudyEnvironmentError(f"the default study lacks {', '.join(lacking)}: see above what to install.")
     print("Everything that the default study (studies/quickstart.yaml) needs is here.")
@@ -92,7 +92,7 @@ def run(_arguments: argparse.Namespace) -> int:
 
 
 def examine() -> list[Finding]:
-    """Everything looked for, what the default study needs first."""
+    """All findings; what the default study needs comes first."""
     programs = [_program(program) for program in PROGRAMS]
     return [_java(), _packages(), *_machine(), *_docker(), _kubernetes(), *programs]
 
@@ -115,12 +115,12 @@ def _docker() -> Iterator[Finding]:
 
     try:
         client = connect()
-        told, held = describe(client), {tag for image in client.images.list() for tag in image.tags}
+        engine, images = describe(client), {tag for image in client.images.list() for tag in image.tags}
     except (EngineUnavailable, DeploymentError) as error:
         yield Finding("Docker Engine", False, f"for studies on containers: {error}")
         return
-    yield Finding("Docker Engine", True, f"{told['ServerVersion']} (cgroups v{told['CgroupVersion'] or '1'})")
-    lacking = [reference for reference in _images() if reference not in held]
+    yield Finding("Docker Engine", True, f"{engine['ServerVersion']} (cgroups v{engine['CgroupVersion'] or '1'})")
+    lacking = [reference for reference in _images() if reference not in images]
     text = f"lacks {', '.join(lacking)}: make airgap-images" if lacking else "all of servestorm's are here"
     yield Finding("Docker images", not lacking, text)
 
@@ -179,8 +179,8 @@ def _program(program: Program) -> Finding:
 
     if shutil.which(program.command[0]) is None:
         return Finding(program.name, False, program.remedy)
-    told = output_of(*program.command)
-    if told is None:
+    output = output_of(*program.command)
+    if output is None:
         return Finding(program.name, False, f"`{' '.join(program.command)}` fails: {program.remedy}")
-    match = re.search(program.pattern, told)
-    return Finding(program.name, True, match.group(1) if match else told.splitlines()[0] if told else "here")
+    match = re.search(program.pattern, output)
+    return Finding(program.name, True, match.group(1) if match else output.splitlines()[0] if output else "here")

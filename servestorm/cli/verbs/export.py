@@ -42,7 +42,7 @@ def add_options(add: AddVerb) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print what lies where and how equal it is."""
     from models.quiet_import import import_tensorflow_quietly
-    from servestorm.study.progress import Display, Step
+    from servestorm.study.progress import Display, ProgressStep
     from serving.extras import require
 
     require("train", "servestorm export")
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from models.datasets.load import load_dataset
 
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
-    with Display([Step(f"export {arguments.name}", "export", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"export {arguments.name}", "export", 25.0)]) as display, display.step():
         model = export_model(
             arguments.name,
             arguments.weights,

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.savedmodel is None and arguments.mar is None:
         raise StudyError("nothing to import: give --savedmodel DIR, --mar FILE, or both.")
     from models.quiet_import import import_tensorflow_quietly
-    from servestorm.study.progress import Display, Step
+    from servestorm.study.progress import Display, ProgressStep
     from serving.extras import require
 
     if arguments.savedmodel:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         require("train", "servestorm import", "torch", "ts")
     from models.artifacts.imported_model import import_model
 
-    with Display([Step(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
         model = import_model(
             arguments.name,
             savedmodel=arguments.savedmodel,

@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         study.carry_out()
     except KeyboardInterrupt:
-        kept = "what was measured is kept" if study.path else "nothing was measured yet"
-        code = tell(f"interrupted; {kept}.", INTERRUPTED)
+        state = "what was measured is kept" if study.path else "nothing was measured yet"
+        code = tell(f"interrupted; {state}.", INTERRUPTED)
     except Exception as error:
         if study.path is None:
             raise
@@ -120,16 +120,16 @@ def _judge(results: Results) -> int:
     """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective no
     number.
     """
-    if missed := [kept for kept in results.objectives if kept.met is False]:
-        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in missed)
+    if missed := [objective for objective in results.objectives if objective.met is False]:
+        names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in missed)
         sys.stderr.write(f"servestorm: missed objectives: {names}.\n")
         return OBJECTIVE_MISSED
     if open_questions := results.unanswered():
         names = ", ".join(f"{results.groups[g].lower()} of {ENGINE_SHORT[e]}" for g, e in open_questions)
         sys.stderr.write(f"servestorm: no valid run of: {names}. The report says why.\n")
         return INVALID
-    if unknown := [kept for kept in results.objectives if kept.met is None]:
-        names = ", ".join(f"{kept.metric} of {ENGINE_SHORT[kept.engine]}" for kept in unknown)
+    if unknown := [objective for objective in results.objectives if objective.met is None]:
+        names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in unknown)
         sys.stderr.write(f"servestorm: objectives without a number: {names}. The keys are those of results.json.\n")
         return INVALID
     return OK

@@ -1,4 +1,4 @@
-"""`servestorm schedule`: what an arrival process looks like before anybody is loaded with it."""
+"""`servestorm schedule`: the statistics of an arrival process and a plot of it, without sending anything."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
     name = process.pop("process")
     parameters = "".join(f", {key} {value}" for key, value in process.items())
     print(f"{name}{parameters}, seed {options.seed}")
-    for label, value in told(statistics_of(schedule, duration_s)):
+    for label, value in labelled(statistics_of(schedule, duration_s)):
         print(f"{label:<46}{value}")
     print()
-    print("\n".join(drawn(schedule, duration_s)))
+    print("\n".join(drawing(schedule, duration_s)))
     return 0
 
 
-def told(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
-    """Statistics as label and text; what too few arrivals cannot tell is said to be so."""
+def labelled(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
+    """Statistics as label and text; a statistic that needs more arrivals says so."""
 
     def figure(value: float | None) -> str:
         return "too few arrivals" if value is None else f"{value:.3g}"
@@ -60,7 +60,7 @@ def told(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
     ]
 
 
-def drawn(schedule: Schedule, duration_s: float) -> list[str]:
+def drawing(schedule: Schedule, duration_s: float) -> list[str]:
     """Arrivals/s over time as lines of block characters, with the scale."""
     import numpy as np
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     import shutil
 
     from models.manifest import ModelDir
-    from servestorm.study.progress import Display, Step
+    from servestorm.study.progress import Display, ProgressStep
     from serving.backend import DeploymentOrder
     from serving.backends import BACKENDS
     from serving.deployment import Batching, Budget, EventLog
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ports=ports,
             )
         ) as deployment:
-            with Display([Step(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
+            with Display([ProgressStep(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)
             for endpoint in deployment.endpoints:
                 print(_addresses(endpoint))

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
     from models.quiet_import import import_tensorflow_quietly
     from servestorm.study.model_preparation import training_only
-    from servestorm.study.progress import Display, Step
+    from servestorm.study.progress import Display, ProgressStep
     from serving.extras import require
 
     frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
     records = []
-    with Display([Step(f"train in {name}", "train", guess_s) for name in frameworks]) as display:
+    with Display([ProgressStep(f"train in {name}", "train", guess_s) for name in frameworks]) as display:
         for framework in frameworks:
             with display.step():
                 records.append(

@@ -1,1 +1,1 @@
-"""The sections of the report, one file a subject: its figure, caption, table and data."""
+"""The sections of the report, one file each: figure, caption, table and data of one subject."""

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from servestorm.analysis.figures import as_json
+from servestorm.analysis.figures import OverScaling
 from servestorm.analysis.results import Results, usable
 from servestorm.methods.autoscaling import Autoscaled, Reaction
 from servestorm.plan.labels import ENGINE_SHORT, number
@@ -31,7 +31,6 @@ from servestorm.report.canvas import (
     slug,
 )
 from servestorm.report.part import (
-    Numbers,
     Section,
     SectionPart,
     Table,
@@ -55,7 +54,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = as_json(results.figures.autoscaling.get(group))
+    data = results.figures.autoscaling.get(group)
     if not data:
         return None
     counted = [run for run in usable(results.runs) if run.group == group]
@@ -67,18 +66,18 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _part(
-    name: str, engines: Sequence[str], data: Numbers, runs: Runs, objective_ms: float, subtitle: str = ""
+    name: str, engines: Sequence[str], data: OverScaling, runs: Runs, objective_ms: float, subtitle: str = ""
 ) -> SectionPart | None:
     """Replicas and latencies over time, with every burst of every run as the table."""
     drawing = _draw(name, engines, data, objective_ms)
     if not drawing:
         return None
     caption = (
-        f"Above, the {data['tail']} of a request in every {data['bin_s']:g} s, shaded up to the slowest answer, with "
-        f"the objective of {number(objective_ms, 'ms')} (log scale). In the middle, the replicas that were ready, "
-        "shaded up to all that existed and are paid for. Beneath, the offered load. All counted runs together. In the "
-        "table seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers "
-        "kept the objective, or, after its end, the first half second in which 95 % did."
+        f"Top: the {data.tail} of requests in bins of {data.bin_s:g} s, shaded up to the slowest answer, with "
+        f"the objective of {number(objective_ms, 'ms')} (log scale). Middle: the replicas that were ready, shaded up "
+        "to all that existed and are paid for. Bottom: the offered load. All counted runs together. In the table "
+        "seconds count from a burst's onset; recovered is the moment from which on 99 % of the burst's answers met "
+        "the objective, or, after its end, the first half second in which 95 % did."
     )
     head = ["Burst", "Replicas", "s to decision", "s to first ready", "s to all ready", "s to recover", "Violations"]
     rows = [row for engine in engines for row in _rows(engine, runs.get(engine, []))]
@@ -99,7 +98,7 @@ def _reaction(reaction: Reaction) -> list[str]:
     share = number(100 * reaction.violations / reaction.requests if reaction.requests else None, "%")
     violations = f"{reaction.violations:,} of {reaction.requests:,} ({share})"
     if reaction.target is None:
-        return [f"{reaction.ready}, no more asked", "–", "–", "–", _seen(reaction.recover_s), violations]
+        return [f"{reaction.ready}, no scale-up", "–", "–", "–", _seen(reaction.recover_s), violations]
     steps = (reaction.decision_s, reaction.first_ready_s, reaction.last_ready_s, reaction.recover_s)
     return [f"{reaction.ready} to {reaction.target}", *map(_seen, steps), violations]
 
@@ -108,19 +107,16 @@ def _seen(seconds: float | None) -> str:
     return NOT_SEEN if seconds is None else number(seconds)
 
 
-def _draw(name: str, engines: Sequence[str], data: Numbers, objective_ms: float) -> Drawing | None:
-    """Latency, replicas and offered load on one time axis, with the bursts shaded.
-
-    `data`: servestorm.analysis.figures.OverScaling as a dict. None where no engine has an answer.
-    """
-    shown = [engine for engine in engines if any(ms is not None for ms in data["engines"][engine]["slowest_ms"])]
+def _draw(name: str, engines: Sequence[str], data: OverScaling, objective_ms: float) -> Drawing | None:
+    """Latency, replicas and offered load on one time axis, with the bursts shaded; None without any answer."""
+    shown = [engine for engine in engines if any(ms is not None for ms in data.engines[engine].slowest_ms)]
     if not shown:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
         latency, replicas, load = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.7, 1))
         for axes in (latency, replicas, load):
-            for begin_s, end_s in data["bursts"]:
+            for begin_s, end_s in data.bursts:
                 axes.axvspan(begin_s, end_s, color=MUTED, alpha=0.13, linewidth=0)
         for engine in shown:
             _latency(latency, data, engine, engines.index(engine))
@@ -131,10 +127,10 @@ def _draw(name: str, engines: Sequence[str], data: Numbers, objective_ms: float)
         replicas.set_ylim(0, None)
         replicas.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         replicas.set_ylabel("replicas")
-        offered_load(load, data["t_s"], data["bin_s"], data["offered_per_s"])
+        offered_load(load, data.t_s, data.bin_s, data.offered_per_s)
         load.set_xlabel("seconds from the begin of the measured load")
-        load.set_xlim(0, data["watched_s"])
-        tail = data["tail"]
+        load.set_xlim(0, data.watched_s)
+        tail = data.tail
         handles: list[Any] = [
             Line2D([], [], color=engine_colour(index), linestyle=LINES[index % 3])
             for index in map(engines.index, shown)
@@ -149,24 +145,25 @@ def _draw(name: str, engines: Sequence[str], data: Numbers, objective_ms: float)
     return draw(name, paint, 5.0, 5.6)
 
 
-def _latency(axes: Axes, data: Numbers, engine: str, index: int) -> None:
-    times = [t + data["bin_s"] / 2 for t in data["t_s"]]
-    tail, slowest = (gaps(data["engines"][engine][name]) for name in ("tail_ms", "slowest_ms"))
+def _latency(axes: Axes, data: OverScaling, engine: str, index: int) -> None:
+    times = [t + data.bin_s / 2 for t in data.t_s]
+    own = data.engines[engine]
+    tail, slowest = gaps(own.tail_ms), gaps(own.slowest_ms)
     colour = engine_colour(index)
     axes.fill_between(times, tail, slowest, color=colour, alpha=0.14, linewidth=0)
     axes.plot(times, slowest, color=colour, linewidth=0.7, alpha=0.6)
     axes.plot(times, tail, color=colour, linestyle=LINES[index % 3])
 
 
-def _replicas(axes: Axes, data: Numbers, engine: str, index: int) -> None:
-    """A line for those that are ready; shaded above it, those that exist besides."""
-    own, colour = data["engines"][engine], engine_colour(index)
-    ready, existing = ([*own[name], [data["watched_s"], own[name][-1][1]]] for name in ("ready", "existing"))
+def _replicas(axes: Axes, data: OverScaling, engine: str, index: int) -> None:
+    """A line at the ready replicas, shaded up to those that exist."""
+    own, colour = data.engines[engine], engine_colour(index)
+    ready, existing = ([*steps, (data.watched_s, steps[-1][1])] for steps in (own.ready, own.existing))
     places = sorted({t for t, _ in (*ready, *existing)})
     below, above = ([_at(steps, t) for t in places] for steps in (ready, existing))
     axes.fill_between(places, below, above, step="post", color=colour, alpha=0.22, linewidth=0)
     axes.step(places, below, where="post", color=colour, linestyle=LINES[index % 3], linewidth=1.7)
 
 
-def _at(steps: Sequence[Sequence[float]], t_s: float) -> float:
+def _at(steps: Sequence[tuple[float, float]], t_s: float) -> float:
     return [count for begin_s, count in steps if begin_s <= t_s][-1]

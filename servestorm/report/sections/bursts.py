@@ -54,8 +54,8 @@ def part(name: str, engines: Sequence[str], data: Bursts, rule: str = "", subtit
             title = f"{ENGINE_SHORT[engine]}, burst {burst.index + 1}"
             rows.append([title, violations, _count(burst.queue_peak), recover])
     caption = (
-        "Of each burst: the share of its requests that violated the objective, the most requests in flight at "
-        f"once, and the seconds after its end until answers were as fast as they should be. {rule}"
+        "For each burst: the share of its requests that violated the objective, the most requests in flight at "
+        f"once, and the seconds after its end until latency had recovered. {rule}"
     ).strip()
     head = ["Burst", "Violations", "Longest queue", "s to recover"]
     return make_part(name, drawing, caption, Table("Burst by burst", head, rows), subtitle)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from servestorm.analysis.results import Results
+from servestorm.analysis.run import SearchResult
+from servestorm.methods.capacity_estimate import Crossing
+from servestorm.methods.capacity_search import Probe
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
 from servestorm.report.part import (
-    Numbers,
-    Rows,
     Section,
     SectionPart,
     Table,
@@ -24,6 +24,9 @@ from servestorm.report.part import (
     section_of,
     subtitle_of,
 )
+
+Searches = Mapping[str, Sequence[SearchResult]]
+"""By engine, one search a run."""
 
 
 def section(results: Results) -> Section:
@@ -34,8 +37,7 @@ def section(results: Results) -> Section:
 def _of_group(results: Results, group: str) -> SectionPart | None:
     runs = [run for run in results.runs if run.group == group and run.capacity]
     data = {
-        engine: [asdict(run.capacity) for run in runs if run.engine == engine and run.capacity]
-        for engine in results.engines
+        engine: [run.capacity for run in runs if run.engine == engine and run.capacity] for engine in results.engines
     }
     limit_ms = settings.capacity_p99_ms(results)
     name = f"search-{slug(group)}"
@@ -43,7 +45,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def part(
-    name: str, engines: Sequence[str], data: Rows, objective_ms: float | None, subtitle: str = ""
+    name: str, engines: Sequence[str], data: Searches, objective_ms: float | None, subtitle: str = ""
 ) -> SectionPart | None:
     """The search for the largest rate that meets the objective."""
     drawing = _draw(name, engines, data, objective_ms)
@@ -51,57 +53,57 @@ def part(
         return None
     rows = []
     for engine in engines:
-        for place, run in enumerate(data.get(engine, []), 1):
-            title = f"{ENGINE_SHORT[engine]}, search {place}"
-            rows += [[title, number(p["rate_per_s"]), number(p["p99_ms"]), _PROBE[p["verdict"]]] for p in run["probes"]]
-            rows.append(
-                [f"{title}: capacity", _capacity_text(run), "", "confirmed" if run["confirmed"] else "not confirmed"]
-            )
-            if met := run["crossing"]:
-                rows.append([f"{title}: p99 meets the objective at", _met_text(met), "", "estimated"])
+        for place, search in enumerate(data.get(engine, []), 1):
+            rows += _rows(f"{ENGINE_SHORT[engine]}, search {place}", search)
     limit = f" of {number(objective_ms, 'ms')}" if objective_ms else ""
     caption = (
-        "Every probe of the searches by the rate it offered and the p99 it found. Filled marks met the "
+        "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
         f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
-        "is the mean of the capacities found: the largest rates that held twice. A band is the 95 % interval of the "
-        "rate at which p99 meets the objective, estimated from all probes near it; where they do not tell, it reaches "
-        "from the largest rate that held to the smallest that did not."
+        "is the mean capacity: the largest rate that held twice. A band is the 95 % interval of the rate at which "
+        "p99 meets the objective, estimated from all probes near it; without an estimate, it reaches from the "
+        "largest rate that held to the smallest that did not."
     )
     head = ["Probe", "requests/s", "p99, ms", "Verdict"]
     return make_part(name, drawing, caption, Table("Capacity by probes", head, rows), subtitle)
 
 
+def _rows(title: str, search: SearchResult) -> list[list[str]]:
+    rows = [[title, number(p.rate_per_s), number(p.p99_ms), _PROBE[p.verdict]] for p in search.probes]
+    confirmed = "confirmed" if search.confirmed else "not confirmed"
+    rows.append([f"{title}: capacity", _capacity_text(search), "", confirmed])
+    if search.crossing:
+        rows.append([f"{title}: p99 meets the objective at", _crossing_text(search.crossing), "", "estimated"])
+    return rows
+
+
 _PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
 
 
-def _capacity_text(run: Numbers) -> str:
-    """The promise and what bounds it: two outcomes, and no interval."""
-    if run["high"] is None:
-        return "–" if run["rate_per_s"] is None else number(run["rate_per_s"])
-    last = [probe["verdict"] for probe in run["probes"] if probe["rate_per_s"] == run["high"]][-1]
-    bound = f"{number(run['high'])} {'could not be offered' if last == 'invalid' else 'did not hold'}"
-    return f"–; {bound}" if run["rate_per_s"] is None else f"{number(run['rate_per_s'])}; {bound}"
+def _capacity_text(search: SearchResult) -> str:
+    """The largest rate that held and the smallest that did not, which is no confidence interval."""
+    if search.high is None:
+        return number(search.rate_per_s)
+    last = [probe.verdict for probe in search.probes if probe.rate_per_s == search.high][-1]
+    limit = "could not be offered" if last == "invalid" else "did not hold"
+    return f"{number(search.rate_per_s)}; {number(search.high)} {limit}"
 
 
-def _met_text(met: Numbers) -> str:
-    return f"{number(met['rate_per_s'])} ({number(met['low'])} to {number(met['high'])})"
+def _crossing_text(crossing: Crossing) -> str:
+    return f"{number(crossing.rate_per_s)} ({number(crossing.low)} to {number(crossing.high)})"
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows, objective_ms: float | None) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], data: Searches, objective_ms: float | None) -> Drawing | None:
     """Every probe of the searches by its rate and p99, with each engine's mean capacity and the runs' intervals.
 
-    `data`: {engine: [{"rate_per_s": r | None, "low": l | None, "high": h | None, "confirmed": bool, "probes":
-    [{"rate_per_s", "verdict": "pass" | "fail" | "invalid", "p99_ms": ms | None}], "crossing": {"low", "high"} |
-    None}]}, a search of a run each, rates in requests/s.
     None where there is no probe. A probe without a p99 stands at the upper edge.
     """
-    shown = [engine for engine in engines if any(run["probes"] for run in data.get(engine, []))]
+    shown = [engine for engine in engines if any(search.probes for search in data.get(engine, []))]
     if not shown:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
-        latencies = [p["p99_ms"] for e in shown for p in _probes(data[e]) if p["p99_ms"]] + [objective_ms or 1.0]
+        latencies = [p.p99_ms for e in shown for p in _probes(data[e]) if p.p99_ms] + [objective_ms or 1.0]
         top_ms = max(latencies) * 1.6
         axes.set_ylim(min(latencies) / 1.4, top_ms * 1.15)
         for engine in shown:
@@ -120,19 +122,17 @@ def _draw(name: str, engines: Sequence[str], data: Rows, objective_ms: float | N
     return draw(name, paint, 3.6, 4.0)
 
 
-def _probes(searches: Sequence[Numbers]) -> list[Numbers]:
-    return [probe for search in searches for probe in search["probes"]]
+def _probes(searches: Sequence[SearchResult]) -> list[Probe]:
+    return [probe for search in searches for probe in search.probes]
 
 
-def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
-    """A band over each run's interval, and a line at the mean of the capacities found."""
-    for run in runs:
-        between = run["crossing"] or run
-        if between["low"] is not None and between["high"] is not None:
-            axes.axvspan(
-                between["low"], between["high"], color=engine_colour(index), alpha=0.25 / len(runs), linewidth=0
-            )
-    rates = [run["rate_per_s"] for run in runs if run["rate_per_s"] is not None]
+def _intervals(axes: Axes, searches: Sequence[SearchResult], index: int) -> None:
+    """A band over each search's interval, and a line at the mean capacity."""
+    for search in searches:
+        between = search.crossing or search
+        if between.low is not None and between.high is not None:
+            axes.axvspan(between.low, between.high, color=engine_colour(index), alpha=0.25 / len(searches), linewidth=0)
+    rates = [search.rate_per_s for search in searches if search.rate_per_s is not None]
     if rates:
         mean = sum(rates) / len(rates)
         axes.axvline(mean, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])
@@ -148,11 +148,11 @@ def _intervals(axes: Axes, runs: Sequence[Numbers], index: int) -> None:
         )
 
 
-def _marks(axes: Axes, probes: Sequence[Numbers], index: int, top_ms: float) -> None:
+def _marks(axes: Axes, probes: Sequence[Probe], index: int, top_ms: float) -> None:
     colour = engine_colour(index)
     faces = {"pass": colour, "fail": "none", "invalid": "none"}
     for verdict, face in faces.items():
-        places = [(p["rate_per_s"], p["p99_ms"] or top_ms) for p in probes if p["verdict"] == verdict]
+        places = [(p.rate_per_s, p.p99_ms or top_ms) for p in probes if p.verdict == verdict]
         if places:
             rates, latencies = zip(*places, strict=True)
             mark, edge = ("x", MUTED) if verdict == "invalid" else (MARKS[index % 3], colour)

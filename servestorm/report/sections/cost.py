@@ -1,19 +1,17 @@
-"""What a million images cost on machines for rent."""
+"""What a million images cost on rented machines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from servestorm.analysis.figures import as_json
+from servestorm.analysis.cost import Cost
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import Drawing, draw, engine_colour, legend, slug
 from servestorm.report.part import (
-    Numbers,
-    Rows,
     Section,
     SectionPart,
     Table,
@@ -24,6 +22,9 @@ from servestorm.report.part import (
 )
 from servestorm.report.price_bars import instances, machine_rows, price_bar
 
+Costs = Mapping[str, Sequence[Cost]]
+"""By engine, one a machine for rent."""
+
 
 def section(results: Results) -> Section:
     """One figure a group of searches for the capacity."""
@@ -31,28 +32,28 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = as_json(results.figures.cost.get(group, {}))
-    days = sorted({row["dated"] for rows in data.values() for row in rows})
+    data = results.figures.cost.get(group, {})
+    days = sorted({row.dated for rows in data.values() for row in rows})
     dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
     source = (
-        f"On demand, from price lists of {dated}, every vCPU taken to do what one core of the study did: a figure to "
-        "compare engines by, not a bill. The sources stand in results.json."
+        f"On-demand prices of {dated}; every vCPU is taken to be as fast as one core of the study: a value to "
+        "compare engines by, not a bill. The sources are in results.json."
     )
     return part(f"cost-{slug(group)}", results.engines, data, source, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, source: str, subtitle: str = "") -> SectionPart | None:
+def part(name: str, engines: Sequence[str], data: Costs, source: str, subtitle: str = "") -> SectionPart | None:
     """US dollars a million images; `source` says where the prices are from, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
-    costs = {e: {(r["provider"], r["instance"]): r for r in data.get(e, [])} for e in engines}
+    costs = {e: {(r.provider, r.instance): r for r in data.get(e, [])} for e in engines}
     rows = [
         [f"{instance}, {provider}", *(_usd(costs[engine].get((provider, instance))) for engine in engines)]
         for provider, instance in instances(data)
     ]
     caption = (
-        f"What a million images cost at the capacity found, instances always at capacity. {_memory_text(data)} {source}"
+        f"What a million images cost on instances that always run at capacity. {_memory_text(data)} {source}"
     ).strip()
     head = ["Instance", *(f"{ENGINE_SHORT[engine]}, USD" for engine in engines)]
     return make_part(name, drawing, caption, Table("Cost of a million images", head, rows), subtitle)
@@ -61,43 +62,40 @@ def part(name: str, engines: Sequence[str], data: Rows, source: str, subtitle: s
 _TOO_SMALL = "too little memory"
 
 
-def _usd(row: Numbers | None) -> str:
-    """'0.12', or '0.12 (too little memory)' where so many servers do not fit."""
+def _usd(row: Cost | None) -> str:
+    """'0.12', or '0.12 (too little memory)' where the servers that fill the vCPUs do not fit."""
     if row is None:
         return number(None)
-    price = number(row["usd_per_million"])
-    return f"{price} ({_TOO_SMALL})" if row["memory_enough"] is False else price
+    price = number(row.usd_per_million)
+    return f"{price} ({_TOO_SMALL})" if row.memory_enough is False else price
 
 
-def _memory_text(data: Rows) -> str:
-    """On which instances the servers do not fit, by their peak memory; whether that is known at all."""
+def _memory_text(data: Costs) -> str:
+    """The instances whose memory is too small for the servers that fill the vCPUs, or that this is unknown."""
     priced = [(engine, row) for engine, rows in data.items() for row in rows]
-    small = [f"{ENGINE_SHORT[e]} on {row['instance']}" for e, row in priced if row["memory_enough"] is False]
+    small = [f"{ENGINE_SHORT[e]} on {row.instance}" for e, row in priced if row.memory_enough is False]
     if small:
         return (
-            f"By the servers' peak memory, as many as fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
-            "such a price cannot be had."
+            f"By peak memory, the servers that fill the vCPUs do not fit ({_TOO_SMALL}): {', '.join(small)}; "
+            "these prices do not apply."
         )
-    unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in priced if row["memory_enough"] is None))
+    unknown = list(dict.fromkeys(ENGINE_SHORT[e] for e, row in priced if row.memory_enough is None))
     if unknown:
-        return f"Whether the memory is enough is not known of {' and '.join(unknown)}."
-    return "By the servers' peak memory, as many as fill the vCPUs fit into every instance."
+        return f"The peak memory of {' and '.join(unknown)} is unknown."
+    return "By peak memory, the servers that fill the vCPUs fit into every instance."
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
-    """Bars of US dollars a million images, by instance type, one bar an engine.
-
-    `data`: {engine: [{"instance", "provider", "usd_per_million": float | None}]}. None where nothing has a price.
-    """
+def _draw(name: str, engines: Sequence[str], data: Costs) -> Drawing | None:
+    """Bars of US dollars a million images, by instance type, one bar an engine; None where nothing has a price."""
     places = instances(data)
-    if not any(row["usd_per_million"] is not None for rows in data.values() for row in rows):
+    if not places:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         width = 0.78 / len(engines)
         for index, engine in enumerate(engines):
-            prices = {(r["provider"], r["instance"]): r["usd_per_million"] for r in data.get(engine, [])}
+            prices = {(r.provider, r.instance): r.usd_per_million for r in data.get(engine, [])}
             for row, place in enumerate(places):
                 price_bar(axes, row - 0.39 + width * (index + 0.5), prices.get(place), width, engine_colour(index))
         machine_rows(axes, places, narrow)

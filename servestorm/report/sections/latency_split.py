@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from servestorm.analysis.figures import as_json
-from servestorm.analysis.latency_split import INFERENCE
+from servestorm.analysis.latency_split import INFERENCE, Part
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, PAPER, Drawing, draw, legend, part_colour, slug
-from servestorm.report.part import Rows, Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
+from servestorm.report.part import Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
 
+EngineParts = Mapping[str, Sequence[Part]]
+"""By engine, in the order in which they pass."""
 _LABELLED_SHARE = 0.06
 """A part this large, against the longest bar, has room for its number."""
 
@@ -28,8 +29,8 @@ def section(results: Results) -> Section:
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
     splits = results.figures.split.get(group, {})
-    data = {engine: as_json(split.parts) for engine, split in splits.items()}
-    inside = [row["ms"] for rows in data.values() for row in rows if row["part"] == INFERENCE]
+    data = {engine: split.parts for engine, split in splits.items()}
+    inside = [row.ms for rows in data.values() for row in rows if row.part == INFERENCE]
     if all(ms is None for ms in inside):  # no server exposes it: there is nothing to split
         return None
     notes = [f"{ENGINE_SHORT[engine]}: {' '.join(split.notes)}" for engine, split in splits.items() if split.notes]
@@ -38,15 +39,17 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle: str = "") -> SectionPart | None:
-    """Where a request's time goes; `note` says what a server does not tell, in a sentence."""
+def part(
+    name: str, engines: Sequence[str], data: EngineParts, note: str = "", subtitle: str = ""
+) -> SectionPart | None:
+    """Where a request's time goes; `note` names what a server does not expose, in a sentence."""
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
-    times = {engine: {row["part"]: row["ms"] for row in data.get(engine, [])} for engine in engines}
+    times = {engine: {row.part: row.ms for row in data.get(engine, [])} for engine in engines}
     rows = [[piece, *(number(times[engine].get(piece)) for engine in engines)] for piece in _part_names(data)]
     totals = {engine: [ms for ms in times[engine].values() if ms is not None] for engine in engines}
-    rows.append(["all together", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
+    rows.append(["total", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
     caption = (
         "The mean latency of a request in its parts, from the generator's time stamps and the servers' own "
         f"metrics. {note}"
@@ -55,14 +58,13 @@ def part(name: str, engines: Sequence[str], data: Rows, note: str = "", subtitle
     return make_part(name, drawing, caption, Table("Where the time goes", head, rows), subtitle)
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
+def _draw(name: str, engines: Sequence[str], data: EngineParts) -> Drawing | None:
     """A stacked bar an engine: the parts of a request's mean latency in the order in which they pass.
 
-    `data`: {engine: [{"part": name, "ms": mean a request | None}]}, None where the server does not tell. None where no
-    engine has a part. A part under nothing (its sources disagree) is not drawn; the table has it.
+    Gives None where no engine has a part. A negative part (its sources disagree) is not drawn; the table has it.
     """
     parts = _part_names(data)
-    totals = {engine: sum(max(0.0, row["ms"] or 0.0) for row in data.get(engine, [])) for engine in engines}
+    totals = {engine: sum(max(0.0, row.ms or 0.0) for row in data.get(engine, [])) for engine in engines}
     longest = max(totals.values(), default=0.0)
     if not longest:
         return None
@@ -70,7 +72,7 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for row, engine in enumerate(engines):
-            own_ms = {entry["part"]: entry["ms"] for entry in data.get(engine, [])}
+            own_ms = {entry.part: entry.ms for entry in data.get(engine, [])}
             _stack(axes, row, parts, own_ms, longest * (1.6 if narrow else 1.0))
             end = number(totals[engine] or None, "ms")
             axes.annotate(end, (totals[engine], row), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
@@ -82,7 +84,7 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
         drawn = [
             place
             for place, part in enumerate(parts)
-            if any(row["part"] == part and row["ms"] for engine in engines for row in data.get(engine, []))
+            if any(row.part == part and row.ms for engine in engines for row in data.get(engine, []))
         ]
         swatches = [Patch(facecolor=part_colour(place), linewidth=0) for place in drawn]
         legend(figure, swatches, [parts[place] for place in drawn], narrow, columns=2)
@@ -91,9 +93,9 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     return draw(name, paint, height_in + 0.3, height_in + 0.2 * ((len(parts) + 1) // 2))
 
 
-def _part_names(data: Rows) -> list[str]:
+def _part_names(data: EngineParts) -> list[str]:
     """Every part of any engine, in the order given."""
-    return list(dict.fromkeys(row["part"] for rows in data.values() for row in rows))
+    return list(dict.fromkeys(row.part for rows in data.values() for row in rows))
 
 
 def _stack(

@@ -37,8 +37,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
             row += [number(series.median_ms[index]), number(series.slowest_ms[index])]
         rows.append(row)
     caption = (
-        f"Above, the median answer of every {data.bin_s:g} s, shaded up to the slowest one, all counted runs "
-        "together (log scale). Beneath, the offered load."
+        f"Top: median latency in bins of {data.bin_s:g} s, shaded up to the slowest answer, all counted runs "
+        "together (log scale). Bottom: the offered load."
     )
     title = results.groups[group]
     table = Table(f"Latency over time, {title}", head, rows)
@@ -46,7 +46,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Median and slowest answer of each bin, with the offered load beneath."""
+    """Median and slowest latency of each bin, above the offered load."""
     data = results.figures.over_time.get(group)
     if not data or not any(ms is not None for own in data.engines.values() for ms in own.slowest_ms):
         return None

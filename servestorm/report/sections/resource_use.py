@@ -37,8 +37,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     names = ("cpu_ms_per_image", "rss_peak_mib")
     metrics = [m for m in results.metrics if m.group == group and m.key.rpartition(".")[2] in names]
     caption = (
-        "CPU time and the high-water mark of memory of all the servers' processes, from the kernel. Memory that "
-        "processes share counts in each of them."
+        "CPU time and peak memory of all the servers' processes, from the kernel. Memory that processes share is "
+        "counted in each of them."
     )
     name = f"used-{slug(group)}"
     table = metric_table(results, "Resource use", metrics)

@@ -1,4 +1,4 @@
-"""How far the runs of each metric scatter."""
+"""The scatter of each metric between runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _of_study(results: Results) -> SectionPart | None:
 
 
 def part(name: str, engines: Sequence[str], data: RunValues, subtitle: str = "") -> SectionPart | None:
-    """How far the runs scatter."""
+    """A box plot of each metric's runs."""
     drawing = _draw(name, engines, data)
     if not drawing:
         return None

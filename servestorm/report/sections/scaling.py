@@ -24,7 +24,7 @@ from servestorm.report.part import (
 )
 
 _NUMBER_SHARE = 0.1
-"""Of the axis, that a bar's number takes."""
+"""Share of the axis that a bar's number takes."""
 
 
 def section(results: Results) -> Section:
@@ -43,8 +43,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         else f"Throughput with {settings.scaling_concurrency(results)} requests in flight"
     )
     caption = (
-        f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is where replicas "
-        "that simply added up would be."
+        f"{what}, {settings.placed_text(results)}{settings.limits_text(results)}. The dotted line is linear scaling."
     )
     table = metric_table(results, "Throughput by replicas", metrics)
     name = f"replicas-{slug(group)}"
@@ -52,7 +51,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Throughput by replicas, beside what the first count would give if replicas simply added up."""
+    """Throughput by replicas, beside linear scaling from the first count."""
     rows = [m for m in results.metrics if m.key.startswith(f"{group}.images_per_s_x")]
     counts = [int(metric.key.rpartition("x")[2]) for metric in rows]
     if not any(value.value is not None for metric in rows for value in metric.values.values()):
@@ -85,7 +84,7 @@ def _draw(results: Results, group: str) -> Drawing | None:
         handles, labels = axes.get_legend_handles_labels()
         if len(counts) > 1:
             handles.append(Line2D([], [], color=MUTED, linewidth=1.4, linestyle=(0, (2, 2))))
-            labels.append("if replicas added up")
+            labels.append("linear scaling")
         legend(figure, handles, labels, narrow)
 
     return draw(slug(group), paint)

@@ -30,13 +30,13 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     ]
     title = results.groups[group]
     head = ["Share", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
-    caption = "How slow the slow answers are (both axes logarithmic). A line ends where samples are too few to go on."
+    caption = "Latency at each percentile (both axes logarithmic). A line ends where there are too few samples."
     table = Table(f"Percentile spectrum, {title}", head, rows)
     return make_part(f"tail-{slug(group)}", drawing, marked(results, group, caption), table, title)
 
 
 def _draw(results: Results, group: str) -> Drawing | None:
-    """Latency at every share of answers that the samples suffice for."""
+    """Latency at every percentile that the samples are enough for."""
     data = results.figures.spectrum.get(group)
     if not data or not any(data.values()):
         return None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from servestorm.analysis.figures import as_json
+from servestorm.analysis.figures import Setting
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
 from servestorm.report.part import (
-    Numbers,
-    Rows,
     Section,
     SectionPart,
     Table,
@@ -24,6 +22,9 @@ from servestorm.report.part import (
     subtitle_of,
 )
 
+Settings = Mapping[str, Sequence[Setting]]
+"""By engine."""
+
 
 def section(results: Results) -> Section:
     """One figure a group of sweeps."""
@@ -32,11 +33,11 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    data = as_json(results.figures.sweep.get(group, {}))
+    data = results.figures.sweep.get(group, {})
     return part(f"front-{slug(group)}", results.engines, data, subtitle_of(results, group))
 
 
-def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> SectionPart | None:
+def part(name: str, engines: Sequence[str], data: Settings, subtitle: str = "") -> SectionPart | None:
     """Throughput against p99 of every setting that was tried."""
     drawing = _draw(name, engines, data)
     if not drawing:
@@ -45,28 +46,27 @@ def part(name: str, engines: Sequence[str], data: Rows, subtitle: str = "") -> S
     for engine in engines:
         place = 0
         for setting in _drawable(data.get(engine, [])):
-            place += bool(setting["front"])
-            mark = f"front, {place}" if setting["front"] else "beaten"
-            title = f"{ENGINE_SHORT[engine]}, {setting['label']}"
-            rows.append([title, number(setting["images_per_s"]), number(setting["p99_ms"]), mark])
-        lacking = [s for s in data.get(engine, []) if s["images_per_s"] is None or s["p99_ms"] is None]
+            place += setting.front
+            mark = f"front, {place}" if setting.front else "beaten"
+            title = f"{ENGINE_SHORT[engine]}, {setting.label}"
+            rows.append([title, number(setting.images_per_s), number(setting.p99_ms), mark])
+        lacking = [s for s in data.get(engine, []) if s.images_per_s is None or s.p99_ms is None]
         rows += [
-            [f"{ENGINE_SHORT[engine]}, {s['label']}", number(s["images_per_s"]), number(s["p99_ms"]), "no number"]
+            [f"{ENGINE_SHORT[engine]}, {s.label}", number(s.images_per_s), number(s.p99_ms), "no number"]
             for s in lacking
         ]
     caption = (
-        "Every setting by its throughput and its p99 (log scale): the lower right is better. The line joins the "
-        "settings that no other one of the engine beats in both; their numbers are those of the table."
+        "Every setting by its throughput and its p99 (log scale): the lower right is better. The line is the "
+        "engine's Pareto front: no other setting beats these in both; the table has their numbers."
     )
     head = ["Setting", "images/s", "p99, ms per request", "Pareto front"]
     return make_part(name, drawing, caption, Table("Throughput against p99", head, rows), subtitle)
 
 
-def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
-    """p99 against throughput of every setting, those that nothing beats in both joined and numbered by throughput.
+def _draw(name: str, engines: Sequence[str], data: Settings) -> Drawing | None:
+    """p99 against throughput of every setting; the Pareto front is joined and numbered by throughput.
 
-    `data`: {engine: [{"label", "images_per_s": float | None, "p99_ms": float | None, "front": bool}]}. Settings that
-    lack a number are left out of the drawing; None where none is left.
+    Settings that lack a number are left out of the drawing; None where none is left.
     """
     points = {engine: _drawable(data.get(engine, [])) for engine in engines}
     shown = [engine for engine in engines if points[engine]]
@@ -90,19 +90,19 @@ def _draw(name: str, engines: Sequence[str], data: Rows) -> Drawing | None:
     return draw(name, paint, 3.8, 4.2)
 
 
-def _drawable(settings: Sequence[Numbers]) -> list[Numbers]:
+def _drawable(settings: Sequence[Setting]) -> list[Setting]:
     """The settings with both numbers, by throughput: the front's are numbered from 1 in this order."""
-    known = [s for s in settings if s["images_per_s"] is not None and s["p99_ms"] is not None]
-    return sorted(known, key=lambda setting: float(setting["images_per_s"]))
+    known = [s for s in settings if s.images_per_s is not None and s.p99_ms is not None]
+    return sorted(known, key=lambda setting: setting.images_per_s or 0.0)
 
 
-def _front(axes: Axes, settings: Sequence[Numbers], index: int) -> Line2D:
+def _front(axes: Axes, settings: Sequence[Setting], index: int) -> Line2D:
     colour, mark = engine_colour(index), MARKS[index % 3]
-    beaten = [(s["images_per_s"], s["p99_ms"]) for s in settings if not s["front"]]
+    beaten = [(s.images_per_s, s.p99_ms) for s in settings if not s.front]
     if beaten:
         rates, latencies = zip(*beaten, strict=True)
         axes.plot(rates, latencies, mark, color=colour, markerfacecolor="none", markersize=5, alpha=0.65)
-    best = [(s["images_per_s"], s["p99_ms"]) for s in settings if s["front"]]
+    best = [(s.images_per_s, s.p99_ms) for s in settings if s.front]
     rates, latencies = zip(*best, strict=True) if best else ((), ())
     (line,) = axes.plot(
         rates, latencies, marker=mark, color=colour, linestyle=LINES[index % 3], linewidth=1.4, markersize=6

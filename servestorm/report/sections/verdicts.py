@@ -20,9 +20,9 @@ from servestorm.report.part import Section, SectionPart, Table, make_part, secti
 LINEAR_PERCENT = 40
 """The largest difference that is drawn on a linear axis."""
 FEW_TICKS_PERCENT = 300
-"""Beyond it the axis has room for few ticks."""
+"""The largest difference with room for many ticks on the axis."""
 NARROW_LETTERS = 26
-"""Of a line of a row's name on a narrow figure, which must leave room for the intervals."""
+"""Line width of a row's name on a narrow figure: it must leave room for the intervals."""
 
 
 def section(results: Results) -> Section:
@@ -55,11 +55,11 @@ def part(
         for row in rows
     ]
     caption = (
-        "How much larger (right of 0) or smaller the second engine's figure is than the first's, with the 95 % "
-        f"interval over runs. The band is the margin of {margin_percent:g} %: an interval inside it makes two "
-        "engines equivalent. Colour and mark name the better one, with Holm's correction for the number of "
+        "How much larger (right of 0) or smaller the second engine's value is than the first's, with the 95 % "
+        f"interval over runs. The band is the margin of {margin_percent:g} %: two engines are equivalent if the "
+        "interval is inside it. Colour and mark show the better one, after Holm's correction for the number of "
         "questions. Hedges' g is the difference in standard deviations of the runs; the smallest effect is the "
-        "difference that so many runs with this scatter would have shown with a chance of 80 %."
+        "difference that as many runs with this scatter detect with 80 % power."
     )
     head = ["Question", "Difference", "95 % interval", "Hedges' g", "95 % interval of g", "Smallest effect", "Holm p"]
     table = Table("Verdicts", [*head, "Verdict"], cells, open=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,11 +40,11 @@ class ColdStartCells(StudyScenario):
     def measure(self, load: CellLoad, folder: Path) -> None:
         """The answers after the first, one by one, until they are steady; and the server's own figures."""
         if not load.deployment.use_disturbs:
-            write_json(folder / USE, {"start": use_now(load.deployment.use())})
+            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
         (endpoint,) = load.deployment.endpoints
         write_json(folder / SETTLED, settle(endpoint, WIRES[load.cell.engine], load.model))
         if load.deployment.use_disturbs:
-            write_json(folder / USE, {"start": use_now(load.deployment.use())})
+            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
         write_bytes(folder / METRICS, table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
     def expected_s(self, plan: Plan) -> float:

@@ -35,8 +35,8 @@ def bake(client: Any, reference: str, engine: Engine, model: ModelDir, labels: M
     except BuildError as error:
         raise DeploymentError(refusal(f"build an image with {model.name} in it", str(error.msg))) from error
     except APIError as error:
-        told = str(error.explanation or error)
-        raise DeploymentError(refusal(f"build an image with {model.name} in it", told)) from error
+        explanation = str(error.explanation or error)
+        raise DeploymentError(refusal(f"build an image with {model.name} in it", explanation)) from error
     except DockerException as error:
         raise DeploymentError(refusal(f"build an image with {model.name} in it", str(error))) from error
     return image

@@ -81,8 +81,8 @@ class Balancer:
     def cpu_s(self) -> float:
         """CPU seconds since its start."""
         with suppress(DeploymentError), asking("tell what the balancer uses"):
-            found = of_statistics(self._client.api.stats(self._container.id, stream=False, one_shot=True))
-            self._cpu_s = max(self._cpu_s, found.cpu_s or 0.0)
+            use = of_statistics(self._client.api.stats(self._container.id, stream=False, one_shot=True))
+            self._cpu_s = max(self._cpu_s, use.cpu_s or 0.0)
         return self._cpu_s
 
     def logs(self, lines: int) -> str:

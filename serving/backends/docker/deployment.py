@@ -148,8 +148,8 @@ class DockerDeployment:
         who = f"{self._engine.name} replica {replica.index}"
         if replica.out_of_memory:
             limit = self._budget.memory_bytes
-            told = f"its memory limit of {limit / _MIB:,.0f} MiB" if limit else "want of memory"
-            return f"{who} was killed by the kernel for {told}: raise `limits.memory_mib`."
+            cause = f"its memory limit of {limit / _MIB:,.0f} MiB" if limit else "want of memory"
+            return f"{who} was killed by the kernel for {cause}: raise `limits.memory_mib`."
         if (code := replica.exit_code()) is not None:
             return f"{who} ended with exit code {code}."
         if replica.failure:
@@ -196,10 +196,10 @@ class DockerDeployment:
 
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the replicas and the balancer: containers do not descend from this process."""
-        found = [replica.use().cpu_s for replica in [*self._replicas, *self._retired]]
-        if any(seconds is None for seconds in found):
+        used_s = [replica.use().cpu_s for replica in [*self._replicas, *self._retired]]
+        if any(seconds is None for seconds in used_s):
             return None
-        return sum(seconds or 0.0 for seconds in found) + (self._balancer.cpu_s() if self._balancer else 0.0)
+        return sum(seconds or 0.0 for seconds in used_s) + (self._balancer.cpu_s() if self._balancer else 0.0)
 
     def _disk_bytes(self) -> int | None:
         try:
@@ -271,7 +271,7 @@ def _open_to_readers(folder: Path) -> None:
 
 
 def _require_readable(model: ModelDir, engine: Engine) -> None:
-    """Raise DeploymentError where the container's user could not read the artifact, which would be told much later."""
+    """Raise DeploymentError where the container's user could not read the artifact, which would show much later."""
     artifact = model.path / getattr(model.manifest, engine.artifact).path
     for path in (model.path, artifact, *(artifact.rglob("*") if artifact.is_dir() else ())):
         with suppress(OSError):

@@ -12,7 +12,7 @@ from serving.containers import OURS
 from serving.errors import DeploymentError, EngineUnavailable
 
 OLDEST_API = (1, 41)
-"""Of Docker 20.10, the first that tells a container's use without waiting for a second look."""
+"""Of Docker 20.10, the first that reports a container's use without waiting for a second sample."""
 _TIMEOUT_S = 120
 _SOCKET = "unix:///var/run/docker.sock"
 
@@ -29,20 +29,20 @@ def connect() -> Any:
         raise EngineUnavailable(extras.sentence("docker", "backend docker", ["docker"])) from error
     try:
         client = docker.from_env(version="auto", timeout=_TIMEOUT_S)
-        told = client.version()
+        version = client.version()
     except (DockerException, OSError) as error:
         raise EngineUnavailable(unreachable(error)) from error
-    require_new_enough(told)
+    require_new_enough(version)
     return client
 
 
-def require_new_enough(told: dict[str, Any]) -> None:
+def require_new_enough(version: dict[str, Any]) -> None:
     """Raise EngineUnavailable where the engine's own account of its version is too old."""
-    api = tuple(int(part) for part in str(told.get("ApiVersion", "0.0")).split(".")[:2])
+    api = tuple(int(part) for part in str(version.get("ApiVersion", "0.0")).split(".")[:2])
     if api < OLDEST_API:
+        name = version.get("Version", "of an unknown version")
         raise EngineUnavailable(
-            f"Docker Engine {told.get('Version', 'of an unknown version')} (API {told.get('ApiVersion')}) is too old: "
-            "install 20.10 or newer."
+            f"Docker Engine {name} (API {version.get('ApiVersion')}) is too old: install 20.10 or newer."
         )
 
 
@@ -64,7 +64,7 @@ def unreachable(error: BaseException) -> str:
 
 
 def _roots(error: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[BaseException]:
-    """The error, and everything that it was made from: libraries wrap what the socket said several times."""
+    """The error, and everything that it was made from: libraries wrap the socket's error several times."""
     if id(error) in seen:
         return
     yield error
@@ -111,9 +111,9 @@ _REMEDIES = (
 )
 
 
-def refusal(what: str, told: str) -> str:
+def refusal(what: str, message: str) -> str:
     """One sentence for what the engine refused, with the remedy where it is known."""
-    reason = " ".join(told.split()).rstrip(".")
+    reason = " ".join(message.split()).rstrip(".")
     for marks, remedy in _REMEDIES:
         if any(mark in reason.lower() for mark in marks):
             return f"Docker cannot {what}, because {remedy} (it says: {reason})."
@@ -139,9 +139,9 @@ def require_image(client: Any, reference: str) -> Any:
         client.images.pull(reference)
         return client.images.get(reference)
     except (DockerException, RequestException) as error:
-        told = _short(Exception(getattr(error, "explanation", None) or error))
+        explanation = _short(Exception(getattr(error, "explanation", None) or error))
         raise EngineUnavailable(
-            f"the image {reference} is not here and cannot be pulled ({told}): bring it with `docker save` and "
+            f"the image {reference} is not here and cannot be pulled ({explanation}): bring it with `docker save` and "
             "`docker load` from a machine that has it, or name another one under `docker.images`."
         ) from error
 
@@ -153,8 +153,8 @@ def brings_init(image: Any) -> bool:
 
 
 def describe(client: Any) -> dict[str, Any]:
-    """The engine as environment.json holds it; what it does not tell is None."""
+    """The engine as environment.json holds it; what it does not report is None."""
     with asking("tell about itself"):
-        told = client.info()
+        info = client.info()
     names = ("ServerVersion", "Driver", "CgroupVersion", "CgroupDriver", "DefaultRuntime", "OperatingSystem")
-    return {name: told.get(name) for name in names}
+    return {name: info.get(name) for name in names}

@@ -38,8 +38,8 @@ def labels(deployment: str) -> dict[str, str]:
 
 def leftovers(client: Any) -> list[DockerLeftover]:
     """What owners of this machine that live no more left behind. Raises DeploymentError."""
-    found = _labelled(client, f"{MACHINE}={machine()}")
-    return [leftover for leftover in found if not lives(_labels(leftover).get(OWNER, ""))]
+    labelled = _labelled(client, f"{MACHINE}={machine()}")
+    return [leftover for leftover in labelled if not lives(_labels(leftover).get(OWNER, ""))]
 
 
 def of_deployment(client: Any, deployment: str) -> list[DockerLeftover]:
@@ -63,9 +63,9 @@ def _labels(leftover: DockerLeftover) -> dict[str, str]:
     return (attributes.get("Config") or attributes).get("Labels") or {}
 
 
-def remove(client: Any, found: list[DockerLeftover]) -> None:
+def remove(client: Any, leftovers: list[DockerLeftover]) -> None:
     """Remove them, containers by force; what is gone already is fine. Raises DeploymentError."""
-    for leftover in sorted(found, key=lambda one: KINDS.index(one.kind)):
+    for leftover in sorted(leftovers, key=lambda one: KINDS.index(one.kind)):
         with asking(f"remove the {leftover.kind} {leftover.name}"):
             _remove(client, leftover)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.manifest import ModelDir
 from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
-from serving.backends.attach import Attached
+from serving.backends.attach import AttachedDeployment
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.docker.engine import asking, connect, describe
 from serving.backends.docker.replica import log_of
@@ -64,13 +64,13 @@ class ProjectBackend:
     def _containers(self, service: str) -> list[Any]:
         labels = [f"{_PROJECT}={self.project}", f"{_SERVICE}={service}"]
         with asking(f"look for project {self.project}"):
-            found = self.client.containers.list(filters={"label": labels})
-        if not found:
+            containers = self.client.containers.list(filters={"label": labels})
+        if not containers:
             raise DeploymentError(
                 f"no container of service {service} runs in compose project {self.project}: start it with `docker "
                 "compose up`, or look for the project's name with `docker compose ls`."
             )
-        return sorted(found, key=lambda container: str(container.name))
+        return sorted(containers, key=lambda container: str(container.name))
 
     def start(self, order: DeploymentOrder) -> ProjectDeployment:
         """Take the service's containers as they are; budget, batching and ports are whatever they were started with.
@@ -108,7 +108,7 @@ class ProjectBackend:
         return launch.endpoint(index, address)
 
 
-class ProjectDeployment(Attached):
+class ProjectDeployment(AttachedDeployment):
     """Containers that run already; see Deployment."""
 
     def __init__(
@@ -137,13 +137,13 @@ class ProjectDeployment(Attached):
 
     def use(self) -> Use:
         """What the containers have used since they were started."""
-        found = total(self._used(container) for container in self._containers)
-        return use_of(found, found, alive=True, disk_bytes=None)
+        used = total(self._used(container) for container in self._containers)
+        return use_of(used, used, alive=True, disk_bytes=None)
 
     def _used(self, container: Any) -> ContainerUse:
         with asking(f"tell what {container.name} uses"):
-            told = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
-        return with_processes(told, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
+            statistics = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
+        return with_processes(statistics, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
 
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the servers' containers; the project's others count as other programs."""

@@ -23,15 +23,15 @@ _READY_POLL_S = 0.01
 _LOG_POLL_S = 1.0
 """Reading a log asks the engine, which may run on the replica's own core."""
 _ALL_LINES = 1000
-_KEPT_LINES = 200
+_LAST_LINES = 200
 """Of the log, once the container is gone."""
 KILL_TIMEOUT_S = 10.0
 
 
 class ContainerReplica:
-    """A container that was created. `changed` is notified when it becomes ready, ends, or says that it never will be.
+    """A container that was created. `changed` is notified when it becomes ready, fails or ends.
 
-    `failure` is the log line that says so; `published` maps its ports to ports of 127.0.0.1, empty where it is reached
+    `failure` is the log line that shows it; `published` maps its ports to ports of 127.0.0.1, empty where it is reached
     at its own address.
     """
 
@@ -59,10 +59,10 @@ class ContainerReplica:
         self._code: int | None = None
         self._ended, self._stopping = threading.Event(), threading.Event()
         self._spent = ContainerUse()
-        self._kept_log: str | None = None
+        self._last_log: str | None = None
 
     def start(self) -> Endpoint:
-        """Start the container, watch it, tell where it listens. Raises DeploymentError where it cannot be started."""
+        """Start and watch the container; returns where it listens. Raises DeploymentError where it does not start."""
         self._events.add("spawned", self.index)
         with asking(f"start {self._engine.name} replica {self.index}"):
             self._container.start()
@@ -95,22 +95,22 @@ class ContainerReplica:
 
     def tail(self, lines: int) -> str:
         """The last lines that it wrote; of a container that is gone, those that were kept."""
-        if self._kept_log is not None:
-            return "\n".join(self._kept_log.splitlines()[-lines:])
+        if self._last_log is not None:
+            return "\n".join(self._last_log.splitlines()[-lines:])
         return log_of(self._container, lines)
 
     def use(self) -> ContainerUse:
         """Used since its start; after its end, what was last seen of what does not end with it."""
-        if self.endpoint is None or self._ended.is_set() or self._kept_log is not None:
+        if self.endpoint is None or self._ended.is_set() or self._last_log is not None:
             return self._spent
         with asking(f"tell what {self._engine.name} replica {self.index} uses"):
-            told = self._client.api.stats(self._container.id, stream=False, one_shot=True)
-        found = of_statistics(told)
-        if found.cpu_s is None or found.memory_bytes is None:  # it ended at this moment
+            statistics = self._client.api.stats(self._container.id, stream=False, one_shot=True)
+        use = of_statistics(statistics)
+        if use.cpu_s is None or use.memory_bytes is None:  # it ended at this moment
             return self._spent
-        found = with_processes(found, self._group)
-        self._spent = found.spent()
-        return found
+        use = with_processes(use, self._group)
+        self._spent = use.spent()
+        return use
 
     def terminate(self) -> None:
         """Ask it to end; returns at once."""
@@ -127,15 +127,15 @@ class ContainerReplica:
     def destroy(self) -> None:
         """Keep its last lines; who removes it follows."""
         self._stopping.set()
-        if self._kept_log is None:
-            self._kept_log = log_of(self._container, _KEPT_LINES)
+        if self._last_log is None:
+            self._last_log = log_of(self._container, _LAST_LINES)
 
     def leftover(self) -> list[DockerLeftover]:
         """Its container, to be removed."""
         return [DockerLeftover("container", str(self._container.name), self._container)]
 
     def _watch_end(self) -> None:
-        """Wait, as long as it takes, for the container's end; what the engine cannot tell any more counts as that."""
+        """Wait without limit for the container's end; one that the engine no longer knows counts as ended."""
         with suppress(Exception):
             self._code = int(self._client.api.wait(self._container.id, timeout=None)["StatusCode"])
         with suppress(Exception):
@@ -168,7 +168,7 @@ class ContainerReplica:
             self._changed.notify_all()
 
     def _fails(self) -> bool:
-        """Whether it says, or the kernel has seen to it, that it will never be ready."""
+        """Whether it reports that it will never be ready, or the kernel has killed it."""
         if self._group and self._group.out_of_memory():
             self.out_of_memory = True
         pattern = self.launch.fatal
@@ -193,15 +193,15 @@ class ContainerReplica:
 
 
 def log_of(container: Any, lines: int) -> str:
-    """The last lines of a container; '' where the engine cannot tell them any more."""
-    told = b""
+    """The last lines of a container; '' where the engine no longer has them."""
+    log = b""
 
     def read() -> None:
-        nonlocal told
-        told = container.logs(tail=lines)
+        nonlocal log
+        log = container.logs(tail=lines)
 
     _leniently(read)
-    return told.decode("utf-8", "replace").rstrip("\n")
+    return log.decode("utf-8", "replace").rstrip("\n")
 
 
 def _leniently(ask: Callable[[], object]) -> None:

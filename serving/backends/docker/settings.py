@@ -1,4 +1,4 @@
-"""What a plan may say of the docker backend, and what every container of ours is started with."""
+"""The docker backend's settings, and those that every container of ours is started with."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def server_settings(
     if budget.cpu_quota is not None:
         settings["nano_cpus"] = round(budget.cpu_quota * 1e9)
     if budget.memory_bytes is not None:
-        # no swap beside it: a server that swaps is slower than any number here would tell
+        # no swap beside it: a server that swaps is slower, and no number here would show why
         settings |= {"mem_limit": budget.memory_bytes, "memswap_limit": budget.memory_bytes}
     return settings
 

@@ -2,7 +2,7 @@
 
 CPU, throttling, disk and network come from the engine's statistics, which both versions of control groups fill.
 Memory has two meanings. What the limit counts is charged to the group, page cache included. What the processes hold
-is what the backend `process` tells, so studies on both can be compared: it is read from /proc where the container runs
+is that of the backend `process`, so studies on both can be compared: it is read from /proc where the container runs
 on this machine's kernel, and stands in for the group's memory less the page cache that can be dropped elsewhere.
 """
 
@@ -30,7 +30,7 @@ def of_statistics(statistics: Mapping[str, Any]) -> ContainerUse:
     transfers = blocks.get("io_service_bytes_recursive") or []
     networks = (statistics.get("networks") or {}).values()
     charged = memory.get("usage")
-    # version 1 tells both its own and the groups' beneath it
+    # version 1 reports both its own and the groups' beneath it
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
     return ContainerUse(
         cpu_s=_seconds((cpu.get("cpu_usage") or {}).get("total_usage")),
@@ -61,17 +61,17 @@ def _total(networks: Iterable[Mapping[str, int]], name: str) -> int | None:
     return sum(counts) if counts else None
 
 
-def with_processes(found: ContainerUse, group: Group | None) -> ContainerUse:
-    """With what this machine's kernel tells of the container's processes; as it is where they run elsewhere."""
+def with_processes(use: ContainerUse, group: Group | None) -> ContainerUse:
+    """With this machine's kernel's figures of the container's processes; unchanged where they run elsewhere."""
     if group is None:
-        return found
+        return use
     members = list(group.members())
     if not members:
-        return found
+        return use
     used = processes.usage(members)
-    peak = found.memory_peak_bytes if found.memory_peak_bytes is not None else group.number("memory.peak")
+    peak = use.memory_peak_bytes if use.memory_peak_bytes is not None else group.number("memory.peak")
     return replace(
-        found,
+        use,
         rss_bytes=used.rss_bytes,
         rss_peak_bytes=used.rss_peak_bytes,
         threads=used.threads,
@@ -95,8 +95,8 @@ class Group:
             return None
         if not pid or not any(container in line for line in lines):
             return None
-        found = tuple(folder for line in lines for folder in _folders(root, *line.split(":", 2)[1:]))
-        return cls(found) if found else None
+        folders = tuple(folder for line in lines for folder in _folders(root, *line.split(":", 2)[1:]))
+        return cls(folders) if folders else None
 
     def members(self) -> Iterator[psutil.Process]:
         """Every process in it."""

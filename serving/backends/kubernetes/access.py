@@ -39,7 +39,7 @@ NEEDED = (
     Rule("", "pods/log", ("get",)),
     Rule("", "events", ("list", "watch")),
     Rule("apps", "deployments/scale", ("patch",)),
-    # a load from inside, and what the servers' own control groups tell
+    # a load from inside, and the figures of the servers' own control groups
     Rule("", "pods/exec", ("create", "get")),
     Rule("", "pods/portforward", ("create", "get"), "port-forward"),
     Rule(
@@ -67,9 +67,9 @@ def require_access(cluster: Cluster, settings: KubernetesSettings) -> None:
         lacking = list(_lacking(cluster, settings.namespace, needed(settings)))
     if lacking:
         raise EngineUnavailable(
-            f"your account of context {cluster.context} may not {told(lacking)} in namespace {settings.namespace}: "
-            f"have somebody run `kubectl apply --namespace {settings.namespace} --filename {ROLE}` and bind that role "
-            "to your account."
+            f"your account of context {cluster.context} may not {rules_text(lacking)} in namespace "
+            f"{settings.namespace}: have somebody run `kubectl apply --namespace {settings.namespace} --filename "
+            f"{ROLE}` and bind that role to your account."
         )
 
 
@@ -104,13 +104,13 @@ def _may(cluster: Cluster, namespace: str, rule: Rule, verb: str) -> bool:
     return bool(cluster.authorization.create_self_subject_access_review(review).status.allowed)
 
 
-def told(rules: Sequence[Rule]) -> str:
+def rules_text(rules: Sequence[Rule]) -> str:
     """'create and get pods/exec, nor list events', for a sentence."""
     return ", nor ".join(f"{_listed(rule.verbs)} {_full_name(rule)}" for rule in rules)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _full_name(rule: Rule) -> str:

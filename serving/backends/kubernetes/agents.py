@@ -136,7 +136,7 @@ class Agents:
     def clock_shift_ns(self, agent: Agent) -> int:
         """What to add to a monotonic time of the agent's machine for ours, ns; 0 where it is this machine.
 
-        Both wall clocks tell it, held between sending and answer of a question for the time. Raises NotExecuted.
+        Computed from both wall clocks, within the time of one request and its answer. Raises NotExecuted.
         """
         lowest, highest, by_wall = -(1 << 62), 1 << 62, 0
         for _ in range(3):
@@ -153,10 +153,10 @@ class Agents:
     def _pods(self) -> list[Object]:
         selector = f"app.kubernetes.io/instance={self._release},app.kubernetes.io/component={COMPONENT}"
         with asking("list the load agents"):
-            told = self._cluster.core.list_namespaced_pod(
+            response = self._cluster.core.list_namespaced_pod(
                 self._namespace, label_selector=selector, _preload_content=False
             )
-            pods: list[dict[str, Any]] = json.loads(told.data)["items"]
+            pods: list[dict[str, Any]] = json.loads(response.data)["items"]
         return sorted(pods, key=name_of)
 
 
@@ -176,12 +176,12 @@ class Detached:
             raise NotExecuted(f"nothing can be started in load agent {self.agent.pod}: {done.err or done.text}.")
 
     def code(self) -> int | None:
-        """Its exit code; None while it runs. Raises NotExecuted where nobody can tell, AgentLost where it is gone."""
-        told = self._run(_LOOK, self.folder).text
-        if told == "runs":
+        """Its exit code; None while it runs. Raises NotExecuted where it is unknown, AgentLost where it is gone."""
+        output = self._run(_LOOK, self.folder).text
+        if output == "runs":
             return None
-        if told.isdigit():
-            return int(told)
+        if output.isdigit():
+            return int(output)
         raise AgentLost(f"what ran in load agent {self.agent.pod} on node {self.agent.node} is gone without a word.")
 
     def fetch(self, name: str, target: Path) -> bool:
@@ -190,10 +190,10 @@ class Detached:
         Raises NotExecuted where it does not arrive whole.
         """
         path = f"{self.folder}/{name}"
-        found = patiently(lambda: self._run(_SIZE, path, timeout_s=120))
-        if found.code:
+        reply = patiently(lambda: self._run(_SIZE, path, timeout_s=120))
+        if reply.code:
             return False
-        size, digest = found.text.split()[:2]
+        size, digest = reply.text.split()[:2]
         fresh = target.with_name(f"{target.name}.part")
         with fresh.open("wb") as file:
             while (begun := file.tell()) < int(size):
@@ -242,11 +242,11 @@ def _agent(pod: Object) -> Agent:
 
 
 def _fault(pod: Object, late: bool) -> str | None:
-    """Why an agent is not ready; what may yet come right is told when it is late."""
+    """Why an agent is not ready; what may recover by itself is reported only when it is late."""
     who = f"load agent {name_of(pod)}"
-    found = trouble(pod, who)
-    if found and (late or not found.patience_s):
-        return found.sentence
+    cause = trouble(pod, who)
+    if cause and (late or not cause.patience_s):
+        return cause.sentence
     waiting = container_of(pod, CONTAINER).get("state", {}).get("waiting", {})
     if late and waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"):
         image = next(each["image"] for each in pod["spec"]["containers"] if each["name"] == CONTAINER)
@@ -270,8 +270,8 @@ def _loss(agent: Agent, pod: Object | None) -> str | None:
     if int(status.get("restartCount", 0)) != agent.restarts or "terminated" in status.get("state", {}):
         return f"{who} ended with code {ended.get('exitCode')} under load ({ended.get('reason')}): {again}."
     if pod.get("status", {}).get("phase") == "Failed":
-        told = pod["status"].get("message") or pod["status"].get("reason")
-        return f"{who} was taken off its node under load ({told}): give it a node with room, and {again}."
+        message = pod["status"].get("message") or pod["status"].get("reason")
+        return f"{who} was taken off its node under load ({message}): give it a node with room, and {again}."
     if condition(pod, "Ready").get("status") != "True":
         look = f"look at it with `kubectl describe node {agent.node}`"
         return f"{who} is lost, for its node does not answer any more: {look}."

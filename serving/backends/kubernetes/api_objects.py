@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def told(call: Callable[..., Any], *arguments: Any, **named: Any) -> dict[str, Any]:
+def answer_of(call: Callable[..., Any], *arguments: Any, **named: Any) -> dict[str, Any]:
     """What a call of the client answers, parsed. Raises ApiException for any answer that is no success."""
     from kubernetes.client import ApiException
 

@@ -33,11 +33,11 @@ class _Expired(Exception):
     """The version to resume from is too old for the server: everything must be listed again."""
 
 
-class Watch:
+class ApiWatch:
     """One thread that lists objects and follows their changes, until it is stopped.
 
     A stream that breaks is resumed where it broke; where the server has forgotten that place, objects are listed
-    again, and those that are gone meanwhile are told as deleted.
+    again, and those that have gone meanwhile are reported as deleted.
     """
 
     def __init__(self, ask: Callable[..., Any], hand: Hand, name: str, pause_s: float = _PAUSE_S) -> None:
@@ -83,22 +83,22 @@ class Watch:
                 if isinstance(error, ApiException) and error.status in (401, 403):
                     self.listed.set()  # more of the same would come
                 self._stopping.wait(self._pause_s)
-            except Exception as error:  # noqa: BLE001 - a bug of ours, told to whoever waits
+            except Exception as error:  # noqa: BLE001 - a bug of ours, raised for whoever waits
                 self.fault = error
                 self.listed.set()
                 return
 
     def _list(self) -> None:
         with self._answer() as response:
-            found = json.loads(response.read())
+            listing = json.loads(response.read())
         seen_ns = time.monotonic_ns()
-        items = {item["metadata"]["uid"]: item for item in found.get("items") or ()}
+        items = {item["metadata"]["uid"]: item for item in listing.get("items") or ()}
         self._heard()
         for uid in [uid for uid in self._known if uid not in items]:
             self._tell(DELETED, self._known[uid], seen_ns)
         for item in sorted(items.values(), key=_age):
             self._tell("MODIFIED" if item["metadata"]["uid"] in self._known else "ADDED", item, seen_ns)
-        self._version = found["metadata"]["resourceVersion"]
+        self._version = listing["metadata"]["resourceVersion"]
 
     def _follow(self) -> None:
         """One stream of changes, until the server or the network ends it."""
@@ -156,7 +156,7 @@ def _age(item: Object) -> tuple[str, str]:
     return str(item["metadata"].get("creationTimestamp")), str(item["metadata"].get("name"))
 
 
-class Watching:
+class ReleaseWatches:
     """All watches of one release."""
 
     def __init__(self, cluster: Cluster, namespace: str, release: str, observed: Observed, autoscaled: bool) -> None:
@@ -167,12 +167,12 @@ class Watching:
         servers = f"{of_release},app.kubernetes.io/component={SERVER}"
         core = cluster.core
         self._watches = {
-            "pods": Watch(ask(core.list_namespaced_pod, label_selector=servers), observed.pod, "pods"),
-            "events": Watch(ask(core.list_namespaced_event), observed.event, "events"),
+            "pods": ApiWatch(ask(core.list_namespaced_pod, label_selector=servers), observed.pod, "pods"),
+            "events": ApiWatch(ask(core.list_namespaced_event), observed.event, "events"),
         }
         if autoscaled:
             lister = cluster.autoscaling.list_namespaced_horizontal_pod_autoscaler
-            self._watches["horizontalpodautoscalers"] = Watch(
+            self._watches["horizontalpodautoscalers"] = ApiWatch(
                 ask(lister, label_selector=of_release), observed.scaler, "autoscaler"
             )
 
@@ -196,7 +196,7 @@ class Watching:
             watch.stop()
 
 
-def _raise(what: str, watch: Watch) -> None:
+def _raise(what: str, watch: ApiWatch) -> None:
     """What a watch stumbled over, as a sentence."""
     if watch.fault is None and watch.listed.is_set():
         return

@@ -1,6 +1,6 @@
 """What a pod's server uses: its own control group and processes, read by one shell command inside its container.
 
-Both versions of control groups are read as a container sees them, at /sys/fs/cgroup. What a file does not tell, or
+Both versions of control groups are read as a container sees them, at /sys/fs/cgroup. What a file does not contain, or
 what an image without sh and tail cannot be asked, is None. The command itself runs in the container and counts in it:
 some milliseconds of CPU time each time.
 """
@@ -62,8 +62,8 @@ def look_of(text: str, boot_id: Path = Path(_BOOT_ID)) -> Look | None:
 
 def _parts(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """Files by their names, and the processes' states without the command's own."""
-    own, _, told = text.partition("\n")
-    named = re.split(r"^==> (.*) <==\n", told, flags=re.MULTILINE)[1:]
+    own, _, rest = text.partition("\n")
+    named = re.split(r"^==> (.*) <==\n", rest, flags=re.MULTILINE)[1:]
     files = {name.removeprefix(f"{_GROUP}/"): content for name, content in zip(named[::2], named[1::2], strict=True)}
     states = [_fields(content) for name, content in files.items() if name.endswith("/status")]
     return files, [one for one in states if own.strip() not in (one.get("Pid"), one.get("PPid"))]
@@ -144,7 +144,7 @@ def _whole(content: str) -> Iterator[tuple[str, int]]:
 
 
 def _number(files: Mapping[str, str], *names: str) -> int | None:
-    """What the first of the files says that is there."""
+    """The text of the first of the files that exists."""
     for name in names:
         with suppress(ValueError, KeyError):
             return int(files[name])
@@ -156,8 +156,8 @@ def _first(*values: int | None) -> int | None:
 
 
 def _sum(processes: list[dict[str, str]], field: str) -> int | None:
-    found = [int(one[field]) for one in processes if one.get(field, "").isdigit()]
-    return sum(found) if found else None
+    values = [int(one[field]) for one in processes if one.get(field, "").isdigit()]
+    return sum(values) if values else None
 
 
 def _kib(processes: list[dict[str, str]], field: str) -> int | None:

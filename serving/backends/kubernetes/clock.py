@@ -21,7 +21,7 @@ class ClusterClock:
     offset_ns: int
     """Its Unix time less our time.monotonic_ns()."""
     uncertainty_ns: int | None
-    """Half the width of what the offset may be; None where the server does not tell its time and ours stands in."""
+    """Half the width of what the offset may be; None where the server does not send its time and ours is used."""
 
     def window_ns(self, stamp: datetime) -> tuple[int, int]:
         """First and last monotonic time at which a clock of the cluster could have shown `stamp`."""
@@ -59,7 +59,7 @@ def measure(ask: Callable[[], str | None]) -> ClusterClock:
         if date_ns != first_date:
             break
         time.sleep(_PAUSE_S)
-    # a clock that was set meanwhile contradicts itself: what it said last is nearest
+    # a clock that was set meanwhile contradicts itself: its last reading is nearest
     return ClusterClock((lowest + highest) // 2, abs(highest - lowest) // 2)
 
 

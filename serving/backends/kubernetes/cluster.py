@@ -35,7 +35,7 @@ class Cluster:
     version: str
     """Such as 1.32.13."""
     kube_context: str | None = None
-    """What helm and kubectl are told with --context; None: what they find themselves."""
+    """The --context of helm and kubectl; None: their own default."""
 
     @classmethod
     def connect(cls, context: str | None = None) -> Cluster:
@@ -47,8 +47,8 @@ class Cluster:
             import kubernetes  # noqa: F401
         except ImportError as error:
             raise EngineUnavailable(extras.sentence("kubernetes", "backend kubernetes", ["kubernetes"])) from error
-        settings, name, told_helm = _configuration(context)
-        return cls(_client(settings, retries=True), name, _version(settings, name), told_helm)
+        settings, name, helm_context = _configuration(context)
+        return cls(_client(settings, retries=True), name, _version(settings, name), helm_context)
 
     @functools.cached_property
     def core(self) -> Any:
@@ -110,7 +110,7 @@ class Cluster:
 
 
 def _configuration(context: str | None) -> tuple[Any, str, str | None]:
-    """Settings of the client, the context's name, and what helm is told. Raises EngineUnavailable."""
+    """Settings of the client, the context's name, and helm's --context. Raises EngineUnavailable."""
     from kubernetes.client import Configuration
 
     settings, place = Configuration(), _kubeconfig()
@@ -201,14 +201,14 @@ def _version(settings: Any, name: str) -> str:
     from urllib3.exceptions import HTTPError
 
     try:
-        told = VersionApi(_client(settings, retries=False)).get_code(_request_timeout=_FIRST_TIMEOUT_S)
+        version = VersionApi(_client(settings, retries=False)).get_code(_request_timeout=_FIRST_TIMEOUT_S)
     except ApiException as error:
         raise EngineUnavailable(_turned_away(error, settings.host, name)) from error
     except (HTTPError, OSError) as error:
         raise EngineUnavailable(_unreachable(error, settings.host, name)) from error
     except ValueError as error:
         raise EngineUnavailable(_no_api(settings.host, name)) from error
-    return str(told.git_version).removeprefix("v").partition("+")[0]
+    return str(version.git_version).removeprefix("v").partition("+")[0]
 
 
 def _turned_away(error: Any, host: str, name: str) -> str:
@@ -227,17 +227,17 @@ def _no_api(host: str, name: str) -> str:
 
 
 def _unreachable(error: BaseException, host: str, name: str) -> str:
-    told = " ".join(str(error).split())
-    if "CERTIFICATE_VERIFY_FAILED" in told:
+    message = " ".join(str(error).split())
+    if "CERTIFICATE_VERIFY_FAILED" in message:
         return (
             f"the certificate of {host} (context {name}) is not signed by the authority that the kubeconfig names: "
             "take certificate-authority-data from the cluster's own kubeconfig."
         )
-    return f"no Kubernetes API answers at {host} (context {name}; {_cause(told)}): start the cluster, or {_HINT}."
+    return f"no Kubernetes API answers at {host} (context {name}; {_cause(message)}): start the cluster, or {_HINT}."
 
 
-def _cause(told: str) -> str:
-    """What the socket said, without the library's words around it."""
+def _cause(message: str) -> str:
+    """The socket's error, without the library's text around it."""
     for mark in (
         "Connection refused",
         "No route to host",
@@ -245,9 +245,9 @@ def _cause(told: str) -> str:
         "timed out",
         "Network is unreachable",
     ):
-        if mark.lower() in told.lower():
+        if mark.lower() in message.lower():
             return mark.lower()
-    return told[-120:]
+    return message[-120:]
 
 
 @contextmanager
@@ -269,8 +269,8 @@ def asking(what: str) -> Iterator[None]:
 
 def refusal(what: str, error: Any) -> str:
     """One sentence for an ApiException, with the remedy where it is known."""
-    told = _status(error)
-    reason = str(told.get("message") or error.reason or "no reason given").strip().rstrip(".")
+    status = _status(error)
+    reason = str(status.get("message") or error.reason or "no reason given").strip().rstrip(".")
     if forbidden(error):
         return f"you may not {what} ({reason}): ask for the rights in {ROLE}."
     if error.status == 401:
@@ -279,17 +279,17 @@ def refusal(what: str, error: Any) -> str:
 
 
 def forbidden(error: Any) -> bool:
-    """Whether an ApiException says that we lack a right; a quota and an admission check refuse with 403 too."""
+    """Whether an ApiException means that we lack a right; a quota and an admission check refuse with 403 too."""
     return error.status == 403 and "forbidden: user" in str(_status(error).get("message", "")).lower()
 
 
 def _status(error: Any) -> Mapping[str, Any]:
     """The API's own account of a refusal (kind Status)."""
     try:
-        told = json.loads(error.body or "{}")
+        status = json.loads(error.body or "{}")
     except ValueError:
         return {}
-    return told if isinstance(told, Mapping) else {}
+    return status if isinstance(status, Mapping) else {}
 
 
 def _node(node: Any) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def _node(node: Any) -> dict[str, Any]:
 
 
 def _boot_id() -> str | None:
-    """What tells this kernel's run from every other one; a kubelet reports the same of its own."""
+    """Identifies this boot of the kernel; a kubelet reports the same of its own."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

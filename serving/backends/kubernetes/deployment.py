@@ -13,8 +13,8 @@ from serving.backend import DeploymentOrder
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.interrupts import through_interrupts
 from serving.backends.kubernetes import leftovers as own
-from serving.backends.kubernetes.api_objects import told
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_objects import answer_of
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.cgroup import COMMAND, Look, look_of
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import NotExecuted, execute
@@ -23,7 +23,7 @@ from serving.backends.kubernetes.kept_records import autoscaler_text, events_tex
 from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.pods import SERVER, name_of, node_of
 from serving.backends.kubernetes.release_faults import Faults
-from serving.backends.kubernetes.release_state import Observed, Replica
+from serving.backends.kubernetes.release_state import Observed, PodReplica
 from serving.backends.kubernetes.routes import Reach
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.backends.kubernetes.values import values_of
@@ -31,14 +31,14 @@ from serving.backends.preparation import made
 from serving.deployment import Endpoint, Use
 from serving.errors import DeploymentError, ServingError
 
-_KEPT_LINES = 200
+_LAST_LINES = 200
 _LOOKS = 2
 """At what a container uses: a stream that broke off is tried again."""
 _POLL_S = 0.2
 _GOING_S = 150.0
 """For pods to be gone; a pod behind a balancer takes up to 70 s of it."""
-_TOLD_S = 5.0
-"""For the watch to tell that they are."""
+_LAST_NEWS_S = 5.0
+"""For the watch to report that they are."""
 
 
 class KubernetesDeployment:
@@ -63,7 +63,7 @@ class KubernetesDeployment:
         launch = order.engine.contain(order.model, order.budget, order.batching, made(workdir / "config"))
         scaling = settings.autoscaling
         self._observed = Observed(self.release, order.events, cluster.clock)
-        self._watching = Watching(cluster, self.namespace, self.release, self._observed, scaling is not None)
+        self._watching = ReleaseWatches(cluster, self.namespace, self.release, self._observed, scaling is not None)
         self._reach = Reach(cluster, settings, self.release, launch, order.events, workdir / "front.json")
         self._observed.on_change = lambda: self._reach.follow(self._observed.replicas)
         self._faults = Faults(
@@ -180,7 +180,7 @@ class KubernetesDeployment:
             seconds += (look.use.cpu_s or 0.0) if look.here else 0.0
         return seconds
 
-    def _look(self, replica: Replica) -> Look | None:
+    def _look(self, replica: PodReplica) -> Look | None:
         """What its server uses now; what was seen last where it cannot be asked, None where nothing ever was.
 
         A server that has ended is not asked any more: the one in its place begins to count anew.
@@ -207,20 +207,20 @@ class KubernetesDeployment:
             for line in self._tail(replica, lines).splitlines()
         )
 
-    def _tail(self, replica: Replica, lines: int) -> str:
-        told = "" if replica.gone else tail(self._cluster, self.namespace, replica.name, SERVER, lines)
-        return told or "\n".join((replica.kept_log or "").splitlines()[-lines:])
+    def _tail(self, replica: PodReplica, lines: int) -> str:
+        log = "" if replica.gone else tail(self._cluster, self.namespace, replica.name, SERVER, lines)
+        return log or "\n".join((replica.last_log or "").splitlines()[-lines:])
 
     def records(self) -> dict[str, str]:
-        """Its pods, what Kubernetes told about them, and its values; see Deployment."""
-        found = {
+        """Its pods, Kubernetes' events about them, and its values; see Deployment."""
+        texts = {
             "pods.json": pods_text(self._observed.replicas),
             "cluster-events.txt": events_text(self._observed.cluster_events.values()),
             "values.yaml": values_text(self._values, self._settings.values),
         }
         if self._observed.autoscaler is not None:
-            found["hpa.json"] = autoscaler_text(self._observed.autoscaler)
-        return found
+            texts["hpa.json"] = autoscaler_text(self._observed.autoscaler)
+        return texts
 
     def stop(self) -> None:
         """Remove the release and wait for its pods to be gone, also through Ctrl-C; see Deployment."""
@@ -231,7 +231,7 @@ class KubernetesDeployment:
         """What was used and written last, before it goes."""
         for replica in self._observed.active():
             if replica.started:
-                replica.kept_log = tail(self._cluster, self.namespace, replica.name, SERVER, _KEPT_LINES)
+                replica.last_log = tail(self._cluster, self.namespace, replica.name, SERVER, _LAST_LINES)
                 self._look(replica)
 
     def _uninstall(self) -> None:
@@ -241,7 +241,7 @@ class KubernetesDeployment:
         try:
             self._helm.uninstall(self.release, self.namespace)
             self._wait_gone(time.monotonic() + _GOING_S)
-            self._observed.wait(lambda: not self._remaining(), _TOLD_S)
+            self._observed.wait(lambda: not self._remaining(), _LAST_NEWS_S)
         except ServingError:
             self._end_watches()  # and another stop may try again
             raise
@@ -251,7 +251,9 @@ class KubernetesDeployment:
         selector = f"app.kubernetes.io/instance={self.release}"
         while True:
             with asking("see whether the pods are gone"):
-                left = told(self._cluster.core.list_namespaced_pod, self.namespace, label_selector=selector)["items"]
+                left = answer_of(self._cluster.core.list_namespaced_pod, self.namespace, label_selector=selector)[
+                    "items"
+                ]
             if not left:
                 return
             if time.monotonic() > deadline:
@@ -283,7 +285,7 @@ class KubernetesDeployment:
     def keep(self, error: ServingError) -> None:
         """Leave the release where it failed, and say in the error how it is removed."""
         self._close()
-        kept = f"release {self.release} in namespace {self.namespace} was kept"
-        self._events.add("kept", detail=kept)
+        notice = f"release {self.release} in namespace {self.namespace} was kept"
+        self._events.add("kept", detail=notice)
         remedy = f"`helm uninstall {self.release} --namespace {self.namespace}` removes it"
-        error.args = (f"{error} The {kept}: {remedy}.",)
+        error.args = (f"{error} The {notice}: {remedy}.",)

@@ -105,7 +105,7 @@ def _asked(where: str) -> Iterator[None]:
 
 
 def _refusal(error: Any) -> str:
-    """What the API said, where it said something."""
+    """The API's message, where it sent one."""
     body = getattr(error.__context__, "resp_body", None) or error.body
     try:
         return str(json.loads(body)["message"]).rstrip(".")
@@ -120,12 +120,12 @@ def _first_line(text: str) -> str:
 def _code(outcome: bytes, where: str) -> int:
     """The exit code in the API's last word, which is missing where the stream broke."""
     try:
-        told = json.loads(outcome)
+        status = json.loads(outcome)
     except ValueError:
         raise NotExecuted(f"the stream of a command in {where} ended before the command did.") from None
-    if told.get("status") == "Success":
+    if status.get("status") == "Success":
         return 0
-    for cause in (told.get("details") or {}).get("causes") or []:
+    for cause in (status.get("details") or {}).get("causes") or []:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
-    raise NotExecuted(f"no command can be run in {where}: {_first_line(str(told.get('message') or ''))}.")
+    raise NotExecuted(f"no command can be run in {where}: {_first_line(str(status.get('message') or ''))}.")

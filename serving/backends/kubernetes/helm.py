@@ -36,14 +36,14 @@ class Helm:
         if path is None:
             raise EngineUnavailable(f"the backend kubernetes needs helm, which is not on the PATH: {_REMEDY}.")
         try:
-            told = subprocess.run(
+            output = subprocess.run(
                 [path, "version", "--short"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             ).stdout
         except (OSError, subprocess.TimeoutExpired) as error:
             raise EngineUnavailable(f"{path} does not run ({error}): {_REMEDY}.") from error
-        found = re.search(r"v(\d+)\.(\d+)", told)
-        if found is None or (version := (int(found[1]), int(found[2]))) < OLDEST:
-            raise EngineUnavailable(f"{path} is {told.strip() or 'of no version that it tells'}: {_REMEDY}.")
+        match = re.search(r"v(\d+)\.(\d+)", output)
+        if match is None or (version := (int(match[1]), int(match[2]))) < OLDEST:
+            raise EngineUnavailable(f"{path} is {output.strip() or 'of no version that it tells'}: {_REMEDY}.")
         return version
 
     def install(
@@ -68,9 +68,9 @@ class Helm:
         try:
             self._run([*command, "--ignore-not-found"])
         except _Failure as error:
-            told = translated(f"remove the release {release}", str(error))
+            error_text = translated(f"remove the release {release}", str(error))
             # its own words are often no more than that it failed
-            raise DeploymentError(f"{told} `helm {' '.join(command)} --debug` tells more.") from error
+            raise DeploymentError(f"{error_text} `helm {' '.join(command)} --debug` tells more.") from error
 
     def _change(
         self,
@@ -85,11 +85,11 @@ class Helm:
                 raise ServingError(f"the values file {file} is not there: correct kubernetes.values.")
         given = [part for file in files for part in ("--values", str(file))] + ["--values", "-"]
         marked = ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
-        with _told(f"{command[0]} the release {command[1]}"):
+        with _translated_failures(f"{command[0]} the release {command[1]}"):
             return self._run([*command, "--namespace", namespace, *given, *marked], stdin=yaml.safe_dump(dict(values)))
 
     def _run(self, arguments: list[str], stdin: str = "") -> str:
-        """Its output. Raises _Failure with what it said."""
+        """Its output. Raises _Failure with its error output."""
         assert self.version
         try:
             done = subprocess.run(
@@ -108,11 +108,11 @@ class Helm:
 
 
 class _Failure(Exception):
-    """Helm ended with an error; what it said of it."""
+    """Helm ended with an error; its error output."""
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _translated_failures(what: str) -> Iterator[None]:
     """Helm's failures as our errors."""
     try:
         yield
@@ -120,9 +120,11 @@ def _told(what: str) -> Iterator[None]:
         raise translated(what, str(error)) from error
 
 
-def translated(what: str, told: str) -> ServingError:
-    """The error for what Helm said: a value that the chart refuses is usage, everything else the cluster's."""
-    lines = [line.strip() for line in told.splitlines() if line.strip() and not line.startswith(("WARNING", "level="))]
+def translated(what: str, message: str) -> ServingError:
+    """The error for Helm's output: a value that the chart refuses is usage, everything else the cluster's."""
+    lines = [
+        line.strip() for line in message.splitlines() if line.strip() and not line.startswith(("WARNING", "level="))
+    ]
     text = " ".join(lines).removeprefix("Error: ")
     if "meet the specifications of the schema" in text:
         faults = [_fault(line) for line in lines if line.startswith("- ")]

@@ -1,4 +1,4 @@
-"""What is kept of a release: its pods, what Kubernetes told about them, its values, its autoscaler. As text."""
+"""The records of a release as text: its pods, Kubernetes' events about them, its values, its autoscaler."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from serving.backends.kubernetes.pods import Object
-from serving.backends.kubernetes.release_state import Replica, event_time
+from serving.backends.kubernetes.release_state import PodReplica, event_time
 
 
-def pods_text(replicas: Iterable[Replica]) -> str:
+def pods_text(replicas: Iterable[PodReplica]) -> str:
     """Every pod as it was seen last, JSON."""
     return _json(
         [
@@ -24,7 +24,7 @@ def pods_text(replicas: Iterable[Replica]) -> str:
 
 
 def events_text(events: Iterable[Object]) -> str:
-    """One line an event, in the order of their (last) times: time, type, reason, whom it is about, what it says."""
+    """One line an event, in the order of their (last) times: time, type, reason, object, message."""
     return "".join(f"{_line(event)}\n" for event in sorted(events, key=lambda event: str(event_time(event))))
 
 

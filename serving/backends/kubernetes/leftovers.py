@@ -75,9 +75,9 @@ def _listed(
         return here(selector)
 
 
-def remove(cluster: Cluster, helm: Helm, found: Sequence[KubernetesLeftover]) -> None:
+def remove(cluster: Cluster, helm: Helm, leftovers: Sequence[KubernetesLeftover]) -> None:
     """Remove them: releases by Helm, then namespaces, unless somebody else has put something into one."""
-    for leftover in sorted(found, key=lambda one: KINDS.index(one.kind)):
+    for leftover in sorted(leftovers, key=lambda one: KINDS.index(one.kind)):
         if leftover.kind == "release":
             helm.uninstall(leftover.name, leftover.namespace)
         else:

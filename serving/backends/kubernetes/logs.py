@@ -7,14 +7,14 @@ from serving.errors import DeploymentError
 
 
 def tail(cluster: Cluster, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
-    """At most so many lines; '' where nobody can tell them (any more). `previous`: of the container before this one."""
+    """At most so many lines; '' where there are none (any more). `previous`: of the container before this one."""
     try:
         with asking(f"read the log of pod {pod}"):
-            told = cluster.core.read_namespaced_pod_log(
+            log = cluster.core.read_namespaced_pod_log(
                 pod, namespace, container=container, tail_lines=lines, previous=previous, _preload_content=False
             )
-            if told.status != 200:
+            if log.status != 200:
                 return ""
-            return str(told.data.decode("utf-8", "replace")).rstrip("\n")
+            return str(log.data.decode("utf-8", "replace")).rstrip("\n")
     except DeploymentError:
         return ""

@@ -25,14 +25,14 @@ def holds(run: Run, artifact: str, model: ModelDir) -> bool:
     """Whether the container holds the model whose `artifact`, savedmodel or mar, it is to serve."""
     if artifact == "mar" and model.mar_path is not None:
         return _holds_archive(run, model.name, model.mar_path)
-    code, told = run(["sha256sum", f"{MODELS}/{model.name}/{MANIFEST_NAME}"])
-    return code == 0 and told.split()[:1] == [_digest((model.path / MANIFEST_NAME).read_bytes())]
+    code, output = run(["sha256sum", f"{MODELS}/{model.name}/{MANIFEST_NAME}"])
+    return code == 0 and output.split()[:1] == [_digest((model.path / MANIFEST_NAME).read_bytes())]
 
 
 def _holds_archive(run: Run, name: str, own: Path) -> bool:
     place = f"{_ARCHIVES}/{name}.mar"
-    code, told = run(["sh", "-c", f"wc -c < {place} && tail -c {_END_BYTES} {place} | sha256sum"])
-    return code == 0 and told.split()[:2] == _summary(own)
+    code, output = run(["sh", "-c", f"wc -c < {place} && tail -c {_END_BYTES} {place} | sha256sum"])
+    return code == 0 and output.split()[:2] == _summary(own)
 
 
 def _summary(archive: Path) -> list[bytes]:

@@ -26,13 +26,13 @@ def claim(cluster: Cluster, name: str) -> bool:
     One that was made here is removed when this process ends, and not before: the next deployment of the study needs
     it again. Raises ServingError where it is another's, EngineUnavailable where it may not be made.
     """
-    found = _settled(cluster, name)
-    if found is None:
+    namespace = _settled(cluster, name)
+    if namespace is None:
         if not _make(cluster, name):
             return claim(cluster, name)
         atexit.register(give_back, cluster, name)
         return True
-    if (found.metadata.labels or {}).get(LABEL[0]) != LABEL[1]:
+    if (namespace.metadata.labels or {}).get(LABEL[0]) != LABEL[1]:
         raise ServingError(
             f"the namespace {name} is there already and not marked as one for studies: choose another one under "
             f"kubernetes.namespace, or mark it with `kubectl label namespace {name} {'='.join(LABEL)}`."
@@ -44,8 +44,8 @@ def give_back(cluster: Cluster, name: str) -> None:
     """Remove the namespace if this process made it and nothing is in it; what cannot be removed now is a leftover."""
     with suppress(DeploymentError):
         with asking(f"read namespace {name}"):
-            found = read(cluster, name)
-        if found is not None and is_mine(found):
+            namespace = read(cluster, name)
+        if namespace is not None and is_mine(namespace):
             remove_if_empty(cluster, name)
 
 
@@ -56,8 +56,8 @@ def remove_if_empty(cluster: Cluster, name: str) -> bool:
     """
     end = time.monotonic() + _EMPTYING_S
     with asking(f"remove namespace {name}"):
-        while things := _contents(cluster, name):
-            if time.monotonic() > end or not all(_goes(thing) for thing in things):
+        while objects := _contents(cluster, name):
+            if time.monotonic() > end or not all(_goes(item) for item in objects):
                 return False
             time.sleep(_POLL_S)
         _delete(cluster, name)
@@ -80,14 +80,14 @@ def _settled(cluster: Cluster, name: str) -> Any:
     """The namespace, once it is not on its way out; None where there is none."""
     end = time.monotonic() + _GOING_S
     with asking(f"read namespace {name}"):
-        while (found := read(cluster, name)) is not None and found.metadata.deletion_timestamp:
+        while (namespace := read(cluster, name)) is not None and namespace.metadata.deletion_timestamp:
             if time.monotonic() > end:
                 raise DeploymentError(
                     f"the namespace {name} does not come to its end: see what holds it with `kubectl describe "
                     f"namespace {name}`, or choose another one under kubernetes.namespace."
                 )
             time.sleep(_POLL_S)
-    return found
+    return namespace
 
 
 def _make(cluster: Cluster, name: str) -> bool:
@@ -127,12 +127,12 @@ def _contents(cluster: Cluster, name: str) -> list[Any]:
         apps.list_namespaced_deployment,
         apps.list_namespaced_stateful_set,
     )
-    return [thing for look in looks for thing in look(name).items if thing.metadata.name not in _ALWAYS_THERE]
+    return [item for look in looks for item in look(name).items if item.metadata.name not in _ALWAYS_THERE]
 
 
-def _goes(thing: Any) -> bool:
+def _goes(item: Any) -> bool:
     """Whether it is on its way out; a pod goes after what controls it, which is looked at itself."""
-    return bool(thing.metadata.deletion_timestamp or thing.metadata.owner_references)
+    return bool(item.metadata.deletion_timestamp or item.metadata.owner_references)
 
 
 def _delete(cluster: Cluster, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Labels that say whose a release or a namespace is: of which process, on which machine."""
+"""Labels for the owner of a release or a namespace: its process and its machine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def machine_label() -> str:
     return hashlib.sha256(machine().encode()).hexdigest()[:32]
 
 
-def is_mine(thing: Any) -> bool:
+def is_mine(item: Any) -> bool:
     """Whether this process made an object of the API."""
-    return owner_labels().items() <= (thing.metadata.labels or {}).items()
+    return owner_labels().items() <= (item.metadata.labels or {}).items()
 
 
-def is_left(thing: Any) -> bool:
+def is_left(item: Any) -> bool:
     """Whether an owner of this machine made it and lives no more."""
-    marks = thing.metadata.labels or {}
+    marks = item.metadata.labels or {}
     return marks.get(MACHINE) == machine_label() and not lives(marks.get(OWNER, "").replace("-", ":"))

@@ -32,22 +32,22 @@ class Trouble:
 
     sentence: str
     patience_s: float = 0.0
-    """For how long it may yet come right by itself; infinite: it is told when time is up."""
+    """For how long it may recover by itself; infinite: it is reported only when time is up."""
     container: str | None = None
     """Whose last log lines belong to it."""
     previous: bool = False
 
 
 def trouble(pod: Object, who: str, warning: str | None = None) -> Trouble | None:
-    """Why the pod is not ready, where it says so; `who` begins the sentence, `warning` is the pod's last warning."""
+    """Why the pod is not ready, where that is known; `who` begins the sentence, `warning` is the pod's last warning."""
     if is_lost(pod):
         return Trouble(lost(pod, who))
     if (gone := disruption(pod)) or pod.get("status", {}).get("phase") == "Failed":
-        told = short(gone.get("message") or pod["status"].get("message") or pod["status"].get("reason"))
-        return Trouble(f"{who} was taken off node {node_of(pod)} ({told}): give it a node that has room for it.")
+        message = short(gone.get("message") or pod["status"].get("message") or pod["status"].get("reason"))
+        return Trouble(f"{who} was taken off node {node_of(pod)} ({message}): give it a node that has room for it.")
     for status in pod.get("status", {}).get("initContainerStatuses") or ():
-        if found := _init_trouble(pod, status, who):
-            return found
+        if cause := _init_trouble(pod, status, who):
+            return cause
     return _server_trouble(pod, who) or _pending(pod, who, warning)
 
 
@@ -81,8 +81,8 @@ def _server_trouble(pod: Object, who: str) -> Trouble | None:
         return _image_trouble(pod, status, who)
     if end.reason == "OOMKilled":
         limit = memory_limit_of(pod)
-        told = f"its memory limit of {limit}" if limit else "want of memory"
-        return Trouble(f"{who} was killed by the kernel for {told}: raise `limits.memory_mib`.")
+        cause = f"its memory limit of {limit}" if limit else "want of memory"
+        return Trouble(f"{who} was killed by the kernel for {cause}: raise `limits.memory_mib`.")
     return Trouble(f"{who} ended with exit code {end.code}.", container=SERVER, previous=end.previous)
 
 
@@ -116,17 +116,17 @@ _PLACE = ("node affinity", "node selector", "untolerated taint", "had taint")
 
 
 def _pending(pod: Object, who: str, warning: str | None) -> Trouble | None:
-    """It may yet find its place, so it is told when time is up."""
+    """It may yet be placed, so it is reported only when time is up."""
     refused = condition(pod, "PodScheduled")
     if refused.get("status") == "False":
-        told = str(refused.get("message") or refused.get("reason") or "no node takes it")
-        if any(mark in told for mark in _ROOM):
+        message = str(refused.get("message") or refused.get("reason") or "no node takes it")
+        if any(mark in message for mark in _ROOM):
             remedy = "lower `limits` or the number of replicas, or give the cluster a larger node"
-        elif any(mark in told for mark in _PLACE):
+        elif any(mark in message for mark in _PLACE):
             remedy = "set nodeSelector or tolerations in a file under `kubernetes.values`"
         else:
             remedy = f"look at it with `kubectl describe pod {name_of(pod)}`"
-        return Trouble(f"{who} stays Pending ({short(told)}): {remedy}.", math.inf)
+        return Trouble(f"{who} stays Pending ({short(message)}): {remedy}.", math.inf)
     if warning and not started_at(pod):
         return Trouble(
             f"{who} has not started ({short(warning)}): look at it with `kubectl describe pod {name_of(pod)}`.",
@@ -136,7 +136,7 @@ def _pending(pod: Object, who: str, warning: str | None) -> Trouble | None:
 
 
 def not_created(message: str, who: str) -> Trouble:
-    """Why no pod could be made, from what the ReplicaSet's controller says."""
+    """Why no pod could be made, from the ReplicaSet controller's conditions."""
     if "quota" in message:
         remedy = "raise the namespace's quota, or lower `limits` or the number of replicas"
     elif "PodSecurity" in message:
@@ -151,9 +151,10 @@ def unscaled(autoscaler: Object) -> Trouble | None:
     active = condition(autoscaler, "ScalingActive")
     if active.get("status") == "True":
         return None
-    told = str(active.get("message") or "it has not looked yet")
-    absent = "could not find the requested resource" in told
+    message = str(active.get("message") or "it has not looked yet")
+    absent = "could not find the requested resource" in message
     return Trouble(
-        f"the autoscaler gets no metrics ({short(told)}): install metrics-server, so that `kubectl top pods` answers.",
+        f"the autoscaler gets no metrics ({short(message)}): install metrics-server, so that `kubectl top pods` "
+        "answers.",
         PATIENCE_S if absent else math.inf,
     )

@@ -1,4 +1,4 @@
-"""What the API's account of a pod says: when it came how far, and what is wrong with it. Nothing is asked here.
+"""A pod as the API describes it: when it reached each stage, and what is wrong with it. Nothing is asked here.
 
 Objects are as the API sends them: parsed JSON with its own key names.
 """
@@ -16,7 +16,7 @@ Object = Mapping[str, Any]
 SERVER = "server"
 """Name of the chart's server container."""
 _LONGEST = 300
-"""Characters of what Kubernetes says that go into a sentence."""
+"""Characters of Kubernetes' message that go into a sentence."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ContainerExit:
     """How a container ended."""
 
     code: int | None
@@ -66,7 +66,7 @@ def condition(item: Object, kind: str) -> Object:
 
 
 def is_leaving(pod: Object) -> bool:
-    """Whether it was told to end."""
+    """Whether it was asked to end."""
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
@@ -91,8 +91,8 @@ def moments(pod: Object) -> list[Moment]:
         ("started", started_at(pod)),
         ("ready", None if is_leaving(pod) else _since(pod, "Ready")),
     ]
-    found = [Moment(name, stamp_of(text)) for name, text in passed if text]
-    return [*found, Moment("terminating", _told_to_end(pod))] if is_leaving(pod) else found
+    moments = [Moment(name, stamp_of(text)) for name, text in passed if text]
+    return [*moments, Moment("terminating", _asked_to_end_at(pod))] if is_leaving(pod) else moments
 
 
 def _since(pod: Object, kind: str) -> str | None:
@@ -102,9 +102,9 @@ def _since(pod: Object, kind: str) -> str | None:
 
 def _initialized(pod: Object) -> str | None:
     """When the last init container ended: the condition is written later, with whatever else there is to write."""
-    told = _since(pod, "Initialized")
+    since = _since(pod, "Initialized")
     done = [state(one, "terminated").get("finishedAt") for one in pod["status"].get("initContainerStatuses") or ()]
-    return max((text for text in done if text), default=told) if told else None
+    return max((text for text in done if text), default=since) if since else None
 
 
 def started_at(pod: Object) -> str | None:
@@ -114,7 +114,7 @@ def started_at(pod: Object) -> str | None:
     return running.get("startedAt") or ended.get("startedAt")
 
 
-def _told_to_end(pod: Object) -> datetime | None:
+def _asked_to_end_at(pod: Object) -> datetime | None:
     """The deletion's time is that by which its grace is over."""
     over = stamp_of(pod["metadata"].get("deletionTimestamp"))
     grace_s = pod["metadata"].get("deletionGracePeriodSeconds") or 0
@@ -126,14 +126,14 @@ def state(status: Object, name: str) -> Object:
     return (status.get("state") or {}).get(name) or {}
 
 
-def ending(status: Object) -> Ending | None:
+def ending(status: Object) -> ContainerExit | None:
     """How a container ended last; None for one that has not."""
     now = state(status, "terminated")
     before = (status.get("lastState") or {}).get("terminated") or {}
-    found = now or before
-    if not found:
+    last = now or before
+    if not last:
         return None
-    return Ending(found.get("exitCode"), str(found.get("reason") or ""), previous=not now)
+    return ContainerExit(last.get("exitCode"), str(last.get("reason") or ""), previous=not now)
 
 
 def has_failed(pod: Object) -> bool:
@@ -168,14 +168,14 @@ def memory_limit_of(pod: Object) -> str | None:
     return ((server.get("resources") or {}).get("limits") or {}).get("memory")
 
 
-def short(told: object) -> str:
-    """What Kubernetes says, on one line; of a long message the end, where the reason stands."""
-    text = " ".join(str(told or "without a reason").split()).rstrip(".")
+def short(message: object) -> str:
+    """Kubernetes' message on one line; of a long message the end, where the reason stands."""
+    text = " ".join(str(message or "without a reason").split()).rstrip(".")
     return text if len(text) <= _LONGEST else f"... {text[-_LONGEST:]}"
 
 
 def pull_detail(message: str) -> str:
-    """What the kubelet says of the server's image: 'already present', or what the pull took."""
+    """The kubelet's message about the server's image: 'already present', or how long the pull took."""
     if "already present" in message:
         return "already present"
     took = re.search(r" in ([0-9.]+(?:ms|s|m[0-9.]+s))\b", message)

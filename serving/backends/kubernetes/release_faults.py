@@ -8,15 +8,15 @@ import time
 from collections.abc import Sequence
 
 from models.manifest import ModelDir
-from serving.backends.kubernetes.api_objects import told
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_objects import answer_of
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.cluster import Cluster, asking
 from serving.backends.kubernetes.execute import NotExecuted, execute
 from serving.backends.kubernetes.logs import tail
 from serving.backends.kubernetes.model_check import holds, sentence
 from serving.backends.kubernetes.pod_troubles import Trouble, lost, not_created, trouble, unscaled
 from serving.backends.kubernetes.pods import SERVER, image_of
-from serving.backends.kubernetes.release_state import Observed, Replica
+from serving.backends.kubernetes.release_state import Observed, PodReplica
 from serving.deployment import Engine
 from serving.errors import DeploymentError
 
@@ -29,14 +29,14 @@ _MODEL = "model-0"
 
 
 class Faults:
-    """Of one release. `wanted` pods are to be there, `dismissed` ones have been told to go by us."""
+    """Of one release. `wanted` pods are to be there, `dismissed` ones have been removed by us."""
 
     def __init__(
         self,
         cluster: Cluster,
         namespace: str,
         observed: Observed,
-        watching: Watching,
+        watching: ReleaseWatches,
         engine: Engine,
         model: ModelDir,
         *,
@@ -61,7 +61,7 @@ class Faults:
         return len(active) == ready == self.wanted
 
     def alive(self) -> bool:
-        """Whether nobody is missing: no server has ended, and no pod went but those that were told to."""
+        """Whether nobody is missing: no server has ended, and no pod went but those that we removed."""
         active = self._observed.active()
         if not active or any(replica.failed for replica in self._observed.replicas):
             return False
@@ -81,15 +81,15 @@ class Faults:
         """Why not everything was ready in time."""
         for replica in self._observed.active():
             if not replica.ready:
-                found = self._trouble(replica)
-                if found:
-                    return self._with_log(replica, found)
+                fault = self._trouble(replica)
+                if fault:
+                    return self._with_log(replica, fault)
                 late = f"{self._who(replica)} was not ready within {timeout_s:g} s: raise the timeout or see its log."
                 return self._with_log(replica, Trouble(late, container=SERVER if replica.started else None))
         if len(self._observed.active()) < self.wanted:
             return self._missing(timeout_s)
-        found = unscaled(self._observed.autoscaler or {})
-        return found.sentence if found else f"the release {self._observed.release} was not ready in {timeout_s:g} s."
+        fault = unscaled(self._observed.autoscaler or {})
+        return fault.sentence if fault else f"the release {self._observed.release} was not ready in {timeout_s:g} s."
 
     def _missing(self, timeout_s: float) -> str:
         if refusal := self._observed.refusal():
@@ -102,11 +102,11 @@ class Faults:
             f"`kubectl describe deployment {self._observed.release} --namespace {self._namespace}`."
         )
 
-    def _who(self, replica: Replica) -> str:
+    def _who(self, replica: PodReplica) -> str:
         return f"{self._engine.name} replica {replica.index}"
 
-    def _deserters(self) -> Sequence[Replica]:
-        """Pods that are gone, or on their way, although nobody here told them to."""
+    def _deserters(self) -> Sequence[PodReplica]:
+        """Pods that are gone, or on their way, although we did not remove them."""
         if self._autoscaled:
             return ()
         gone = [replica for replica in self._observed.replicas if not replica.active]
@@ -118,8 +118,8 @@ class Faults:
         if not deserters:
             return None
         replica = deserters[-1]
-        if replica.failed and (found := self._trouble(replica)):
-            return self._with_log(replica, found)
+        if replica.failed and (fault := self._trouble(replica)):
+            return self._with_log(replica, fault)
         if self._removed():
             return self._removal()
         return (
@@ -133,7 +133,7 @@ class Faults:
 
         with asking(f"read the deployment {self._observed.release}"):
             try:
-                told(self._cluster.apps.read_namespaced_deployment, self._observed.release, self._namespace)
+                answer_of(self._cluster.apps.read_namespaced_deployment, self._observed.release, self._namespace)
             except ApiException as error:
                 if error.status != 404:
                     raise
@@ -150,39 +150,39 @@ class Faults:
         """The first pod's trouble that will not come right by itself, or the reason for which there is none."""
         for replica in self._observed.replicas:
             if replica.active or (replica.failed and not replica.gone):
-                found = self._trouble(replica)
-                if self._out_of_patience(replica.index, found) and found:
-                    return self._with_log(replica, found)
+                fault = self._trouble(replica)
+                if self._out_of_patience(replica.index, fault) and fault:
+                    return self._with_log(replica, fault)
         refusal = self._observed.refusal() if len(self._observed.active()) < self.wanted else None
         refused = not_created(refusal, self._engine.name) if refusal else None
         return refused.sentence if self._out_of_patience("refused", refused) and refused else None
 
     def _scaling(self) -> str | None:
         scaler = self._observed.autoscaler
-        found = unscaled(scaler) if scaler is not None else None
-        return found.sentence if found and self._out_of_patience("scaler", found) else None
+        fault = unscaled(scaler) if scaler is not None else None
+        return fault.sentence if fault and self._out_of_patience("scaler", fault) else None
 
-    def _trouble(self, replica: Replica) -> Trouble | None:
+    def _trouble(self, replica: PodReplica) -> Trouble | None:
         if replica.lost:
             return Trouble(lost(replica.pod, self._who(replica)))
         return trouble(replica.pod, self._who(replica), self._observed.warning(replica))
 
-    def _out_of_patience(self, about: object, found: Trouble | None) -> bool:
-        """Whether a trouble, counted from when it was seen first, is to be told now."""
-        if found is None:
+    def _out_of_patience(self, about: object, fault: Trouble | None) -> bool:
+        """Whether a trouble has lasted longer than its patience, and is to be reported now."""
+        if fault is None:
             self._since.pop(about, None)
             return False
         now = time.monotonic()
-        return now - self._since.setdefault(about, now) >= found.patience_s
+        return now - self._since.setdefault(about, now) >= fault.patience_s
 
-    def _with_log(self, replica: Replica, found: Trouble) -> str:
-        lines = self._tail(replica, found) if found.container else ""
-        return found.sentence + (f" Its log ends with:\n{lines}" if lines else "")
+    def _with_log(self, replica: PodReplica, fault: Trouble) -> str:
+        lines = self._tail(replica, fault) if fault.container else ""
+        return fault.sentence + (f" Its log ends with:\n{lines}" if lines else "")
 
-    def _tail(self, replica: Replica, found: Trouble) -> str:
+    def _tail(self, replica: PodReplica, fault: Trouble) -> str:
         """Of the container that ended, or, where that one's log is gone already, of the one in its place."""
-        container = found.container or SERVER
-        for previous in (True, False) if found.previous else (False,):
+        container = fault.container or SERVER
+        for previous in (True, False) if fault.previous else (False,):
             lines = tail(self._cluster, self._namespace, replica.name, container, _ERROR_LINES, previous=previous)
             if lines:
                 return lines
@@ -203,13 +203,13 @@ class Faults:
         except NotExecuted:
             if replica.ready:
                 raise
-            return  # its container may have ended at this moment, which the watch will tell
+            return  # its container may have ended at this moment, which the watch will report
         if not right:
             raise DeploymentError(sentence(self._who(replica), self._model, image_of(replica.pod, _MODEL)))
         self._checked = True
 
     def _read_logs(self) -> None:
-        """Raise DeploymentError where a server that is not ready says that it never will be."""
+        """Raise DeploymentError where a server's log shows that it will never be ready."""
         for replica in self._observed.active():
             if self._fatal and replica.started and not replica.ready:
                 lines = tail(self._cluster, self._namespace, replica.name, SERVER, _ALL_LINES).splitlines()

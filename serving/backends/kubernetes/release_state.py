@@ -31,7 +31,7 @@ from serving.backends.kubernetes.pods import (
 from serving.deployment import EventLog
 
 DELETED = "DELETED"
-"""Kind of change by which a watch tells that an object is gone."""
+"""Kind of change by which a watch reports that an object is gone."""
 _CHAIN = ("spawned", "scheduled", "initialized", "image_pulled", "started", "ready", "terminating")
 """Each of a replica's events is no earlier than the one before."""
 
@@ -44,20 +44,20 @@ class Clock(Protocol):
 
 
 @dataclass
-class Replica:
+class PodReplica:
     """One pod of servers, through its whole life."""
 
     index: int
     pod: Object
     """As it was seen last."""
-    told: dict[str, int] = field(default_factory=dict)
+    recorded_ns: dict[str, int] = field(default_factory=dict)
     """Events that were recorded, with their times."""
     gone: bool = False
     failed: bool = False
     """Its server ended unasked, or its node did."""
     lost: bool = False
     """Its node stopped answering."""
-    kept_log: str | None = None
+    last_log: str | None = None
     """Its last lines, once it is to go."""
     spent: ContainerUse = field(default_factory=ContainerUse)
     """What was last seen of its use, of what does not end with it."""
@@ -82,7 +82,7 @@ class Replica:
     @property
     def started(self) -> bool:
         """Whether its server was started."""
-        return "started" in self.told
+        return "started" in self.recorded_ns
 
     @property
     def address(self) -> str | None:
@@ -101,18 +101,18 @@ class Observed:
         self.on_change: Callable[[], None] = lambda: None
         """Called after each change of a pod, in the watch's thread: it must not ask anybody anything."""
         self._events, self._clock = events, clock
-        self._replicas: dict[str, Replica] = {}
+        self._replicas: dict[str, PodReplica] = {}
         self._pulled: dict[str, tuple[Moment, int]] = {}
         self._desired: int | None = None
         self._scaled_at: str | None = None
 
     @property
-    def replicas(self) -> list[Replica]:
+    def replicas(self) -> list[PodReplica]:
         """All that ever were, in the order of their creation."""
         with self.changed:
             return list(self._replicas.values())
 
-    def active(self) -> list[Replica]:
+    def active(self) -> list[PodReplica]:
         """Those that are there, and to stay."""
         return [replica for replica in self.replicas if replica.active]
 
@@ -123,7 +123,7 @@ class Observed:
             if uid not in self._replicas:
                 if kind == DELETED:
                     return
-                self._replicas[uid] = Replica(len(self._replicas), pod)
+                self._replicas[uid] = PodReplica(len(self._replicas), pod)
             replica = self._replicas[uid]
             replica.pod = pod
             replica.lost |= is_lost(pod)
@@ -131,37 +131,37 @@ class Observed:
             self._progress(replica, uid, seen_ns)
             if kind == DELETED and not replica.gone:
                 replica.gone = True
-                last_ns = max([seen_ns, *replica.told.values()])
+                last_ns = max([seen_ns, *replica.recorded_ns.values()])
                 self._events.add("stopped", replica.index, replica.name, t_ns=last_ns)
             self.on_change()
             self.changed.notify_all()
 
-    def _progress(self, replica: Replica, uid: str, seen_ns: int) -> None:
+    def _progress(self, replica: PodReplica, uid: str, seen_ns: int) -> None:
         """Record what the pod has come past since it was seen last."""
         for moment in moments(replica.pod):
             if moment.name == "started":
                 self._record_pull(replica, uid)
-            if moment.name not in replica.told:
+            if moment.name not in replica.recorded_ns:
                 self._record(replica, moment, self._clock.best_ns(moment.stamp, seen_ns), _dated(moment, replica))
         self._record_pull(replica, uid)
 
-    def _record_pull(self, replica: Replica, uid: str) -> None:
-        """The kubelet tells of the image in an event, whose watch may be ahead of the pod's or behind it."""
-        if uid in self._pulled and "initialized" in replica.told and "image_pulled" not in replica.told:
+    def _record_pull(self, replica: PodReplica, uid: str) -> None:
+        """The kubelet reports the image in an event, whose watch may be ahead of the pod's or behind it."""
+        if uid in self._pulled and "initialized" in replica.recorded_ns and "image_pulled" not in replica.recorded_ns:
             moment, seen_ns = self._pulled[uid]
             detail = f"{moment.name}, {_text(moment.stamp)}" if moment.stamp else moment.name
             self._record(replica, Moment("image_pulled", None), self._clock.best_ns(moment.stamp, seen_ns), detail)
 
-    def _record(self, replica: Replica, moment: Moment, t_ns: int, detail: str) -> None:
+    def _record(self, replica: PodReplica, moment: Moment, t_ns: int, detail: str) -> None:
         place = _CHAIN.index(moment.name)
-        earlier = [replica.told[name] for name in _CHAIN[:place] if name in replica.told]
-        later = [replica.told[name] - 1 for name in _CHAIN[place + 1 :] if name in replica.told]
+        earlier = [replica.recorded_ns[name] for name in _CHAIN[:place] if name in replica.recorded_ns]
+        later = [replica.recorded_ns[name] - 1 for name in _CHAIN[place + 1 :] if name in replica.recorded_ns]
         t_ns = min([max([t_ns, *earlier]), *later])
-        replica.told[moment.name] = t_ns
+        replica.recorded_ns[moment.name] = t_ns
         self._events.add(moment.name, replica.index, detail, t_ns)
 
     def event(self, _kind: str, event: Object, seen_ns: int) -> None:
-        """Something that Kubernetes tells about an object of the namespace."""
+        """Take an event of Kubernetes about an object of the namespace."""
         about = event.get("involvedObject") or {}
         if not str(about.get("name", "")).startswith(self.release):
             return
@@ -177,7 +177,7 @@ class Observed:
             self.changed.notify_all()
 
     def _note_lost_node(self, event: Object, uid: str) -> None:
-        """A node that stops answering is told about the pod first of all; its own status says so minutes later."""
+        """That a node stopped answering shows in the pod first; the node's own status follows minutes later."""
         if event.get("reason") == "NodeNotReady" and uid in self._replicas:
             self._replicas[uid].lost = self._replicas[uid].failed = True
 
@@ -196,7 +196,7 @@ class Observed:
             self._scaled_at = scaled_at
             self.changed.notify_all()
 
-    def warning(self, replica: Replica) -> str | None:
+    def warning(self, replica: PodReplica) -> str | None:
         """The last warning about a pod, in its own words."""
         return self._last(lambda about: about.get("uid") == replica.pod["metadata"]["uid"])
 
@@ -206,14 +206,14 @@ class Observed:
 
     def _last(self, about: Callable[[Mapping[str, Any]], bool], reason: str | None = None) -> str | None:
         with self.changed:
-            found = [
+            moments = [
                 event
                 for event in self.cluster_events.values()
                 if event.get("type") == "Warning"
                 and about(event.get("involvedObject") or {})
                 and reason in (None, event.get("reason"))
             ]
-        last = max(found, key=lambda event: str(event_time(event)), default=None)
+        last = max(moments, key=lambda event: str(event_time(event)), default=None)
         return None if last is None else str(last.get("message"))
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
@@ -234,7 +234,7 @@ def _container(about: Object) -> str | None:
     return path.partition("{")[2].rstrip("}") if path.startswith("spec.containers") else None
 
 
-def _dated(moment: Moment, replica: Replica) -> str:
+def _dated(moment: Moment, replica: PodReplica) -> str:
     """The API's own time; a replica's first event names its pod besides."""
     stamp = _text(moment.stamp) if moment.stamp else ""
     return f"{replica.name}, {stamp}" if moment.name == "spawned" else stamp

@@ -13,11 +13,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 from serving.backends.kubernetes.access import may_forward
-from serving.backends.kubernetes.api_objects import told
+from serving.backends.kubernetes.api_objects import answer_of
 from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
 from serving.backends.kubernetes.forward import Forward
 from serving.backends.kubernetes.pods import Object, name_of
-from serving.backends.kubernetes.release_state import Replica
+from serving.backends.kubernetes.release_state import PodReplica
 from serving.backends.kubernetes.service import Way, way_to
 from serving.backends.kubernetes.settings import BALANCER, KubernetesSettings
 from serving.deployment import ContainerLaunch, Endpoint, EventLog
@@ -60,7 +60,7 @@ class Reach:
         """Where load goes: the Service, or the pods themselves."""
         return [self._service] if self._service else self.endpoints
 
-    def follow(self, replicas: Sequence[Replica]) -> None:
+    def follow(self, replicas: Sequence[PodReplica]) -> None:
         """Take the pods as they are now. Nobody is asked."""
         with self._lock:
             if self._closed:
@@ -72,7 +72,7 @@ class Reach:
                 for name in self._forwards.keys() - {one.name for one in replicas if one.active} - {BALANCER}:
                     self._forwards.pop(name).close()
 
-    def _endpoint(self, replica: Replica) -> Endpoint:
+    def _endpoint(self, replica: PodReplica) -> Endpoint:
         if self._direct:
             return self._own(replica)
         if replica.name not in self._forwards:
@@ -82,13 +82,13 @@ class Reach:
     def _forward(self, pod: str, ports: Sequence[int]) -> Forward:
         return Forward(self._cluster, self._settings.namespace, pod, ports)
 
-    def _own(self, replica: Replica) -> Endpoint:
+    def _own(self, replica: PodReplica) -> Endpoint:
         """At the pod's own address, where TorchServe's management API does not listen."""
         host = bracketed(replica.address or "")
         return replace(self._launch.endpoint(replica.index, lambda port: f"{host}:{port}"), management_url=None)
 
-    def _list_front(self, ready: Sequence[Replica]) -> None:
-        """Write whom a load generator may ask now, for one that follows the file."""
+    def _list_front(self, ready: Sequence[PodReplica]) -> None:
+        """Write the addresses that are ready now, for a load generator that follows the file."""
         own = [self._own(one) for one in ready if one.address]
         text = json.dumps([{"rest": one.rest_url, "grpc": one.grpc_target} for one in own])
         if text != self._listed:
@@ -97,18 +97,18 @@ class Reach:
             fresh.replace(self.front_file)
             self._listed = text
 
-    def decide(self, replicas: Sequence[Replica]) -> None:
+    def decide(self, replicas: Sequence[PodReplica]) -> None:
         """Find out, as soon as a pod has an address, whether it can be reached from here. Asks the network.
 
-        A refused connection says that there is a way; once the pod is ready, only an answer does.
+        A refused connection proves that there is a way; once the pod is ready, only an answer does.
         """
-        found = next((one for one in replicas if one.active and one.address), None)
-        if self._decided or found is None or found.address is None:
+        reachable = next((one for one in replicas if one.active and one.address), None)
+        if self._decided or reachable is None or reachable.address is None:
             return
-        self._direct = _reachable(found.address, self._launch.rest_port, refused=not found.ready)
-        self._decided = found.ready or not self._direct
+        self._direct = _reachable(reachable.address, self._launch.rest_port, refused=not reachable.ready)
+        self._decided = reachable.ready or not self._direct
         if not self._direct:
-            self._require_another_way(found.address)
+            self._require_another_way(reachable.address)
         self.follow(replicas)
 
     def _require_another_way(self, address: str) -> None:
@@ -122,21 +122,21 @@ class Reach:
                 f"rights in {ROLE}, or run the study where the pods can be reached."
             )
 
-    def find_front(self, replicas: Sequence[Replica], deadline: float) -> None:
+    def find_front(self, replicas: Sequence[PodReplica], deadline: float) -> None:
         """Find where load goes, waiting for it until `deadline`. Raises DeploymentError where nothing answers there."""
         if self._service is not None:
             return
         if self._settings.reach == "port-forward" and self._settings.balancer == BALANCER:
-            found = self._launch.endpoint(0, self._forward_balancer(deadline).address)
-            self._events.add("balancer_ready", detail=found.rest_url)
+            endpoint = self._launch.endpoint(0, self._forward_balancer(deadline).address)
+            self._events.add("balancer_ready", detail=endpoint.rest_url)
         elif self._settings.reach == "service":
             way = self._way(replicas, deadline)
-            found = self._at(way)
-            self._events.add("service_ready", detail=f"{way.kind} {found.rest_url}")
+            endpoint = self._at(way)
+            self._events.add("service_ready", detail=f"{way.kind} {endpoint.rest_url}")
         else:
             return
         # what stands in front of several replicas has no metrics of their own
-        self._service = replace(found, metrics_url="", management_url=None)
+        self._service = replace(endpoint, metrics_url="", management_url=None)
         if self._settings.balancer == BALANCER and not self._settings.agents:
             self._await_balancer(self._service, deadline)
 
@@ -154,7 +154,7 @@ class Reach:
         """Selector of its pods."""
         return f"app.kubernetes.io/instance={self._release},app.kubernetes.io/component=balancer"
 
-    def _way(self, replicas: Sequence[Replica], deadline: float) -> Way:
+    def _way(self, replicas: Sequence[PodReplica], deadline: float) -> Way:
         ports = (self._launch.rest_port, self._launch.grpc_port)
         if self._settings.agents:  # they call it by its name, which leads nowhere from here
             host = f"{self._release}.{self._settings.namespace}.svc"
@@ -182,7 +182,7 @@ class Reach:
 
     def _read_service(self) -> Object:
         with asking(f"read the service {self._release}"):
-            return told(self._cluster.core.read_namespaced_service, self._release, self._settings.namespace)
+            return answer_of(self._cluster.core.read_namespaced_service, self._release, self._settings.namespace)
 
     def _at(self, way: Way) -> Endpoint:
         host = bracketed(way.host)
@@ -191,10 +191,10 @@ class Reach:
     def _forward_balancer(self, deadline: float) -> Forward:
         while BALANCER not in self._forwards:
             with asking("look for the balancer"):
-                found = told(
+                pods = answer_of(
                     self._cluster.core.list_namespaced_pod, self._settings.namespace, label_selector=self._balancer()
                 )
-            running = [name_of(pod) for pod in found["items"] if pod["status"].get("phase") == "Running"]
+            running = [name_of(pod) for pod in pods["items"] if pod["status"].get("phase") == "Running"]
             if running:
                 self._forwards[BALANCER] = self._forward(running[0], self._launch.ports())
             elif time.monotonic() > deadline:
@@ -223,7 +223,7 @@ def bracketed(host: str) -> str:
 
 
 def _reachable(host: str, port: int, *, refused: bool = False) -> bool:
-    """Whether something accepts connections there, or, where `refused` is fine, at least says no."""
+    """Whether something accepts connections there, or, where `refused` is fine, at least refuses."""
     try:
         socket.create_connection((host, port), _TRY_S).close()
     except ConnectionRefusedError:

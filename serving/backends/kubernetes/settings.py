@@ -1,4 +1,4 @@
-"""What a plan may say of the kubernetes backend."""
+"""The kubernetes backend's settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.backend import AutoscalerOrder
 
 BALANCER = "haproxy"
 DEFAULT_CPUS = 1.0
-"""Of one replica, where the plan says nothing: requested, and its limit."""
+"""Of one replica, where the plan has no limit: both the request and the limit."""
 DEFAULT_MEMORY_MIB = 2048
 
 

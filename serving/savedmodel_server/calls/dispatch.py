@@ -24,7 +24,7 @@ from serving.savedmodel_server.versions.signatures import Array, Signature
 
 LOG = logging.getLogger("savedmodel_server")
 MOST_ROWS = 1 << 16
-"""Rows that may wait where there is no batching, whose parameters else say it."""
+"""Rows that may wait without batching, whose parameters would else set the number."""
 
 
 def row_count(arrays: Sequence[Array]) -> int:
@@ -239,7 +239,7 @@ def _run_together(calls: list[Call]) -> None:
 
 
 def _answer(calls: list[Call]) -> None:
-    """Tell each caller; calls that share a `done`, as all of one event loop do, are told at once."""
+    """Notify each caller; calls that share a `done`, as all of one event loop do, are notified together."""
     shared: dict[Callable[[list[Call]], None], list[Call]] = {}
     for call in calls:
         shared.setdefault(call.done, []).append(call)

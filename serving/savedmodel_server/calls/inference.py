@@ -61,13 +61,13 @@ class Inference:
     def predicted(self, servable: Servable, plan: PredictPlan, outputs: Sequence[Array]) -> Any:
         """PredictResponse with what ran."""
         signature = plan.signature
-        found = dict(zip(signature.outputs, outputs, strict=True))
+        by_name = dict(zip(signature.outputs, outputs, strict=True))
         self.count_examples(servable.name, row_count(plan.arrays))
         response = predict_pb2.PredictResponse()
         _fill_spec(response.model_spec, servable, signature.name)
         for name in plan.outputs:
             encode_tensor(
-                found[name], signature.outputs[name].dtype, response.outputs[name], as_content=self._as_content
+                by_name[name], signature.outputs[name].dtype, response.outputs[name], as_content=self._as_content
             )
         return response
 
@@ -149,10 +149,10 @@ class Inference:
         api: str,
     ) -> Sequence[Array]:
         begin = time.perf_counter_ns()
-        found = self._dispatcher.run(servable, signature, arrays)
+        results = self._dispatcher.run(servable, signature, arrays)
         micros = (time.perf_counter_ns() - begin) / 1000
         self._metrics.runtime_latency.observe((servable.name, api, "TF1"), micros)
-        return found
+        return results
 
     def count_examples(self, model: str, rows: int) -> None:
         """Count the rows of one request."""
@@ -184,15 +184,15 @@ def serialized_examples(given: Any) -> Array:
     kind = given.WhichOneof("kind")
     if kind == "example_list_with_context":
         context = given.example_list_with_context.context.SerializeToString()
-        found = [context + e.SerializeToString() for e in given.example_list_with_context.examples]
+        examples = [context + e.SerializeToString() for e in given.example_list_with_context.examples]
     elif kind == "example_list":
-        found = [e.SerializeToString() for e in given.example_list.examples]
+        examples = [e.SerializeToString() for e in given.example_list.examples]
     else:
-        found = []
-    if not found:
+        examples = []
+    if not examples:
         raise invalid("Input is empty.")
-    array = np.empty(len(found), object)
-    array[:] = found
+    array = np.empty(len(examples), object)
+    array[:] = examples
     return array
 
 
@@ -226,9 +226,9 @@ def _check_outputs(signature: Signature, method: str) -> None:
 
 
 def _fill_classes(result: Any, signature: Signature, outputs: Sequence[Array], rows: int) -> None:
-    found = dict(zip(signature.outputs, outputs, strict=True))
+    by_name = dict(zip(signature.outputs, outputs, strict=True))
     for name, dtype, kind in (("classes", DT_STRING, "DT_STRING"), ("scores", DT_FLOAT, "DT_FLOAT")):
-        array = found.get(name)
+        array = by_name.get(name)
         if array is None:
             continue
         if array.ndim != 2:
@@ -237,12 +237,12 @@ def _fill_classes(result: Any, signature: Signature, outputs: Sequence[Array], r
             raise invalid(f"Expected {name} Tensor of {kind}. Got: {array.dtype.name}")
         if len(array) != rows:
             raise invalid(f"Expected {name} output batch size of {rows}. Got: {len(array)}")
-    classes, scores = found.get("classes"), found.get("scores")
+    classes, scores = by_name.get("classes"), by_name.get("scores")
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise invalid(
             f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
-    columns = (classes if classes is not None else found["scores"]).shape[1]
+    columns = (classes if classes is not None else by_name["scores"]).shape[1]
     for row in range(rows):
         entry = result.classifications.add()
         for column in range(columns):

@@ -29,7 +29,7 @@ class LoopBridge:
         self._lock = Lock()
         self._waking = False
         self._done = self._from_thread
-        """Bound once, as the dispatcher tells all calls with the same `done` at once."""
+        """Bound once, as the dispatcher notifies all calls with the same `done` together."""
 
     def start(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
         """Run the signature: `done` gets all its outputs in order, or the error, on the loop's thread.

@@ -56,10 +56,10 @@ def metadata_proto(servable: Servable) -> Any:
 
 
 def _signature_map(servable: Servable) -> Any:
-    found = get_model_metadata_pb2.SignatureDefMap()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, signature in servable.meta_graph.signature_def.items():
-        found.signature_def[name].CopyFrom(signature)
-    return found
+        signatures.signature_def[name].CopyFrom(signature)
+    return signatures
 
 
 def metadata_json(servable: Servable) -> bytes:

@@ -14,10 +14,10 @@ from serving.savedmodel_server.calls.messages import metadata_json, status_json
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.rest.http_reply import Reply, error_reply
-from serving.savedmodel_server.rest.json_fast import FastReader
-from serving.savedmodel_server.rest.json_predict import PredictCall, parse_predict, write_predict
-from serving.savedmodel_server.rest.json_values import read_document
-from serving.savedmodel_server.rest.rest_path import Target, parse_path
+from serving.savedmodel_server.rest.json_bodies.fast import FastReader
+from serving.savedmodel_server.rest.json_bodies.predict import PredictCall, parse_predict, write_predict
+from serving.savedmodel_server.rest.json_bodies.values import read_document
+from serving.savedmodel_server.rest.rest_path import RestTarget, parse_path
 from serving.savedmodel_server.versions.repository import Lease, Repository
 from serving.savedmodel_server.versions.signatures import Array
 
@@ -46,9 +46,9 @@ class RestApi:
         self.reader = FastReader()
         self.loop = bridge.loop
         self._inference = inference
-        self._urls: dict[bytes, Target] = {}
+        self._urls: dict[bytes, RestTarget] = {}
 
-    def predict_target(self, url: bytes) -> Target | None:
+    def predict_target(self, url: bytes) -> RestTarget | None:
         """What a `:predict` URL names; None where it is malformed or has a query."""
         target = self._urls.get(url)
         if target is None:
@@ -60,7 +60,7 @@ class RestApi:
                 self._urls[url] = target
         return target if target.verb == "predict" else None
 
-    def start_predict(self, target: Target, body: bytes, done: Done) -> None:
+    def start_predict(self, target: RestTarget, body: bytes, done: Done) -> None:
         """Answer a `:predict`: `done` gets the reply, now or later, on the loop's thread."""
         request = _Predict(self, target, done)
         if len(body) < _LARGE_BYTES:
@@ -84,47 +84,47 @@ class RestApi:
         self.record(target, begin_ns)
         return reply
 
-    async def _predict(self, target: Target, body: bytes) -> Reply:
+    async def _predict(self, target: RestTarget, body: bytes) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.start_predict(target, body, lambda reply: None if future.done() else future.set_result(reply))
         return await future
 
-    async def _run(self, target: Target, body: bytes) -> Reply:
+    async def _run(self, target: RestTarget, body: bytes) -> Reply:
         if target.verb == "status":
             return self._status(target)
         if target.verb == "metadata":
             return await self._metadata(target)
         return await self._examples(target, body)
 
-    def record(self, target: Target, begin_ns: int) -> None:
+    def record(self, target: RestTarget, begin_ns: int) -> None:
         """Count a request that went well."""
         micros = (time.perf_counter_ns() - begin_ns) / 1000
         self.metrics.request_latency.observe((target.name, _API[target.verb], "REST"), micros)
         self.metrics.request_count.add((target.name, "OK"))
 
-    def failed(self, target: Target | None, error: RequestError) -> Reply:
+    def failed(self, target: RestTarget | None, error: RequestError) -> Reply:
         """Count a request that failed; its reply. Names of no model of ours are not kept: they have no bound."""
         name = target.name if target and target.name in self.repository.serving() else ""
         self.metrics.request_count.add((name, error.code.name))
         return error_reply(error)
 
-    def broken(self, target: Target | None) -> Reply:
+    def broken(self, target: RestTarget | None) -> Reply:
         """The reply to a request that met a bug of ours, whose trace is logged."""
         LOG.exception("event=bug target=%r", target)
         return self.failed(target, RequestError(Code.INTERNAL, "Internal error; the server's log says more."))
 
-    def _status(self, target: Target) -> Reply:
+    def _status(self, target: RestTarget) -> Reply:
         version = target.version
         if target.label is not None:
             version = self.repository.label_version(target.name, target.label)
         return Reply(200, status_json(self.repository.states(target.name, version)))
 
-    async def _metadata(self, target: Target) -> Reply:
+    async def _metadata(self, target: RestTarget) -> Reply:
         with self.repository.acquire(target.name, target.version, target.label) as servable:
             return Reply(200, await asyncio.to_thread(metadata_json, servable))
 
-    async def _examples(self, target: Target, body: bytes) -> Reply:
-        from serving.savedmodel_server.rest.json_examples import answer_examples
+    async def _examples(self, target: RestTarget, body: bytes) -> Reply:
+        from serving.savedmodel_server.rest.json_bodies.examples import answer_examples
 
         with self.repository.acquire(target.name, target.version, target.label) as servable:
             done = asyncio.to_thread(answer_examples, self._inference, servable, target.verb, body)
@@ -132,7 +132,7 @@ class RestApi:
 
 
 def _body_error(body: bytes) -> RequestError | None:
-    """What is wrong with the body itself, which TensorFlow Serving tells before an unknown model."""
+    """What is wrong with the body itself, which TensorFlow Serving reports before an unknown model."""
     try:
         read_document(body)
     except RequestError as error:
@@ -145,7 +145,7 @@ class _Predict:
 
     __slots__ = ("api", "begin_ns", "call", "done", "ended", "target", "timer")
 
-    def __init__(self, api: RestApi, target: Target, done: Done) -> None:
+    def __init__(self, api: RestApi, target: RestTarget, done: Done) -> None:
         self.api = api
         self.target = target
         self.done = done

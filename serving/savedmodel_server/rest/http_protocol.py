@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.savedmodel_server.rest.api import RestApi
 from serving.savedmodel_server.rest.http_reply import Reply, json_error, too_large
-from serving.savedmodel_server.rest.rest_path import Target
+from serving.savedmodel_server.rest.rest_path import RestTarget
 
 SLOWEST_BYTES_PER_S = 16 << 10
 """A body may take this long in addition to the time that any request has."""
@@ -47,7 +47,7 @@ class PredictProtocol(HttpToolsProtocol):
         """Start to count the time that the client takes."""
         super().connection_made(transport)
         self._hot = _HotCycle()
-        self._target: Target | None = None
+        self._target: RestTarget | None = None
         self._parts: list[bytes] = []
         self._size = 0
         self._since: float | None = self.loop.time()

@@ -14,7 +14,7 @@ _LOOK = re.compile(rf"(?:{_NAMED}|/v1/models)(?:/(?P<verb>metadata))?", re.IGNOR
 _LARGEST_VERSION = 2**63 - 1
 
 
-class Target(NamedTuple):
+class RestTarget(NamedTuple):
     """What a path names; `verb` is predict, classify, regress, metadata or status."""
 
     name: str
@@ -23,7 +23,7 @@ class Target(NamedTuple):
     verb: str
 
 
-def parse_path(method: str, path: str) -> Target:
+def parse_path(method: str, path: str) -> RestTarget:
     """The target of a raw (still percent-encoded) path; raises RequestError as TensorFlow Serving words it."""
     pattern = {"POST": _CALL, "GET": _LOOK}.get(method)
     match = pattern.fullmatch(path) if pattern else None
@@ -34,7 +34,7 @@ def parse_path(method: str, path: str) -> Target:
         raise invalid(f"Failed to convert version: {version} to numeric.")
     if not name:
         raise invalid("Missing model name in request.")
-    return Target(
+    return RestTarget(
         name=unquote(name),
         version=None if version is None else int(version),
         label=None if label is None else unquote(label),

@@ -29,8 +29,8 @@ _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
-class Head(NamedTuple):
-    """What a request's headers say."""
+class RequestHead(NamedTuple):
+    """What matters of a request's headers."""
 
     path: str
     encoding: str
@@ -44,7 +44,9 @@ class Stream:
 
     __slots__ = ("begin_s", "closed", "connection", "ended", "head", "id", "out", "parts", "size", "trailers", "window")
 
-    def __init__(self, connection: Http2Connection, number: int, head: Head, window: int, begin_s: float) -> None:
+    def __init__(
+        self, connection: Http2Connection, number: int, head: RequestHead, window: int, begin_s: float
+    ) -> None:
         self.connection = connection
         self.id = number
         self.head = head
@@ -76,7 +78,7 @@ class Http2Connection(asyncio.Protocol):
         self._read_timeout_s = read_timeout_s
         self._on_closed = closed
         self._decoder = Decoder(max_header_list_size=LARGEST_HEAD_BYTES)
-        self._heads: dict[bytes, Head] = {}
+        self._heads: dict[bytes, RequestHead] = {}
         self._buffer = b""
         self._greeted = False
         self.streams: dict[int, Stream] = {}
@@ -205,9 +207,7 @@ class Http2Connection(asyncio.Protocol):
             self._write(h2.window_update(number, len(payload)))
 
     def _headers(self, flags: int, number: int, payload: bytes) -> None:
-        block = h2.unpadded(flags, payload)
-        if flags & h2.HAS_PRIORITY:
-            block = block[5:]
+        block = h2.header_block(flags, payload)
         if flags & h2.END_HEADERS:
             self._block(flags, number, block)
         else:
@@ -245,7 +245,7 @@ class Http2Connection(asyncio.Protocol):
         elif flags & h2.END_STREAM:
             self._complete(stream)
 
-    def _decode(self, block: bytes) -> Head:
+    def _decode(self, block: bytes) -> RequestHead:
         """Read a header block, and remember it if it changed no table: a client's later blocks are the same bytes."""
         entries = self._decoder.header_table.dynamic_entries
         size, first = len(entries), entries[0] if entries else None
@@ -426,7 +426,7 @@ _OK_FIELDS = h2.literal(b"grpc-status", b"0")
 _TRAILERS_HEAD = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 0, _OK_FIELDS)[:5]
 
 
-def _head(fields: dict[bytes, bytes]) -> Head:
+def _head(fields: dict[bytes, bytes]) -> RequestHead:
     path = fields.get(b":path", b"").decode("ascii", "replace")
     error = 0
     if fields.get(b":method") != b"POST":
@@ -435,7 +435,7 @@ def _head(fields: dict[bytes, bytes]) -> Head:
         error = 415
     match = _TIMEOUT.fullmatch(fields.get(b"grpc-timeout", b""))
     timeout_s = int(match[1]) * _UNITS_S[match[2]] if match else None
-    return Head(path, fields.get(b"grpc-encoding", b"identity").decode("ascii", "replace"), timeout_s, error)
+    return RequestHead(path, fields.get(b"grpc-encoding", b"identity").decode("ascii", "replace"), timeout_s, error)
 
 
 def _percent_encoded(message: str) -> bytes:

@@ -74,7 +74,7 @@ def read_batching_parameters(path: Path | None, threads: int) -> BatchingParamet
 def add_batching(graph: Any, signature: Signature, parameters: BatchingParameters, name: str) -> Mapping[str, str]:
     """Add a BatchFunction before `signature` in `graph`; maps its output names to tensors of the batched path.
 
-    An empty mapping says that the signature cannot be batched: it is not one function call of all its inputs, or
+    An empty mapping means that the signature cannot be batched: it is not one function call of all its inputs, or
     an input or output is a scalar.
     """
     import tensorflow as tf

@@ -38,18 +38,18 @@ class VersionPolicy:
     specific: frozenset[int] | None = None
     every: bool = False
 
-    def choose(self, found: Iterable[int]) -> set[int]:
+    def choose(self, versions: Iterable[int]) -> set[int]:
         """The versions to serve."""
         if self.every:
-            return set(found)
+            return set(versions)
         if self.specific is not None:
-            return set(found) & self.specific
-        return set(sorted(found)[-self.latest :])
+            return set(versions) & self.specific
+        return set(sorted(versions)[-self.latest :])
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model that the server is told to serve."""
+    """One model that the server is to serve."""
 
     name: str
     base_path: Path
@@ -59,7 +59,7 @@ class ModelConfig:
 
 @dataclass
 class Version:
-    """One version of a model; `error` says why it failed."""
+    """One version of a model; `error` is why it failed."""
 
     model: str
     number: int
@@ -141,11 +141,11 @@ class Repository:
             model = self._models.get(name)
             if label:
                 version = self._labelled(name, model, label)
-            found = model and (model.latest if version is None else model.available.get(version))
-            if not found or found.servable is None:
+            chosen = model and (model.latest if version is None else model.available.get(version))
+            if not chosen or chosen.servable is None:
                 raise self._not_found(name, version)
-            found.in_flight += 1
-            return Lease(found.servable, found, self._release)
+            chosen.in_flight += 1
+            return Lease(chosen.servable, chosen, self._release)
 
     @staticmethod
     def _labelled(name: str, model: _Model | None, label: str) -> int:
@@ -206,8 +206,8 @@ class Repository:
         """
         wanted = {config.name: config for config in configs}
         with self._lock:
-            kept = {name: model.config.labels for name, model in self._models.items()}
-            self._configure({n: replace(c, labels=kept.get(n, {})) for n, c in wanted.items()})
+            labels = {name: model.config.labels for name, model in self._models.items()}
+            self._configure({n: replace(c, labels=labels.get(n, {})) for n, c in wanted.items()})
             self._asked += 1
             mine = self._asked
             self._wake.set()
@@ -317,12 +317,12 @@ class Repository:
         config = model.config
         if config.policy.latest == 0:
             return {}
-        found = _version_folders(config.base_path)
-        chosen = config.policy.choose(found)
+        folders = _version_folders(config.base_path)
+        chosen = config.policy.choose(folders)
         if not chosen:
             LOG.warning("event=no_versions model=%s base_path=%s", config.name, config.base_path)
             return {n: v.path for n, v in model.available.items()}
-        return {number: found[number] for number in chosen}
+        return {number: folders[number] for number in chosen}
 
     def _try_load(self, model: _Model, version: Version) -> None:
         version.state = State.LOADING

@@ -28,7 +28,7 @@ Run = Callable[..., Sequence[Array]]
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class ServableOptions:
     """How versions are loaded, the same for all of a server."""
 
     tags: tuple[str, ...] = ("serve",)
@@ -41,8 +41,8 @@ class LoadOptions:
 class Servable:
     """A loaded version. Calls are safe from any thread; `close` ends them."""
 
-    def __init__(self, name: str, version: int, path: Path, options: LoadOptions) -> None:
-        """Load the SavedModel at `path`; raises RequestError with what TensorFlow says against it."""
+    def __init__(self, name: str, version: int, path: Path, options: ServableOptions) -> None:
+        """Load the SavedModel at `path`; raises RequestError with TensorFlow's error."""
         self.name = name
         self.version = version
         self.options = options
@@ -58,11 +58,11 @@ class Servable:
         parameters = self.options.batching
         if parameters is None:
             return {}
-        found = {
+        batched = {
             key: dict(add_batching(self._session.graph, signature, parameters, f"{self.name}/{self.version}/{key}"))
             for key, signature in self.signatures.items()
         }
-        return {key: outputs for key, outputs in found.items() if outputs}
+        return {key: outputs for key, outputs in batched.items() if outputs}
 
     def signature(self, key: str) -> Signature:
         """By key, the default one where it is empty; raises RequestError."""
@@ -73,7 +73,7 @@ class Servable:
             raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.') from None
 
     def rest_signature(self, key: str) -> Signature:
-        """As `signature`, with the words and the code that the REST API has for a missing one."""
+        """As `signature`, with the REST API's message and code for a missing one."""
         key = key or DEFAULT_SIGNATURE
         if key not in self.signatures:
             raise invalid(f'Serving signature name: "{key}" not found in signature def')
@@ -141,7 +141,7 @@ class Servable:
         gc.collect()
 
 
-def _load(path: Path, options: LoadOptions) -> tuple[Any, Any]:
+def _load(path: Path, options: ServableOptions) -> tuple[Any, Any]:
     import tensorflow as tf
 
     graph = tf.Graph()
@@ -182,7 +182,7 @@ def _spec(name: str, info: Any) -> TensorSpec:
 
 
 def translate(error: BaseException) -> RequestError:
-    """What TensorFlow raised, as a canonical code and its own words."""
+    """What TensorFlow raised, as a canonical code and its message."""
     code = getattr(error, "error_code", None)
     message = getattr(error, "message", None) or str(error) or type(error).__name__
     if isinstance(code, int) and code in Code._value2member_map_:

@@ -56,7 +56,7 @@ _PARTS: dict[int, np.dtype[Any]] = {DT_COMPLEX64: np.dtype(np.float32), DT_COMPL
 
 
 def decode_tensor(proto: Any) -> Array:
-    """The array that a tensorflow.TensorProto says; strings are bytes in an object array. Raises RequestError."""
+    """The array in a tensorflow.TensorProto; strings are bytes in an object array. Raises RequestError."""
     dtype = NUMPY.get(proto.dtype)
     if dtype is None:
         raise invalid(f"A tensor of DataType {proto.dtype} cannot be fed.")

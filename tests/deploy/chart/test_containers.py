@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.manifest import MANIFEST_NAME, ModelDir
+from models.manifest import ModelDir
 from serving.probe import Question, http_get, http_send
 from serving.wire import WIRES
 from tests.deploy.chart.containers import Cluster, Running
 from tests.deploy.chart.rendering import Object, Rendered, pod_of, render
 from tests.deploy.chart.tools import need_helm
+from tests.exported_cnn import exported_cnn
 from tests.requirements_here import need_image
-from tests.source_tree import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.helm, pytest.mark.system]
 SETTINGS = (
@@ -59,18 +59,7 @@ class Release:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> ModelDir:
-    """The exported cnn; made from a training of one epoch where `servestorm export` has not run."""
-    built = ROOT / "build" / "models" / "cnn"
-    if (built / MANIFEST_NAME).is_file():
-        return ModelDir(built)
-    from models.artifacts.export import export_model
-    from models.datasets.load import load_dataset
-    from models.training.train import train
-
-    folder = tmp_path_factory.mktemp("export")
-    dataset = load_dataset("digits", seed=0)
-    train("torch", dataset, folder / "weights", epochs=1, seed=0)
-    return export_model("cnn", folder / "weights", dataset, folder / "models", weights_from="torch")
+    return exported_cnn(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=["savedmodel", "torchserve"])

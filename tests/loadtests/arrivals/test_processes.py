@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.options import PROCESSES
+from loadtests.arrivals.table import ARRIVALS
 from loadtests.errors import LoadTestError
 
 MAKERS = {
@@ -122,3 +124,7 @@ def test_statistics_of_too_few_arrivals_are_missing_rather_than_zero():
 def test_a_load_that_cannot_be_made_is_refused_in_one_sentence(make):
     with pytest.raises(LoadTestError, match=r"^[^\n]+\.$"):
         make()
+
+
+def test_every_process_that_the_command_line_offers_is_in_the_table():
+    assert tuple(ARRIVALS) == PROCESSES

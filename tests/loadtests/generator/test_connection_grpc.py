@@ -11,7 +11,8 @@ import pytest
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
 from loadtests.generator.targets import resolve
-from loadtests.generator.wire_grpc import Http2Connection, Http2Error, message_bytes, request_headers, unframe
+from loadtests.generator.wire_grpc import Http2Client, message_bytes, request_headers, unframe
+from serving.wire.http2_frames import Http2Error
 from tests.loadtests.generator.loads import accept_all, load, outcomes, run
 
 EVERY_5_MS = np.arange(0, 500_000_000, 5_000_000)
@@ -119,7 +120,7 @@ def test_a_server_that_stops_is_counted_and_the_load_ends(server):
     ids=["frame too large", "continuation without headers", "bad header block", "push", "padding over the frame"],
 )
 def test_a_peer_that_breaks_the_protocol_is_refused(data):
-    connection = Http2Connection()
+    connection = Http2Client()
     connection.start(b"", b"x")
     with pytest.raises(Http2Error):
         connection.receive(data)
@@ -134,7 +135,7 @@ def test_a_message_cut_short_or_compressed_is_refused(body):
 def test_frames_are_understood_however_the_bytes_are_cut():
     settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x07"
     ping = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
-    connection = Http2Connection()
+    connection = Http2Client()
     connection.outgoing.clear()
     for byte in settings + ping:
         connection.receive(bytes([byte]))

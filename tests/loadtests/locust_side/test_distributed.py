@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from serving.ports import free_ports
 from tests.loadtests.generator.loads import known_server
+from tests.loadtests.locust_side.locust_processes import LocustProcess
 from tests.source_tree import ROOT
 
 STEADY = ROOT / "loadtests" / "steady.py"
@@ -22,26 +23,15 @@ STEADY = ROOT / "loadtests" / "steady.py"
 @contextmanager
 def cluster(workers, *arguments, cwd, worker_cwd=None, worker_locust=("-m", "locust")):
     """Master and workers as processes; gone when the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     options = ["-f", str(STEADY), "--headless", "--only-summary"]
-    worker_command = [sys.executable, *worker_locust, *options, "--worker", "--master-port", port]
-    master_command = [
-        sys.executable,
-        "-m",
-        "locust",
-        *options,
-        "--master",
-        "--expect-workers",
-        str(workers),
-        "--master-bind-port",
-        port,
-    ]
+    worker_command = [*worker_locust, *options, "--worker", "--master-port", port]
+    master_command = ["-m", "locust", *options, "--master", "--expect-workers", str(workers)]
+    master_command += ["--master-bind-port", port]
     with ExitStack() as stack:
 
         def launch(command, cwd=cwd):
-            process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            process = LocustProcess(command, cwd)
             stack.callback(process.communicate)
             stack.callback(process.kill)
             return process
@@ -137,7 +127,7 @@ def test_a_worker_that_comes_late_takes_no_part_and_disturbs_nobody(tmp_path):
             assert master.poll() is None, master.stdout.read()
             assert time.monotonic() < until
             time.sleep(0.05)
-        late = subprocess.Popen(workers[0].args, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        late = LocustProcess(workers[0].args, tmp_path)
         stack.callback(late.wait)
         stack.callback(late.kill)
         output, _ = master.communicate(timeout=90)
@@ -163,9 +153,7 @@ def test_a_closed_loop_is_divided_over_the_workers(tmp_path):
 def test_processes_of_one_command_share_the_load(tmp_path):
     with known_server("--fixed-ms", 2) as port:
         command = [sys.executable, "-m", "locust", "-f", STEADY, "--headless", "--only-summary", "--processes", "2"]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            master_port = free.getsockname()[1]
+        (master_port,) = free_ports(1)
         arguments = ["--master-bind-port", master_port, "--master-port", master_port, "--engine", "http"]
         arguments += ["--host", f"http://127.0.0.1:{port}", "--rate", 100, "--duration", 2, "--warmup", 0]
         done = subprocess.run(

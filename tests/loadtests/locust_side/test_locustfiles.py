@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,27 +13,36 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.options import options_for
+from serving.ports import free_ports
 from tests.loadtests.generator.loads import known_server
+from tests.loadtests.locust_side.locust_processes import LocustProcess
 from tests.source_tree import ROOT
 
 LOADTESTS = ROOT / "loadtests"
 
 
-def start(locustfile, *arguments, cwd, **popen):
-    command = [sys.executable, "-m", "locust", "-f", str(LOADTESTS / locustfile), "--headless", "--only-summary"]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # a test run in a shell's background has Ctrl-C switched off, and its children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads here)
-        **popen,
-    )
+# A test run in a shell's background has Ctrl-C switched off, and its children inherit that.
+WITH_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
-def locust(locustfile, *arguments, cwd):
+def start_by_hand(locustfile, *arguments, cwd):
+    """A process as a shell starts it."""
+    command = [sys.executable, "-c", WITH_CTRL_C, sys.executable, *locust_arguments(locustfile, *arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def start(locustfile, *arguments, cwd):
+    """The same of a process that has imported Locust."""
+    return LocustProcess(locust_arguments(locustfile, *arguments), cwd)
+
+
+def locust_arguments(locustfile, *arguments):
+    return ["-m", "locust", "-f", str(LOADTESTS / locustfile), "--headless", "--only-summary", *map(str, arguments)]
+
+
+def locust(locustfile, *arguments, cwd, start=start):
     process = start(locustfile, *arguments, cwd=cwd)
     try:
         output, _ = process.communicate(timeout=60)
@@ -51,7 +59,9 @@ def summary_in(folder):
 def test_a_load_ends_by_itself_with_samples_and_a_summary_that_agree(locustfile, tmp_path):
     with known_server("--fixed-ms", 1) as port:
         arguments = ["--engine", "http", "--rate", 100, "--duration", 2, "--warmup", 0.5, "--out", tmp_path / "out"]
-        code, output = locust(locustfile, "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+        code, output = locust(
+            locustfile, "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path, start=start_by_hand
+        )
     summary = summary_in(tmp_path / "out")
     assert code == (0 if summary["valid"] else 4), output
     table = pq.read_table(tmp_path / "out" / "samples.parquet")
@@ -67,9 +77,8 @@ def test_a_foreign_models_package_in_the_working_directory_does_no_harm(tmp_path
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package was imported')\n")
     with known_server() as port:
-        code, output = locust(
-            "steady.py", "--host", f"http://127.0.0.1:{port}", "--engine", "http", "--duration", 1, cwd=tmp_path
-        )
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--duration", 1]
+        code, output = locust("steady.py", *arguments, cwd=tmp_path, start=start_by_hand)
     assert code in (0, 4), output
     assert "wrong package" not in output
 
@@ -112,7 +121,7 @@ def test_what_keeps_the_core_awake_does_not_outlive_a_killed_load(tmp_path):
 def test_sigint_keeps_what_was_measured_and_says_that_it_stopped_early(tmp_path):
     with known_server("--fixed-ms", 1) as port:
         arguments = ["--engine", "http", "--rate", 100, "--duration", 60, "--warmup", 0, "--out", tmp_path]
-        process = start("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+        process = start_by_hand("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
         while not list((tmp_path / "samples.parts").glob("*.parquet")):
             assert process.poll() is None, process.stdout.read()
         process.send_signal(signal.SIGINT)
@@ -202,9 +211,7 @@ def test_a_locustfile_run_as_a_program_is_locust(tmp_path):
 
 
 def test_the_generator_s_metrics_can_be_scraped_while_it_runs(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        metrics_port = free.getsockname()[1]
+    (metrics_port,) = free_ports(1)
     with known_server("--fixed-ms", 20) as port:
         arguments = ["--engine", "http", "--rate", 100, "--duration", 60, "--metrics-port", metrics_port]
         process = start("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from models.artifacts.export import export_model
 from models.artifacts.parity import MIN_IMAGES
 from models.artifacts.savedmodel import predict_images, predictor
-from models.datasets.dataset import Split
+from models.datasets.dataset import DatasetSplit
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import ModelDir
 from tests.stand_ins.pictures import encode, picture
@@ -165,7 +165,7 @@ def test_an_export_of_another_data_set_than_the_one_trained_on_is_refused(digits
 
 
 def test_too_few_images_for_a_proof_are_refused(few_digits, weights_dir, tmp_path, monkeypatch):
-    few = replace(few_digits, train=Split(few_digits.train.images[:100], few_digits.train.labels[:100]))
+    few = replace(few_digits, train=DatasetSplit(few_digits.train.images[:100], few_digits.train.labels[:100]))
     monkeypatch.setattr("models.artifacts.export._record", lambda *args: None)
     with pytest.raises(ModelError, match=f"180 images.*at least {MIN_IMAGES}"):
         export_model("tiny", weights_dir, few, tmp_path)

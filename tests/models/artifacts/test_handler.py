@@ -188,7 +188,7 @@ def test_phases_are_counted_for_each_request_of_a_batch_and_told_now_and_then(ha
     ticks = iter(range(0, 10**12, 100_000_000))  # every look at the clock is 100 ms later
     clock = SimpleNamespace(monotonic_ns=lambda: next(ticks))
     monkeypatch.setitem(type(handler).handle.__globals__, "time", clock)
-    handler.told_ns = 0
+    handler.reported_ns = 0
     handler.counted = dict.fromkeys(handler.counted, 0)
     handler.handle(rows, context)
     assert counted.counters == {
@@ -197,7 +197,7 @@ def test_phases_are_counted_for_each_request_of_a_batch_and_told_now_and_then(ha
         "PostprocessTime": 300.0,
         "HandledRequests": 3,
     }
-    monkeypatch.setattr(handler, "told_ns", 10**12)
+    monkeypatch.setattr(handler, "reported_ns", 10**12)
     handler.handle(rows, context)
     assert counted.counters["HandledRequests"] == 3  # not a quarter of a second later: kept for the next time
     assert handler.counted["HandledRequests"] == 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.artifacts.handler_run import HandlerFailed, probabilities
+from models.artifacts.handler.run import HandlerFailed, probabilities
 from models.artifacts.parity import judge, parity_images
 from models.errors import ModelError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.datasets.augmentation import augment
-from models.datasets.dataset import Split
+from models.datasets.dataset import DatasetSplit
 from models.datasets.pixels import normalise_in_place, training_spec
 from models.errors import ModelEnvironmentError, ModelError
 from models.preprocessing import normalise
@@ -50,8 +50,8 @@ def test_both_frameworks_train_the_same_number_of_values(weights_dir):
 def tiny(dataset):
     return replace(
         dataset,
-        train=Split(dataset.train.images[:32], dataset.train.labels[:32]),
-        test=Split(dataset.test.images[:16], dataset.test.labels[:16]),
+        train=DatasetSplit(dataset.train.images[:32], dataset.train.labels[:32]),
+        test=DatasetSplit(dataset.test.images[:16], dataset.test.labels[:16]),
     )
 
 
@@ -76,7 +76,7 @@ def test_progress_grows_to_the_end(digits, tmp_path, framework):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_single_leftover_image_does_not_stop_the_training(digits, tmp_path, framework):
-    odd = replace(tiny(digits), train=Split(digits.train.images[:17], digits.train.labels[:17]))
+    odd = replace(tiny(digits), train=DatasetSplit(digits.train.images[:17], digits.train.labels[:17]))
     assert np.isfinite(train(framework, odd, tmp_path, epochs=1, batch_size=16).epochs[-1].loss)
 
 
@@ -95,7 +95,7 @@ def test_an_unknown_framework_is_refused(digits, tmp_path):
 
 
 def test_a_broken_image_in_the_data_is_named(digits, tmp_path):
-    broken = replace(digits, train=Split([b"\x89PNG no"], np.zeros(1, np.int64)))
+    broken = replace(digits, train=DatasetSplit([b"\x89PNG no"], np.zeros(1, np.int64)))
     with pytest.raises(ModelError, match="Image 0 of the data set is unusable"):
         train("torch", broken, tmp_path)
 

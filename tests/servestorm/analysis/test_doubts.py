@@ -21,7 +21,7 @@ from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.cell import OutcomeFile, UseFile
 from servestorm.rundir.shapes.search import CapacityFile, ProbeFile
-from servestorm.study.machine_counters import Counters, Watch, clocksource, difference
+from servestorm.study.machine_counters import Counters, MachineWatch, clocksource, difference
 
 QUIET = {
     "elapsed_s": 10.0,
@@ -123,21 +123,22 @@ def test_two_grades_of_the_same_reason_are_one_line_as_grave_as_the_worse():
 
 def test_what_the_machine_did_is_told_for_the_studys_cores_only():
     found = difference(BEGIN, END, [0, 1], "tsc")
-    assert found["elapsed_s"] == 10.0
-    assert found["wall_drift_ms"] == pytest.approx(30.0)
-    assert (found["ours_s"], found["other_s"]) == (12.0, 1.0)  # cores 0 and 1 were busy for 13 s
-    assert (found["steal_s"], found["swapped_pages"], found["throttled_s"]) == (0.5, 4, 0.25)
+    assert found.elapsed_s == 10.0
+    assert found.wall_drift_ms == pytest.approx(30.0)
+    assert (found.ours_s, found.other_s) == (12.0, 1.0)  # cores 0 and 1 were busy for 13 s
+    assert (found.steal_s, found.swapped_pages, found.throttled_s) == (0.5, 4, 0.25)
 
 
 def test_our_own_work_on_further_cores_never_makes_the_others_negative():
-    assert difference(BEGIN, dataclasses.replace(END, ours_s=90.0), [0], None)["other_s"] == 0.0
+    assert difference(BEGIN, dataclasses.replace(END, ours_s=90.0), [0], None).other_s == 0.0
 
 
 def test_a_counter_that_is_missing_is_none():
     blind = Counters(0, 0, None, None, None, None, None)
     found = difference(blind, END, [0], None)
-    assert {found[key] for key in ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s", "gpus")} == {None}
-    assert difference(BEGIN, END, [0, 99], None)["steal_s"] is None
+    unknown = ("ours_s", "other_s", "steal_s", "swapped_pages", "throttled_s", "gpus")
+    assert {getattr(found, key) for key in unknown} == {None}
+    assert difference(BEGIN, END, [0, 99], None).steal_s is None
 
 
 def test_counters_are_read_as_the_kernel_writes_them(tmp_path):
@@ -159,14 +160,14 @@ def test_a_machine_without_a_clock_source_file_has_none(tmp_path):
 
 
 def test_a_watch_counts_our_childrens_work_as_ours():
-    watch = Watch([0])
+    watch = MachineWatch([0])
     code = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
     begin = time.monotonic()
     found = watch.stop()
-    assert found["ours_s"] >= 0.3
-    assert math.isfinite(found["wall_drift_ms"]) and found["cores"] == [0]
-    assert found["elapsed_s"] <= time.monotonic() - begin + 60
+    assert found.ours_s >= 0.3
+    assert math.isfinite(found.wall_drift_ms) and found.cores == (0,)
+    assert found.elapsed_s <= time.monotonic() - begin + 60
 
 
 def record(tmp_path, endpoints, replicas=2) -> CellRecord:

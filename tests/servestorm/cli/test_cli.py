@@ -14,6 +14,7 @@ import pytest
 
 from servestorm.cli.exit_codes import explain
 from servestorm.cli.main import VERBS, parser
+from tests.source_tree import ROOT
 from tests.stand_ins.synthetic_run import make_run
 from tests.stand_ins.toy_engine import toy_plan, write_toy_model
 
@@ -74,7 +75,7 @@ def test_every_verb_gives_an_example_that_it_takes(verb):
 def test_the_reference_page_is_of_this_command_line():
     from servestorm.cli.reference import page
 
-    written = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+    written = (ROOT / "docs" / "reference" / "cli.md").read_text()
     assert written == page(), "run python -m servestorm.cli.reference > docs/reference/cli.md"
     assert all(f"## servestorm {verb}\n" in written for verb in VERBS)
     assert "| `--replicas` | whole number from 1 | 1 | number of servers |" in written

@@ -35,8 +35,8 @@ def raising(error: BaseException):
         (DeploymentError("x"), 3),
         (StudyInvalid("x"), 4),
         (ParityError("x"), 4),
-        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
         (KeyboardInterrupt(), 130),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
     ],
 )
 def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):

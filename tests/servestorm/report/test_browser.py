@@ -94,12 +94,12 @@ def test_axe_finds_no_violation(page, browser, axe, view):
     browser.open(page, **view)
     browser.ask("document.querySelectorAll('details').forEach(details => details.open = true)")
     browser.ask(axe + "; 0")
-    found = browser.ask(
+    result = browser.ask(
         "axe.run(document).then(r => ({passed: r.passes.map(p => p.id),"
         " bad: r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html + n.failureSummary)])}))"
     )
-    assert found["bad"] == [], json.dumps(found["bad"], indent=1)
-    assert {"color-contrast", "landmark-one-main", "empty-table-header"} <= set(found["passed"])
+    assert result["bad"] == [], json.dumps(result["bad"], indent=1)
+    assert {"color-contrast", "landmark-one-main", "empty-table-header"} <= set(result["passed"])
 
 
 @pytest.mark.parametrize("view", SCHEMES)
@@ -124,7 +124,7 @@ def test_lines_and_bars_stand_out_from_the_paper(page, browser, view):
 
 COLOUR = """
 (() => { const probe = document.body.appendChild(document.createElement('i')); probe.style.color = 'var(%s)';
-  const told = getComputedStyle(probe).color; probe.remove(); return told.match(/\\d+/g).map(Number); })()
+  const colour = getComputedStyle(probe).color; probe.remove(); return colour.match(/\\d+/g).map(Number); })()
 """
 
 

@@ -56,13 +56,18 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = make_run(tmp_path_factory.mktemp("runs"))
-    write_report(path)
-    return path
+    return make_run(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
-def page(run):
+def results(run):
+    """What was written into the run's folder."""
+    results, _ = write_report(run)
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(run, results):
     return Page((run / "report.html").read_text())
 
 
@@ -83,6 +88,7 @@ def test_links_within_the_page_lead_somewhere(page):
     assert targets <= set(page.ids)
 
 
+@pytest.mark.usefixtures("results")
 def test_it_is_small_enough_to_mail(run):
     assert (run / "report.html").stat().st_size < 1_000_000
 
@@ -110,22 +116,20 @@ def test_the_embedded_server_is_labelled_and_never_passes_for_tensorflow_serving
     assert "TensorFlow Serving" not in visible
 
 
-def test_the_numbers_of_the_page_are_those_of_the_table(run, page):
-    results, _ = write_report(run)
+def test_the_numbers_of_the_page_are_those_of_the_table(results, page):
     value = results.metric("steady.p50").values["torchserve"].value
     assert f"{value:.1f}" in page.text
 
 
-def test_every_percentile_stands_with_its_interval_on_the_page_and_in_its_twin(run, page):
-    results, _ = write_report(run)
+def test_every_percentile_stands_with_its_interval_on_the_page_and_in_its_twin(run, results, page):
     twin = (run / "report.md").read_text()
     for name in ("p50", "p90", "p95"):
         for value in results.metric(f"steady.{name}").values.values():
             low, high = value.ci
             assert (value.ci_from, low < high) == ("runs", True)
-            told = f"{number(low)} to {number(high)}"
-            assert f'<span class="ci">{told}</span>' in page.text
-            assert f"[{told}]" in unescaped(twin)
+            interval = f"{number(low)} to {number(high)}"
+            assert f'<span class="ci">{interval}</span>' in page.text
+            assert f"[{interval}]" in unescaped(twin)
 
 
 def unescaped(text):
@@ -141,35 +145,35 @@ def test_a_percentile_of_one_run_has_the_interval_of_its_samples_and_says_so(tmp
     low, high = value.ci
     assert (value.ci_from, value.n) == ("samples", 1)
     assert low < value.value < high
-    told = f"{number(low)} to {number(high)} (samples)"
-    assert f'<span class="ci">{told}</span>' in path.read_text()
-    assert f"[{told}]" in unescaped((run / "report.md").read_text())
+    interval = f"{number(low)} to {number(high)} (samples)"
+    assert f'<span class="ci">{interval}</span>' in path.read_text()
+    assert f"[{interval}]" in unescaped((run / "report.md").read_text())
     mean = results.metric("steady.mean_ms").values["savedmodel"]
     assert (mean.ci, mean.ci_from) == (None, None)
 
 
-def test_every_verdict_says_its_effect_the_smallest_that_could_be_seen_and_holms_p(run, page):
-    results, _ = write_report(run)
+def test_every_verdict_says_its_effect_the_smallest_that_could_be_seen_and_holms_p(run, results, page):
     twin = unescaped((run / "report.md").read_text())
     assert "<details open>" in page.text
     judged = [judged.verdict for judged in results.verdicts if judged.verdict.g is not None]
     assert judged
     for verdict in judged:
-        told = {
+        cells = {
             "Hedges' g": effect(verdict.g),
             "95 % interval of g": " to ".join(map(effect, verdict.g_ci)),
             "Smallest effect": number(verdict.smallest_effect_percent, "%"),
             "Holm p": p_text(verdict.p_holm),
         }
-        for head, text in told.items():
+        for head, text in cells.items():
             assert f'data-head="{html.escape(head)}">{html.escape(text)}</td>'.replace("&#x27;", "&#39;") in page.text
-        assert f"| {' | '.join(told.values())} |" in twin
+        assert f"| {' | '.join(cells.values())} |" in twin
 
 
 def effect(g):
     return f"{g:+.2f}" if abs(g) < 10 else f"{g:+,.1f}"
 
 
+@pytest.mark.usefixtures("results")
 def test_drawing_again_gives_the_same_page(run):
     before = (run / "report.html").read_bytes()
     write_report(run)
@@ -219,6 +223,7 @@ def test_names_are_escaped(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.usefixtures("results")
 def test_a_browser_has_nothing_to_complain_about(run, tmp_path):
     done = subprocess.run(
         [*BROWSER, f"--user-data-dir={tmp_path}", (run / "report.html").as_uri()],

@@ -30,7 +30,7 @@ from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
-from servestorm.study.machine_counters import Watch
+from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
 from servestorm.study.runner import Study
 from servestorm.study.scenarios.table import SCENARIO_CELLS
@@ -240,7 +240,7 @@ def test_behind_a_balancer_the_replicas_own_counters_tell_how_evenly_it_dealt(co
 
 def facts(**changes) -> RunFacts:
     used = UseFile(ready={"t_ns": 0, "throttled_s": 1.0}, end={"t_ns": 10 * S, "throttled_s": 7.0})
-    return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, {}), **changes)
+    return replace(RunFacts("003-scaling", 3, 1, (0,), (1,), used, None), **changes)
 
 
 def test_a_planned_quota_is_a_note_and_its_replicas_do_not_share_what_they_are_given():
@@ -308,7 +308,7 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
         started.extend(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("servestorm.study.generator_local.drive", drive)
+    monkeypatch.setattr("servestorm.study.generator_local.run_to_end", drive)
     plan = parse_plan(GOOD + "backend: docker\nsteady: {rate_per_s: 1, duration_s: 1}\n", "plan")
     cell = next(cell for cell in cells_of(plan) if cell.scenario == "steady")
     model = SimpleNamespace(name="cnn", path=tmp_path)
@@ -324,5 +324,5 @@ def test_load_goes_to_what_stands_in_front_of_the_replicas(tmp_path, monkeypatch
 
 def test_cpu_time_of_containers_counts_as_ours_and_not_as_other_programs():
     told = iter([5.0, 1005.0])
-    found = Watch([0], lambda: next(told)).stop()
-    assert found["ours_s"] >= 1000 and found["other_s"] == 0
+    found = MachineWatch([0], lambda: next(told)).stop()
+    assert found.ours_s >= 1000 - 1e-6 and found.other_s == 0  # a sum of floats

@@ -25,6 +25,7 @@ from servestorm.cli.verbs import run
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Variant
 from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.shapes.study import DeploymentSections
 from servestorm.study import generator_cluster, runner
 from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cores import Cores
@@ -359,10 +360,14 @@ def test_the_command_line_goes_over_the_plan(tmp_path, monkeypatch):
 def test_a_study_that_goes_on_takes_its_load_from_where_it_did(tmp_path):
     plan = tmp_path / "plan.yaml"
     plan.write_text(KUBERNETES)
-    begun = SimpleNamespace(study={"plan": {"load_from": "cluster"}})
+
+    def began_with(**plan):
+        return SimpleNamespace(study=SimpleNamespace(plan=DeploymentSections(**plan)))
+
+    begun = began_with(load_from="cluster")
     assert run._planned(plan, None, begun).load_from == "cluster"
     assert run._planned(plan, "here", begun).load_from == "here"
-    assert run._planned(plan, None, SimpleNamespace(study={"plan": {}})).load_from == "here"
+    assert run._planned(plan, None, began_with()).load_from == "here"
 
 
 def test_load_from_a_cluster_needs_one(tmp_path, capsys):

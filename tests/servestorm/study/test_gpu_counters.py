@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from servestorm.errors import StudyError
 from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.file_shape import checked
-from servestorm.study.gpu_counters import Gpu, gpus, used
+from servestorm.study.gpu_counters import Gpu, GpuChange, gpus, used
 
 
 class NVMLError(Exception):
@@ -70,16 +71,16 @@ def test_without_library_driver_or_gpu_there_is_none(library, monkeypatch):
 
 def test_energy_is_what_was_used_between_two_moments():
     begin, end = [Gpu("a", 100.0, 0.0, 5), Gpu("b", None, 0.0, 5)], [Gpu("a", 350.5, 70.0, 9), Gpu("b", None, 1.0, 6)]
-    assert used(begin, end) == [
-        {"name": "a", "energy_j": 250.5, "utilisation_percent": 70.0, "memory_bytes": 9},
-        {"name": "b", "energy_j": None, "utilisation_percent": 1.0, "memory_bytes": 6},
-    ]
+    assert used(begin, end) == (
+        GpuChange(name="a", energy_j=250.5, utilisation_percent=70.0, memory_bytes=9),
+        GpuChange(name="b", energy_j=None, utilisation_percent=1.0, memory_bytes=6),
+    )
     assert used(None, end) is None
     assert used(begin[:1], end) is None
 
 
 def test_a_counter_that_went_back_tells_no_energy():
-    assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0]["energy_j"] is None
+    assert used([Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 3.0, 70.0, 9)])[0].energy_j is None
 
 
 def read_gpus(path, gpus):
@@ -88,7 +89,7 @@ def read_gpus(path, gpus):
 
 def test_what_was_written_is_read_again(tmp_path):
     begin, end = [Gpu("a", 100.0, 0.0, 5)], [Gpu("a", 350.5, None, 9)]
-    (found,) = read_gpus(tmp_path, used(begin, end))
+    (found,) = read_gpus(tmp_path, [asdict(gpu) for gpu in used(begin, end)])
     assert (found.energy_j, found.utilisation_percent, found.memory_bytes) == (250.5, None, 9)
     assert read_gpus(tmp_path, None) is None
 

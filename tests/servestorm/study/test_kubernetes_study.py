@@ -261,7 +261,7 @@ def test_the_report_tells_of_pods_nodes_and_the_way_of_the_load(pods_run):
     assert facts["Limits of a replica"] == "0.25 CPU and 2,048 MiB"
     assert (facts["Load comes from"], facts["Load goes to"]) == ("this machine", "the Service")
     assert facts["Balancer"] == "the Service, by connections"
-    assert facts["Engine's cores"] == "of the cluster's choice"
+    assert facts["Engine's cores"] == "chosen by the cluster"
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 
-from servestorm.study.progress import Display, Outlook, Step, clock_text
+from servestorm.study.progress import Display, Outlook, ProgressStep, clock_text
 
-STEPS = [Step("a", "start", 10), Step("b", "start", 10), Step("c", "load", 20), Step("d", "start", 20)]
+STEPS = [
+    ProgressStep("a", "start", 10),
+    ProgressStep("b", "start", 10),
+    ProgressStep("c", "load", 20),
+    ProgressStep("d", "start", 20),
+]
 
 
 def test_before_anything_ran_the_guesses_count():
@@ -24,15 +29,15 @@ def test_a_kind_that_took_twice_its_guess_is_expected_to_do_so_again():
 
 
 def test_a_step_that_tells_how_far_it_is_is_believed():
-    outlook = Outlook([Step("a", "train", 100)])
+    outlook = Outlook([ProgressStep("a", "train", 100)])
     outlook.begin(0)
-    outlook.told(0.5)
+    outlook.report(0.5)
     assert outlook.done(10) == 0.5
     assert outlook.left_s(10) == 10
 
 
 def test_a_step_that_overruns_is_never_whole_before_its_end():
-    outlook = Outlook([Step("a", "x", 10)])
+    outlook = Outlook([ProgressStep("a", "x", 10)])
     outlook.begin(0)
     assert outlook.done(1000) < 1
     outlook.end(1000)

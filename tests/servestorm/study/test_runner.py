@@ -238,6 +238,7 @@ def test_an_interrupted_study_keeps_what_it_has_and_leaves_nothing_running(tmp_p
     assert f"report: {run / 'report.html'}" in out
 
 
+@pytest.mark.alone
 def test_what_a_killed_study_left_is_ended_by_the_next_command_and_its_files_are_whole(tmp_path, model):
     process = begin(tmp_path, model, "answer", "hang")
     until(lambda: list(tmp_path.glob("runs/*/cells/*/hanging")))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.backend import DeploymentOrder
-from serving.backends.attach import Address, AttachBackend
+from serving.backends.attach import AttachBackend, ReplicaAddress
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
 from serving.errors import DeploymentError, ServingError
@@ -71,7 +71,7 @@ def attach(toy_model, tmp_path):
 
 def test_it_is_ready_once_it_serves_the_model(attach, serve):
     url, asked = serve((404, b""), (503, b"busy"), (200, ANSWER))
-    deployment, events = attach(Address(url))
+    deployment, events = attach(ReplicaAddress(url))
     with deployment:
         deployment.wait_ready(30)
     assert len(asked) == 3
@@ -82,20 +82,20 @@ def test_it_is_ready_once_it_serves_the_model(attach, serve):
 def test_every_endpoint_must_be_ready_and_the_one_that_is_not_is_named(attach, serve):
     good, _ = serve((200, ANSWER))
     bad, _ = serve((404, b"no such model"))
-    deployment, _ = attach(Address(good), Address(bad))
+    deployment, _ = attach(ReplicaAddress(good), ReplicaAddress(bad))
     with pytest.raises(DeploymentError, match=rf"{bad} did not serve model toy within 0.2 s \(HTTP 404\)"):
         deployment.wait_ready(0.2)
 
 
 def test_an_address_where_nothing_listens_is_told(attach):
     (port,) = free_ports(1)
-    deployment, _ = attach(Address(f"http://{HOST}:{port}"))
+    deployment, _ = attach(ReplicaAddress(f"http://{HOST}:{port}"))
     with pytest.raises(DeploymentError, match=r"nothing answers.*check that it runs"):
         deployment.wait_ready(0.1)
 
 
 def test_addresses_are_passed_on_as_they_are(attach):
-    one, two = Address("http://a:1/", "a:2", "http://a:3/m", "http://a:4"), Address("http://b:1")
+    one, two = ReplicaAddress("http://a:1/", "a:2", "http://a:3/m", "http://a:4"), ReplicaAddress("http://b:1")
     first, second = attach(one, two)[0].endpoints
     assert (first.replica, first.rest_url, first.grpc_target) == (0, "http://a:1", "a:2")
     assert (first.metrics_url, first.management_url) == ("http://a:3/m", "http://a:4")
@@ -104,7 +104,7 @@ def test_addresses_are_passed_on_as_they_are(attach):
 
 def test_nothing_is_told_of_what_runs_elsewhere_and_it_is_left_running(attach, serve):
     url, _ = serve((200, ANSWER))
-    deployment, events = attach(Address(url))
+    deployment, events = attach(ReplicaAddress(url))
     used = deployment.use()
     assert set(vars(used).values()) == {None}
     assert url.removeprefix("http://") in deployment.logs()
@@ -115,14 +115,14 @@ def test_nothing_is_told_of_what_runs_elsewhere_and_it_is_left_running(attach, s
 
 
 def test_it_cannot_be_scaled(attach):
-    deployment, _ = attach(Address("http://a:1"))
+    deployment, _ = attach(ReplicaAddress("http://a:1"))
     deployment.scale(1)
     with pytest.raises(ServingError, match="2 replicas are wanted of 1 endpoints that run already"):
         deployment.scale(2)
     with pytest.raises(ServingError, match="cannot be scaled"):
-        attach(Address("http://a:1"), replicas=3)
+        attach(ReplicaAddress("http://a:1"), replicas=3)
 
 
 def test_an_engine_without_an_endpoint_is_named(attach):
     with pytest.raises(ServingError, match="no endpoint of savedmodel is named"):
-        attach(Address("http://a:1"), engine="savedmodel", replicas=1)
+        attach(ReplicaAddress("http://a:1"), engine="savedmodel", replicas=1)

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from models.manifest import MANIFEST_NAME, ModelDir
+from models.manifest import ModelDir
 from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.backends.process import ProcessDeployment
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
-from serving.errors import EngineUnavailable
+from serving.errors import DeploymentError, EngineUnavailable
 from serving.wire import PayloadSpec, payload_spec
-from tests.source_tree import ROOT
+from tests.exported_cnn import exported_cnn
+from tests.serving.conformance.broken_artifact import with_broken_artifact
 
-BUILT = ROOT / "build" / "models" / "cnn"
 READY_S = 120
 BATCHING = Batching(max_batch_size=4, timeout_us=1000)
 
 
 @pytest.fixture(scope="session")
 def served_model(tmp_path_factory) -> ModelDir:
-    """The exported cnn; made from a training of one epoch where `servestorm export` has not run."""
-    if (BUILT / MANIFEST_NAME).is_file():
-        return ModelDir(BUILT)
-    from models.artifacts.export import export_model
-    from models.datasets.load import load_dataset
-    from models.training.train import train
-
-    folder = tmp_path_factory.mktemp("export")
-    dataset = load_dataset("digits", seed=0)
-    train("torch", dataset, folder / "weights", epochs=1, seed=0)
-    return export_model("cnn", folder / "weights", dataset, folder / "models", weights_from="torch")
+    return exported_cnn(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def spec(served_model) -> PayloadSpec:
     return payload_spec(served_model.manifest)
+
+
+@pytest.fixture(scope="session")
+def load_failure(served_model, tmp_path_factory) -> Callable[[str], DeploymentError]:
+    """How an engine's start as a process fails with an artifact that is none; each engine is started once."""
+
+    @functools.cache
+    def fail(engine: str) -> DeploymentError:
+        folder = tmp_path_factory.mktemp(f"broken-{engine}")
+        with (
+            BACKENDS["process"].start(
+                ENGINES[engine],
+                with_broken_artifact(served_model, folder / "model", ENGINES[engine].artifact),
+                replicas=1,
+                budget=Budget(cpus=(0, 1)),
+                batching=Batching(),
+                workdir=folder / "work",
+                events=EventLog(),
+            ) as deployment,
+            pytest.raises(DeploymentError) as told,
+        ):
+            deployment.wait_ready(READY_S)
+        return told.value
+
+    return fail
 
 
 # Of the module, not of the session: the tests that come later look for processes that were left.
@@ -69,10 +85,3 @@ def deployed(engine_name, served_model, tmp_path_factory) -> Iterator[tuple[Proc
     ) as deployment:
         deployment.wait_ready(READY_S)
         yield deployment, events
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where a TensorFlow Serving runs that `tfserving_api` is to be held against, instead of our own server."""
-    group = parser.getgroup("tfserving_api")
-    group.addoption("--rest", help="http://host:port of a running server that serves savedmodel_zoo.py's models")
-    group.addoption("--grpc", help="host:port of the same server's gRPC port")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
 import time
-import zipfile
 
 import numpy as np
 import pytest
 
-from models.manifest import ModelDir, sha256_of
+from models.manifest import ModelDir
 from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.backends.kubernetes.backend import KubernetesBackend
@@ -27,6 +24,7 @@ from serving.errors import DeploymentError, EngineUnavailable, ServingError
 from serving.probe import first_answer, http_send
 from serving.wire import WIRES, is_right, payload_spec
 from tests.requirements_here import need_docker, need_image, need_kubernetes
+from tests.serving.conformance.broken_artifact import with_broken_artifact
 from tests.system.cluster.space import pod, space
 
 READY_S = 180
@@ -206,8 +204,13 @@ def test_a_taken_port_is_named_before_anything_starts(on, model, tmp_path):
     assert "spawned" not in names(events, 0)
 
 
-def test_an_artifact_that_cannot_be_loaded_is_told_with_the_last_log_lines(on, model, tmp_path):
-    broken = _with_broken_artifact(model, tmp_path / "model", ENGINES[on[1]].artifact)
+def test_an_artifact_that_cannot_be_loaded_is_told_with_the_last_log_lines(on, model, load_failure, tmp_path):
+    if on[0] == "process":
+        with pytest.raises(DeploymentError, match=f"{on[1]} replica 0 cannot load the model") as told:
+            raise load_failure(on[1])
+        assert "ends with:" in str(told.value)
+        return
+    broken = with_broken_artifact(model, tmp_path / "model", ENGINES[on[1]].artifact)
     with begin(on, broken, tmp_path / "work") as deployment:
         if on[0] == "kubernetes":  # whose image holds the model as it was
             with pytest.raises(DeploymentError, match=f"{on[1]} replica 0 does not hold the model in .*from another"):
@@ -246,19 +249,3 @@ def _kill(backend, deployment):
         deployment._replicas[0]._container.kill()
     else:
         os.kill(deployment._replicas[0]._process.pid, signal.SIGKILL)
-
-
-def _with_broken_artifact(model, folder, artifact):
-    """A copy of the model whose artifact is what the manifest says, and still no model."""
-    shutil.copytree(model.path, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    path = folder / manifest[artifact]["path"]
-    if path.is_dir():
-        (path / "saved_model.pb").write_bytes(b"no graph")
-    else:
-        with zipfile.ZipFile(model.mar_path) as good, zipfile.ZipFile(path, "w") as bad:
-            for name in good.namelist():
-                bad.writestr(name, b"no weights" if name.endswith((".pt", ".pth")) else good.read(name))
-    manifest[artifact]["sha256"] = sha256_of(path)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return ModelDir(folder)

@@ -16,16 +16,17 @@ from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
 from serving.engines.java import find_java
-from serving.errors import DeploymentError, WireError
+from serving.errors import WireError
 from serving.probe import first_answer, http_get, http_send
 from serving.wire import PAYLOADS, WIRES, is_right
-from serving.wire import tfserving as tf_wire
 from serving.wire import torchserve as torch_wire
 from serving.wire.protos import tfserving_pb2, torchserve_pb2
 
 pytestmark = pytest.mark.system
 TIMEOUT_S = 60
 READY_S = 120
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 TF_ENGINES = ("tfserving", "savedmodel")
 
 
@@ -100,7 +101,7 @@ def test_the_model_is_told_as_ready_over_grpc(deployed, engine_name, served_mode
     endpoint = deployed[0].endpoints[0]
     if engine_name in TF_ENGINES:
         ask_status = tfserving_pb2.GetModelStatusRequest(model_spec=tfserving_pb2.ModelSpec(name=served_model.name))
-        body = grpc_call(endpoint, tf_wire.GET_MODEL_STATUS, ask_status.SerializeToString())
+        body = grpc_call(endpoint, GET_MODEL_STATUS, ask_status.SerializeToString())
         versions = tfserving_pb2.GetModelStatusResponse.FromString(body).model_version_status
         assert versions[0].state == tfserving_pb2.ModelVersionStatus.AVAILABLE
     else:
@@ -115,7 +116,7 @@ def test_the_signatures_are_told_over_both_protocols(deployed, engine_name, serv
     request = tfserving_pb2.GetModelMetadataRequest(
         model_spec=tfserving_pb2.ModelSpec(name=served_model.name), metadata_field=["signature_def"]
     )
-    body = grpc_call(endpoint, tf_wire.GET_MODEL_METADATA, request.SerializeToString())
+    body = grpc_call(endpoint, GET_MODEL_METADATA, request.SerializeToString())
     packed = tfserving_pb2.GetModelMetadataResponse.FromString(body).metadata["signature_def"]
     signatures = tfserving_pb2.SignatureDefMap.FromString(packed.value).signature_def
     assert {"serving_default", "tensor"} <= set(signatures)
@@ -231,40 +232,7 @@ def test_a_deployment_answers_first_after_it_is_ready_and_stops_without_a_trace(
     assert not [folder for folder in scratch if folder.exists()]
 
 
-def test_an_artifact_that_the_server_cannot_load_is_told_with_its_log(engine_name, served_model, tmp_path):
-    broken = _with_broken_artifact(served_model, tmp_path / "model", ENGINES[engine_name].artifact)
-    with BACKENDS["process"].start(
-        DeploymentOrder(
-            ENGINES[engine_name],
-            broken,
-            replicas=1,
-            budget=Budget(cpus=(0, 1)),
-            batching=Batching(),
-            workdir=tmp_path / "work",
-            events=EventLog(),
-        )
-    ) as deployment:
-        with pytest.raises(DeploymentError, match=f"{engine_name} replica 0 cannot load the model") as told:
-            deployment.wait_ready(READY_S)
-        assert "ends with:" in str(told.value)
-
-
-def _with_broken_artifact(model, folder, artifact):
-    """A copy of the model whose artifact is what the manifest says, and still no model."""
-    import shutil
-    import zipfile
-
-    from models.manifest import ModelDir, sha256_of
-
-    shutil.copytree(model.path, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    path = folder / manifest[artifact]["path"]
-    if path.is_dir():
-        (path / "saved_model.pb").write_bytes(b"no graph")
-    else:
-        with zipfile.ZipFile(model.mar_path) as good, zipfile.ZipFile(path, "w") as bad:
-            for name in good.namelist():
-                bad.writestr(name, b"no weights" if name.endswith(".pt") else good.read(name))
-    manifest[artifact]["sha256"] = sha256_of(path)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return ModelDir(folder)
+def test_an_artifact_that_the_server_cannot_load_is_told_with_its_log(engine_name, load_failure):
+    told = str(load_failure(engine_name))
+    assert f"{engine_name} replica 0 cannot load the model" in told
+    assert "ends with:" in told

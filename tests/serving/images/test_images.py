@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import requests
 
-from models.manifest import MANIFEST_NAME, ModelDir
+from models.manifest import ModelDir
 from servestorm import __version__
+from tests.exported_cnn import exported_cnn
 from tests.requirements_here import need_image
-from tests.source_tree import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.system]
 
-BUILT = ROOT / "build" / "models" / "cnn"
 LARGEST_MB = {
     "savedmodel": 1500,
     "torchserve": 1300,
@@ -96,17 +95,7 @@ def stops_by_itself(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> ModelDir:
-    """The exported cnn; made from a training of one epoch where `servestorm export` has not run."""
-    if (BUILT / MANIFEST_NAME).is_file():
-        return ModelDir(BUILT)
-    from models.artifacts.export import export_model
-    from models.datasets.load import load_dataset
-    from models.training.train import train
-
-    folder = tmp_path_factory.mktemp("export")
-    dataset = load_dataset("digits", seed=0)
-    train("torch", dataset, folder / "weights", epochs=1, seed=0)
-    return export_model("cnn", folder / "weights", dataset, folder / "models", weights_from="torch")
+    return exported_cnn(tmp_path_factory)
 
 
 def with_model(model: ModelDir) -> tuple[str, ...]:

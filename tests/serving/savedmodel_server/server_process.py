@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,13 +12,9 @@ from pathlib import Path
 
 import requests
 
+from serving.ports import free_ports
+
 READY_S = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -52,7 +47,7 @@ class RunningServer:
 
 
 def start_server(workdir: Path, *flags: str) -> RunningServer:
-    rest, grpc = free_port(), free_port()
+    rest, grpc = free_ports(2)
     workdir.mkdir(parents=True, exist_ok=True)
     log = workdir / f"server-{rest}.log"
     command = [

@@ -8,7 +8,8 @@ import grpc
 import pytest
 import requests
 
-from tests.serving.savedmodel_server.server_process import free_port, start_server
+from serving.ports import free_ports
+from tests.serving.savedmodel_server.server_process import start_server
 
 pytestmark = pytest.mark.system
 
@@ -85,7 +86,7 @@ def test_a_port_in_use_ends_with_one_sentence_and_code_3(server, zoo):
     taken = server.url.rpartition(":")[2]
     command = [sys.executable, "-m", "serving.savedmodel_server", f"--model_base_path={zoo / 'zoo'}"]
     done = subprocess.run(
-        [*command, f"--rest_api_port={taken}", f"--port={free_port()}"],
+        [*command, f"--rest_api_port={taken}", f"--port={free_ports(1)[0]}"],
         capture_output=True,
         timeout=60,
         text=True,

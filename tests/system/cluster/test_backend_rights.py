@@ -16,7 +16,7 @@ from kubernetes import client
 
 from models.manifest import ModelDir
 from serving.backend import AutoscalerOrder, DeploymentOrder
-from serving.backends.kubernetes.access import NEEDED, Rule, require_access, told
+from serving.backends.kubernetes.access import NEEDED, Rule, require_access, rules_text
 from serving.backends.kubernetes.backend import KubernetesBackend
 from serving.backends.kubernetes.cluster import ROLE, Cluster
 from serving.backends.kubernetes.settings import KubernetesSettings
@@ -91,7 +91,7 @@ def kubeconfig(api: Any, token: str, path: Path) -> Path:
     """A kubeconfig that knows the cluster and one token."""
     authority = base64.b64encode(Path(api.configuration.ssl_ca_cert).read_bytes()).decode()
     cluster = {"server": api.configuration.host, "certificate-authority-data": authority}
-    told = {
+    rules_text = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "here", "cluster": cluster}],
@@ -99,7 +99,7 @@ def kubeconfig(api: Any, token: str, path: Path) -> Path:
         "contexts": [{"name": "study", "context": {"cluster": "here", "user": "study"}}],
         "current-context": "study",
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(rules_text))
     return path
 
 
@@ -150,7 +150,7 @@ def test_a_right_that_was_taken_away_is_named(account: Account, rule: Rule) -> N
             granted["verbs"] = [each for each in granted["verbs"] if each != verb]
     account.may([granted for granted in rules if granted["verbs"]])
     settings = account.settings(reach="port-forward", autoscaling=SCALING, agents=1)
-    wanted = told([Rule(rule.group, rule.resource, (verb,))])
+    wanted = rules_text([Rule(rule.group, rule.resource, (verb,))])
     account.space.until(f"the refusal of {wanted}", lambda: wanted in complaint(settings))
     assert ROLE in complaint(settings)
 

@@ -323,9 +323,9 @@ def test_the_report_tells_every_burst_the_way_down_and_both_sides_of_the_trade(r
     assert "savedmodel, run 1, burst 1" in text
     assert "TorchServe, run 3, after the last burst" in text
     assert "1 to 3" in text
-    assert "3, no more asked" in text
+    assert "3, no scale-up" in text
     assert "fixed fleet of 3" in text
-    assert "Of at most 3 replicas there were" in text
+    assert "of at most 3 replicas existed" in text
     assert "1 to 3 replicas at 70 % of their CPU, objective 200 ms" in text
     json.dumps(results.as_json(), allow_nan=False)
 

@@ -331,7 +331,7 @@ def test_doctor_tells_of_the_engine_itself_and_of_the_images_that_it_holds(clien
     from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
-    assert found["Docker Engine"].found and client.version()["Version"] in found["Docker Engine"].text
+    assert found["Docker Engine"].present and client.version()["Version"] in found["Docker Engine"].text
     assert image("savedmodel") not in found["Docker images"].text  # which this test could not run without
 
 

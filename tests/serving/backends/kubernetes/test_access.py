@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from serving.backend import AutoscalerOrder
 from serving.backends.kubernetes import access, clock, cluster
-from serving.backends.kubernetes.access import NEEDED, Rule, needed, require_access, told
+from serving.backends.kubernetes.access import NEEDED, Rule, needed, require_access, rules_text
 from serving.backends.kubernetes.clock import ClusterClock, measure
 from serving.backends.kubernetes.cluster import ROLE, Cluster, asking
 from serving.backends.kubernetes.settings import KubernetesSettings
@@ -359,6 +359,6 @@ def test_a_missing_right_of_a_feature_that_is_off_stops_nobody(api, here):
 
 
 def test_rules_are_told_as_kubectl_takes_them():
-    assert told([Rule("", "pods", ("get", "list", "watch"))]) == "get, list and watch pods"
-    assert told([Rule("apps", "deployments/scale", ("patch",))]) == "patch deployments.apps/scale"
+    assert rules_text([Rule("", "pods", ("get", "list", "watch"))]) == "get, list and watch pods"
+    assert rules_text([Rule("apps", "deployments/scale", ("patch",))]) == "patch deployments.apps/scale"
     assert all(first != second for first, second in pairwise(NEEDED)) and access.NEEDED is NEEDED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
-from serving.backends.kubernetes.api_watches import Watch
+from serving.backends.kubernetes.api_watches import ApiWatch
 
 
 class Answer:
@@ -33,7 +33,7 @@ def test_the_server_ends_a_watch_before_its_silence_could_be_taken_for_its_end()
             enough.set()
         return Answer()
 
-    watch = Watch(ask, lambda *_: None, "events", pause_s=0.01)
+    watch = ApiWatch(ask, lambda *_: None, "events", pause_s=0.01)
     watch.start()
     try:
         assert enough.wait(20)

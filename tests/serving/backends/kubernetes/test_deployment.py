@@ -175,7 +175,7 @@ def ready(fake, made, listening):
             fake.put("events", pulled(pod))
             play(fake, deployment, number, "ready")
         deployment.wait_ready(READY_S)
-        settle(lambda: all("image_pulled" in one.told for one in deployment._observed.replicas))
+        settle(lambda: all("image_pulled" in one.recorded_ns for one in deployment._observed.replicas))
         return deployment
 
     return make
@@ -207,7 +207,9 @@ def test_a_release_becomes_ready_is_reached_and_goes(fake, ready):
 
 def test_nothing_of_a_start_is_late_for_what_was_watched(ready):
     deployment = ready()
-    times = [deployment._observed.replicas[0].told[name] for name in ("spawned", "scheduled", "started", "ready")]
+    times = [
+        deployment._observed.replicas[0].recorded_ns[name] for name in ("spawned", "scheduled", "started", "ready")
+    ]
     assert times == sorted(times) and max(times) <= time.monotonic_ns()
 
 

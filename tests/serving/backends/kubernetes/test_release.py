@@ -550,10 +550,10 @@ def test_doctor_tells_of_the_cluster_itself(here, monkeypatch):
     from servestorm.cli.verbs.doctor import examine
 
     found = {finding.name: finding for finding in examine()}
-    assert found["Kubernetes"].found and found["Kubernetes"].text == "1.32.13 (context here)"
+    assert found["Kubernetes"].present and found["Kubernetes"].text == "1.32.13 (context here)"
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     found = {finding.name: finding for finding in examine()}
-    assert not found["Kubernetes"].found and not found["Kubernetes"].required
+    assert not found["Kubernetes"].present and not found["Kubernetes"].required
 
 
 # the backend

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from serving.backends.kubernetes import api_watches
-from serving.backends.kubernetes.api_watches import Watching
+from serving.backends.kubernetes.api_watches import ReleaseWatches
 from serving.backends.kubernetes.clock import ClusterClock
 from serving.backends.kubernetes.release_state import DELETED, Observed
 from serving.deployment import EventLog
@@ -82,7 +82,7 @@ def test_another_containers_pull_and_another_releases_events_are_not_the_servers
     observed.event("ADDED", event_about(pod, "Pulled", "x", fieldPath="spec.initContainers{model-0}"), 0)
     other = pod_at("started", "other-0")
     observed.event("ADDED", pulled(other), 0)
-    assert "image_pulled" not in observed.replicas[0].told
+    assert "image_pulled" not in observed.replicas[0].recorded_ns
     assert [event["involvedObject"]["name"] for event in observed.cluster_events.values()] == ["toy-0"]
 
 
@@ -145,7 +145,7 @@ def connected(fake, tmp_path, monkeypatch):
 def watched(connected):
     """What watches of a release show, once they run."""
     observed = Observed("toy", EventLog(), connected.clock)
-    watches = Watching(connected, NAMESPACE, "toy", observed, autoscaled=True)
+    watches = ReleaseWatches(connected, NAMESPACE, "toy", observed, autoscaled=True)
     yield observed, watches
     watches.stop()
 

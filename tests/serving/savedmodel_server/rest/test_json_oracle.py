@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.savedmodel_server.errors import RequestError
-from serving.savedmodel_server.rest.json_fast import FastReader
-from serving.savedmodel_server.rest.json_predict import parse_predict
+from serving.savedmodel_server.rest.json_bodies.fast import FastReader
+from serving.savedmodel_server.rest.json_bodies.predict import parse_predict
 from serving.savedmodel_server.versions.signatures import NUMPY, Signature, TensorSpec
 
 DTYPES = {
@@ -145,11 +145,11 @@ def test_any_bytes_are_read_or_refused_but_never_raise_anything_else(body):
     white=st.sampled_from(["", " ", "\n\t"]),
 )
 def test_the_fast_path_takes_dense_lists_only(rows, white):
-    from serving.savedmodel_server.rest import json_fast
+    from serving.savedmodel_server.rest.json_bodies import fast
 
     body = json.dumps({"instances": rows}, separators=(f",{white}", f":{white}")).encode()
     reader = FastReader()
-    array = json_fast.to_array(reader.parse(body), body, TensorSpec("x", "x:0", 1, None))
+    array = fast.to_array(reader.parse(body), body, TensorSpec("x", "x:0", 1, None))
     if len(set(map(len, rows))) == 1:
         assert array.tolist() == rows
     else:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serving.savedmodel_server.errors import RequestError
-from serving.savedmodel_server.rest.json_fast import FastReader
-from serving.savedmodel_server.rest.json_predict import parse_predict, write_predict
+from serving.savedmodel_server.rest.json_bodies.fast import FastReader
+from serving.savedmodel_server.rest.json_bodies.predict import parse_predict, write_predict
 from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 
 FLOAT, INT8, INT32, STRING, INT64, BOOL, UINT64 = 1, 6, 3, 7, 9, 10, 23
@@ -49,7 +49,8 @@ def test_the_fast_path_and_the_exact_path_read_the_same_tensor(shape):
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     body = json.dumps({"instances": values.tolist()}).encode()
     reader = FastReader()
-    from serving.savedmodel_server.rest import json_fast, json_values
+    from serving.savedmodel_server.rest.json_bodies import fast as json_fast
+    from serving.savedmodel_server.rest.json_bodies import values as json_values
 
     spec = X.inputs["x"]
     fast = json_fast.to_array(reader.parse(body), body, spec)

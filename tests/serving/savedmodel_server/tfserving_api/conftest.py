@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import requests
 
-from tests.serving.savedmodel_server.savedmodel_zoo import write_zoo
 from tests.serving.savedmodel_server.server_process import start_server
 
 
@@ -60,11 +58,6 @@ def _answer(reply: requests.Response) -> tuple[int, Any]:
     return reply.status_code, json.loads(reply.text)
 
 
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory) -> Path:
-    return write_zoo(tmp_path_factory.mktemp("conformance"))
-
-
 TRANSPORTS = {
     "loop": [],  # gRPC on the event loop, the default
     "grpcio": ["--grpc_channel_arguments=grpc.max_concurrent_streams=100"],  # which the default cannot take
@@ -81,9 +74,14 @@ def api(request, tmp_path_factory):
         with grpc.insecure_channel(target) as channel:
             yield Api(rest.rstrip("/"), channel)
         return
-    zoo = request.getfixturevalue("zoo")
+    if request.param == "loop":  # that of the other tests
+        server = request.getfixturevalue("server")
+        with grpc.insecure_channel(server.target) as channel:
+            yield Api(server.url, channel)
+        return
+    config = request.getfixturevalue("zoo") / "models.config"
     server = start_server(
-        tmp_path_factory.mktemp("server"), f"--model_config_file={zoo / 'models.config'}", *TRANSPORTS[request.param]
+        tmp_path_factory.mktemp("server"), f"--model_config_file={config}", *TRANSPORTS[request.param]
     )
     try:
         server.wait_ready("zoo")
@@ -91,3 +89,10 @@ def api(request, tmp_path_factory):
             yield Api(server.url, channel)
     finally:
         server.stop()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where a TensorFlow Serving runs that `tfserving_api` is to be held against, instead of our own server."""
+    group = parser.getgroup("tfserving_api")
+    group.addoption("--rest", help="http://host:port of a running server that serves savedmodel_zoo.py's models")
+    group.addoption("--grpc", help="host:port of the same server's gRPC port")

@@ -1,6 +1,6 @@
 """Runs an archive's handler as TorchServe's worker would: its own loader and context, a fresh process.
 
-Started by path as `python -P handler_worker.py FOLDER BATCH,BATCH,...`, so that neither this package nor its folder
+Started by path as `python -P worker.py FOLDER BATCH,BATCH,...`, so that neither this package nor its folder
 is on the path: the handler finds only what was packed. FOLDER holds `model/` (the unpacked archive) and `images/`
 (encoded, one file each, in name order). The answer goes to FOLDER/replies.json: `{"replies": [{"status", "value"}]}`,
 or `{"failed": "load" | "handle", "error": "..."}`.
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def main(folder: Path, batch_sizes: list[int]) -> None:
-    """Load the handler, feed it every image, write what it said. The last batch size repeats."""
+    """Load the handler, feed it every image, write its answers. The last batch size repeats."""
     images = [path.read_bytes() for path in sorted((folder / "images").iterdir())]
     stage = "load"
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifacts import handler_worker
+from models.artifacts.handler import worker
 from models.errors import ModelError
 
 TIMEOUT_S = 900
@@ -40,11 +40,11 @@ def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] =
         (folder / "images").mkdir()
         for index, image in enumerate(images):
             (folder / "images" / f"{index:06d}").write_bytes(image)
-        said = _run_worker(folder, ",".join(map(str, batch_sizes)))
+        answer = _run_worker(folder, ",".join(map(str, batch_sizes)))
         try:
             result = json.loads((folder / "replies.json").read_text())
         except (OSError, ValueError) as error:
-            raise HandlerFailed(f"The handler of {mar.name} ended its process: {said}") from error
+            raise HandlerFailed(f"The handler of {mar.name} ended its process: {answer}") from error
     if "failed" in result:
         verb = "cannot be loaded" if result["failed"] == "load" else "failed"
         raise HandlerFailed(f"The handler of {mar.name} {verb} here: {_one_line(result['error'])}")
@@ -54,7 +54,7 @@ def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] =
 
 def _run_worker(folder: Path, batch_sizes: str) -> str:
     """Run the worker; returns the last line it wrote."""
-    shutil.copy(handler_worker.__file__, folder / "worker.py")
+    shutil.copy(worker.__file__, folder / "worker.py")
     environment = {**os.environ, "TEMP": str(folder), "TMPDIR": str(folder), "PYTHONPATH": ""}
     command = [sys.executable, "-P", str(folder / "worker.py"), str(folder), batch_sizes]
     try:

@@ -11,8 +11,9 @@ import numpy as np
 import orjson
 
 from serving.savedmodel_server.errors import RequestError, invalid
-from serving.savedmodel_server.rest import json_fast, json_values
-from serving.savedmodel_server.rest.json_values import is_base64, shown
+from serving.savedmodel_server.rest.json_bodies import fast as json_fast
+from serving.savedmodel_server.rest.json_bodies import values as json_values
+from serving.savedmodel_server.rest.json_bodies.values import is_base64, shown
 from serving.savedmodel_server.versions.signatures import (
     DT_BOOL,
     DT_STRING,
@@ -214,7 +215,7 @@ def _jsonable(spec: TensorSpec, array: Array) -> Any:
 
 
 def _exact(array: Array) -> Any:
-    """Nested lists of doubles with the fewest digits that tell the float32 apart (0.1, not 0.10000000149011612)."""
+    """Nested lists of doubles with the fewest digits that identify the float32 (0.1, not 0.10000000149011612)."""
     return _map_leaves(array.tolist(), lambda value: float(str(np.float32(value))))
 
 

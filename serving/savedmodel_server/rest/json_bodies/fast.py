@@ -2,7 +2,7 @@
 
 simdjson parses and flattens; a list's raggedness would be lost there, so the brackets and commas of the body are
 compared with those of a dense tensor. Whatever is not the plain case answers None, and the exact path
-(`json_values`) reads the body and words the error.
+(`values`) reads the body and raises the error.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tensorflow_serving.apis import classification_pb2, regression_pb2
 
 from serving.savedmodel_server.calls.inference import Inference
 from serving.savedmodel_server.errors import RequestError, invalid
-from serving.savedmodel_server.rest.json_values import decode_base64, is_base64, kind_of, read_document, shown
+from serving.savedmodel_server.rest.json_bodies.values import decode_base64, is_base64, kind_of, read_document, shown
 from serving.savedmodel_server.versions.servable import Servable
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
@@ -98,7 +98,7 @@ def _unexpected(name: str, item: Any) -> RequestError:
 
 
 def _number(value: float) -> float:
-    """The double with the fewest digits that tells the float32 apart."""
+    """The double with the fewest digits that identifies the float32."""
     return float(str(np.float32(value))) if math.isfinite(value) else value
 
 

@@ -10,7 +10,7 @@ A request is an encoded image as the body, or JSON: ``{"instances": [{"b64": "..
 TorchServe's own error shape, and does not disturb the others in its batch.
 
 It counts PreprocessTime, InferenceTime and PostprocessTime (ms) and HandledRequests, of which TorchServe's metrics
-configuration must tell. A batch's time counts once for each of its requests, for each has waited for all of it.
+configuration must list. A batch's time counts once for each of its requests, for each has waited for all of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if THREADS:
     torch.set_num_threads(int(THREADS))
 
 TELL_EVERY_NS = 250_000_000
-"""A metric is a line that TorchServe must parse: sums are told four times a second, not for every request."""
+"""A metric is a line that TorchServe must parse: sums are written four times a second, not for every request."""
 
 
 class CnnHandler:
@@ -50,7 +50,7 @@ class CnnHandler:
         self.network = torch.jit.load(str(folder / context.manifest["model"]["serializedFile"]), map_location="cpu")
         self.network.eval()
         self.counted = {"PreprocessTime": 0, "InferenceTime": 0, "PostprocessTime": 0, "HandledRequests": 0}
-        self.told_ns = 0
+        self.reported_ns = 0
         if os.environ.get("SERVESTORM_WARMUP") != "0":
             self.warm_up(folder / "warmup.png")
 
@@ -89,14 +89,14 @@ class CnnHandler:
         return replies
 
     def count(self, context: Any, requests: int, *times_ns: int) -> None:
-        """Add a batch whose phases lie between `times_ns` to the sums, and tell them now and then."""
+        """Add a batch whose phases lie between `times_ns` to the sums, and write them out now and then."""
         amounts = [times_ns[place + 1] - times_ns[place] for place in range(len(times_ns) - 1)] + [1]
         for place, name in enumerate(self.counted):
             self.counted[name] += amounts[place] * requests
         metrics = getattr(context, "metrics", None)
-        if metrics is None or times_ns[-1] - self.told_ns < TELL_EVERY_NS:
+        if metrics is None or times_ns[-1] - self.reported_ns < TELL_EVERY_NS:
             return
-        self.told_ns = times_ns[-1]
+        self.reported_ns = times_ns[-1]
         for name, amount in self.counted.items():
             metrics.add_counter(name, amount / 1e6 if name.endswith("Time") else amount)
             self.counted[name] = 0

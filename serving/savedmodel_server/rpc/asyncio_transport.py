@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2
 from serving.savedmodel_server.calls.inference import PredictPlan
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import Code, RequestError, StartError
-from serving.savedmodel_server.rpc.grpc_api import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.rpc.h2_connection import Http2Connection, Stream
+from serving.savedmodel_server.rpc.services import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.versions.repository import Lease
 from serving.savedmodel_server.versions.signatures import Array
 
@@ -75,18 +75,18 @@ class AsyncioGrpcServer:
             connection.check_time(now_s)
 
     def set_health(self, models: dict[str, bool]) -> None:
-        """The server as a whole under the empty name, and each model by its name; watchers are told of a change."""
+        """The server as a whole under the empty name, and each model by its name; watchers are notified of a change."""
         if self._health is None:
             return
-        found = {name: _SERVING if up else _NOT_SERVING for name, up in models.items()}
-        found[""] = _SERVING if models and all(models.values()) else _NOT_SERVING
-        changed = {name for name, state in found.items() if self._health.get(name) != state}
-        self._health = found
+        statuses = {name: _SERVING if up else _NOT_SERVING for name, up in models.items()}
+        statuses[""] = _SERVING if models and all(models.values()) else _NOT_SERVING
+        changed = {name for name, state in statuses.items() if self._health.get(name) != state}
+        self._health = statuses
         for stream, name in list(self._watchers.items()):
             if stream.closed:
                 del self._watchers[stream]
             elif name in changed:
-                stream.connection.send(stream, _health_reply(found[name]))
+                stream.connection.send(stream, _health_reply(statuses[name]))
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, answer those under way, and close at last."""
@@ -146,8 +146,8 @@ class AsyncioGrpcServer:
                 raise error or RequestError(Code.INTERNAL, "A run ended without outputs.")
             message = self._api.inference.predicted(call.lease.servable, call.plan, outputs).SerializeToString()
         except Exception as failure:  # noqa: BLE001 - a bug must not end the loop's other calls
-            told = self._api.failed("Predict", call.request, failure)
-            stream.connection.fail(stream, int(told.code), told.message)
+            failed = self._api.failed("Predict", call.request, failure)
+            stream.connection.fail(stream, int(failed.code), failed.message)
             return
         self._api.succeeded("Predict", call.request, call.begin_ns)
         stream.connection.answer(stream, message)
@@ -182,11 +182,11 @@ def _end_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
         stream.connection.answer(stream, ran.result())
         return
     if isinstance(error, RequestError):
-        told = error
+        refusal = error
     else:
         LOG.error("event=bug path=%s", stream.head.path, exc_info=error)
-        told = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
-    stream.connection.fail(stream, int(told.code), told.message)
+        refusal = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
+    stream.connection.fail(stream, int(refusal.code), refusal.message)
 
 
 def _health_reply(state: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from serving.savedmodel_server.errors import RequestError, StartError
-from serving.savedmodel_server.rpc.grpc_api import GrpcApi, Method
+from serving.savedmodel_server.rpc.services import GrpcApi, Method
 
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 

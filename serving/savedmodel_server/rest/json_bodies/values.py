@@ -1,7 +1,7 @@
 """JSON values to tensors by TensorFlow Serving's rules, free of tensorflow.
 
 `read_document` bounds the depth; `to_array` turns one value into one dense tensor. This is the exact path, which
-also words every error; `json_fast` takes large numeric tensors off its hands.
+also raises every error; `fast` takes large numeric tensors off its hands.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def shown(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """The JSON type as TensorFlow Serving words it."""
+    """The JSON type as TensorFlow Serving names it."""
     if value is None:
         return "Null"
     if isinstance(value, bool):

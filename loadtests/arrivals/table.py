@@ -1,0 +1,70 @@
+"""The arrival processes by the name that `--arrivals` takes: one line each, from options to a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from loadtests.arrivals import processes
+from loadtests.arrivals.processes import Schedule
+from loadtests.arrivals.traces import read_trace
+from loadtests.errors import LoadTestError
+
+Parameters = dict[str, Any]
+"""What summary.json records of a process, beside its name: numbers with their unit in the key, and a trace's file."""
+
+
+class ArrivalProcess(NamedTuple):
+    """How the values of the options (arrivals/options.py) become a schedule."""
+
+    parameters: Callable[[Any], Parameters]
+    """Of the parsed options; raises LoadTestError where one cannot be read."""
+    schedule: Callable[[Any, Parameters, float], Schedule]
+    """Options, parameters and measured seconds to arrivals, int64 ns from the start of the measured time."""
+
+
+def _peak(o: Any) -> float:
+    return float(o.peak_rate or 4 * o.rate)
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise LoadTestError(f"{flag} must be numbers separated by commas, not {text!r}.") from error
+
+
+def _mmpp(o: Any) -> Parameters:
+    return {"rates": _numbers("--mmpp-rates", o.mmpp_rates), "dwells_s": _numbers("--mmpp-dwells", o.mmpp_dwells)}
+
+
+def _trace(o: Any, _: Parameters, s: float) -> Schedule:
+    scales = (o.trace_time_scale, o.trace_rate_scale)
+    return read_trace(Path(o.trace), o.trace_column, o.trace_bin, *scales, s, o.seed)
+
+
+ARRIVALS: Final[Mapping[str, ArrivalProcess]] = {
+    "constant": ArrivalProcess(lambda _: {}, lambda o, _, s: processes.constant(o.rate, s)),
+    "poisson": ArrivalProcess(lambda _: {}, lambda o, _, s: processes.poisson(o.rate, s, o.seed)),
+    "gamma": ArrivalProcess(lambda o: {"cv": o.cv}, lambda o, p, s: processes.gamma(o.rate, p["cv"], s, o.seed)),
+    "on-off": ArrivalProcess(
+        lambda o: {"peak_rate": _peak(o), "on_s": o.on, "off_s": o.off},
+        lambda o, p, s: processes.on_off(o.rate, p["peak_rate"], p["on_s"], p["off_s"], s, o.seed),
+    ),
+    "mmpp": ArrivalProcess(_mmpp, lambda o, p, s: processes.mmpp(p["rates"], p["dwells_s"], s, o.seed)),
+    "spike": ArrivalProcess(
+        lambda o: {"peak_rate": _peak(o), "at_s": o.spike_at, "width_s": o.spike_width},
+        lambda o, p, s: processes.spike(o.rate, p["peak_rate"], p["at_s"], p["width_s"], s, o.seed),
+    ),
+    "ramp": ArrivalProcess(
+        lambda o: {"end_rate": _peak(o)}, lambda o, p, s: processes.ramp(o.rate, p["end_rate"], s, o.seed)
+    ),
+    "diurnal": ArrivalProcess(
+        lambda o: {"amplitude": o.amplitude, "period_s": o.period},
+        lambda o, p, s: processes.diurnal(o.rate, p["amplitude"], p["period_s"], s, o.seed),
+    ),
+    "trace": ArrivalProcess(
+        lambda o: {"file": o.trace, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale}, _trace
+    ),
+}
