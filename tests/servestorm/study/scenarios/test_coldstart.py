@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from models.manifest import ModelDir
-from servestorm.analysis.scenarios import coldstart
 from servestorm.analysis.scenarios.coldstart import ledger, own_figures, steady_ns
 from servestorm.errors import StudyEnvironmentError
 from servestorm.rundir.shapes.cell import EventFile
@@ -210,7 +209,7 @@ def test_files_are_dropped_from_the_page_cache(on_disk):
 
 def test_a_page_cache_that_cannot_be_dropped_is_told_with_the_remedy(on_disk, monkeypatch):
     (on_disk / "weights").write_bytes(bytes(4_000_000))
-    monkeypatch.setattr(coldstart, "_evict", lambda _: None)
+    monkeypatch.setattr(page_cache, "_evict", lambda _: None)
     with pytest.raises(StudyEnvironmentError, match=r"still holds 4 of 4 MiB.*run as root"):
         drop_page_cache([on_disk], drop_caches=on_disk / "no-such" / "drop_caches")
 
