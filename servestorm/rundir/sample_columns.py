@@ -33,7 +33,9 @@ class SampleFile:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """pyarrow record batches of these columns, in the order of the file."""
-        yield from self._file.iter_batches(_BATCH_ROWS, columns=list(columns))
+        # group by group: a reader of the whole file keeps what it has decoded until it is done
+        for group in range(self._file.num_row_groups):
+            yield from self._file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=list(columns))
 
 
 @contextmanager
