@@ -288,7 +288,8 @@ def test_a_torchserve_grpc_reply_is_held_to_the_same(what):
 
 
 def _reply(**tensors) -> bytes:
-    return tfserving_pb2.PredictResponse(outputs=tensors).SerializeToString()
+    # in a fixed order: the bytes are names of tests, which all workers must agree on
+    return tfserving_pb2.PredictResponse(outputs=tensors).SerializeToString(deterministic=True)
 
 
 def _tensor(sizes, **values):
