@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated
 
 from pydantic import Field
 
@@ -113,14 +113,3 @@ class Figures:
     autoscaling: dict[str, OverScaling] = field(default_factory=dict)
     fleet_cost: dict[str, dict[str, list[FleetCost]]] = field(default_factory=dict)
     """Of the replicas under an autoscaler, by machine."""
-
-
-def as_json(value: Any) -> Any:
-    """The value with every dataclass in it as a dict of its fields; one such as lambda_ loses its underscore."""
-    if isinstance(value, dict):
-        return {key: as_json(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [as_json(part) for part in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value, dict_factory=lambda pairs: {name.rstrip("_"): part for name, part in pairs})
-    return value

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Final
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Final
 
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
 from servestorm.analysis.doubts import Doubt, doubts
-from servestorm.analysis.figures import Figures, as_json
+from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
 from servestorm.analysis.metric import Metric
@@ -71,7 +71,7 @@ class Results:
 
     def as_json(self) -> JsonObject:
         """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
-        copied = {
+        copied: JsonObject = {
             "study": self.stored.study,
             "environment": self.stored.environment,
             "models": [_model(manifest) for manifest in self.stored.manifests],
@@ -79,7 +79,7 @@ class Results:
         names = [field.name for field in fields(self) if field.name != "stored"]
         return {
             "schema_version": SCHEMA_VERSION,
-            **{name: copied[name] if name in copied else as_json(getattr(self, name)) for name in names},
+            **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
         }
 
 
@@ -139,6 +139,17 @@ def usable(runs: Sequence[Run]) -> list[Run]:
     """The runs behind the numbers: those that count; where an engine has none in a scenario, its INVALID ones."""
     answered = {(run.group, run.engine) for run in runs if run.counts}
     return [run for run in runs if run.counts or (run.state == "complete" and (run.group, run.engine) not in answered)]
+
+
+def _plain(value: Any) -> Any:
+    """The value with every dataclass in it as a dict of its fields; one such as lambda_ loses its underscore."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value, dict_factory=lambda pairs: {name.rstrip("_"): part for name, part in pairs})
+    return value
 
 
 def _model(manifest: JsonObject | None) -> JsonObject:

@@ -28,9 +28,9 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema() -> JsonObject:
     """JSON Schema (2020-12) of results.json."""
     made = TypeAdapter(Results).json_schema()
-    for part in (made["properties"], made["$defs"]):
-        part.pop("stored", None)
-        part.pop("StoredJson", None)
+    for name in ("StoredJson", "JsonValue"):
+        made["$defs"].pop(name)
+    made["properties"].pop("stored")
     made["required"].remove("stored")
     definitions = made.pop("$defs")
     made["properties"] = {
@@ -50,8 +50,11 @@ _DESCRIPTION = (
 )
 
 
-def _tidy(part: JsonObject, texts: dict[str, str]) -> None:
-    """Closed objects whose fields say what they are; a title that repeats the name says nothing."""
+def _tidy(part: dict[str, Any], texts: dict[str, str]) -> None:
+    """Closed objects whose fields say what they are; a title that repeats the name says nothing.
+
+    `part` has the type that pydantic gives a schema.
+    """
     if "properties" not in part:
         return
     part["additionalProperties"] = False

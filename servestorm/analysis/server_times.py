@@ -60,7 +60,7 @@ def server_times(
 
     Raises StudyError naming the file where it is not one of metrics.
     """
-    series = _Series(_read(metrics), since_unix_ms, until_unix_ms)
+    series = _MetricSeries(_read(metrics), since_unix_ms, until_unix_ms)
     return _torchserve(series) if engine == "torchserve" else _tensorflow(engine, series)
 
 
@@ -69,7 +69,7 @@ def requests_by_replica(engine: str, metrics: Path) -> dict[int, float]:
 
     Raises StudyError naming the file where it is not one of metrics.
     """
-    series = _Series(_read(metrics), None, None)
+    series = _MetricSeries(_read(metrics), None, None)
     if engine != "torchserve":
         return series.increases(f"{_REQUEST}_count", _of_predict)
     # the handler's own counter knows both protocols; a handler of somebody else's has none
@@ -80,7 +80,7 @@ def _read(path: Path) -> Readings:
     return read_readings(path, [*_WANTED, *(f"{name}_total" for name in _WANTED)])
 
 
-class _Series:
+class _MetricSeries:
     """Increases of counters and means of gauges, over all replicas."""
 
     def __init__(self, readings: Readings, since_ms: int | None, until_ms: int | None) -> None:
@@ -136,7 +136,7 @@ def _anything(_: Labels) -> bool:
     return True
 
 
-def _tensorflow(engine: str, series: _Series) -> ServerTimes:
+def _tensorflow(engine: str, series: _MetricSeries) -> ServerTimes:
     def mean_ms(name: str, keep: Callable[[Labels], bool]) -> tuple[float | None, float | None]:
         return _over(series.increase(f"{name}_sum", keep), count := series.increase(f"{name}_count", keep), 1e3), count
 
@@ -156,7 +156,7 @@ def _tensorflow(engine: str, series: _Series) -> ServerTimes:
     return ServerTimes(requests, total_ms, queue_ms, None, inference_ms, None, tuple(notes))
 
 
-def _torchserve(series: _Series) -> ServerTimes:
+def _torchserve(series: _MetricSeries) -> ServerTimes:
     requests = series.increase("ts_inference_requests")
     handled = series.increase("HandledRequests")
     notes: list[str] = []

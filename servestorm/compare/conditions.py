@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.files import JsonObject
 from servestorm.rundir.results_file import Recorded, RecordedStudy
+from servestorm.rundir.shapes.environment import EnvironmentFile
 
 NO_CONDITION = frozenset(
     {
@@ -18,18 +20,12 @@ NO_CONDITION = frozenset(
 """Keys of a plan that change what is measured and how well, not its value. Files and cores are compared themselves."""
 ARTIFACT = {"savedmodel": "savedmodel", "tfserving": "savedmodel", "torchserve": "mar"}
 """The manifest's key of the file that each engine serves."""
-MACHINE = {
-    "cpu_model": "processor",
-    "cores_usable": "usable cores",
-    "memory_bytes": "bytes of memory",
-    "kernel": "kernel",
-}
 
 
 def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
     plans = _spelt_out(old.study), _spelt_out(new.study)
-    cores = [len(side.study.cores.engine) for side in (old, new)]
+    cores = [len(side.study.cores.engine) if side.study.cores else 0 for side in (old, new)]
     sentences = [*_models(old, new), *_plan(*plans, "")]
     if all(cores) and cores[0] != cores[1]:
         sentences.append(f"cores of the engines ({cores[0]} against {cores[1]})")
@@ -57,7 +53,7 @@ def _models(old: Recorded, new: Recorded) -> Iterator[str]:
         return
     before, after = _artifacts(old), _artifacts(new)
     kinds = {ARTIFACT.get(engine) for engine in old.engines if engine in new.engines}
-    for place in sorted(before.keys() & after.keys(), key=str):
+    for place in sorted(before.keys() & after.keys()):
         if before[place] != after[place] and place[0] in kinds:
             yield f"{place[0]} of {place[1]} (SHA-256 {before[place][:12]} against {after[place][:12]})"
 
@@ -68,13 +64,18 @@ def _model_names(plan: JsonObject) -> str:
     return ", ".join(str(model.get("name") if isinstance(model, Mapping) else model) for model in listed)
 
 
-def _artifacts(results: Recorded) -> dict[tuple[str, str | None], str]:
+def _artifacts(results: Recorded) -> dict[tuple[str, str], str]:
     """SHA-256 of each artifact by its kind and its model."""
-    parts = {(kind, model.name): getattr(model, kind) for model in results.models for kind in ("savedmodel", "mar")}
-    return {place: artifact.sha256 for place, artifact in parts.items() if artifact}
+    return {
+        (kind, model.name): artifact.sha256
+        for model in results.models
+        if model
+        for kind, artifact in (("savedmodel", model.savedmodel), ("mar", model.mar))
+        if artifact
+    }
 
 
-def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
+def _plan(old: JsonValue, new: JsonValue, place: str) -> Iterator[str]:
     """What differs in what both plans say; a scenario that only one of them asks for is no difference."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in old:
@@ -84,7 +85,7 @@ def _plan(old: Any, new: Any, place: str) -> Iterator[str]:
         yield f"{place} ({_short(old)} against {_short(new)})"
 
 
-def _short(value: Any) -> str:
+def _short(value: JsonValue) -> str:
     if isinstance(value, list):
         return ", ".join(map(_short, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -101,16 +102,29 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
             sentences.append(f"{name} is not complete: {side.state}{reason}.")
     if not (_artifacts(old) and _artifacts(new)):
         sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
-    machines = [side.environment.model_dump(exclude_unset=True) for side in (old, new)]
-    if changed := list(_changed(machines[0], machines[1], MACHINE)):
+    if changed := list(_changed(_machine(old.environment), _machine(new.environment))):
         sentences.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")
-    versions = old.study.engines, new.study.engines
-    if changed := list(_changed(*versions, {engine: ENGINE_SHORT.get(engine, engine) for engine in versions[0]})):
+    if changed := list(_changed(_versions(old), _versions(new))):
         sentences.append(f"The versions differ: {', '.join(changed)}.")
     return sentences
 
 
-def _changed(old: Mapping[str, object], new: Mapping[str, object], names: Mapping[str, str]) -> Iterator[str]:
-    for key, name in names.items():
-        if key in old and key in new and old[key] != new[key]:
-            yield f"{name} ({_short(old[key])} against {_short(new[key])})"
+def _machine(environment: EnvironmentFile) -> dict[str, str | int | None]:
+    """What is compared of the machine, as far as the file has it."""
+    values = {
+        "cpu_model": ("processor", environment.cpu_model),
+        "cores_usable": ("usable cores", environment.cores_usable),
+        "memory_bytes": ("bytes of memory", environment.memory_bytes),
+        "kernel": ("kernel", environment.kernel),
+    }
+    return {name: value for key, (name, value) in values.items() if key in environment.model_fields_set}
+
+
+def _versions(results: Recorded) -> dict[str, str | int | None]:
+    return {ENGINE_SHORT.get(engine, engine): version for engine, version in results.study.engines.items()}
+
+
+def _changed(old: Mapping[str, str | int | None], new: Mapping[str, str | int | None]) -> Iterator[str]:
+    for name in old:
+        if name in new and old[name] != new[name]:
+            yield f"{name} ({old[name]} against {new[name]})"

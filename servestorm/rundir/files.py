@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import JsonValue
+
 from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
@@ -62,8 +64,8 @@ MOST_NESTED = 50
 """Levels of a JSON file; ours have about ten."""
 
 
-JsonObject = dict[str, Any]
-"""A JSON object that is only copied or compared: what it holds beyond the typed fields must not be lost."""
+JsonObject = dict[str, JsonValue]
+"""A JSON object that is copied or compared whole: what it holds beyond the typed fields must not be lost."""
 
 State = Literal["running", "complete", "interrupted", "failed"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
 from servestorm.rundir.files import RESULTS, SCHEMA_VERSION, STUDY, JsonObject, read_json
-from servestorm.rundir.shapes.environment import ArtifactFile
+from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import FileShape, first_fault
-from servestorm.rundir.shapes.study import DeploymentSections
+from servestorm.rundir.shapes.study import CoresFile, DeploymentSections
 
 ALIKE = 1e-6
 """A mean may differ from that of its runs by this share: both were rounded."""
@@ -46,24 +46,10 @@ class RecordedMetric(FileShape):
     values: dict[str, RecordedValue]
 
 
-class RecordedModel(FileShape):
-    """A model; empty where its manifest was lost."""
-
-    name: str | None = None
-    savedmodel: ArtifactFile | None = None
-    mar: ArtifactFile | None = None
-
-
 class ComparedPlan(DeploymentSections):
     """The keys of a plan that a comparison reads by name."""
 
     margin_percent: Annotated[float, Field(gt=0, le=50)] | None = None
-
-
-class RecordedCores(FileShape):
-    """Which cores the servers had."""
-
-    engine: list[int] = Field(default_factory=list)
 
 
 class RecordedStudy(FileShape):
@@ -72,17 +58,15 @@ class RecordedStudy(FileShape):
     plan: JsonObject
     """All of it, to be compared key by key with another's, whatever keys they have."""
     settings: ComparedPlan = Field(validation_alias="plan")
-    cores: RecordedCores = RecordedCores()
+    cores: CoresFile | None = None
     engines: dict[str, str] = Field(default_factory=dict)
 
 
-class RecordedMachine(FileShape):
-    """The machine, as far as it is compared; None is what is unknown."""
-
-    cpu_model: str | None = None
-    cores_usable: int | None = None
-    memory_bytes: int | None = None
-    kernel: str | None = None
+def _without_nulls(manifest: object) -> object:
+    """Of a manifest without a key, results.json holds null; of a lost manifest, an empty object."""
+    if not isinstance(manifest, dict):
+        return manifest
+    return {key: value for key, value in manifest.items() if value is not None} or None
 
 
 class Recorded(FileShape):
@@ -92,8 +76,8 @@ class Recorded(FileShape):
     state: str
     reason: str | None = None
     study: RecordedStudy
-    environment: RecordedMachine
-    models: list[RecordedModel]
+    environment: EnvironmentFile
+    models: list[Annotated[ManifestFile | None, BeforeValidator(_without_nulls)]]
     engines: list[str]
     metrics: list[RecordedMetric]
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,30 +31,34 @@ scaling: {replicas: [1, 2], concurrency: 4, duration_s: 1, warmup_s: 0.5, repeti
 """
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    (folder / "plan.yaml").write_text(PLAN)
-    return subprocess.Popen(
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A study that is carried out in `tmp_path`; ended with the test, whatever became of that."""
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    with subprocess.Popen(
         [sys.executable, "-m", "servestorm.cli.main", "run", "plan.yaml"],
-        cwd=folder,
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
-    )
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.terminate()
 
 
 def left_of(owner: int) -> list[int]:
     return [pid for pid, tag in processes.tagged(OWNER_VARIABLE) if tag.startswith(f"{owner}:")]
 
 
-@pytest.mark.timeout(600)
-def test_a_study_from_nothing_to_a_report(tmp_path):
-    process = start(tmp_path)
-    out, err = process.communicate(timeout=590)
+@pytest.mark.timeout(1200)
+def test_a_study_from_nothing_to_a_report(study, tmp_path):
+    out, err = study.communicate(timeout=1190)
     # 4 where a busy machine made every run of a scenario INVALID: an honest end too, with everything written
-    assert process.returncode in (0, 4), err
-    assert left_of(process.pid) == []
+    assert study.returncode in (0, 4), err
+    assert left_of(study.pid) == []
     (run,) = (tmp_path / "runs").iterdir()
     results = json.loads((run / "results.json").read_text())
     assert results["state"] == "complete"
@@ -75,15 +80,14 @@ def test_a_study_from_nothing_to_a_report(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_ctrl_c_during_training_leaves_no_process_and_no_half_model(tmp_path):
-    process = start(tmp_path)
-    assert "train and export" in process.stderr.readline()
-    while not left_of(process.pid):  # the process that trains
-        assert process.poll() is None
+def test_ctrl_c_during_training_leaves_no_process_and_no_half_model(study, tmp_path):
+    assert "train and export" in study.stderr.readline()
+    while not left_of(study.pid):  # the process that trains
+        assert study.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    study.send_signal(signal.SIGINT)
+    _, err = study.communicate(timeout=60)
+    assert study.returncode == 130, err
     assert "nothing was measured yet" in err
-    assert left_of(process.pid) == []
+    assert left_of(study.pid) == []
     assert not (tmp_path / "build" / "models" / "cnn").exists()

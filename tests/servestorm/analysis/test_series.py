@@ -13,7 +13,7 @@ import pytest
 
 from servestorm.analysis import latency_split
 from servestorm.analysis.cost import capacity_costs
-from servestorm.analysis.figures import Figures, as_json
+from servestorm.analysis.figures import Figures, Law
 from servestorm.analysis.latency_split import Parts, mean_splits
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.rows import Rows
@@ -49,11 +49,11 @@ def samples_of(scheduled_s, latency_ms, ok=None, images=1) -> Samples:
     )
 
 
-def figures_of(scenario, engines, runs, metrics=(), record=None) -> dict:
-    """The figures of one group of runs, as results.json has them."""
+def figures_of(scenario, engines, runs, metrics=(), record=None) -> Figures:
+    """The figures of one group of runs."""
     figures = Figures()
     SCENARIO_ANALYSES[scenario].add_figures(figures, GroupOfRuns(scenario, engines, runs, {}, metrics, record))
-    return as_json(figures)
+    return figures
 
 
 def rows_of(scenario, runs, samples) -> dict:
@@ -68,20 +68,20 @@ def test_bins_hold_the_median_and_the_slowest_answer_of_their_time_in_any_order_
     ok = np.ones(1200, np.bool_)
     ok[::10] = False
     samples = samples_of(scheduled_s[order], latency_ms[order], ok[order])
-    found = as_json(over_time({"savedmodel": [samples]}))
-    assert (found["bin_s"], len(found["t_s"])) == (0.5, 24)
-    assert found["offered_per_s"][:23] == pytest.approx([100.0] * 23)
-    for index, begin_s in enumerate(found["t_s"]):
+    found = over_time({"savedmodel": [samples]})
+    assert (found.bin_s, len(found.t_s)) == (0.5, 24)
+    assert found.offered_per_s[:23] == pytest.approx([100.0] * 23)
+    for index, begin_s in enumerate(found.t_s):
         inside = np.sort(latency_ms[(scheduled_s >= begin_s) & (scheduled_s < begin_s + 0.5) & ok])
-        assert found["engines"]["savedmodel"]["median_ms"][index] == inside[math.ceil(inside.size / 2) - 1]
-        assert found["engines"]["savedmodel"]["slowest_ms"][index] == inside[-1]
+        assert found.engines["savedmodel"].median_ms[index] == inside[math.ceil(inside.size / 2) - 1]
+        assert found.engines["savedmodel"].slowest_ms[index] == inside[-1]
 
 
 def test_few_answers_make_wide_bins():
     scheduled_s = np.arange(60) * 2.0
     samples = samples_of(scheduled_s, np.full(60, 5.0))
-    found = as_json(over_time({"savedmodel": [samples]}))
-    assert (found["bin_s"], found["t_s"]) == (60, [0, 60])
+    found = over_time({"savedmodel": [samples]})
+    assert (found.bin_s, found.t_s) == (60, [0, 60])
 
 
 def test_the_spectrum_is_exact_and_ends_where_samples_do():
@@ -103,17 +103,14 @@ def test_the_law_is_fitted_to_every_run_and_left_out_under_three_counts():
         return 100 * n / (1 + 0.1 * (n - 1) + 0.02 * n * (n - 1))
 
     runs = [run_of("scaling", f"{n}", replicas=n, numbers={"images_per_s": rate(n)}) for n in (1, 2, 4, 8)]
-    found = figures_of("scaling", ENGINES, runs)["scaling_law"]["scaling"]
-    assert found["savedmodel"]["sigma"] == pytest.approx(0.1, rel=1e-3)
-    assert found["savedmodel"]["kappa"] == pytest.approx(0.02, rel=1e-3)
-    assert found["savedmodel"]["curve"][-1] == pytest.approx([8, rate(8)], rel=1e-3)
-    assert found["torchserve"] == {
-        **dict.fromkeys(("lambda", "sigma", "kappa", "r2", "peak_replicas")),
-        "points": [],
-        "curve": [],
-    }
-    two = figures_of("scaling", ENGINES, runs[:2])["scaling_law"]["scaling"]["savedmodel"]
-    assert (two["lambda"], len(two["points"])) == (None, 2)
+    found = figures_of("scaling", ENGINES, runs).scaling_law["scaling"]
+    assert found["savedmodel"].sigma == pytest.approx(0.1, rel=1e-3)
+    assert found["savedmodel"].kappa == pytest.approx(0.02, rel=1e-3)
+    assert found["savedmodel"].curve[-1] == pytest.approx([8, rate(8)], rel=1e-3)
+    unknown = dict.fromkeys(("lambda_", "sigma", "kappa", "r2", "peak_replicas"))
+    assert found["torchserve"] == Law(**unknown, points=[], curve=[])
+    two = figures_of("scaling", ENGINES, runs[:2]).scaling_law["scaling"]["savedmodel"]
+    assert (two.lambda_, len(two.points)) == (None, 2)
 
 
 def point(batch: int, rate: float | None, p99_ms: float | None, valid: bool = True) -> SweepPoint:
@@ -125,8 +122,8 @@ def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
     rates = [(1, 100.0, 10.0), (8, 300.0, 30.0), (16, 290.0, 40.0)]
     runs = [run_of("sweep", f"{r}", points=[point(b, x + r, y) for b, x, y in rates]) for r in range(3)]
     runs.append(run_of("sweep", "9", points=[point(8, 9000.0, 1.0, valid=False)]))
-    rows = figures_of("sweep", ENGINES, runs)["sweep"]["sweep"]["savedmodel"]
-    assert [(row["label"], row["images_per_s"], row["front"]) for row in rows] == [
+    rows = figures_of("sweep", ENGINES, runs).sweep["sweep"]["savedmodel"]
+    assert [(row.label, row.images_per_s, row.front) for row in rows] == [
         ("no server batch", 101.0, True),
         ("server batch 8", 301.0, True),
         ("server batch 16", 291.0, False),
@@ -210,9 +207,9 @@ def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_
 
 def test_there_is_no_cost_without_a_capacity_that_may_be_quoted(tmp_path):
     record = bare_record(tmp_path, [0])
-    assert figures_of("capacity", ENGINES, [], [], record)["cost"] == {}
+    assert figures_of("capacity", ENGINES, [], [], record).cost == {}
     rate = capacity_row(100.0, valid=False)
-    assert figures_of("capacity", ENGINES, [], [rate], record)["cost"]["capacity"]["savedmodel"] == []
+    assert figures_of("capacity", ENGINES, [], [rate], record).cost["capacity"]["savedmodel"] == []
 
 
 def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkeypatch):

@@ -65,8 +65,22 @@ def test_anything_else_is_a_bug_of_ours(capsys, tmp_path, monkeypatch):
     assert "Please report it" in capsys.readouterr().err
 
 
+@pytest.fixture
+def heard():
+    """Switches a signal on, which a test run under nohup or in a shell's background ignores."""
+    before = {}
+
+    def switch_on(number):
+        before[number] = signal.signal(number, signal.default_int_handler)
+
+    yield switch_on
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_interrupts_once_and_leaves_the_cleaning_alone(number, capsys):
+def test_a_signal_interrupts_once_and_leaves_the_cleaning_alone(number, heard, capsys):
+    heard(number)
     done = []
 
     def action() -> int:

@@ -48,11 +48,11 @@ def results(**metrics):
                 "steady": {"rate_per_s": 80.0, "duration_s": 10.0, "warmup_s": 2.0},
                 "bursty": None,
             },
-            "cores": {"engine": [0]},
+            "cores": {"engine": [0], "generator": [1], "notes": []},
             "engines": {"savedmodel": "1.0"},
         },
         "environment": {"cpu_model": "Made-up Processor 1", "cores_usable": 2},
-        "models": [{"name": "cnn", "savedmodel": {"sha256": "a" * 64}, "mar": None}],
+        "models": [{"name": "cnn", "version": None, "savedmodel": {"sha256": "a" * 64}, "mar": None}],
         "engines": ["savedmodel"],
         "metrics": [metric(f"steady.{name}", values) for name, values in runs.items()],
     }

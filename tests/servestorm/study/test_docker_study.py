@@ -269,7 +269,7 @@ def test_a_replica_with_a_quota_needs_no_more_of_a_machine_than_that(tmp_path):
 def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
     def side(**plan):
         plan = {"backend": "docker", "model": [{"name": "cnn"}], **plan}
-        study = RecordedStudy.model_validate({"plan": plan, "cores": {"engine": [0]}})
+        study = RecordedStudy.model_validate({"plan": plan, "cores": {"engine": [0], "generator": [], "notes": []}})
         return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
 
     limited = side(limits={"cpus": 0.25, "memory_mib": None})

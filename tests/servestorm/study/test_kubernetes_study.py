@@ -331,7 +331,7 @@ def test_a_service_that_deals_out_connections_is_named_where_replicas_were_loade
 def test_load_from_elsewhere_or_another_way_there_is_another_question():
     def side(**plan):
         asked = {"backend": "kubernetes", "model": [{"name": "cnn"}], **plan}
-        study = RecordedStudy.model_validate({"plan": asked, "cores": {"engine": []}})
+        study = RecordedStudy.model_validate({"plan": asked, "cores": {"engine": [], "generator": [], "notes": []}})
         return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
 
     assert differences(side(), side(limits={"cpus": 1.0, "memory_mib": 2048}, load_from="here")) == []

@@ -9,7 +9,6 @@ import sys
 import pytest
 import yaml
 
-from servestorm.analysis.figures import as_json
 from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
@@ -94,9 +93,9 @@ def test_a_sweep_tries_every_setting_and_keeps_a_point_of_each(study):
     settings = {(c.cell.max_batch_size, c.cell.timeout_us) for c in record.cells}
     assert settings == {(1, 0), (8, 100), (8, 1000)}  # without batching there is no wait
     results = compute(record)
-    points = as_json(results.figures.sweep["sweep"]["savedmodel"])
+    points = results.figures.sweep["sweep"]["savedmodel"]
     assert len(points) == 6
-    assert any(point["front"] for point in points)
+    assert any(point.front for point in points)
     assert results.unanswered() == []
 
 

@@ -60,6 +60,7 @@ def clean(*options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
+@pytest.mark.alone
 def test_a_killed_study_is_cleaned_up_after_and_a_living_one_goes_on_and_leaves_nothing_itself(
     own: Space, studies: Any
 ) -> None:

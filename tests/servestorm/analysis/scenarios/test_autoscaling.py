@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from servestorm.analysis.cost import Instance, Prices, fleet_costs, replica_usd_per_hour
-from servestorm.analysis.figures import as_json
 from servestorm.analysis.replicas_over_time import replicas_over_time
 from servestorm.analysis.results import compute
 from servestorm.analysis.scenario import GroupOfRuns
@@ -274,9 +273,9 @@ def test_a_row_of_cost_is_that_of_the_price_files_first_machine(results, run):
     assert "c7i.large" in cost.label
     assert cost.values["savedmodel"].value == pytest.approx(one * replicas.values["savedmodel"].value)
     assert cost.values["savedmodel"].runs == pytest.approx([one * n for n in replicas.values["savedmodel"].runs])
-    rows = as_json(results.figures.fleet_cost["autoscaling"]["savedmodel"])
-    assert rows[0]["usd_per_hour"] == pytest.approx(cost.values["savedmodel"].value)
-    assert rows[0]["fixed_usd_per_hour"] == pytest.approx(3 * one)
+    rows = results.figures.fleet_cost["autoscaling"]["savedmodel"]
+    assert rows[0].usd_per_hour == pytest.approx(cost.values["savedmodel"].value)
+    assert rows[0].fixed_usd_per_hour == pytest.approx(3 * one)
 
 
 def test_engines_are_judged_on_how_fast_they_follow(results):
@@ -288,17 +287,17 @@ def test_engines_are_judged_on_how_fast_they_follow(results):
 
 
 def test_the_figure_shows_a_percentile_that_its_bins_have_answers_for(results):
-    shown = json.loads(json.dumps(as_json(results.figures.autoscaling["autoscaling"])))
-    assert shown["bursts"] == [[60, 120], [180, 240]]
-    assert shown["watched_s"] == 390
+    shown = results.figures.autoscaling["autoscaling"]
+    assert shown.bursts == [(60, 120), (180, 240)]
+    assert shown.watched_s == 390
     # 10 requests/s and 60 in bursts, in bins of 5 s, 3 runs: 150 and 900
-    assert (shown["bin_s"], shown["tail"]) == (5, "p95")
-    ready = shown["engines"]["savedmodel"]["ready"]
-    assert ready[0] == [0, 1]
+    assert (shown.bin_s, shown.tail) == (5, "p95")
+    ready = shown.engines["savedmodel"].ready
+    assert ready[0] == (0, 1)
     assert max(count for _, count in ready) == 3
     assert ready[-1][1] == 1
     first = 60 + DECISION_S["savedmodel"] + 0.8 + 0.5 + START_S["savedmodel"]
-    assert ready[1] == [pytest.approx(first, abs=1e-6), pytest.approx(4 / 3)]  # one run of three has its second one
+    assert ready[1] == (pytest.approx(first, abs=1e-6), pytest.approx(4 / 3))  # one run of three has its second one
 
 
 def test_few_answers_are_shown_by_their_median(results, run):

@@ -308,6 +308,7 @@ def test_an_image_that_is_not_here_is_told_before_anything_is_made(client, begin
         begin("well", images={"fake": "servestorm/fake:0"})
 
 
+@pytest.mark.alone
 def test_what_a_study_killed_with_sigkill_left_is_removed_by_clean_and_a_living_ones_is_not(client, begin, tmp_path):
     living, _ = begin("well")
     script = STAND_INS / "docker_owner.py"
