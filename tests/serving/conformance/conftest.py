@@ -41,13 +41,15 @@ def load_failure(served_model, tmp_path_factory) -> Callable[[str], DeploymentEr
         folder = tmp_path_factory.mktemp(f"broken-{engine}")
         with (
             BACKENDS["process"].start(
-                ENGINES[engine],
-                with_broken_artifact(served_model, folder / "model", ENGINES[engine].artifact),
-                replicas=1,
-                budget=Budget(cpus=(0, 1)),
-                batching=Batching(),
-                workdir=folder / "work",
-                events=EventLog(),
+                DeploymentOrder(
+                    ENGINES[engine],
+                    with_broken_artifact(served_model, folder / "model", ENGINES[engine].artifact),
+                    replicas=1,
+                    budget=Budget(cpus=(0, 1)),
+                    batching=Batching(),
+                    workdir=folder / "work",
+                    events=EventLog(),
+                )
             ) as deployment,
             pytest.raises(DeploymentError) as told,
         ):

@@ -224,6 +224,7 @@ def test_an_artifact_that_cannot_be_loaded_is_told_with_the_last_log_lines(on, m
 def test_a_killed_server_is_told_with_its_last_log_lines_and_stopping_twice_is_harmless(on, deployed):
     deployment, events = deployed
     index = deployment.endpoints[0].replica
+    assert deployment.use().cpu_s > 0
     _kill(on[0], deployment)
     deadline = time.monotonic() + TIMEOUT_S
     while deployment.alive() and time.monotonic() < deadline:
