@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # Wheels of torch for a machine without a GPU come from PyTorch's own CPU index: set TORCH_INDEX to its address,
 # as PyTorch's install page gives it. Empty means whatever pip is configured for (on Linux that brings several GB of CUDA).
 TORCH_INDEX ?=
-# Processes that share the tests; each needs up to 4 GB.
-TEST_WORKERS ?= 2
+# Processes that share the tests: tests wait for servers half of the time. Each needs up to 3 GB with its servers.
+TEST_WORKERS ?= 3
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down

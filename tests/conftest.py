@@ -1,6 +1,6 @@
 """How the tests share a machine: which of them stay on one worker, and which run while no other does.
 
-`make test` starts two workers (pytest-xdist). A worker takes whole groups of tests: those of a file, or of several
+`make test` starts a few workers (pytest-xdist). A worker takes whole groups of tests: those of a file, or of several
 files that share something expensive, so that it is made once.
 """
 
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Two tests run at the same time, unless one of them is marked `alone`."""
+    """Tests of several workers run at the same time, unless one of them is marked `alone`."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     folder = shared_folder(item.config._tmp_path_factory)
