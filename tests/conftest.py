@@ -22,6 +22,8 @@ TOGETHER = ("deploy/chart", "models/artifacts", "serving/conformance", "serving/
 """Folders of tests that share what is expensive: rendered charts, an exported model, a running server."""
 ENGINES = ("docker", "kubernetes")
 """Tests with these marks use one Docker Engine or one cluster, which all of them load and look through."""
+ALONE = "alone"
+"""Tests that no other may run beside: at the end, for while one of them waits, nothing else begins."""
 LONGEST_FIRST = (
     "system/test_study_end_to_end.py",
     "containers",
@@ -47,6 +49,8 @@ def group_of(item: pytest.Item) -> str:
     """The tests that the item must share a worker with."""
     if any(item.get_closest_marker(name) for name in ENGINES):
         return "containers"
+    if item.get_closest_marker("alone"):
+        return ALONE
     file = item.path.relative_to(item.config.rootpath / "tests").as_posix()
     return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
@@ -58,6 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = group_of(item)
         item.add_marker(pytest.mark.xdist_group(group))
         groups.setdefault(group, []).append(item)
+    groups[ALONE] = groups.pop(ALONE, [])
     items[:] = [item for members in groups.values() for item in members]
 
 
