@@ -47,10 +47,10 @@ LONGEST_FIRST = (
 
 def group_of(item: pytest.Item) -> str:
     """The tests that the item must share a worker with."""
-    if any(item.get_closest_marker(name) for name in ENGINES):
-        return "containers"
     if item.get_closest_marker("alone"):
         return ALONE
+    if any(item.get_closest_marker(name) for name in ENGINES):
+        return "containers"
     file = item.path.relative_to(item.config.rootpath / "tests").as_posix()
     return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
