@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from servestorm.analysis.results import Results
-from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Scaling, Steady
+from servestorm.plan.scenarios import Autoscaling, Bursty
 from servestorm.rundir.shapes.study import PlanFile
+
+Asked = TypeVar("Asked")
 
 
 def backend(results: Results) -> str:
@@ -22,22 +24,22 @@ def margin_percent(results: Results) -> float:
 
 def capacity_p99_ms(results: Results) -> float:
     """The objective of a search for the capacity."""
-    return _capacity(results.study.plan).p99_ms
+    return _planned(results.study.plan.capacity).p99_ms
 
 
 def burst_objective_ms(results: Results) -> float | None:
     """The objective of a request under bursty load; None without one."""
-    return _bursty(results.study.plan).objective_ms
+    return _planned(results.study.plan.bursty).objective_ms
 
 
 def autoscaling_objective_ms(results: Results) -> float:
     """The objective of a request under an autoscaler."""
-    return _autoscaling(results.study.plan).objective_ms
+    return _planned(results.study.plan.autoscaling).objective_ms
 
 
 def most_replicas(results: Results) -> int:
     """The most replicas that the autoscaler may ask for."""
-    return _autoscaling(results.study.plan).max_replicas
+    return _planned(results.study.plan.autoscaling).max_replicas
 
 
 def scaling_counts(results: Results) -> list[int]:
@@ -48,19 +50,19 @@ def scaling_counts(results: Results) -> list[int]:
 
 def scaling_measures_capacity(results: Results) -> bool:
     """Whether the throughput of replicas is their capacity under the objective, or that of a closed loop."""
-    return _scaling(results.study.plan).measure == "capacity"
+    return _planned(results.study.plan.scaling).measure == "capacity"
 
 
 def scaling_concurrency(results: Results) -> int:
     """Requests in flight in the closed loop that measures the throughput of replicas."""
-    return _scaling(results.study.plan).concurrency
+    return _planned(results.study.plan.scaling).concurrency
 
 
 def steady_images_per_s(results: Results, group: str) -> float:
     """The rate that a group of runs under steady load was asked for."""
     label = group.partition("[")[2].removesuffix("]")
     variant = next(variant for variant in results.study.variants if variant.label == label)
-    return _steady(results.study.plan).rate_per_s * variant.images_per_request
+    return _planned(results.study.plan.steady).rate_per_s * variant.images_per_request
 
 
 def load_text(results: Results, group: str) -> str:
@@ -68,32 +70,10 @@ def load_text(results: Results, group: str) -> str:
     return _LOAD_TEXTS[group.partition("[")[0]](results.study.plan)
 
 
-# rows of the results, and so their texts, exist only for scenarios that the plan asks for
-
-
-def _steady(plan: PlanFile) -> Steady:
-    assert plan.steady
-    return plan.steady
-
-
-def _bursty(plan: PlanFile) -> Bursty:
-    assert plan.bursty
-    return plan.bursty
-
-
-def _capacity(plan: PlanFile) -> Capacity:
-    assert plan.capacity
-    return plan.capacity
-
-
-def _scaling(plan: PlanFile) -> Scaling:
-    assert plan.scaling
-    return plan.scaling
-
-
-def _autoscaling(plan: PlanFile) -> Autoscaling:
-    assert plan.autoscaling
-    return plan.autoscaling
+def _planned(scenario: Asked | None) -> Asked:
+    """A scenario's part of the plan: rows of the results, and so their texts, exist only for what the plan asks for."""
+    assert scenario
+    return scenario
 
 
 def _cold_start_text(plan: PlanFile) -> str:
@@ -101,7 +81,7 @@ def _cold_start_text(plan: PlanFile) -> str:
 
 
 def _steady_text(plan: PlanFile) -> str:
-    load = _steady(plan)
+    load = _planned(plan.steady)
     return f"{load.rate_per_s:g} requests/s for {load.duration_s:g} s, {_times(plan.repetitions, 'run')}"
 
 
@@ -113,11 +93,11 @@ def _bursts_text(load: Bursty | Autoscaling) -> str:
 
 
 def _bursty_text(plan: PlanFile) -> str:
-    return f"{_bursts_text(_bursty(plan))}, {_times(plan.repetitions, 'run')}"
+    return f"{_bursts_text(_planned(plan.bursty))}, {_times(plan.repetitions, 'run')}"
 
 
 def _autoscaling_text(plan: PlanFile) -> str:
-    asked = _autoscaling(plan)
+    asked = _planned(plan.autoscaling)
     return (
         f"{_bursts_text(asked)}, {asked.min_replicas} to {asked.max_replicas} replicas at {asked.cpu_percent} % of "
         f"their CPU, objective {asked.objective_ms:g} ms, {_times(asked.repetitions or plan.repetitions, 'run')}"
@@ -125,7 +105,7 @@ def _autoscaling_text(plan: PlanFile) -> str:
 
 
 def _search_text(plan: PlanFile) -> str:
-    search = _capacity(plan)
+    search = _planned(plan.capacity)
     return (
         f"p99 of at most {search.p99_ms:g} ms and at most {search.max_error_percent:g} % errors, probes of "
         f"{search.probe_s:g} s"
@@ -137,7 +117,7 @@ def _capacity_text(plan: PlanFile) -> str:
 
 
 def _scaling_text(plan: PlanFile) -> str:
-    asked = _scaling(plan)
+    asked = _planned(plan.scaling)
     loop = f"closed loop, {asked.concurrency} requests in flight for {asked.duration_s:g} s"
     text = _search_text(plan) if asked.measure == "capacity" else loop
     return f"{text}, {_times(asked.repetitions or plan.repetitions, 'run')}"

@@ -36,16 +36,6 @@ class Samples:
     """Images of all right answers, those of the warm-up too."""
 
     @property
-    def scheduled_s(self) -> NDArray[np.float64]:
-        """When each request was due, in seconds."""
-        return self.scheduled_ns / 1e9
-
-    @property
-    def done_s(self) -> NDArray[np.float64]:
-        """When each reply was there, in seconds; NaN where none came."""
-        return np.where(self.latency_ns == NEVER_NS, np.nan, (self.scheduled_ns + self.latency_ns) / 1e9)
-
-    @property
     def image_latency_ms(self) -> NDArray[np.float64]:
         """Of each right answer, from the scheduled time: milliseconds of its request by its images."""
         latency_ms = self.latency_ns[self.ok] / 1e6
