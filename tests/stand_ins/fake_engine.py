@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,8 +41,8 @@ class FakeEngine:
             precursor=workdir / "precursor" if mode == "announced" else None,
         )
 
-    image = "servestorm-test/fake:1"
-    """Made by the tests that use it."""
+    image = f"servestorm-test/fake:{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    """Made by the tests that use it; each worker of the suite, with the processes it starts, has its own."""
 
     def contain(self, model, budget, batching, config):
         # config is the replica's own: replica-N/config
