@@ -69,7 +69,7 @@ def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) 
 
 
 def _quotable(value: Value) -> list[float | None]:
-    return value.runs if value.valid else []
+    return value.runs if value.counts else []
 
 
 def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:

@@ -46,9 +46,14 @@ class Value:
     """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
 
     @property
+    def counts(self) -> bool:
+        """Whether it may be quoted and compared: it does not come from INVALID runs."""
+        return self.valid
+
+    @property
     def quotable(self) -> float | None:
-        """The value where it comes from VALID runs."""
-        return self.value if self.valid else None
+        """The value where it may be quoted."""
+        return self.value if self.counts else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Metric:
     """'a|b' for each pair of engines: two-sided p over runs."""
 
     def quotable(self) -> dict[str, float]:
-        """Each engine's figure, of those that have one from VALID runs."""
+        """Each engine's figure, of those that have one that may be quoted."""
         known = {engine: value.quotable for engine, value in self.values.items()}
         return {engine: value for engine, value in known.items() if value is not None}
 

@@ -183,7 +183,7 @@ class Rows:
         """A row from each engine's values by run."""
         values = {engine: self._value(group, engine, row.name, numbers) for engine, numbers in runs.items()}
         pairs = itertools.combinations(runs, 2)
-        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].valid and values[b].valid else None for a, b in pairs}
+        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].counts and values[b].counts else None for a, b in pairs}
         scenario = group.partition("[")[0]
         key = f"{group}.{row.name}"
         return Metric(key, scenario, group, row.label, row.unit, row.better, row.definition, values, p)

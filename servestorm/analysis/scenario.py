@@ -73,6 +73,8 @@ class ScenarioAnalysis:
     """The analysis of one scenario. The methods of this class suit one that has a group for each variant."""
 
     name: Scenario
+    computed_in: str
+    """The module that computes the values of its runs, beside that of any load."""
 
     def labels(self, study: StudyFile) -> list[str]:
         """What separates the groups of the scenario, in order; empty where the plan does not ask for it."""

@@ -77,8 +77,8 @@ class RecordedStudy(FileShape):
     engines: dict[str, str] = Field(default_factory=dict)
 
 
-def _without_nulls(manifest: object) -> object:
-    """Of a manifest without a key, results.json holds null; of a lost manifest, an empty object."""
+def without_nulls(manifest: object) -> object:
+    """A model of results.json as its manifest: of a missing key it holds null, of a lost manifest an empty object."""
     if not isinstance(manifest, dict):
         return manifest
     return {key: value for key, value in manifest.items() if value is not None} or None
@@ -92,7 +92,7 @@ class Recorded(FileShape):
     reason: str | None = None
     study: RecordedStudy
     environment: EnvironmentFile
-    models: list[Annotated[ManifestFile | None, BeforeValidator(_without_nulls)]]
+    models: list[Annotated[ManifestFile | None, BeforeValidator(without_nulls)]]
     engines: list[str]
     metrics: list[RecordedMetric]
 
@@ -114,9 +114,18 @@ def read_recorded(path: Path) -> Recorded:
     Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
     """
     file = _results_file(path)
+    raw = read_document(file)
+    try:
+        return Recorded.model_validate(raw)
+    except ValidationError as error:
+        raise not_as_written(file, error) from error
+
+
+def read_document(file: Path) -> JsonObject:
+    """The content of a results.json of this version; raises StudyError with one sentence where it is not one."""
     raw = read_json(file)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != RESULTS_VERSION:
+    if not isinstance(raw, dict) or version != RESULTS_VERSION:
         earlier = isinstance(version, int) and version < RESULTS_VERSION
         raise StudyError(
             f"{file} is of version {version}, this servestorm reads {RESULTS_VERSION}: "
@@ -126,12 +135,14 @@ def read_recorded(path: Path) -> Recorded:
                 else "compare with the servestorm that wrote it, or run the study again."
             )
         )
-    try:
-        return Recorded.model_validate(raw)
-    except ValidationError as error:
-        raise StudyError(
-            f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
-        ) from error
+    return raw
+
+
+def not_as_written(file: Path, error: ValidationError) -> StudyError:
+    """What to say of a results.json with a fault."""
+    return StudyError(
+        f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
+    )
 
 
 def _results_file(path: Path) -> Path:

@@ -104,6 +104,7 @@ class AutoscalingAnalysis(ScenarioAnalysis):
     """One bursty load on autoscaled replicas."""
 
     name = "autoscaling"
+    computed_in = "methods/autoscaling.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""

@@ -46,6 +46,7 @@ class BurstyAnalysis(ScenarioAnalysis):
     """One open-loop load with the plan's bursts."""
 
     name = "bursty"
+    computed_in = "analysis/scenarios/bursty.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""

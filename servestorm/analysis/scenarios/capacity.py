@@ -36,6 +36,7 @@ class CapacityAnalysis(ScenarioAnalysis):
     """One search on one replica."""
 
     name = "capacity"
+    computed_in = "analysis/search_numbers.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""

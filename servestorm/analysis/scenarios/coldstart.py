@@ -47,6 +47,7 @@ class ColdStartAnalysis(ScenarioAnalysis):
     """One start of one replica, with a warm or a cold page cache, with or without the server's own warm-up."""
 
     name = "coldstart"
+    computed_in = "analysis/scenarios/coldstart.py"
 
     def labels(self, study: StudyFile) -> list[str]:
         """One for each deployment and each condition; none of servers that were started by somebody else."""

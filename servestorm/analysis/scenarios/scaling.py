@@ -21,6 +21,7 @@ class ScalingAnalysis(ScenarioAnalysis):
     """One number of replicas under a closed loop, or under a capacity search."""
 
     name = "scaling"
+    computed_in = "analysis/scenarios/scaling.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""

@@ -18,6 +18,7 @@ class SteadyAnalysis(ScenarioAnalysis):
     """One open-loop load at the plan's rate."""
 
     name = "steady"
+    computed_in = "analysis/load_numbers.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""

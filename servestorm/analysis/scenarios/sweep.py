@@ -30,6 +30,7 @@ class SweepAnalysis(ScenarioAnalysis):
     """One combination of server settings, under every client batch with every number of requests in flight."""
 
     name = "sweep"
+    computed_in = "analysis/scenarios/sweep.py"
 
     def labels(self, study: StudyFile) -> list[str]:
         """One group: a sweep is of the first variant alone."""
