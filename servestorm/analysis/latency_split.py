@@ -103,28 +103,33 @@ def mean_splits(cells: Mapping[str, Sequence[CellRecord]]) -> dict[str, Parts]:
 
     `ms` is None where no server told. Raises StudyError for a broken file of samples or metrics.
     """
-    read = {engine: [one for cell in own if (one := _read(cell)) is not None] for engine, own in cells.items()}
-    return {engine: _means(own) for engine, own in read.items()} if any(read.values()) else {}
+    loads = {
+        engine: [(cell.samples_path, _times(cell)) for cell in own if cell.samples_path]
+        for engine, own in cells.items()
+    }
+    splits = {engine: _alike(own) for engine, own in loads.items()}
+    return {engine: _means(own) for engine, own in splits.items()} if any(splits.values()) else {}
 
 
-def _read(cell: CellRecord) -> tuple[MeanLatency, ServerTimes] | None:
-    means = read_mean_latency(cell.samples_path) if cell.samples_path else None
-    if means is None:
-        return None
+def _times(cell: CellRecord) -> ServerTimes:
     since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
     metrics = cell.metrics_path
-    return means, server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
+    return server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
 
 
 _TIMES: Final = ("total_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms")
 
 
-def _means(read: Sequence[tuple[MeanLatency, ServerTimes]]) -> Parts:
-    """Every run is split alike, by what all of them know: means of parts of different runs would not add up."""
-    unknown = {name: None for name in _TIMES if any(getattr(times, name) is None for _, times in read)}
-    splits = [split_means(means, replace(times, **unknown)) for means, times in read]
+def _alike(loads: Sequence[tuple[Path, ServerTimes]]) -> list[Split]:
+    """Every load split by what all of them know: means of parts of different loads would not add up."""
+    unknown = {name: None for name in _TIMES if any(getattr(times, name) is None for _, times in loads)}
+    splits = (split(samples, replace(times, **unknown)) for samples, times in loads)
+    return [one for one in splits if one is not None]
+
+
+def _means(splits: Sequence[Split]) -> Parts:
     names = dict.fromkeys(part.part for one in splits for part in one.parts)
-    by_name = {name: [p.ms for one in splits for p in one.parts if p.part == name] for name in names}
+    by_name = {name: [part.ms for one in splits for part in one.parts if part.part == name] for name in names}
     return Parts(
         mean_ms=over_runs([one.mean_ms for one in splits]).mean,
         parts=[Part(name, over_runs(ms).mean) for name, ms in by_name.items()],
