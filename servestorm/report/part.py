@@ -78,9 +78,7 @@ def marked(results: Results, group: str, caption: str) -> str:
 
 def subtitle_of(results: Results, group: str) -> str:
     """The group's title where its scenario has several groups: a section with one figure needs no second heading."""
-    scenario = group.partition("[")[0]
-    several = sum(other.partition("[")[0] == scenario for other in results.groups) > 1
-    return results.groups[group] if several else ""
+    return results.groups[group] if len(groups_of(results, group.partition("[")[0])) > 1 else ""
 
 
 def metric_table(results: Results, title: str, metrics: Sequence[Metric]) -> Table:
