@@ -122,9 +122,7 @@ _TIMES: Final = ("total_ms", "queue_ms", "preprocess_ms", "inference_ms", "postp
 
 def _alike(loads: Sequence[tuple[Path, ServerTimes]]) -> list[Split]:
     """Every load split by what all of them know: means of parts of different loads would not add up."""
-    unknown: dict[str, Any] = {
-        name: None for name in _TIMES if any(getattr(times, name) is None for _, times in loads)
-    }
+    unknown: dict[str, Any] = {name: None for name in _TIMES if any(getattr(times, name) is None for _, times in loads)}
     splits = (split(samples, replace(times, **unknown)) for samples, times in loads)
     return [one for one in splits if one is not None]
 
