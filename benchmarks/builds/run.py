@@ -1,6 +1,6 @@
 """This build against the build before: CPU of the generator, savedmodel-server and `--help`, in alternating rounds.
 
-    .venv/bin/python benchmarks/builds/run.py --before ../before [--rounds 9] [--loads 5] [--seconds 5] [--only help ...]
+    .venv/bin/python benchmarks/builds/run.py --before ../before [--rounds 9] [--loads 5] [--seconds 5] [--only help]
 
 `--before` is a checkout of the build before with its own `.venv`
 (`git worktree add ../before REV; make -C ../before venv`).
