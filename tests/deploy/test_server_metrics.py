@@ -41,7 +41,7 @@ def the_one_of(found: dict[tuple[str, str], str], title: str, *parts: str) -> st
 
 @pytest.mark.parametrize("of", FILES)
 def test_no_query_counts_a_probe_of_tensorflow_serving(of):
-    """It counts questions for a model's status or metadata in request_count, and with an empty label API in latencies."""
+    """It counts questions for a model: in request_count, and in latencies with an empty label API."""
     found = queries(of).values()
     selectors = [s for query in found for s in re.findall(rf"{TF}request_latency_\w+(\{{[^}}]*\}})?", query)]
     assert len(selectors) >= 4
