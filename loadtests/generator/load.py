@@ -27,7 +27,7 @@ ROW: Final = (
 
 
 RETRY_NS: Final = 10_000_000
-"""For so long a slot of a closed loop rests after a failure, or where it has no free connection."""
+"""At least so long a slot of a closed loop rests after a failure, or where it has no free connection."""
 
 Check = Callable[[int, bytes], tuple[int, int]]
 

@@ -184,7 +184,7 @@ def doubts(summary: Summary) -> list[str]:
     if (mean := summary.mean_in_flight) is not None and mean < MIN_IN_FLIGHT_SHARE * summary.closed_loop:
         reasons.append(
             f"only {mean:.1f} of {summary.closed_loop} requests of the closed loop were under way on average: a slot "
-            f"whose request failed, or that had no free connection, rests {RETRY_NS / 1e6:g} ms"
+            f"whose request failed, or that had no free connection, rests at least {RETRY_NS / 1e6:g} ms"
         )
     if summary.dropped:
         reasons.append(f"{summary.dropped} arrivals were dropped: {summary.max_in_flight} requests were under way")
