@@ -42,7 +42,7 @@ def options_for(arrivals_default: str) -> list[Option]:
             "--closed-loop",
             int,
             0,
-            "keep this many requests under way (a failed one rests at least 10 ms) instead of a schedule (0: open loop)",
+            "keep this many requests under way (a failed one rests 10 ms or more) instead of a schedule (0: open loop)",
         ),
         Option(
             "--keep-awake", ("auto", "on", "off"), "auto", "spin at idle priority; auto: on a virtual machine's core"

@@ -141,7 +141,8 @@ def test_a_slot_that_rests_after_its_refusals_is_counted_and_the_load_says_how_f
     assert summary.mean_in_flight == pytest.approx(3 + 1 / 6, abs=0.01)
     assert summary.rested_s == pytest.approx(10 * 5 / 6, abs=0.05)
     (reason,) = [text for text in summary.reasons if "closed loop" in text]
-    assert reason.startswith("only 3.2 of 4 requests of the closed loop were under way") and "rests at least 10 ms" in reason
+    assert reason.startswith("only 3.2 of 4 requests of the closed loop were under way")
+    assert "rests at least 10 ms" in reason
     assert servers_overloaded(summary.reasons)
 
 
