@@ -67,12 +67,15 @@ class BatchRecord:
 def _waits_us(calls: Sequence[Call], began_s: Sequence[float]) -> list[float]:
     now_ns = time.perf_counter_ns()
     offset_ns = now_ns - time.time_ns()
-    waits_us, row = [], 0
+    waits_us: list[float] = []
+    row = 0
     for call in calls:
         since_ns, end = call.since_ns, row + call.rows
         most_ns = now_ns - since_ns
         for beginning_s in began_s[row:end] if call.rows == 1 else dict.fromkeys(began_s[row:end]):
             wait_ns = beginning_s * 1e9 + offset_ns - since_ns
-            waits_us.append(min(max(wait_ns, 0.0), most_ns) / 1000)  # the wall clock may be set meanwhile
+            if not 0.0 <= wait_ns <= most_ns:  # the wall clock was set meanwhile
+                wait_ns = 0.0 if wait_ns < 0.0 else most_ns
+            waits_us.append(wait_ns / 1000)
         row = end
     return waits_us

@@ -136,7 +136,7 @@ class Servable:
         for name, output in zip(signature.outputs, outputs, strict=True):
             if output.ndim == 0 or len(output) != rows:
                 if self.batches(signature):
-                    found = f"has {len(output)} rows for {rows} rows of input" if output.ndim else "is a scalar"
+                    found = f"has {len(output)} rows where the input has {rows}" if output.ndim else "is a scalar"
                     self._leave_unbatched(signature, f"output {name} {found}")
                 return
 

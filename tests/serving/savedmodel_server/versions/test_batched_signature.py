@@ -147,7 +147,7 @@ def test_outputs_that_do_not_match_the_rows_end_the_batching_of_a_signature(load
         [[2.0], [2.0, 2.0]],
     ]
     assert [output.tolist() for output in again[0].outputs] == [[3.0], [3.0, 3.0]]
-    reason = "output z has 2 rows for 1 rows of input"
+    reason = "output z has 2 rows where the input has 1"
     assert servable.unbatched["uneven"] == reason
     assert [record.getMessage().partition("signature=")[2] for record in caplog.records] == [
         f"uneven reason={reason!r}"
