@@ -11,6 +11,7 @@ from serving.savedmodel_server.metrics import Metrics
 
 _BEGINNINGS_KEPT = 256
 _SCALAR = "an input of the request is a scalar"
+_FAILED = "the batch that it was in failed"
 
 
 class BatchRecord:
@@ -36,6 +37,7 @@ class BatchRecord:
         else:  # how long a batch that failed had waited in the kernel is not known
             waits_us = [(entered_ns - call.since_ns) / 1000 for call in calls]
             batches = 1
+            self._count_reruns(calls)
         self._metrics.queuing_latency.observe_all(self._labels, waits_us)
         if batches:
             self._metrics.wrapped_run_count.add((), batches)
@@ -54,14 +56,23 @@ class BatchRecord:
 
     def count_unbatched(self, call: Call) -> None:
         """Count a call that runs past the kernel, where batching is on."""
-        servable, name = call.servable, call.signature.name
-        if servable.options.batching is None:
+        if call.servable.options.batching is None:
             return
-        reason = servable.unbatched.get(name)
+        reason = call.servable.unbatched.get(call.signature.name)
         if reason is None and any(not array.ndim for array in call.arrays):
             reason = _SCALAR
         if reason is not None:  # else it has no rows, or is refused
-            self._metrics.unbatched_requests.add((servable.name, str(servable.version), name, reason))
+            self._count(call, reason)
+
+    def _count_reruns(self, calls: Sequence[Call]) -> None:
+        """Of a batch that failed, those requests count that ran well by themselves."""
+        for call in calls:
+            if call.outputs is not None:
+                self._count(call, call.servable.unbatched.get(call.signature.name, _FAILED))
+
+    def _count(self, call: Call, reason: str) -> None:
+        servable = call.servable
+        self._metrics.unbatched_requests.add((servable.name, str(servable.version), call.signature.name, reason))
 
 
 def _waits_us(calls: Sequence[Call], began_s: Sequence[float]) -> list[float]:

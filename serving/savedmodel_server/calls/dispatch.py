@@ -103,7 +103,7 @@ class Dispatcher:
             if not lane.running:
                 lane.opened_ns = now_ns
             lane.running += 1
-            taken.append((lane, _first_rows(lane.waiting, self._batching.max_batch_size)))
+            taken.append((lane, _first_rows(lane.waiting, self._batching.most_rows_run)))
         return taken
 
     def _open(self, lane: _Lane, now_ns: int) -> bool:

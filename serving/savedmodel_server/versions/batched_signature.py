@@ -78,15 +78,22 @@ def add_batching(
             f=call.function,
             Tout=[*call.types, tf.float64],
             num_batch_threads=parameters.num_batch_threads,
-            max_batch_size=parameters.max_execution_batch_size or parameters.max_batch_size,
+            max_batch_size=parameters.max_batch_size,
             batch_timeout_micros=parameters.batch_timeout_micros,
             max_enqueued_batches=parameters.max_enqueued_batches,
-            allowed_batch_sizes=list(parameters.allowed_batch_sizes),
+            allowed_batch_sizes=_allowed_batch_sizes(parameters),
             enable_large_batch_splitting=parameters.enable_large_batch_splitting,
             shared_name=name,
             batching_queue=name,
         )
     return BatchedSignature({alias: outputs[place].name for alias, place in call.places.items()}, outputs[-1].name)
+
+
+def _allowed_batch_sizes(parameters: BatchingParameters) -> list[int]:
+    """The kernel knows no other limit of a batch than the last allowed size: all sizes are, where none is named."""
+    if parameters.allowed_batch_sizes or parameters.most_rows_run == parameters.max_batch_size:
+        return list(parameters.allowed_batch_sizes)
+    return list(range(1, parameters.most_rows_run + 1))
 
 
 def _function_call(graph: Any, meta_graph: Any, signature: Signature) -> _BatchedCall | None:

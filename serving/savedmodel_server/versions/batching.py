@@ -24,9 +24,14 @@ class BatchingParameters:
     max_execution_batch_size: int = 0
 
     @property
+    def most_rows_run(self) -> int:
+        """Rows of the largest batch that is run; a request of more is split where that is on, else refused."""
+        return self.max_execution_batch_size or self.max_batch_size
+
+    @property
     def most_rows(self) -> int:
         """Rows that may be queued or running at a time; more are refused as UNAVAILABLE."""
-        return self.max_batch_size * (self.max_enqueued_batches + self.num_batch_threads)
+        return self.most_rows_run * (self.max_enqueued_batches + self.num_batch_threads)
 
     def check(self, path: Path | None) -> None:
         """Raise FlagError where the kernel would refuse the values."""
@@ -37,11 +42,13 @@ class BatchingParameters:
         if self.batch_timeout_micros < 0:
             raise FlagError(f"{where}: batch_timeout_micros must not be negative.")
         sizes = self.allowed_batch_sizes
-        last = self.max_execution_batch_size or self.max_batch_size
+        last = self.most_rows_run
         if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != last):
             raise FlagError(f"{where}: allowed_batch_sizes must increase and end with {last}.")
         if self.max_execution_batch_size and not self.enable_large_batch_splitting:
             raise FlagError(f"{where}: max_execution_batch_size needs enable_large_batch_splitting.")
+        if self.max_execution_batch_size > self.max_batch_size:
+            raise FlagError(f"{where}: max_execution_batch_size must not be larger than max_batch_size.")
 
 
 def read_batching_parameters(path: Path | None, threads: int) -> BatchingParameters:

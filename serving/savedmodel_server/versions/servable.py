@@ -115,7 +115,7 @@ class Servable:
         rows = len(arrays[0])
         if any(len(array) != rows for array in arrays):
             raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
-        if rows > parameters.max_batch_size and not parameters.enable_large_batch_splitting:
+        if rows > parameters.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
 
     def run_batched(self, signature: Signature, arrays: Sequence[Array]) -> tuple[Sequence[Array], Array]:

@@ -14,7 +14,7 @@ class TimedCall:
     """A call that entered the queue at `since_ms` of the performance counter."""
 
     def __init__(self, since_ms, rows=1):
-        self.since_ns, self.rows = since_ms * 1_000_000, rows
+        self.since_ns, self.rows, self.outputs = since_ms * 1_000_000, rows, None
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def test_outputs_that_do_not_match_the_rows_end_the_batching_of_a_signature(load
     assert [record.getMessage().partition("signature=")[2] for record in caplog.records] == [
         f"uneven reason={reason!r}"
     ]
-    assert value(metrics, ":savedmodel_server:unbatched_request_count") == 1
+    assert value(metrics, ":savedmodel_server:unbatched_request_count") == 3
 
 
 def test_of_a_signature_of_any_rank_rows_are_batched_and_scalars_are_counted(load, zoo):
@@ -170,11 +170,11 @@ def test_without_batching_nothing_is_counted_as_unbatched(load, zoo):
     assert servable.unbatched == {} and value(metrics, ":savedmodel_server:unbatched_request_count") == 0
 
 
+SPLIT = BatchingParameters(8, 60_000_000, max_execution_batch_size=2, enable_large_batch_splitting=True)
+
+
 def test_a_request_is_split_over_batches_and_each_batch_counts_once(load, without_functions):
-    parameters = BatchingParameters(
-        max_batch_size=8, max_execution_batch_size=2, enable_large_batch_splitting=True, num_batch_threads=1
-    )
-    servable, dispatcher, metrics = load(without_functions, parameters)
+    servable, dispatcher, metrics = load(without_functions, SPLIT)
     rows = np.arange(8, dtype=np.float32).reshape(4, 2)
     (call,) = answer(servable, dispatcher, "serving_default", (rows,))
     assert call.outputs[1].tolist() == (rows @ [[1.0], [2.0]]).tolist()
@@ -188,3 +188,32 @@ def test_the_wait_for_a_batch_is_in_the_queue_and_in_the_run(load, without_funct
     queued_us = value(metrics, ":tensorflow:serving:batching_session:queuing_latency_sum")
     assert queued_us >= 0.9 * wait_us  # at least: how much longer depends on the machine
     assert call.micros >= queued_us
+
+
+def test_requests_that_wait_together_run_in_batches_of_the_size_that_was_set(load, zoo):
+    servable, dispatcher, metrics = load(zoo / "zoo" / "1", SPLIT)
+    over = threading.Semaphore(0)
+    signature, row = servable.signatures["serving_default"], np.array([[1.0, 2.0, 3.0]], np.float32)
+    calls = [Call(servable, signature, (row,), lambda ended: [over.release() for _ in ended]) for _ in range(6)]
+    dispatcher.submit(calls)
+    assert all(over.acquire(timeout=30) for _ in calls)
+    assert [call.outputs[0].tolist() for call in calls] == [[6.0]] * 6
+    assert value(metrics, ":tensorflow:serving:batching_session:wrapped_run_count") == 3
+
+
+def test_a_request_of_more_rows_than_the_largest_batch_is_refused(load, zoo):
+    servable, dispatcher, metrics = load(zoo / "zoo" / "1", SPLIT)
+    (call,) = answer(servable, dispatcher, "serving_default", (np.zeros((9, 3), np.float32),))
+    assert call.error.message == "Task size 9 is larger than maximum input batch size 8"
+    assert value(metrics, ":tensorflow:serving:batching_session:wrapped_run_count") == 0
+
+
+def test_no_more_rows_wait_than_the_queue_holds():
+    parameters = BatchingParameters(
+        1024,
+        max_execution_batch_size=8,
+        enable_large_batch_splitting=True,
+        max_enqueued_batches=125,
+        num_batch_threads=1,
+    )
+    assert parameters.most_rows == 1008
