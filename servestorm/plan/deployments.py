@@ -148,7 +148,9 @@ class Cpus(Strict):
 class BatchingPlan(Strict):
     """Server-side batching, the same for every engine."""
 
-    max_batch_size: Count = Field(default=1, description="largest batch, in images; 1 means no batching")
+    max_batch_size: Count = Field(
+        default=1, description="largest batch, in images (of TorchServe, in requests); 1 means no batching"
+    )
     timeout_us: Count = Field(default=1000, description=BATCH_TIMEOUT)
 
 

@@ -88,6 +88,8 @@ def _badges(results: Results) -> list[Badge]:
         badges.append(Badge("bad", f"{invalid} of {judged} load runs INVALID"))
     elif judged:
         badges.append(Badge("good", f"all {judged} load runs VALID"))
+    if any(judged.unbatched for judged in results.verdicts):
+        badges.append(Badge("bad", "batching did not happen"))
     parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:
         proved = set(parities) == {"proved"}
