@@ -19,9 +19,12 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.locust_side.alone import AloneRole
+from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.master import MasterRole
+from loadtests.locust_side.page import attach
 from loadtests.locust_side.roles import (
     ASK,
+    CONCLUDE,
     DEAL,
     ENDED,
     EXIT_ENVIRONMENT,
@@ -59,6 +62,11 @@ class _RunningTest:
     role: Role | None = None
     deal: dict[str, Any] | None = None
 
+    def conclude(self) -> None:
+        """End the load, if one runs."""
+        if self.role is not None:
+            self.role.conclude()
+
     def take_deal(self) -> dict[str, Any] | None:
         """This worker's share of the load that begins, once."""
         deal, self.deal = self.deal, None
@@ -82,14 +90,14 @@ def install(arrivals_default: str) -> None:
         _interrupt_in_main()
         _take_over(environment)
         _listen_to_messages(environment, running)
+        _show(environment)
 
     def begin(environment: Any, **_: object) -> None:
         running.role = _role_for(environment, running)
         running.role.begin()
 
     def conclude(**_: object) -> None:
-        if running.role is not None:
-            running.role.conclude()
+        running.conclude()
 
     events.init_command_line_parser.add_listener(declare)
     events.init.add_listener(check)
@@ -125,11 +133,19 @@ def _listen_to_messages(environment: Any, running: _RunningTest) -> None:
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
         runner.register_message(DEAL, lambda environment, msg: setattr(running, "deal", msg.data))
+        runner.register_message(CONCLUDE, lambda environment, msg: running.conclude(), concurrent=True)
     elif isinstance(runner, MasterRunner):
         runner.register_message(ROWS, lambda environment, msg: running.master.take_rows(msg.data))
         runner.register_message(ENDED, lambda environment, msg: running.master.take_ending(msg.data))
         runner.register_message(REFUSED, lambda environment, msg: running.master.take_refusal(msg.data))
         runner.register_message(ASK, lambda environment, msg: running.master.take_question(msg.node_id))
+
+
+def _show(environment: Any) -> None:
+    """Follow the load for the web page and the HTML report; a load with neither does without the work."""
+    if environment.web_ui or (environment.parsed_options.html_file and not environment.parsed_options.worker):
+        environment.servestorm_live = LiveLoad()
+        attach(environment, environment.servestorm_live)
 
 
 def _take_over(environment: Any) -> None:
