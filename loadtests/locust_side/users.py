@@ -93,6 +93,7 @@ def install(arrivals_default: str) -> None:
         _show(environment)
 
     def begin(environment: Any, **_: object) -> None:
+        _take_run_time_of_form(environment)
         running.role = _role_for(environment, running)
         running.role.begin()
 
@@ -156,7 +157,7 @@ def _take_over(environment: Any) -> None:
     if options.num_users not in (None, 1) or options.spawn_rate not in (None, 1):
         logger.warning("-u and -r are ignored: one open-loop user a worker drives the whole load.")
     # Locust would stop the test at -t, in the middle of what is under way; the schedule is cut instead.
-    environment.servestorm_run_time_s = options.run_time
+    environment.servestorm_run_time_s = environment.servestorm_cli_run_time_s = options.run_time
     options.run_time = None
     if options.headless:
         try:
@@ -164,6 +165,17 @@ def _take_over(environment: Any) -> None:
         except LoadTestError as error:
             print(f"servestorm: {error}", file=sys.stderr)
             sys.exit(EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE)
+
+
+def _take_run_time_of_form(environment: Any) -> None:
+    """The web form's run time cuts the schedule of this start as -t does; without one -t holds."""
+    if environment.web_ui is None:
+        return
+    options: Namespace = environment.parsed_options
+    environment.servestorm_run_time_s = options.run_time or environment.servestorm_cli_run_time_s
+    if options.run_time:
+        options.run_time = None
+        environment.web_ui._cancel_run_time_timer()
 
 
 def start_locust(locustfile: str, arrivals_default: str) -> None:
