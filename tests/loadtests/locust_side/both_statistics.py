@@ -1,9 +1,9 @@
 """What our statistics and Locust's own make of the same requests, for the tests beside this file.
 
 A program, because importing Locust patches the process. It reads a JSON object a line,
-`{"rows": [...], "shift_ns": N}`. A row is `[scheduled_ns, done_ns, outcome, received_bytes]`; rows stand in the order in
-which they ended. It answers with `{"ours": ..., "locusts": ...}`; the latter is what Locust's `log` makes of each request
-at its own moment. `"rounding": "whole seconds"` replaces Locust's rounding before, as a person may.
+`{"rows": [...], "shift_ns": N}`. A row is `[scheduled_ns, done_ns, outcome, received_bytes]`; rows stand in the order
+in which they ended. It answers with `{"ours": ..., "locusts": ...}`; the latter is what Locust's `log` makes of each
+request at its own moment. `"rounding": "whole seconds"` replaces Locust's rounding before, as a person may.
 """
 
 from __future__ import annotations
