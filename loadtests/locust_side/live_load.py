@@ -75,7 +75,7 @@ class LiveLoad:
             "planned": None if begin else self._seconds.planned(),
             "begin": begin,
             "seconds": self._seconds.table(begin, until, self._in_flight_until(until)),
-            "totals": self._totals(until),
+            "totals": self._seconds.totals(until),
             "verdict": self._verdict(),
         }
 
@@ -122,13 +122,6 @@ class LiveLoad:
             return until
         return until - -(-self._prepared.load.timeout_ns // _NS) - 1
 
-    def _totals(self, until: int) -> dict[str, int]:
-        assert self._seconds is not None
-        totals = self._seconds.totals
-        if not self._summary and not self._seconds.closed_loop:
-            totals["offered"] = sum(self._seconds.planned(until))
-        return totals
-
     def _verdict(self) -> dict[str, Any]:
         """VALID or not with the reasons; while the load runs `valid` is None, or False where that is certain."""
         if self._summary:
@@ -136,7 +129,7 @@ class LiveLoad:
             figures["requests_per_s"] = self._summary.requests_per_s
             return {"valid": self._summary.valid, "reasons": self._summary.reasons, **figures}
         assert self._seconds is not None
-        dropped = self._seconds.totals["dropped"]
+        dropped = self._seconds.dropped
         reasons = [f"{dropped} arrivals were dropped so far"] if dropped else []
         return {"valid": False if reasons else None, "reasons": reasons}
 

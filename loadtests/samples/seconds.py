@@ -67,10 +67,20 @@ class Seconds:
         self._counts["dropped"].add(ended[dropped])
         self._store(ended[ok] // _NS, (done - scheduled)[ok])
 
+    def totals(self, until: int) -> dict[str, int]:
+        """Of the seconds before `until`, by the names of COUNTS."""
+        counters = {**self._counts, "offered": self._due}
+        return {name: int(counter.between(0, until).sum()) for name, counter in counters.items()}
+
     @property
-    def totals(self) -> dict[str, int]:
-        """Of the samples so far, by the names of COUNTS."""
-        return {name: counter.total for name, counter in self._counts.items()}
+    def dropped(self) -> int:
+        """Arrivals that were dropped so far, in seconds that are not over too."""
+        return self._counts["dropped"].total
+
+    @property
+    def _due(self) -> _Counter:
+        """What came: while a load runs, its schedule says which requests were due."""
+        return self._counts["offered"] if self.closed_loop or self.finished else self._planned
 
     def planned(self, until: int | None = None) -> list[int]:
         """Arrivals of each second (before `until`) by the schedule, those to come included; empty in a closed loop."""
@@ -88,13 +98,12 @@ class Seconds:
         `in_flight` is at the end of the second, None from `in_flight_until` on. Latencies of a second without a right
         answer are None, and so is `offered` in a closed loop, which offers nothing.
         """
+        counters = {**self._counts, "offered": self._due}
         columns: dict[str, list[Any]] = {
-            name: counter.between(begin, until).tolist() for name, counter in self._counts.items()
+            name: counter.between(begin, until).tolist() for name, counter in counters.items()
         }
         if self.closed_loop:
             columns["offered"] = [None] * (until - begin)
-        elif not self.finished:
-            columns["offered"] = self._planned.between(begin, until).tolist()
         known = self._in_flight(begin, until).tolist()
         columns["in_flight"] = [n if begin + at < in_flight_until else None for at, n in enumerate(known)]
         latencies = [self._latency(second) for second in range(begin, until)]
@@ -103,7 +112,7 @@ class Seconds:
         return columns
 
     def _in_flight(self, begin: int, until: int) -> NDArray[np.int64]:
-        """Requests that were due and had not ended. While a load runs, its schedule says which were due."""
+        """Requests that were due and had not ended."""
         came = self._entered if self.closed_loop or self.finished else self._planned
         return came.up_to(until)[begin:] - self._left.up_to(until)[begin:]
 

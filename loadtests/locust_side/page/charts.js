@@ -84,14 +84,14 @@ class ServestormCharts {
   draw() {
     const load = this.load;
     this.charts.hidden = !load || !load.seconds;
-    if (this.charts.hidden || !this.root.clientWidth) return;
+    if (this.charts.hidden || !this.charts.clientWidth) return;
     const columns = load.seconds, known = columns.sent.length;
     const whole = Math.max(known, load.planned.length, Math.ceil(load.settings.duration_s));
     const end = load.phase === "ended" ? Math.max(known, 1) : whole;
     const last = load.phase === "ended" ? end : Math.max(known, 1);
     const begin = this.window_s ? Math.max(0, last - this.window_s) : 0;
     const until = this.window_s ? Math.min(end, begin + this.window_s) : end;
-    const axis = new TimeAxis(begin, until, this.root.clientWidth);
+    const axis = new TimeAxis(begin, until, this.charts.clientWidth);
     this.panels.forEach((panel, at) => panel.draw(load, axis, at === this.panels.length - 1));
     this.note.textContent = ServestormCharts.note(load, axis);
     this.point(this.second);
@@ -164,7 +164,8 @@ class ServestormCharts {
     let asked = `closed loop of ${number(settings.closed_loop)} requests in flight`;
     if (settings.loop === "open") {
       const {process, ...parameters} = settings.arrivals;
-      const listed = Object.entries(parameters).filter(([, value]) => value !== null && typeof value !== "object");
+      const listed = Object.entries({rate: settings.rate, ...parameters})
+        .filter(([, value]) => value !== null && typeof value !== "object");
       asked = `${process} arrivals (${listed.map(([name, value]) => `${name} ${value}`).join(", ")})`;
     }
     const where = settings.endpoints.length > 2 ? `${settings.endpoints.length} endpoints` : settings.endpoints.join(", ");
@@ -203,7 +204,7 @@ class ServestormCharts {
 // Seconds on the horizontal axis; several a step where a second would be thinner than two pixels.
 class TimeAxis {
   constructor(begin, until, width) {
-    this.width = Math.max(width - 48, 320);
+    this.width = Math.max(width, 320);
     this.left = 52;
     this.plot = this.width - this.left - 10;
     this.step = Math.max(1, Math.ceil((until - begin) * 2 / this.plot));

@@ -11,10 +11,9 @@
   let banner = null, panel = own;
   if (!own) {
     banner = element("div", "servestorm servestorm-banner");
-    panel = element("section", "servestorm");
+    panel = element("section", "servestorm servestorm-tab");
     panel.hidden = true;
     document.body.prepend(banner);
-    document.body.append(panel);
   }
   const charts = new ServestormCharts(panel);
 
@@ -30,6 +29,9 @@
     if (own) return;
     const selected = document.querySelector('[role="tab"][aria-selected="true"]');
     panel.hidden = !selected || selected.textContent.trim() !== TAB;
+    // Locust shows an empty tab for ours; its box is the place of the charts, and goes when a new load is prepared.
+    const box = selected && selected.closest(".MuiContainer-root") || document.body;
+    if (!panel.hidden && panel.parentNode !== box) box.append(panel);
   }
 
   function announce() {

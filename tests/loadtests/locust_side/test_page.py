@@ -13,6 +13,8 @@ import requests
 from serving.ports import free_ports
 from tests.loadtests.generator.loads import known_server
 from tests.loadtests.locust_side.locust_processes import LocustProcess
+from tests.requirements_here import lacking
+from tests.servestorm.report.browser import CHROMIUM, Browser
 from tests.source_tree import ROOT
 
 BURSTS = ["--arrivals", "trace", "--trace-column", "count", "--trace-bin", 1]
@@ -267,3 +269,43 @@ def test_the_html_report_says_whether_the_load_is_valid_and_shows_its_seconds(tm
     assert shown["seconds"]["offered"][:4] == RATES
     rows = json.loads(re.search(r"window.templateArgs = (.*)", report)[1])["requests_statistics"]
     assert rows[-1]["num_requests"] == summary["scheduled"]
+
+
+DRAWN = """
+(async () => {
+  for (let wait = 0; wait < 200 && !document.querySelector('.servestorm svg .answered'); wait++) {
+    await new Promise(done => setTimeout(done, 50));
+  }
+  const bars = document.querySelector('.servestorm svg .answered'), badge = document.querySelector('.servestorm .badge');
+  return {
+    bars: bars ? bars.getAttribute('d').split('M').length - 1 : 0,
+    badge: badge.textContent,
+    readout: document.querySelector('.servestorm .readout').textContent,
+    top: Math.round(document.querySelector('.servestorm .head').getBoundingClientRect().top),
+  };
+})()
+"""
+
+
+@pytest.mark.parametrize("path", ["/servestorm", "/?tab=servestorm", "/stats/report"])
+def test_a_browser_draws_each_second_and_says_whether_the_load_is_valid(path, ended_load, tmp_path):
+    if CHROMIUM is None:
+        lacking("chromium", "no chromium on the PATH")
+    page, shown = ended_load
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(page.base + path)
+        drawn = browser.ask(DRAWN)
+    seconds = len(shown["seconds"]["answered"])
+    assert drawn["bars"] == sum(count > 0 for count in shown["seconds"]["answered"])
+    assert drawn["badge"] == ("VALID" if shown["verdict"]["valid"] else "INVALID")
+    assert drawn["readout"].startswith(f"Second {seconds - 1} ")
+    assert drawn["top"] < 200
+    assert browser.complaints == []
+
+
+@pytest.fixture(scope="module")
+def ended_load(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("load")
+    with web(folder, *BURSTS, *trace(folder), "--duration", 4, "--rate", 30, "--warmup", 0) as page:
+        page.start()
+        yield page, page.wait_for("ended")

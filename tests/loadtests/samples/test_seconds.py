@@ -72,7 +72,8 @@ def test_each_way_to_end_has_its_own_count():
         rows_of([0.3], latency_s=1.0, outcome=jobs.TIMEOUT),
         rows_of([0.4] * 2, outcome=jobs.DROPPED),
     )
-    assert seconds.totals == {"offered": 11, "sent": 9, "answered": 5, "failed": 4, "dropped": 2}
+    seconds.finished = True
+    assert seconds.totals(2) == {"offered": 11, "sent": 9, "answered": 5, "failed": 4, "dropped": 2}
     table = finished(seconds)
     assert (table["failed"], table["dropped"], table["in_flight"]) == ([3, 1], [2, 0], [1, 0])
 
@@ -102,6 +103,7 @@ def test_requests_that_were_due_and_have_not_ended_are_in_flight():
     planned = (evenly(10, 0, 4) * NS).astype(np.int64)
     seconds = seconds_of(rows_of(evenly(10, 0, 1)), planned=planned)
     assert seconds.table(0, 3, 2)["in_flight"] == [0, 10, None]
+    assert seconds.totals(2) == {"offered": 20, "sent": 10, "answered": 10, "failed": 0, "dropped": 0}
 
 
 def test_a_closed_loop_offers_nothing():
@@ -147,4 +149,4 @@ def test_batches_in_any_order_give_what_counting_one_by_one_gives(events, order)
         if len(latencies):
             assert table["p50_ms"][second] == pytest.approx(latencies[-(-len(latencies) // 2) - 1])
             assert table["max_ms"][second] == pytest.approx(latencies[-1])
-    assert {name: sum(table[name]) for name in COUNTS} == seconds.totals
+    assert {name: sum(table[name]) for name in COUNTS} == seconds.totals(seconds.seconds)
