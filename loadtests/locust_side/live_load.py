@@ -141,6 +141,7 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
         "protocol",
         "model",
         "arrivals",
+        "rate",
         "duration_s",
         "warmup_s",
         "closed_loop",

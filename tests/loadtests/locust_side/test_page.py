@@ -276,11 +276,12 @@ DRAWN = """
   for (let wait = 0; wait < 200 && !document.querySelector('.servestorm svg .answered'); wait++) {
     await new Promise(done => setTimeout(done, 50));
   }
-  const bars = document.querySelector('.servestorm svg .answered'), badge = document.querySelector('.servestorm .badge');
+  const bars = document.querySelector('.servestorm svg .answered');
   return {
     bars: bars ? bars.getAttribute('d').split('M').length - 1 : 0,
-    badge: badge.textContent,
+    badge: document.querySelector('.servestorm .badge').textContent,
     readout: document.querySelector('.servestorm .readout').textContent,
+    settings: document.querySelector('.servestorm .settings').textContent,
     top: Math.round(document.querySelector('.servestorm .head').getBoundingClientRect().top),
   };
 })()
@@ -299,6 +300,8 @@ def test_a_browser_draws_each_second_and_says_whether_the_load_is_valid(path, en
     assert drawn["bars"] == sum(count > 0 for count in shown["seconds"]["answered"])
     assert drawn["badge"] == ("VALID" if shown["verdict"]["valid"] else "INVALID")
     assert drawn["readout"].startswith(f"Second {seconds - 1} ")
+    assert "trace arrivals (rate 30, " in drawn["settings"]
+    assert "undefined" not in drawn["settings"]
     assert drawn["top"] < 200
     assert browser.complaints == []
 
