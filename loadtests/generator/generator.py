@@ -61,7 +61,7 @@ class Generator:
         self.chunks: deque[bytes] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
         self.reasons: Counter[str] = Counter()
-        """Error names and their counts."""
+        """Error names and their counts, warm-up left out."""
         self.finished = False
         self.crash: BaseException | None = None
         self.start_ns = 0
@@ -153,7 +153,7 @@ class Generator:
         self.in_flight -= 1
         self._endpoints[job.endpoint].in_flight -= 1
         if reason:
-            self.reasons[reason] += 1
+            self._count_failure(reason, job.scheduled_ns)
             if self._load.closed_loop:
                 # A server that refuses at once must not be asked in a tight circle.
                 self._restarts.append(done_ns + RETRY_NS)
@@ -307,7 +307,7 @@ class Generator:
     def _fire(self, scheduled_ns: int) -> None:
         job = self._new_job(scheduled_ns, monotonic_ns())
         if self.in_flight >= self._load.max_in_flight:
-            self.reasons["dropped (too many in flight)"] += 1
+            self._count_failure("dropped (too many in flight)", scheduled_ns)
             self._record(job, jobs.NEVER, jobs.DROPPED, -1, 0, 0, jobs.UNCHECKED)
             return
         endpoint = self._choose()
@@ -353,7 +353,7 @@ class Generator:
         try:
             connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
         except OSError as error:
-            self.reasons[f"connect: {error.strerror}"] += 1
+            self._count_failure(f"connect: {error.strerror}", monotonic_ns())
             return None
         endpoint.open.add(connection)
         if self._target.grpc:
@@ -468,6 +468,10 @@ class Generator:
         self._filled += _ROW_BYTES
         if self._filled == _CHUNK_BYTES:
             self._hand_over()
+
+    def _count_failure(self, reason: str, due_ns: int) -> None:
+        if self.start_ns and due_ns >= self.start_ns + self._load.warmup_ns:
+            self.reasons[reason] += 1
 
     def _hand_over(self) -> None:
         if self._filled:

@@ -62,3 +62,5 @@ class LoadSpec:
     """Most connections an endpoint."""
     closed_loop: int = 0
     """Requests kept under way; 0 means open loop."""
+    warmup_ns: int = 0
+    """Its first part: arrivals due in it count in no figure."""

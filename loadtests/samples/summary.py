@@ -74,7 +74,7 @@ class Summary(BaseModel):
     dropped: int
     ok: int
     errors: dict[str, int] = Field(description="failures by outcome")
-    error_details: dict[str, int] = Field(description="failures by cause, warm-up included")
+    error_details: dict[str, int] = Field(description="failures by cause")
     wrong_answers: int
     answers: str = Field(description="checked or unchecked")
     offered_rate: float | None = Field(description="requests/s in the schedule; None in a closed loop")
