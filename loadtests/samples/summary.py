@@ -181,7 +181,10 @@ def doubts(summary: Summary) -> list[str]:
     reasons = []
     if not summary.ok:
         reasons.append("no right answer came")
-    if (mean := summary.mean_in_flight) is not None and mean < MIN_IN_FLIGHT_SHARE * summary.closed_loop:
+    # the generator's own turn is a gap as well, and nearly as long as the answer of a very fast server
+    may_rest = bool(summary.errors) or summary.connections < summary.closed_loop
+    mean = summary.mean_in_flight
+    if may_rest and mean is not None and mean < MIN_IN_FLIGHT_SHARE * summary.closed_loop:
         reasons.append(
             f"only {mean:.1f} of {summary.closed_loop} requests of the closed loop were under way on average: a slot "
             f"whose request failed, or that had no free connection, rests at least {RETRY_NS / 1e6:g} ms"

@@ -146,6 +146,15 @@ def test_a_slot_that_rests_after_its_refusals_is_counted_and_the_load_says_how_f
     assert servers_overloaded(summary.reasons)
 
 
+def test_a_server_as_fast_as_the_generators_own_turn_is_no_resting_slot(tmp_path):
+    settings = {**CLOSED, "closed_loop": 1}
+    summary = summary_of(tmp_path, slot(1, 0.9), settings=settings)
+    assert summary.mean_in_flight == pytest.approx(0.9, abs=0.01)
+    assert summary.valid, summary.reasons
+    too_few = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0})
+    assert not too_few.valid
+
+
 def test_an_open_loop_has_no_slots(tmp_path):
     summary = summary_of(tmp_path, rows())
     assert (summary.mean_in_flight, summary.rested_s) == (None, None)
