@@ -76,7 +76,7 @@ def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) 
 
 
 def _quotable(value: Value) -> list[float | None]:
-    return value.runs if value.valid else []
+    return value.runs if value.counts else []
 
 
 def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:
@@ -86,7 +86,7 @@ def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResul
     for objective in plan.objectives:
         metric = by_key.get(objective.metric)
         for engine in objective.engines or plan.engines:
-            value = metric.values[engine].value if metric and metric.values[engine].valid else None
+            value = metric.values[engine].quotable if metric else None
             results.append(_result(objective, engine, value))
     return results
 

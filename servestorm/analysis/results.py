@@ -22,7 +22,7 @@ from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
-from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
+from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
 from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
@@ -79,7 +79,7 @@ class Results:
         }
         names = [field.name for field in fields(self) if field.name != "stored"]
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RESULTS_VERSION,
             **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
         }
 
