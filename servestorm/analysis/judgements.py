@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.verdict import Verdict, verdicts
@@ -38,6 +38,13 @@ class Judgement:
     b: str
     """Engines."""
     verdict: Verdict
+    unbatched: list[str] = field(default_factory=list)
+    """Engines of the pair that did not batch though the plan asks for it: the verdict's reason says why."""
+
+    @property
+    def unbatched_texts(self) -> list[str]:
+        """'savedmodel did not batch', for each engine that did not."""
+        return [f"{ENGINE_SHORT[engine]} did not batch" for engine in self.unbatched]
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def _badges(results: Results) -> list[Badge]:
         badges.append(Badge("bad", f"{counts.invalid} of {counts.loads} load runs INVALID"))
     elif counts.loads:
         badges.append(Badge("good", f"all {counts.loads} load runs VALID"))
+    if any(judged.unbatched for judged in results.verdicts):
+        badges.append(Badge("bad", "batching did not happen"))
     parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:
         proved = set(parities) == {"proved"}

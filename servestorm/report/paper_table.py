@@ -37,7 +37,8 @@ def _table(results: Results, style: box.Box) -> Table:
         metric = results.metric(judged.metric)
         assert metric
         test = paper(_runs(metric.values[judged.a]), _runs(metric.values[judged.b]))
-        table.add_row(f"{judged.label}, {metric.unit}", *_sides(judged.a, judged.b, test), *_test(test))
+        question = "; ".join([f"{judged.label}, {metric.unit}", *judged.unbatched_texts])
+        table.add_row(question, *_sides(judged.a, judged.b, test), *_test(test))
     return table
 
 

@@ -219,6 +219,8 @@ def better(results: Results, metric: Metric) -> str | None:
     known = metric.quotable()
     if len(known) < 2 or len(known) < len(metric.values):
         return None
+    if any(one.unbatched and one.metric.rpartition(".")[0] == metric.group for one in results.verdicts):
+        return None  # a mark cannot say that an engine did not batch, as a sentence does
     choose = min if metric.better == "lower" else max
     best = choose(known, key=lambda engine: known[engine])
     judged = [one for one in results.verdicts if one.metric == metric.key and best in (one.a, one.b)]

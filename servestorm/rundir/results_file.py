@@ -84,6 +84,13 @@ def without_nulls(manifest: object) -> object:
     return {key: value for key, value in manifest.items() if value is not None} or None
 
 
+class RecordedDoubt(FileShape):
+    """A reason to doubt the numbers."""
+
+    kind: str
+    sentence: str
+
+
 class Recorded(FileShape):
     """What a comparison wants of results.json."""
 
@@ -95,6 +102,7 @@ class Recorded(FileShape):
     models: list[Annotated[ManifestFile | None, BeforeValidator(without_nulls)]]
     engines: list[str]
     metrics: list[RecordedMetric]
+    doubts: list[RecordedDoubt] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _keys_are_unique(self) -> Recorded:

@@ -73,9 +73,10 @@ def _effect(g: float | None) -> str:
 
 
 def _outcome_text(row: Judgement) -> str:
-    """'TorchServe is better', 'equivalent' or 'inconclusive'."""
+    """'TorchServe is better; savedmodel did not batch', 'equivalent' or 'inconclusive'."""
     winner = _winner(row)
-    return f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
+    outcome = f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
+    return "; ".join([outcome, *row.unbatched_texts])
 
 
 def _draw(name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float) -> Drawing | None:
@@ -110,7 +111,8 @@ def _many_pairs(rows: Sequence[Judgement]) -> bool:
 
 
 def _row_name(row: Judgement, rows: Sequence[Judgement], narrow: bool) -> str:
-    label = textwrap.fill(row.label, NARROW_LETTERS) if narrow else row.label
+    text = "; ".join([row.label, *row.unbatched_texts])
+    label = textwrap.fill(text, NARROW_LETTERS) if narrow else text
     if not _many_pairs(rows):
         return label
     pair = f"{ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}"
