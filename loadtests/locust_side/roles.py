@@ -137,6 +137,8 @@ def summary_lines(summary: Summary) -> list[str]:
         for name, value in (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
     )
     rate = f"{summary.offered_rate:.1f}/s offered, " if summary.offered_rate is not None else ""
+    if summary.mean_in_flight is not None:
+        rate = f"{summary.mean_in_flight:.1f} of {summary.closed_loop} under way on average, "
     answered = "right" if summary.answers == "checked" else "answered (answers: unchecked)"
     lines = [
         f"{summary.loop} loop, {rate}{summary.achieved_rate or 0:.1f}/s sent, "
