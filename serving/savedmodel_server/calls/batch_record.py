@@ -28,8 +28,8 @@ class BatchRecord:
         """One task that has just come back: each request's wait for its batch, and the batches that it was in.
 
         began_s: when the batch of each row began, in seconds of Unix time (the kernel's clock); empty where the batch
-        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split waits
-        once for each of its batches, as in TensorFlow Serving.
+        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split waited
+        until the first of its batches; TensorFlow Serving counts each part, from which no wait of a request can be read.
         """
         if began_s:
             begins_ns = _begins_ns(calls, began_s)
@@ -93,7 +93,6 @@ def _waits_us(calls: Sequence[Call], began_s: Sequence[float], begins_ns: Mappin
     waits_us: list[float] = []
     row = 0
     for call in calls:
-        batches = dict.fromkeys(began_s[row : row + call.rows])
-        waits_us += [(begins_ns[began] - call.since_ns) / 1000 for began in batches]
+        waits_us.append((begins_ns[began_s[row]] - call.since_ns) / 1000)
         row += call.rows
     return waits_us
