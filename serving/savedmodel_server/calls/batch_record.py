@@ -28,8 +28,8 @@ class BatchRecord:
         """One task that has just come back: each request's wait for its batch, and the batches that it was in.
 
         began_s: when the batch of each row began, in seconds of Unix time (the kernel's clock); empty where the batch
-        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split waited
-        until the first of its batches; TensorFlow Serving counts each part, from which no wait of a request can be read.
+        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split has
+        waited until the first of its batches: TensorFlow Serving counts each part, which tells no wait of a request.
         """
         if began_s:
             begins_ns = _begins_ns(calls, began_s)
