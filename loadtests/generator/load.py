@@ -26,7 +26,8 @@ ROW: Final = (
 """One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
 
 
-Check = Callable[[int, bytes], tuple[int, int]]
+Check = Callable[[int, bytes], tuple[int, int, str]]
+"""(image, body of a reply) -> (outcome, correct, reason); the reason is empty where the outcome is OK."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class Target:
     """One list an endpoint: the prepared request of each image."""
     grpc: bool
     check: Check
-    """(image, body of a reply) -> (outcome, correct)."""
     checked: bool = False
     """True where the check knows the right answers."""
     make: Callable[[str], Made] | None = None

@@ -13,7 +13,7 @@ _CONFIDENCE: Final = 0.99
 GENERATOR: Final = "the generator"
 
 
-_OVERLOADED: Final = re.compile(r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate ")
+_OVERLOADED: Final = re.compile(r"\d+ arrivals were dropped: |\d+ of \d+ requests failed(?:, |$)|the achieved rate ")
 
 
 MAX_LAG_MS: Final = 1.0

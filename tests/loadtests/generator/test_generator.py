@@ -244,3 +244,17 @@ def test_inter_arrival_variability_reaches_the_server():
     gaps = np.diff(np.sort(arrived))
     asked = np.diff(schedule)
     assert gaps.std() / gaps.mean() == pytest.approx(asked.std() / asked.mean(), rel=0.15)
+
+
+def test_the_reason_of_a_bad_reply_is_counted_and_many_reasons_are_counted_as_one():
+    numbers = iter(range(1000))
+
+    def check(image, body):
+        return jobs.BAD_REPLY, jobs.UNCHECKED, f"the reply has outputs {next(numbers)}"
+
+    with known_server("--fixed-ms", 1) as port:
+        samples, generator = run(http_target(port, check=check), load(EVERY_5_MS[:100]))
+    assert outcomes(samples) == {"bad_reply": 100}
+    assert sum(generator.reasons.values()) == 100
+    assert generator.reasons["the reply has outputs 0"] == 1
+    assert generator.reasons["bad_reply"] == 80
