@@ -174,7 +174,7 @@ def _is_number(value: Any) -> bool:
 def _by_image(array: NDArray[Any], images: int) -> NDArray[np.float64]:
     """(images, values); further lists of one around it are taken off."""
     shape = array.shape
-    while array.ndim > 1 and len(array) == 1 != images:
+    while array.ndim > 2 and len(array) == 1 != images:
         array = array[0]
     if images == 1 and array.ndim < 2:
         array = array.reshape(1, -1)

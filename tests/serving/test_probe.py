@@ -19,7 +19,7 @@ def model(tmp_path):
         (tmp_path / "000.png").write_bytes(b"an image")
         golden = [Golden(path="000.png", sha256="0" * 64, probabilities=answer)]
         parity = Parity(status="proved", tolerance=1e-5, images=256)
-        facts = {"labels": [], "parity": parity, "created_at": "2026-01-01T00:00:00+00:00", **facts}
+        facts = {"labels": [], "input": None, "parity": parity, "created_at": "2026-01-01T00:00:00+00:00", **facts}
         manifest = Manifest(name="m", architecture="test", golden=golden, golden_from=golden_from, **facts)
         (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
         return ModelDir(tmp_path)

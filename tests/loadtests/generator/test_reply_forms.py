@@ -39,7 +39,13 @@ def replies(tmp_path_factory):
 def manifest(golden_from="both", answers=(RIGHT,), labels=LABELS, output=OUTPUT):
     golden = [Golden(path="golden/000.png", sha256="0" * 64, probabilities=list(answer)) for answer in answers]
     parity = Parity(status="proved", tolerance=1e-5, images=256)
-    facts = {"parity": parity, "golden": golden, "golden_from": golden_from, "created_at": "2026-01-01T00:00:00+00:00"}
+    facts = {
+        "parity": parity,
+        "golden": golden,
+        "input": None,
+        "golden_from": golden_from,
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
     return Manifest(name="m", architecture="test", labels=list(labels), output=output, **facts)
 
 
