@@ -181,7 +181,8 @@ def _compare(job: _Import, tell: Progress) -> tuple[Parity, Literal["both", "sav
     if first is not None and second is not None:
         parity = judge(first, second, job.tolerance)
         return parity, "both" if parity.status == PROVED else "savedmodel", first
-    parity = _unproved(job, why_first or why_second)
+    failures = [why for path, why in ((job.savedmodel, why_first), (job.mar, why_second)) if path and why]
+    parity = _unproved(job, " ".join(failures) or why_first or why_second)
     if first is not None:
         return parity, "savedmodel", first
     if second is not None:

@@ -113,7 +113,7 @@ def _rest_document(body: bytes, images: int) -> dict[str, Any]:
 def _grpc_outputs(body: bytes) -> Mapping[str, pb.Tensor]:
     """The outputs of a PredictResponse, at least one."""
     try:
-        outputs = pb.PredictResponse.FromString(body).outputs
+        outputs: Mapping[str, pb.Tensor] = pb.PredictResponse.FromString(body).outputs
     except DecodeError as error:
         raise WireError("the reply is not a PredictResponse.") from error
     if not outputs:

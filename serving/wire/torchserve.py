@@ -69,9 +69,10 @@ class TorchServeWire:
 def _prediction(message: bytes) -> bytes:
     """What the handler answered, which is what it answers over REST."""
     try:
-        return pb.PredictionResponse.FromString(message).prediction
+        prediction: bytes = pb.PredictionResponse.FromString(message).prediction
     except DecodeError as error:
         raise WireError("the reply is not a PredictionResponse.") from error
+    return prediction
 
 
 def _body(images: Sequence[bytes], payload: str, spec: PayloadSpec) -> tuple[bool, bytes]:
