@@ -128,7 +128,7 @@ def test_a_reply_that_never_comes_has_no_first_byte_although_the_one_before_had(
 
 def test_a_wrong_answer_is_recorded_as_wrong():
     with known_server() as port:
-        samples, _ = run(http_target(port, check=lambda *_: (jobs.WRONG_ANSWER, jobs.WRONG)), load(EVERY_5_MS[:10]))
+        samples, _ = run(http_target(port, check=lambda *_: (jobs.WRONG_ANSWER, jobs.WRONG, "wrong_answer")), load(EVERY_5_MS[:10]))
     assert outcomes(samples) == {"wrong_answer": 10}
     assert (samples["correct"] == jobs.WRONG).all()
 
