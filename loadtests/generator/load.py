@@ -28,6 +28,8 @@ ROW: Final = (
 
 Check = Callable[[int, bytes], tuple[int, int, str]]
 """(image, body of a reply) -> (outcome, correct, reason); the reason is empty where the outcome is OK."""
+RETRY_NS: Final = 10_000_000
+"""At least so long a slot of a closed loop rests after a failure, or where it has no free connection."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,5 @@ class LoadSpec:
     """Most connections an endpoint."""
     closed_loop: int = 0
     """Requests kept under way; 0 means open loop."""
+    warmup_ns: int = 0
+    """Its first part: arrivals due in it count in no figure."""
