@@ -26,10 +26,11 @@ ROW: Final = (
 """One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
 
 
-Check = Callable[[int, bytes], tuple[int, int, str]]
-"""(image, body of a reply) -> (outcome, correct, reason); the reason is empty where the outcome is OK."""
 RETRY_NS: Final = 10_000_000
 """At least so long a slot of a closed loop rests after a failure, or where it has no free connection."""
+
+Check = Callable[[int, bytes], tuple[int, int, str]]
+"""(image, body of a reply) -> (outcome, correct, reason); the reason is empty where the outcome is OK."""
 
 
 @dataclass(frozen=True)
