@@ -130,7 +130,9 @@ def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32]:
     from models.preprocessing import ImageError, preprocess
 
     if spec.input is None:
-        raise WireError("the model's manifest has no input spec, which a tensor payload needs: send images.")
+        raise WireError(
+            "the model's manifest has no input spec, which a tensor payload needs: import it with --mean and --std."
+        )
     try:
         return np.ascontiguousarray([preprocess(image, spec.input) for image in images], np.float32)
     except ImageError as error:
