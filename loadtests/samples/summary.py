@@ -208,13 +208,20 @@ def doubts(summary: Summary) -> list[str]:
             )
     failed = sum(n for name, n in summary.errors.items() if name not in ("dropped", "wrong_answer", "lost_worker"))
     if failed > MAX_RATE_DEVIATION * max(summary.scheduled, 1):
-        reasons.append(f"{failed} of {summary.scheduled} requests failed")
+        reasons.append(f"{failed} of {summary.scheduled} requests failed{_mostly(summary)}")
     return reasons
 
 
 def _too_few_connections(summary: Summary) -> bool:
     """Whether slots of a closed loop wait for a connection: over HTTP/1.1 each takes one request at a time."""
     return summary.protocol == "rest" and summary.connections * len(summary.endpoints) < summary.closed_loop
+
+
+def _mostly(summary: Summary) -> str:
+    """The most frequent cause of the failures, after a comma; empty where no cause is known."""
+    others = ("dropped", "wrong_answer")
+    causes = {cause: n for cause, n in summary.error_details.items() if not cause.startswith(others)}
+    return f", most often: {max(causes, key=lambda cause: causes[cause])}" if causes else ""
 
 
 @dataclass
