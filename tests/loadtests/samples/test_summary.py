@@ -154,6 +154,8 @@ def test_a_server_as_fast_as_the_generators_own_turn_is_no_resting_slot(tmp_path
     assert summary.valid, summary.reasons
     too_few = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0})
     assert not too_few.valid
+    shared = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0, "protocol": "grpc"})
+    assert shared.valid, shared.reasons
 
 
 def test_an_open_loop_has_no_slots(tmp_path):
