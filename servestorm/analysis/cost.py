@@ -176,7 +176,7 @@ def capacity_costs(capacity: Metric, metrics: Sequence[Metric], record: RunRecor
     cores = record.study.plan.replica_limits.cpus or len(record.study.cores.engine)
     peaks = _peak_bytes(capacity, metrics, record)
     return {
-        engine: list(costs(value.value if value.valid else None, cores, prices, peaks[engine]))
+        engine: list(costs(value.value if value.counts else None, cores, prices, peaks[engine]))
         for engine, value in capacity.values.items()
     }
 
@@ -246,6 +246,6 @@ def replica_costs(replicas_mean: Metric, most: int, record: RunRecord) -> dict[s
     """
     prices, size = load_prices(record.prices_path), _replica_size(record.study.plan)
     return {
-        engine: list(fleet_costs(value.value if value.valid else None, most, *size, prices))
+        engine: list(fleet_costs(value.value if value.counts else None, most, *size, prices))
         for engine, value in replicas_mean.values.items()
     }

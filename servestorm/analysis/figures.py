@@ -55,7 +55,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a sweep, medians of its VALID loads."""
+    """One setting of a sweep, medians of its VALID loads that are not DISTURBED, or of those that are."""
 
     label: str
     images_per_s: float | None
@@ -63,6 +63,8 @@ class Setting:
     """Of a request."""
     front: bool
     """No other setting of the engine is at least as good in both and better in one."""
+    disturbed: bool = False
+    """All its VALID loads are DISTURBED: it is shown, and never on the front."""
 
 
 @dataclass(frozen=True)

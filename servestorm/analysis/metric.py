@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from servestorm.methods.disturbance import Disturbance
+
 Better = Literal["lower", "higher"]
 
 
@@ -27,6 +29,13 @@ class Value:
     Of a percentile that runs cannot tell: between two of the samples behind it. None where neither can be had."""
     ci_from: Literal["runs", "samples"] | None = None
     """samples: without the scatter between runs, and so too narrow."""
+    disturbed: Disturbance | None = None
+    """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be quoted and compared: it comes from runs that are neither INVALID nor DISTURBED."""
+        return self.valid and self.disturbed is None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loadtests.samples.validity import samples_needed
 from servestorm.analysis.metric import Better, Metric, Row, Value
 from servestorm.analysis.run import QUOTED, Run
+from servestorm.methods.disturbance import worst
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 from servestorm.rundir.samples import Samples, pooled_ms
 
@@ -105,12 +106,14 @@ class Rows:
         """A row from each engine's values by run."""
         values = {}
         for engine, numbers in runs.items():
-            over, valid = over_runs(numbers), all(run.counts for run in self.runs_of(group, engine))
+            over, used = over_runs(numbers), self.runs_of(group, engine)
+            valid = all(run.valid is not False for run in used)
+            disturbed = worst(run.disturbed for run in used if run.disturbed) if valid else None
             ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
-            value = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid)
+            value = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid, disturbed=disturbed)
             values[engine] = replace(value, ci=ci, ci_from="runs") if ci else value
         pairs = itertools.combinations(runs, 2)
-        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].valid and values[b].valid else None for a, b in pairs}
+        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].counts and values[b].counts else None for a, b in pairs}
         return Metric(f"{group}.{name}", group.partition("[")[0], group, label, unit, better, values, p)
 
 

@@ -15,7 +15,7 @@ from servestorm.report.sections.table import SECTIONS
 
 @dataclass(frozen=True)
 class Badge:
-    """A short statement at the top of the page; `kind` is good or bad."""
+    """A short statement at the top of the page; `kind` is good, bad or warn."""
 
     kind: str
     text: str
@@ -84,9 +84,12 @@ def _badges(results: Results) -> list[Badge]:
         badges.append(Badge("bad", results.state))
     invalid = sum(run.valid is False for run in results.runs)
     judged = sum(run.valid is not None for run in results.runs)
+    disturbed = sum(run.disturbed is not None for run in results.runs)
     if invalid:
         badges.append(Badge("bad", f"{invalid} of {judged} load runs INVALID"))
-    elif judged:
+    if disturbed:
+        badges.append(Badge("warn", f"{disturbed} of {len(results.runs)} runs DISTURBED"))
+    if judged and not invalid and not disturbed:
         badges.append(Badge("good", f"all {judged} load runs VALID"))
     parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:

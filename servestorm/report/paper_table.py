@@ -23,9 +23,9 @@ def print_paper(results: Results) -> None:
     with console.capture() as captured:
         console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
         console.print(
-            f"The first {PAPER_RUNS} VALID runs of each, Welch's t-test, no correction for {len(results.verdicts)} "
-            "comparisons: chance alone makes one in twenty of them significant. The verdicts of the report correct "
-            "for that.",
+            f"The first {PAPER_RUNS} runs of each that count, Welch's t-test, no correction for "
+            f"{len(results.verdicts)} comparisons: chance alone makes one in twenty of them significant. The verdicts "
+            "of the report correct for that.",
             soft_wrap=not terminal,
         )
     print(captured.get(), end="")
@@ -42,7 +42,7 @@ def _table(results: Results, style: box.Box) -> Table:
 
 
 def _runs(value: Value) -> list[float | None]:
-    return value.runs if value.valid else []
+    return value.runs if value.counts else []
 
 
 def _sides(a: str, b: str, test: Paper) -> tuple[str, str]:

@@ -40,7 +40,20 @@ def summary(results: Results) -> list[str]:
         *_each(results, "autoscaling", "recover_s", _RECOVERED, _compare),
         *_each(results, "autoscaling", "replicas_mean", "", _trade),
     ]
-    return [*_objectives(results), *(sentence for sentence in findings if sentence)]
+    return [*_disturbed(results), *_objectives(results), *(sentence for sentence in findings if sentence)]
+
+
+def _disturbed(results: Results) -> list[str]:
+    """For each group in which an engine has DISTURBED runs alone: that there is no verdict, and why."""
+    sentences = []
+    for group, title in results.groups.items():
+        rows = [metric for metric in results.metrics if metric.group == group]
+        found = {e: d for metric in rows for e in results.engines if (d := metric.values[e].disturbed)}
+        if found:
+            reasons = dict.fromkeys(one.reason for one in found.values())
+            names = listed([ENGINE_SHORT[engine] for engine in found])
+            sentences.append(f"{title}: no verdict, for every run of {names} was disturbed ({'; '.join(reasons)}).")
+    return sentences
 
 
 def _cold_start_text(results: Results) -> str:
@@ -76,8 +89,8 @@ def _objective(results: Results, objective: ObjectiveResult) -> str:
 
 
 def _known(metric: Metric) -> dict[str, float]:
-    """Each engine's value, of those that have one from VALID runs."""
-    return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
+    """Each engine's value, of those that have one from runs that count."""
+    return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.counts}
 
 
 def _compare(results: Results, metric: Metric, opening: str) -> str | None:
@@ -167,7 +180,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def doubts(results: Results) -> list[str]:
-    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID runs."""
+    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID and DISTURBED runs."""
     sentences = []
     for model in results.models:
         parity = model.parity if model else None
@@ -204,6 +217,8 @@ def validity(results: Results) -> str:
     parts = []
     if judged:
         parts.append(f"{valid} of {len(judged)} load runs are VALID")
+    if disturbed := sum(run.disturbed is not None for run in results.runs):
+        parts.append(f"{disturbed} of {len(results.runs)} runs are DISTURBED")
     if starts:
         parts.append(f"{sum(run.state == 'complete' for run in starts)} of {len(starts)} cold starts are complete")
     return f"{listed(parts)}." if parts else "No run has ended."

@@ -20,12 +20,25 @@ Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 """Neither infinite nor not-a-number: both are outside."""
 
 
+class RecordedDisturbance(FileShape):
+    """Why runs are DISTURBED."""
+
+    reason: str
+
+
 class RecordedValue(FileShape):
     """One engine's figure."""
 
     runs: list[Number | None]
     mean: Number | None = None
     valid: bool = True
+    disturbed: RecordedDisturbance | None = None
+    """Why only DISTURBED runs could be used; older servestorms did not judge that."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be compared."""
+        return self.valid and self.disturbed is None
 
     @model_validator(mode="after")
     def _mean_is_of_its_runs(self) -> RecordedValue:
