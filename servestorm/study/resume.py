@@ -22,7 +22,7 @@ def find_run(name: str, out: Path) -> Path:
     """The run directory of an ID under `out`, or of a path; raises StudyError where there is none."""
     for path in (out / name, Path(name)):
         if (path / files.STUDY).is_file():
-            return path
+            return path.resolve()  # the generator works in the folder of its load
     known = sorted((path.parent.name for path in out.glob(f"*/{files.STUDY}")), reverse=True)[:3]
     nearby = f"; the newest there: {', '.join(known)}" if known else ""
     raise StudyError(f"there is no run {name} in {out}{nearby}.")

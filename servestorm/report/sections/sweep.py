@@ -105,9 +105,9 @@ def _front(axes: Axes, settings: Sequence[Setting], index: int) -> Line2D:
     if beaten:
         rates, latencies = zip(*beaten, strict=True)
         axes.plot(rates, latencies, mark, color=colour, markerfacecolor="none", markersize=5, alpha=0.65)
-    for setting in settings:
-        if setting.disturbed:
-            axes.plot(setting.images_per_s, setting.p99_ms, "x", color=MUTED, markersize=5, alpha=0.65)
+    if disturbed := [(s.images_per_s, s.p99_ms) for s in settings if s.disturbed]:
+        rates, latencies = zip(*disturbed, strict=True)
+        axes.plot(rates, latencies, "x", color=MUTED, markersize=5, alpha=0.65)
     best = [(s.images_per_s, s.p99_ms) for s in settings if s.front]
     rates, latencies = zip(*best, strict=True) if best else ((), ())
     (line,) = axes.plot(
