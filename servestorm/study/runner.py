@@ -19,11 +19,11 @@ from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
+from servestorm.study.disturbance import FirstLoads, look
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
 from servestorm.study.load import LoadSource
 from servestorm.study.machine_counters import KERNEL, MachineReader
-from servestorm.study.machine_look import FirstLoads, look
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
