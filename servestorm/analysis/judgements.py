@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from servestorm.analysis.metric import Metric, Value
@@ -42,6 +42,13 @@ class Judgement:
     verdict: Verdict
     withheld: Literal["disturbed"] | None = None
     """Why no verdict was computed: an engine has only DISTURBED runs, and the verdict's reason says so; null else."""
+    unbatched: list[str] = field(default_factory=list)
+    """Engines of the pair that did not batch though the plan asks for it: the verdict's reason says why."""
+
+    @property
+    def unbatched_texts(self) -> list[str]:
+        """'savedmodel did not batch', for each engine that did not."""
+        return [f"{ENGINE_SHORT[engine]} did not batch" for engine in self.unbatched]
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResul
     for objective in plan.objectives:
         metric = by_key.get(objective.metric)
         for engine in objective.engines or plan.engines:
-            value = metric.values[engine].value if metric and metric.values[engine].counts else None
+            value = metric.values[engine].quotable if metric else None
             results.append(_result(objective, engine, value))
     return results
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
-from servestorm.analysis.doubts import Doubt, doubts
+from servestorm.analysis.doubts import SEVERITIES, Doubt, doubts
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
@@ -21,8 +21,9 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
-from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
+from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
 from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
@@ -84,7 +85,7 @@ class Results:
         }
         names = [field.name for field in fields(self) if field.name != "stored"]
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RESULTS_VERSION,
             **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
         }
 
@@ -98,6 +99,7 @@ def compute(record: RunRecord) -> Results:
     used = usable(runs)
     rows = Rows(engines, used, samples)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
+    unbatched = unbatched_runs(record)
     return Results(
         id=study.id,
         state=study.state,
@@ -108,10 +110,10 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=judge(metrics, plan, groups),
+        verdicts=qualified(judge(metrics, plan, groups), unbatched),
         objectives=objectives(metrics, plan),
         runs=runs,
-        doubts=_doubts(record),
+        doubts=_doubts(record, unbatched),
         notes=[*study.cores.notes, *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
@@ -135,10 +137,12 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord) -> list[Doubt]:
+def _doubts(record: RunRecord, unbatched: Sequence[Unbatched]) -> list[Doubt]:
     conditions = conditions_of(record.study)
     loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
-    return doubts(itertools.chain.from_iterable(loads))
+    found = doubts(itertools.chain.from_iterable(loads))
+    every = [*unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]
+    return sorted(every, key=lambda doubt: SEVERITIES.index(doubt.severity))
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

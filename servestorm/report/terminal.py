@@ -12,7 +12,7 @@ from rich.text import Text
 
 from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
-from servestorm.plan.labels import ENGINE_LABELS, p_text, spread_text
+from servestorm.plan.labels import ENGINE_LABELS, figure_text, p_text
 from servestorm.report import sentences, settings
 from servestorm.report.result_table import mark_of
 
@@ -33,7 +33,7 @@ def print_results(results: Results) -> None:
 
 
 def _cell(value: Value, best: bool) -> Text:
-    text = spread_text(value.value, value.sd)
+    text = figure_text(value)
     if mark := mark_of(value):
         return Text(f"{mark} {text}", style="dim")
     return Text(text, style="bold" if best else "")

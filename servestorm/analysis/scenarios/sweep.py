@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from servestorm.analysis.figures import Figures, Setting
 from servestorm.analysis.run import SweepPoint
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis, disturbance_of
 from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.methods.pareto import front
+from servestorm.methods.percentiles import over_runs
 from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import PointFile
@@ -32,6 +31,7 @@ class SweepAnalysis(ScenarioAnalysis):
     """One combination of server settings, under every client batch with every number of requests in flight."""
 
     name = "sweep"
+    computed_in = "analysis/scenarios/sweep.py"
 
     def labels(self, study: StudyFile) -> list[str]:
         """One group: a sweep is of the first variant alone."""
@@ -57,7 +57,7 @@ class SweepAnalysis(ScenarioAnalysis):
         return sorted({reason for point in record.sweep or [] for reason in point.reasons})
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
-        """Every setting with the medians of its VALID loads, and whether it is on the front; undisturbed ones first."""
+        """Every setting with the means over its VALID loads, undisturbed ones first, and whether it is on the front."""
         points = {engine: [point for run in own for point in run.points] for engine, own in runs.by_engine().items()}
         everything = [point for own in points.values() for point in own]
         if not runs.runs:
@@ -90,7 +90,7 @@ def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[Setti
     for point in points:
         loads.setdefault(", ".join(SETTINGS[name](getattr(point, name)) for name in varied), []).append(point)
     rows = [
-        (label, _median(own, lambda load: load.images_per_s), _median(own, lambda load: load.p99_ms), _disturbed(own))
+        (label, _mean(own, lambda load: load.images_per_s), _mean(own, lambda load: load.p99_ms), _disturbed(own))
         for label, own in loads.items()
     ]
     best = set(front([(None, None) if disturbed else (rate, p99_ms) for _, rate, p99_ms, disturbed in rows]))
@@ -106,8 +106,7 @@ def _disturbed(loads: Sequence[SweepPoint]) -> bool:
     return bool(valid) and all(load.disturbed for load in valid)
 
 
-def _median(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
+def _mean(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
     valid = [load for load in loads if load.valid]
     used = [load for load in valid if not load.disturbed] or valid
-    known = [value for load in used if (value := value_of(load)) is not None]
-    return float(np.median(known)) if known else None
+    return over_runs([value_of(load) for load in used]).mean
