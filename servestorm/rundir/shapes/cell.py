@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from servestorm.methods.capacity_search import LoadOutcome
+from servestorm.methods.disturbance import MachineShares, share_percent
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Number, Share, Whole
 
@@ -131,6 +132,19 @@ class UseFile(FileShape):
     def is_of_a_load(self) -> bool:
         """Whether it was written after a load, and not after a cold start."""
         return "end" in self.model_fields_set
+
+    @property
+    def machine_shares(self) -> MachineShares:
+        """What the machine did meanwhile, of which the servers' memory is known after a load only."""
+        watch, end = self.watch, self.end
+        cores = len(watch.cores or [])
+        swapped_bytes, resident_bytes = end.swap_bytes, end.rss_bytes
+        memory_bytes = (swapped_bytes or 0) + (resident_bytes or 0)
+        return MachineShares(
+            other_percent=share_percent(watch.other_s, watch.elapsed_s, cores),
+            steal_percent=share_percent(watch.steal_s, watch.elapsed_s, cores),
+            swapped_percent=100 * swapped_bytes / memory_bytes if swapped_bytes and memory_bytes else None,
+        )
 
     @property
     def load_s(self) -> float | None:
