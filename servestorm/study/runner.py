@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from models.manifest import MANIFEST_NAME, ModelDir
+from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, cells_of, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.rundir import files
@@ -31,6 +32,7 @@ from serving.backend import counted
 from serving.deployment import Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
+from serving.wire import WIRES, Wire, payload_spec
 
 GIVE_UP_AFTER = 2
 """Cells in a row in which an engine that never worked may fail before the study ends."""
@@ -110,6 +112,8 @@ class Study:
             model = prepare(plan, lambda _what, _share: None)
         for engine in self.engines.values() if not self.plan.runs_already else ():
             model.verify("mar" if engine.artifact == "mar" else "savedmodel")
+        for name in self.engines:
+            _refuse_payloads(self.plan, WIRES[name], model)
         return model
 
     def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str]) -> None:
@@ -199,3 +203,15 @@ class _Troubles:
         self._failed[engine] = self._failed.get(engine, 0) + 1
         if self._failed[engine] >= GIVE_UP_AFTER:
             raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")
+
+
+def _refuse_payloads(plan: Plan, wire: Wire, model: ModelDir) -> None:
+    """Raise StudyError before a server starts, where the generator could not build the plan's requests."""
+    spec = payload_spec(model.manifest)
+    for payload in plan.payload if wire.artifact == "savedmodel" else ():
+        signature, other = (spec.tensor_signature, "image") if payload == "tensor" else (spec.image_signature, "tensor")
+        if signature is None:
+            raise StudyError(
+                f"the SavedModel of {model.name} has no signature for payload {payload!r}: "
+                f"write `payload: {other}` in the plan."
+            )

@@ -318,3 +318,13 @@ def test_serve_tells_where_it_listens_and_how_to_ask_and_ends_with_ctrl_c(model,
     process.communicate(timeout=WAIT_S)
     assert process.returncode == 130
     assert left_of(process.pid) == []
+
+
+def test_a_payload_that_the_savedmodel_does_not_take_is_refused_before_a_server_starts(study, model):
+    manifest = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps({**manifest, "image_signature": None}))
+    made = study(engines=["savedmodel"])
+    with pytest.raises(StudyError, match="no signature for payload 'image': write `payload: tensor` in the plan"):
+        made.carry_out()
+    assert made.path is None
+    assert left_of() == []
