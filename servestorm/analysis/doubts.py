@@ -91,6 +91,7 @@ def _of_run(run: RunFacts) -> Iterable[Found]:
     yield from _memory(run)
     if not run.overload:
         yield from _generator(run)
+    yield from _answers(run)
     yield from _machine(run.use.watch)
     yield from _clock(run.use.watch)
 
@@ -218,6 +219,19 @@ def _generator(run: RunFacts) -> Iterable[Found]:
             (
                 f"A load had to be offered {run.repeats + 1} times, because the generator had been late or the machine "
                 "disturbed: the machine was not quiet."
+            ),
+        )
+
+
+def _answers(run: RunFacts) -> Iterable[Found]:
+    if run.unchecked:
+        yield (
+            "doubt",
+            "unchecked_answers",
+            1,
+            (
+                "The right answers of the artifact are not known, so any well-formed answer counted (answers: "
+                "unchecked): `servestorm import` says why they are not."
             ),
         )
 

@@ -2,7 +2,7 @@
 
 A figure is the mean over runs, and each run's own value is computed from its samples. So a difference between two
 printed figures is the difference that their verdict judges, and a standard deviation or an interval is of the figure
-beside which it stands. See docs/adr/0004 and the table of figures in docs/explanation/statistics.md.
+beside which it stands. See docs/adr/0004-studies-and-verdicts.md and docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

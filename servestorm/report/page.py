@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from servestorm import __version__
+from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.results import Results
-from servestorm.analysis.run_counts import run_counts
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
 from servestorm.report.part import Section

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.offered_rate import offered_rate
 from servestorm.analysis.results import Results
 from servestorm.analysis.rows import REQUEST_ROWS
-from servestorm.analysis.run_counts import run_counts
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.report import settings
 from servestorm.rundir.shapes.environment import ManifestFile

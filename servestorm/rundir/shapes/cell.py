@@ -169,6 +169,8 @@ class SummaryFile(FileShape):
     warmup_s: Share = 0.0
     cpu_share: Number | None = None
     """Share of one core that the generator's busiest process used."""
+    answers: str = ""
+    """checked or unchecked: whether the right answers were known; empty where the file does not say."""
 
     @model_validator(mode="after")
     def _a_start_has_a_warmup(self) -> SummaryFile:
