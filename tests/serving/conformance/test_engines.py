@@ -142,6 +142,7 @@ def test_bytes_that_are_no_image_are_refused_and_the_server_lives_on(deployed, e
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     else:  # over gRPC, TorchServe 0.12 sends what a handler refused with as an answer: status OK, no predictions
         assert isinstance(refused.value, WireError)
+        assert str(refused.value).startswith("the reply is an error: 400 BadRequestException")
     assert deployment.alive()
     answer = ask("rest", engine_name, endpoint, name, served_model.golden_images()[:1], "image", spec)
     assert is_right(answer, expected(served_model, 1), 1e-4)
