@@ -21,6 +21,7 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
 from servestorm.rundir.samples import Samples
@@ -48,6 +49,8 @@ class Results:
     metrics: list[Metric]
     verdicts: list[Judgement]
     objectives: list[ObjectiveResult]
+    server_settings: list[ServerSetting]
+    """What the servers reported that they ran with; empty where nothing was read back."""
     runs: list[Run]
     doubts: list[Doubt]
     """Reasons to doubt the runs under load, the gravest first."""
@@ -90,6 +93,7 @@ def compute(record: RunRecord) -> Results:
     measured = [measure(cell, study) for cell in record.cells]
     runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
     used = usable(runs)
+    settings = server_settings(record)
     rows = Rows(engines, used, samples)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     return Results(
@@ -104,9 +108,10 @@ def compute(record: RunRecord) -> Results:
         metrics=metrics,
         verdicts=judge(metrics, plan, groups),
         objectives=objectives(metrics, plan),
+        server_settings=settings,
         runs=runs,
-        doubts=_doubts(record),
-        notes=[*study.cores.notes, *state_notes(record, runs)],
+        doubts=_doubts(record, settings),
+        notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
     )
@@ -129,10 +134,11 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord) -> list[Doubt]:
+def _doubts(record: RunRecord, settings: Sequence[ServerSetting]) -> list[Doubt]:
     conditions = conditions_of(record.study)
     loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
-    return doubts(itertools.chain.from_iterable(loads))
+    unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
+    return [*unequal, *doubts(itertools.chain.from_iterable(loads))]
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

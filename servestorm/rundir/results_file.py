@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from servestorm.errors import StudyError
 from servestorm.rundir.files import RESULTS, SCHEMA_VERSION, STUDY, JsonObject, read_json
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
-from servestorm.rundir.shapes.file_shape import FileShape, first_fault
+from servestorm.rundir.shapes.file_shape import FileShape, Whole, first_fault
 from servestorm.rundir.shapes.study import CoresFile, DeploymentSections
 
 ALIKE = 1e-6
@@ -62,6 +62,14 @@ class RecordedStudy(FileShape):
     engines: dict[str, str] = Field(default_factory=dict)
 
 
+class RecordedSetting(FileShape):
+    """One setting of an engine's servers."""
+
+    engine: str
+    name: str
+    values: list[Whole]
+
+
 def _without_nulls(manifest: object) -> object:
     """Of a manifest without a key, results.json holds null; of a lost manifest, an empty object."""
     if not isinstance(manifest, dict):
@@ -79,6 +87,8 @@ class Recorded(FileShape):
     environment: EnvironmentFile
     models: list[Annotated[ManifestFile | None, BeforeValidator(_without_nulls)]]
     engines: list[str]
+    server_settings: list[RecordedSetting] = Field(default_factory=list)
+    """Empty where nothing was read back."""
     metrics: list[RecordedMetric]
 
     @model_validator(mode="after")
