@@ -38,7 +38,12 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--warmup", float, 5.0, "seconds of constant load before, left out of every figure"),
         Option("--max-in-flight", int, 1000, "requests under way at once; arrivals over it are dropped and counted"),
         Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
-        Option("--closed-loop", int, 0, "keep this many requests under way instead of a schedule (0: open loop)"),
+        Option(
+            "--closed-loop",
+            int,
+            0,
+            "keep this many requests under way (a failed one rests 10 ms or more) instead of a schedule (0: open loop)",
+        ),
         Option(
             "--keep-awake", ("auto", "on", "off"), "auto", "spin at idle priority; auto: on a virtual machine's core"
         ),

@@ -60,7 +60,7 @@ class Prepared:
     @property
     def warmup_ns(self) -> int:
         """Length of the warm-up."""
-        return int(self.options.warmup * _NS)
+        return self.load.warmup_ns
 
     def share(self, worker: int, workers: int) -> Prepared:
         """What one of several workers does: its arrivals, its part of the closed loop, of the cap on requests."""
@@ -88,6 +88,7 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         max_in_flight=options.max_in_flight,
         connections=options.connection_limit,
         closed_loop=options.closed_loop,
+        warmup_ns=int(options.warmup * _NS),
     )
     settings = {
         "loop": "closed" if closed else "open",
@@ -144,6 +145,11 @@ class Session:
         self._wanted_awake = prepared.options.keep_awake
         self._kept_awake: KeptAwake | None = None
 
+    @property
+    def measured_from_ns(self) -> int:
+        """End of the warm-up on this machine's monotonic clock; 0 while the load has not begun."""
+        return self.generator.start_ns + self._warmup_ns if self.generator.start_ns else 0
+
     def start(self) -> None:
         """Begin on the generator's thread."""
         if self._wanted_awake == "on" or (self._wanted_awake == "auto" and worth_it()):
@@ -158,8 +164,8 @@ class Session:
         chunks = self.generator.chunks
         while chunks:
             self._sink(rows_of(chunks.popleft()))
-        start_ns, now_ns = self.generator.start_ns, time.monotonic_ns()
-        if start_ns and self._cpu_at_warm is None and now_ns >= start_ns + self._warmup_ns:
+        from_ns, now_ns = self.measured_from_ns, time.monotonic_ns()
+        if from_ns and self._cpu_at_warm is None and now_ns >= from_ns:
             self._cpu_at_warm = (_cpu_s(), now_ns)
         if ended and self.generator.crash is not None:
             raise self.generator.crash
@@ -208,14 +214,18 @@ class Collector:
             self._flushed_ns = now_ns
             self._writer.flush(self._warm_ns)
 
-    def add_lost(self, schedule: processes.Schedule) -> None:
-        """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for."""
+    def add_lost(self, schedule: processes.Schedule) -> Rows:
+        """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for.
+
+        Returns them as samples.
+        """
         rows = np.full((len(schedule), len(ROW)), -1, np.int64)
         rows[:, ROW.index("scheduled_ns")] = schedule + self._start_ns()
         rows[:, ROW.index("outcome")] = jobs.LOST_WORKER
         for name in ("sent_bytes", "received_bytes", "endpoint", "image"):
             rows[:, ROW.index(name)] = 0
         self._writer.add(rows)
+        return rows
 
     def finish(self, endings: list[SessionEnd], faults: list[str]) -> Summary:
         """Write samples.parquet and summary.json."""

@@ -59,13 +59,13 @@ def find_orphans() -> Orphans:
     return Orphans(owned, tuple(_abandoned_scratch()))
 
 
-def reap_orphans(found: Orphans | None = None) -> int:
+def reap_orphans(orphans: Orphans | None = None) -> int:
     """Kill the orphans and remove their scratch folders; returns the number of processes."""
-    found = find_orphans() if found is None else found
-    processes.kill(found.processes)
-    for folder in found.folders:
+    orphans = find_orphans() if orphans is None else orphans
+    processes.kill(orphans.processes)
+    for folder in orphans.folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return len(found.processes)
+    return len(orphans.processes)
 
 
 def scratch_folder() -> Path:

@@ -1,12 +1,13 @@
 """This build against the build before: CPU of the generator, savedmodel-server and `--help`, in alternating rounds.
 
-    .venv/bin/python benchmarks/builds/run.py --before ../before [--rounds 9] [--seconds 5] [--only help ...]
+    .venv/bin/python benchmarks/builds/run.py --before ../before [--rounds 9] [--loads 5] [--seconds 5] [--only help]
 
 `--before` is a checkout of the build before with its own `.venv`
 (`git worktree add ../before REV; make -C ../before venv`).
-Servers run on core 0, clients on core 1. Within a round both builds are measured one after the other, and the next
-round begins with the other one. Printed for each figure: the median of each build, and the ratio this/before as the
-geometric mean over rounds with its 95 % interval (Student's t on logarithms). The generator's rounds need nginx.
+Servers run on core 0, clients on core 1. Within a round both builds are measured alternately, each `--loads` times; the
+median of a build's loads is its figure of the round. The next round begins with the other build. Printed for each
+figure: the median of each build, and the ratio this/before as the geometric mean over rounds with its 95 % interval
+(Student's t on logarithms). The generator's rounds need nginx.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="checkout of the build before, with its .venv")
     parser.add_argument("--rounds", type=int, default=9, help="(default: 9)")
+    parser.add_argument("--loads", type=int, default=1, help="of each build in a round (default: 1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: 5)")
     parser.add_argument("--only", nargs="*", choices=FIGURES, default=list(FIGURES), help="figures (default: all)")
     parser.add_argument("--out", type=Path, help="every round as JSON")
@@ -123,13 +125,16 @@ def main() -> int:
     for number in range(options.rounds):
         order = list(trees) if number % 2 else list(trees)[::-1]
         for name in options.only:
-            for build in order:
-                values[name][build].append(FIGURES[name][1](trees[build], options.seconds))
+            loads: dict[str, list[float]] = {build: [] for build in order}
+            for build in order * options.loads:
+                loads[build].append(FIGURES[name][1](trees[build], options.seconds))
+            for build, measured in loads.items():
+                values[name][build].append(statistics.median(measured))
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     print(f"steal {100 * stolen_share(begin, cpu_jiffies()):.1f} % of the CPU time of these rounds")
     for name, builds in values.items():
         ratio, low, high = interval([a / b for a, b in zip(builds["this"], builds["before"], strict=True)])
-        medians = ", ".join(f"{build} {statistics.median(found):.4g}" for build, found in builds.items())
+        medians = ", ".join(f"{build} {statistics.median(rounds):.4g}" for build, rounds in builds.items())
         print(f"{FIGURES[name][0]}: {medians}; ratio {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}")
     if options.out:
         options.out.write_text(json.dumps(values, indent=1))

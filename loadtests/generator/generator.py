@@ -2,7 +2,8 @@
 
 It runs on an operating-system thread of its own with its own epoll loop; Locust's gevent hub only fetches what was
 recorded. Open loop: an arrival is sent when it is due, or recorded as dropped where `max_in_flight` are under way.
-Closed loop: a fixed number of requests is kept under way, each sent when the one before it ended.
+Closed loop: a fixed number of requests is kept under way, each sent when the one before it ended, or RETRY_NS later
+where that one failed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from loadtests.generator.connection_http1 import Http1Connection
 from loadtests.generator.connections import Connection
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.jobs import Job
-from loadtests.generator.load import ROW, LoadSpec, Target
+from loadtests.generator.load import RETRY_NS, ROW, LoadSpec, Target
 from loadtests.generator.sockets_and_timers import Timer, native_epoll, sharpen_timers, start_native_thread
 
 # A struct packs a row in a third of the time that array("q").extend() takes.
@@ -36,7 +37,6 @@ _CHUNK_BYTES: Final = _ROW_BYTES * 4096
 _TICK_NS: Final = 50_000_000
 _LEAD_NS: Final = 20_000_000
 _SCHEDULE_BLOCK: Final = 8192
-_RETRY_NS: Final = 10_000_000
 _SWITCH_INTERVAL_S: Final = 0.0002
 # A timer wakes its thread 0.1 to 0.2 ms late: the thread wakes so much earlier and waits for the moment awake, but for
 # no more than this share of a core.
@@ -61,7 +61,7 @@ class Generator:
         self.chunks: deque[bytes] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
         self.reasons: Counter[str] = Counter()
-        """Error names and their counts."""
+        """Error names and their counts, warm-up left out."""
         self.finished = False
         self.crash: BaseException | None = None
         self.start_ns = 0
@@ -153,10 +153,10 @@ class Generator:
         self.in_flight -= 1
         self._endpoints[job.endpoint].in_flight -= 1
         if reason:
-            self.reasons[reason] += 1
+            self._count_failure(reason, job.scheduled_ns)
             if self._load.closed_loop:
                 # A server that refuses at once must not be asked in a tight circle.
-                self._restarts.append(done_ns + _RETRY_NS)
+                self._restarts.append(done_ns + RETRY_NS)
         self._record(job, done_ns, outcome, status, sent, received, correct)
 
     def turn(self, connection: Connection, job: Job, done_ns: int, received: int, correct: int) -> Job | None:
@@ -307,7 +307,7 @@ class Generator:
     def _fire(self, scheduled_ns: int) -> None:
         job = self._new_job(scheduled_ns, monotonic_ns())
         if self.in_flight >= self._load.max_in_flight:
-            self.reasons["dropped (too many in flight)"] += 1
+            self._count_failure("dropped (too many in flight)", scheduled_ns)
             self._record(job, jobs.NEVER, jobs.DROPPED, -1, 0, 0, jobs.UNCHECKED)
             return
         endpoint = self._choose()
@@ -353,7 +353,7 @@ class Generator:
         try:
             connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
         except OSError as error:
-            self.reasons[f"connect: {error.strerror}"] += 1
+            self._count_failure(f"connect: {error.strerror}", monotonic_ns())
             return None
         endpoint.open.add(connection)
         if self._target.grpc:
@@ -391,7 +391,7 @@ class Generator:
             if connection is not None:
                 self._assign(connection, job)
             else:
-                self._restarts.append(now_ns + _RETRY_NS)
+                self._restarts.append(now_ns + RETRY_NS)
                 return
 
     def _tick(self, now_ns: int) -> None:
@@ -468,6 +468,10 @@ class Generator:
         self._filled += _ROW_BYTES
         if self._filled == _CHUNK_BYTES:
             self._hand_over()
+
+    def _count_failure(self, reason: str, due_ns: int) -> None:
+        if self.start_ns and due_ns >= self.start_ns + self._load.warmup_ns:
+            self.reasons[reason] += 1
 
     def _hand_over(self) -> None:
         if self._filled:

@@ -26,6 +26,9 @@ ROW: Final = (
 """One sample, in the order in which it lies in a chunk: len(ROW) int64 in native byte order."""
 
 
+RETRY_NS: Final = 10_000_000
+"""At least so long a slot of a closed loop rests after a failure, or where it has no free connection."""
+
 Check = Callable[[int, bytes], tuple[int, int]]
 
 
@@ -59,3 +62,5 @@ class LoadSpec:
     """Most connections an endpoint."""
     closed_loop: int = 0
     """Requests kept under way; 0 means open loop."""
+    warmup_ns: int = 0
+    """Its first part: arrivals due in it count in no figure."""

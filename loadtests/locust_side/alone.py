@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import gevent
+import numpy as np
 
-from loadtests.locust_side.roles import POLL_S, Role, drain, locust_feed, prepare_from
+from loadtests.locust_side.roles import POLL_S, Role, drain, locust_statistics, prepare_from
 from loadtests.samples.prometheus import GeneratorMetrics, expose
+from loadtests.samples.recorder import measured_rows
 from loadtests.session import Collector, Prepared, Rows, Session
+
+_SETTLE_S: Final = 3 * POLL_S
 
 
 class AloneRole(Role):
@@ -24,21 +29,33 @@ class AloneRole(Role):
 
     def _carry_out(self) -> None:
         prepared = self._prepared or prepare_from(self.environment)
-        feeds = [locust_feed(self.environment, prepared)]
+        measured_feeds: list[Callable[[Rows], None]] = []
+        feeds: list[Callable[[Rows], None]] = []
 
         def sink(rows: Rows) -> None:
+            measured = measured_rows(rows, session.measured_from_ns)
+            for feed in measured_feeds:
+                feed(measured)
             for feed in feeds:
                 feed(rows)
 
         session = self._session = Session(prepared, sink)
+        statistics = locust_statistics(self.environment, prepared, lambda: session.measured_from_ns)
+        measured_feeds.append(statistics.feed)
         self._collector = Collector(prepared, lambda: session.generator.start_ns)
         feeds.append(self._collector.add)
+        if self.live:
+            self.live.begin(prepared, lambda: session.generator.start_ns, _SETTLE_S)
+            feeds.append(self.live.add)
         if prepared.options.metrics_port:
-            metrics = GeneratorMetrics(lambda: session.generator.fired, lambda: session.generator.in_flight)
+            offered = Offered(prepared, session)
+            feeds.append(offered.feed)
+            metrics = GeneratorMetrics(offered, lambda: session.generator.in_flight)
             self._close_metrics = expose(metrics, prepared.options.metrics_host, prepared.options.metrics_port)
-            feeds.append(metrics.feed)
+            measured_feeds.append(metrics.feed)
         session.start()
         while session.poll():
+            statistics.tick()
             gevent.sleep(POLL_S)
 
     def _conclude(self) -> None:
@@ -48,3 +65,26 @@ class AloneRole(Role):
         if self._close_metrics:
             self._close_metrics()
         self._tell(self._collector.finish([self._session.ending()], []))
+
+
+class Offered:
+    """Requests that the generator began after the warm-up: a count that never falls."""
+
+    def __init__(self, prepared: Prepared, session: Session) -> None:
+        self._session = session
+        self._closed_loop = bool(prepared.load.closed_loop)
+        self._warmup = int(np.searchsorted(prepared.load.schedule, prepared.warmup_ns))
+        """Requests of the warm-up: by the schedule, or in a closed loop those that have ended."""
+        self._count = 0
+
+    def feed(self, rows: Rows) -> None:
+        """Take samples, (n, len(ROW)) int64, of the warm-up too."""
+        if self._closed_loop:
+            self._warmup += len(rows) - len(measured_rows(rows, self._session.measured_from_ns))
+
+    def __call__(self) -> int:
+        """The count so far."""
+        from_ns = self._session.measured_from_ns
+        if from_ns and time.monotonic_ns() >= from_ns:
+            self._count = max(self._count, self._session.generator.fired - self._warmup)
+        return self._count

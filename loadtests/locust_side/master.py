@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import gevent
 import numpy as np
@@ -13,22 +13,28 @@ from locust.runners import STATE_MISSING
 from loadtests.arrivals import processes
 from loadtests.errors import LoadTestError
 from loadtests.generator.load import ROW
+from loadtests.locust_side.clocks import boot_id, wall_minus_monotonic_ns
+from loadtests.locust_side.locust_stats import LocustStatistics
 from loadtests.locust_side.roles import (
+    CONCLUDE,
     DEAL,
     DRAIN_S,
     LEAD_S,
     PATIENCE_S,
     POLL_S,
     SCHEDULED,
+    SEND_S,
     SILENCE_S,
     Role,
-    boot_id,
+    locust_statistics,
     logger,
     prepare_from,
-    wall_minus_monotonic_ns,
 )
 from loadtests.samples.prometheus import GeneratorMetrics, expose
+from loadtests.samples.recorder import measured_rows
 from loadtests.session import Collector, Prepared, Rows, SessionEnd, renumbered
+
+_SETTLE_S: Final = 2 * SEND_S + 2 * POLL_S
 
 
 class MasterRole(Role):
@@ -45,9 +51,12 @@ class MasterRole(Role):
         self._endings: dict[int, SessionEnd] = {}
         self._lost: set[int] = set()
         self._missing_since_s: dict[int, float] = {}
+        self._statistics: LocustStatistics | None = None
+        """Its requests come in the workers' reports; here it leaves the warm-up out, and adds lost arrivals."""
         self._metrics: GeneratorMetrics | None = None
         self._close_metrics: Callable[[], None] | None = None
-        self._fired = 0
+        self._offered = 0
+        self._finished = False
 
     def begin(self) -> None:
         """Deal before Locust sends its spawn messages, then wait in a greenlet."""
@@ -65,8 +74,11 @@ class MasterRole(Role):
         self._workers = [client.id for client in runner.clients.ready]
         self._start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         self._collector = Collector(prepared, lambda: self._start_ns, len(self._workers))
+        self._statistics = locust_statistics(self.environment, prepared, lambda: self._measured_from_ns)
+        if self.live:
+            self.live.begin(prepared, lambda: self._start_ns, _SETTLE_S)
         if prepared.options.metrics_port:
-            self._metrics = GeneratorMetrics(lambda: self._fired, lambda: 0)
+            self._metrics = GeneratorMetrics(lambda: self._offered, lambda: 0)
             self._close_metrics = expose(self._metrics, prepared.options.metrics_host, prepared.options.metrics_port)
         offset = wall_minus_monotonic_ns()
         for worker, client in enumerate(self._workers):
@@ -82,6 +94,11 @@ class MasterRole(Role):
             self._deals[client] = deal
             runner.send_message(DEAL, deal, client_id=client)
 
+    @property
+    def _measured_from_ns(self) -> int:
+        assert self._prepared is not None
+        return self._start_ns + self._prepared.warmup_ns
+
     def take_question(self, client: str) -> None:
         """A worker knows of no share: it has lost it, or there is none because it came too late."""
         if client not in self._deals:
@@ -90,16 +107,19 @@ class MasterRole(Role):
 
     def take_rows(self, data: dict[str, Any]) -> None:
         """Samples of a worker."""
-        if self._collector is None or self._prepared is None or self._concluded:
+        if self._collector is None or self._prepared is None or self._finished:
             return
         rows = np.frombuffer(data["rows"], np.int64).reshape(-1, len(ROW))
         if data["endpoints"] is not None:
             rows = renumbered(rows, data["endpoints"], self._prepared.endpoints)
         self._collector.add(rows)
         self._seen.setdefault(data["worker"], []).append(rows[:, SCHEDULED].copy())
-        self._fired += len(rows)
+        if self.live:
+            self.live.add(rows)
+        measured = measured_rows(rows, self._measured_from_ns)
+        self._offered += len(measured)
         if self._metrics:
-            self._metrics.feed(rows)
+            self._metrics.feed(measured)
 
     def take_ending(self, data: dict[str, Any]) -> None:
         """A worker has done its share."""
@@ -112,14 +132,17 @@ class MasterRole(Role):
         if not self._concluded:
             self._concluded = True
             logger.error(data["sentence"])
+            if self.live:
+                self.live.refuse(data["sentence"])
             self._leave(data["code"])
 
     def _carry_out(self) -> None:
-        assert self._prepared is not None
+        assert self._prepared is not None and self._statistics is not None
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
         while len(self._endings) + len(self._lost) < len(self._workers) and not self._concluded:
             self._look_for_lost(time.monotonic_ns() > limit_ns)
+            self._statistics.tick()
             gevent.sleep(POLL_S)
 
     def _look_for_lost(self, too_late: bool) -> None:
@@ -139,17 +162,29 @@ class MasterRole(Role):
     def _conclude(self) -> None:
         if self._collector is None or self._prepared is None:
             return
-        with gevent.Timeout(DRAIN_S + POLL_S, False):
+        for worker, client in enumerate(self._workers):
+            if worker in self._endings or worker in self._lost:
+                continue
+            # Locust stops its workers only after this; their last samples belong to this load.
+            self.environment.runner.send_message(CONCLUDE, None, client_id=client)
+        with gevent.Timeout(DRAIN_S + SEND_S, False):
             while len(self._endings) + len(self._lost) < len(self._workers):
                 self._look_for_lost(False)
                 gevent.sleep(POLL_S)
         if self._close_metrics:
             self._close_metrics()
+        self._finished = True
         missing = [w for w in range(len(self._workers)) if w not in self._endings]
         faults = [f"worker {worker + 1} of {len(self._workers)} was lost" for worker in missing]
         for worker in missing:
-            self._collector.add_lost(self._unseen(worker))
+            self._count_lost(self._collector.add_lost(self._unseen(worker)))
         self._tell(self._collector.finish(list(self._endings.values()), faults))
+
+    def _count_lost(self, rows: Rows) -> None:
+        if self.live:
+            self.live.add(rows)
+        if self._statistics:
+            self._statistics.feed(measured_rows(rows, self._measured_from_ns))
 
     def _unseen(self, worker: int) -> processes.Schedule:
         """The arrivals dealt to a worker that no sample came of."""

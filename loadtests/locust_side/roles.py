@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import gevent
@@ -13,15 +11,18 @@ from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator.load import ROW
+from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.locust_stats import LocustStatistics
 from loadtests.options import read_options
 from loadtests.samples.summary import Summary
-from loadtests.session import Prepared, Rows, Session, prepare
+from loadtests.session import Prepared, Session, prepare
 
 EXIT_VALID, EXIT_BUG, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID = 0, 70, 2, 3, 4
 DEAL, ROWS, ENDED, REFUSED = "servestorm_deal", "servestorm_rows", "servestorm_ended", "servestorm_refused"
 ASK = "servestorm_ask"
 """A worker that knows of no share of the load that begins asks for it."""
+CONCLUDE = "servestorm_conclude"
+"""The master ends the load: a worker sends what it has and reports its ending."""
 
 POLL_S: Final = 0.1
 DRAIN_S: Final = 2.0
@@ -48,6 +49,8 @@ class Role:
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
+        self.live: LiveLoad | None = getattr(environment, "servestorm_live", None)
+        """What the web page and the HTML report show; None where there is neither."""
         self.greenlet: Any = None
         self._concluded = False
 
@@ -74,10 +77,14 @@ class Role:
         except Exception:
             logger.exception("the load generator failed: this is a bug of servestorm, please report it")
             self._concluded = True
+            if self.live:
+                self.live.refuse("the load generator failed; its log says why")
             self._leave(EXIT_BUG)
         else:
+            stopped = self._concluded
             self.conclude()
-            self._leave(None)
+            if not (stopped and self.environment.web_ui):  # it may run another load by now
+                self._leave(None)
 
     def _carry_out(self) -> None:
         raise NotImplementedError
@@ -87,6 +94,8 @@ class Role:
 
     def _refuse(self, error: LoadTestError) -> None:
         logger.error(str(error))
+        if self.live:
+            self.live.refuse(str(error))
         self._leave(EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE)
 
     def _leave(self, code: int | None) -> None:
@@ -100,6 +109,8 @@ class Role:
 
     def _tell(self, summary: Summary) -> None:
         self.environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
+        if self.live:
+            self.live.end(summary)
         for line in summary_lines(summary):
             logger.info(line)
 
@@ -112,19 +123,10 @@ def drain(session: Session) -> None:
             gevent.sleep(POLL_S)
 
 
-def locust_feed(environment: Any, prepared: Prepared) -> Callable[[Rows], None]:
+def locust_statistics(environment: Any, prepared: Prepared, measured_from_ns: Callable[[], int]) -> LocustStatistics:
     """What passes finished requests on to Locust's own statistics."""
-    return LocustStatistics(environment, prepared.settings["protocol"].upper(), prepared.settings["model"]).feed
-
-
-def wall_minus_monotonic_ns() -> int:
-    """What to add to this machine's monotonic clock for the wall clock."""
-    return time.time_ns() - time.monotonic_ns()
-
-
-def boot_id() -> str:
-    """Equal for processes that share one monotonic clock."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    method, name = prepared.settings["protocol"].upper(), prepared.settings["model"]
+    return LocustStatistics(environment, method, name, measured_from_ns)
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -135,6 +137,8 @@ def summary_lines(summary: Summary) -> list[str]:
         for name, value in (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
     )
     rate = f"{summary.offered_rate:.1f}/s offered, " if summary.offered_rate is not None else ""
+    if summary.mean_in_flight is not None:
+        rate = f"{summary.mean_in_flight:.1f} of {summary.closed_loop} under way on average, "
     answered = "right" if summary.answers == "checked" else "answered (answers: unchecked)"
     lines = [
         f"{summary.loop} loop, {rate}{summary.achieved_rate or 0:.1f}/s sent, "
@@ -142,6 +146,6 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
     if summary.errors:
         details = ", ".join(f"{n} x {name}" for name, n in summary.error_details.items())
-        lines.append(f"failures (warm-up included): {details or summary.errors}")
+        lines.append(f"failures: {details or summary.errors}")
     lines.append("VALID" if summary.valid else f"INVALID: {'; '.join(summary.reasons)}")
     return lines

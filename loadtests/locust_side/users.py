@@ -19,9 +19,12 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.locust_side.alone import AloneRole
+from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.master import MasterRole
+from loadtests.locust_side.page import attach
 from loadtests.locust_side.roles import (
     ASK,
+    CONCLUDE,
     DEAL,
     ENDED,
     EXIT_ENVIRONMENT,
@@ -59,6 +62,11 @@ class _RunningTest:
     role: Role | None = None
     deal: dict[str, Any] | None = None
 
+    def conclude(self) -> None:
+        """End the load, if one runs."""
+        if self.role is not None:
+            self.role.conclude()
+
     def take_deal(self) -> dict[str, Any] | None:
         """This worker's share of the load that begins, once."""
         deal, self.deal = self.deal, None
@@ -82,14 +90,15 @@ def install(arrivals_default: str) -> None:
         _interrupt_in_main()
         _take_over(environment)
         _listen_to_messages(environment, running)
+        _show(environment)
 
     def begin(environment: Any, **_: object) -> None:
+        _take_run_time_of_form(environment)
         running.role = _role_for(environment, running)
         running.role.begin()
 
     def conclude(**_: object) -> None:
-        if running.role is not None:
-            running.role.conclude()
+        running.conclude()
 
     events.init_command_line_parser.add_listener(declare)
     events.init.add_listener(check)
@@ -125,11 +134,19 @@ def _listen_to_messages(environment: Any, running: _RunningTest) -> None:
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
         runner.register_message(DEAL, lambda environment, msg: setattr(running, "deal", msg.data))
+        runner.register_message(CONCLUDE, lambda environment, msg: running.conclude(), concurrent=True)
     elif isinstance(runner, MasterRunner):
         runner.register_message(ROWS, lambda environment, msg: running.master.take_rows(msg.data))
         runner.register_message(ENDED, lambda environment, msg: running.master.take_ending(msg.data))
         runner.register_message(REFUSED, lambda environment, msg: running.master.take_refusal(msg.data))
         runner.register_message(ASK, lambda environment, msg: running.master.take_question(msg.node_id))
+
+
+def _show(environment: Any) -> None:
+    """Follow the load for the web page and the HTML report; a load with neither does without the work."""
+    if environment.web_ui or (environment.parsed_options.html_file and not environment.parsed_options.worker):
+        environment.servestorm_live = LiveLoad()
+        attach(environment, environment.servestorm_live)
 
 
 def _take_over(environment: Any) -> None:
@@ -140,7 +157,7 @@ def _take_over(environment: Any) -> None:
     if options.num_users not in (None, 1) or options.spawn_rate not in (None, 1):
         logger.warning("-u and -r are ignored: one open-loop user a worker drives the whole load.")
     # Locust would stop the test at -t, in the middle of what is under way; the schedule is cut instead.
-    environment.servestorm_run_time_s = options.run_time
+    environment.servestorm_run_time_s = environment.servestorm_cli_run_time_s = options.run_time
     options.run_time = None
     if options.headless:
         try:
@@ -148,6 +165,17 @@ def _take_over(environment: Any) -> None:
         except LoadTestError as error:
             print(f"servestorm: {error}", file=sys.stderr)
             sys.exit(EXIT_ENVIRONMENT if isinstance(error, LoadEnvironmentError) else EXIT_USAGE)
+
+
+def _take_run_time_of_form(environment: Any) -> None:
+    """The web form's run time cuts the schedule of this start as -t does; without one -t holds."""
+    if environment.web_ui is None:
+        return
+    options: Namespace = environment.parsed_options
+    environment.servestorm_run_time_s = options.run_time or environment.servestorm_cli_run_time_s
+    if options.run_time:
+        options.run_time = None
+        environment.web_ui._cancel_run_time_timer()
 
 
 def start_locust(locustfile: str, arrivals_default: str) -> None:

@@ -10,6 +10,7 @@ import gevent
 import numpy as np
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
+from loadtests.locust_side.clocks import boot_id, wall_minus_monotonic_ns
 from loadtests.locust_side.roles import (
     ANSWER_S,
     ASK,
@@ -22,13 +23,12 @@ from loadtests.locust_side.roles import (
     SEND_S,
     TIMES,
     Role,
-    boot_id,
     drain,
-    locust_feed,
+    locust_statistics,
     logger,
     prepare_from,
-    wall_minus_monotonic_ns,
 )
+from loadtests.samples.recorder import measured_rows
 from loadtests.session import Prepared, Rows, Session
 
 
@@ -42,7 +42,6 @@ class WorkerRole(Role):
         self._prepared: Prepared | None = None
         self._session: Session | None = None
         self._rows: list[Rows] = []
-        self._close_metrics: Callable[[], None] | None = None
 
     def _carry_out(self) -> None:
         self._deal = self._dealt() or self._asked()
@@ -52,19 +51,20 @@ class WorkerRole(Role):
         self.environment.servestorm_run_time_s = self._deal["run_time_s"]
         prepared = prepare_from(self.environment).share(self._deal["worker"], self._deal["workers"])
         self._prepared = prepared
-        feed = locust_feed(self.environment, prepared)
         start_at_ns = self._deal["start_wall_ns"] - wall_minus_monotonic_ns()
         if self._deal["boot"] == boot_id():
             start_at_ns = self._deal["start_ns"]
 
         def sink(rows: Rows) -> None:
-            feed(rows)
+            statistics.feed(measured_rows(rows, session.measured_from_ns))
             self._rows.append(rows)
 
         session = self._session = Session(prepared, sink, start_at_ns)
+        statistics = locust_statistics(self.environment, prepared, lambda: session.measured_from_ns)
         session.start()
         sent_at = time.monotonic()
         while session.poll():
+            statistics.tick()
             if time.monotonic() - sent_at >= SEND_S:
                 sent_at = time.monotonic()
                 self._send()
@@ -96,11 +96,19 @@ class WorkerRole(Role):
             endpoints = self._prepared.endpoints if self._prepared and self._prepared.options.file else None
             self._message(ROWS, {"worker": self._deal["worker"], "rows": rows.tobytes(), "endpoints": endpoints})
 
+    def _report_statistics(self) -> None:
+        """Locust would send its statistics in up to 3 s; the master's CSV files and report need them by the end."""
+        report: dict[str, Any] = {}
+        runner = self.environment.runner
+        self.environment.events.report_to_master.fire(client_id=runner.client_id, data=report)
+        self._message("stats", report)
+
     def _conclude(self) -> None:
         if self._session is None or self._deal is None:
             return
         drain(self._session)
         self._send()
+        self._report_statistics()
         ending = self._session.ending()
         self._message(
             ENDED,

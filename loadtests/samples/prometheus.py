@@ -21,10 +21,13 @@ BOUNDS_S: Final = np.geomspace(1e-5, 120.0, 552)
 
 
 class GeneratorMetrics:
-    """A Prometheus collector fed with samples in batches; histograms count from the scheduled time."""
+    """A Prometheus collector fed with measured samples in batches; histograms count from the scheduled time.
 
-    def __init__(self, fired: Callable[[], int], in_flight: Callable[[], int]) -> None:
-        self._fired, self._in_flight = fired, in_flight
+    `offered` and `in_flight` give how many requests were due after the warm-up, and how many are under way.
+    """
+
+    def __init__(self, offered: Callable[[], int], in_flight: Callable[[], int]) -> None:
+        self._offered, self._in_flight = offered, in_flight
         self._outcomes = np.zeros(len(OUTCOMES), np.int64)
         self._sent = 0
         self._latency, self._lag = _Counts(), _Counts()
@@ -41,15 +44,19 @@ class GeneratorMetrics:
 
     def collect(self) -> Iterator[Any]:
         """The metric families, as prometheus_client asks for them."""
-        yield CounterMetricFamily("servestorm_offered", "Arrivals that were due", value=self._fired())
-        yield CounterMetricFamily("servestorm_sent", "Requests sent", value=self._sent)
-        yield GaugeMetricFamily("servestorm_in_flight", "Requests under way", value=self._in_flight())
-        done = CounterMetricFamily("servestorm_requests", "Requests that ended", labels=["outcome"])
+        yield CounterMetricFamily(
+            "servestorm_offered", "Arrivals that were due, warm-up left out", value=self._offered()
+        )
+        yield CounterMetricFamily("servestorm_sent", "Requests sent, warm-up left out", value=self._sent)
+        yield GaugeMetricFamily("servestorm_in_flight", "Requests under way, warm-up included", value=self._in_flight())
+        done = CounterMetricFamily("servestorm_requests", "Requests that ended, warm-up left out", labels=["outcome"])
         for name, count in zip(OUTCOMES, self._outcomes.tolist(), strict=True):
             done.add_metric([name], count)
         yield done
-        yield self._latency.family("servestorm_latency_seconds", "From the scheduled time to the last byte")
-        yield self._lag.family("servestorm_lag_seconds", "From the scheduled time to the send")
+        yield self._latency.family(
+            "servestorm_latency_seconds", "From the scheduled time to the last byte, warm-up left out"
+        )
+        yield self._lag.family("servestorm_lag_seconds", "From the scheduled time to the send, warm-up left out")
         use = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "servestorm_cpu_seconds", "CPU of the generator's process", value=use.ru_utime + use.ru_stime

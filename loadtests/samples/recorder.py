@@ -48,6 +48,16 @@ TIMES: Final = ("scheduled_ns", "sent_ns", "first_byte_ns", "done_ns")
 _MERGED_ROWS: Final = 65_536
 
 
+def in_warmup(scheduled_ns: NDArray[np.int64], warmup_until_ns: int) -> NDArray[np.bool_]:
+    """Which requests belong to the warm-up, and thus to no figure: those due before its end."""
+    return scheduled_ns < warmup_until_ns
+
+
+def measured_rows(rows: NDArray[np.int64], warmup_until_ns: int) -> NDArray[np.int64]:
+    """Samples, (n, len(ROW)) int64, without those of the warm-up."""
+    return rows[~in_warmup(rows[:, ROW.index("scheduled_ns")], warmup_until_ns)]
+
+
 def rows_of(chunk: bytes) -> NDArray[np.int64]:
     """A chunk of the generator as an int64 array of (samples, len(ROW)); no copy."""
     return np.frombuffer(chunk, dtype=np.int64).reshape(-1, len(ROW))
@@ -70,7 +80,7 @@ def table_of(rows: NDArray[np.int64], images_per_request: int, warmup_until_ns: 
         pa.array(column["image"].astype(np.int32)),
         pa.array(np.full(count, images_per_request, np.int16)),
         pa.array(correct == 1, mask=correct < 0),
-        pa.array(column["scheduled_ns"] < warmup_until_ns),
+        pa.array(in_warmup(column["scheduled_ns"], warmup_until_ns)),
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 

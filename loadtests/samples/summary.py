@@ -14,12 +14,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from loadtests.generator.load import RETRY_NS
+from loadtests.samples.in_flight import slot_use
 from loadtests.samples.validity import (
     GENERATOR,
     MAX_CPU_SHARE,
     MAX_LAG_MS,
     MAX_LAG_SHARE,
     MAX_RATE_DEVIATION,
+    MIN_IN_FLIGHT_SHARE,
     samples_needed,
 )
 
@@ -61,7 +64,7 @@ class Summary(BaseModel):
     timeout_s: float
     max_in_flight: int
     connections: int
-    closed_loop: int = Field(description="requests kept under way; 0 in an open loop")
+    closed_loop: int = Field(description="requests to be kept under way; 0 in an open loop")
     seed: int
     endpoints: list[str]
     workers: int = 1
@@ -71,11 +74,17 @@ class Summary(BaseModel):
     dropped: int
     ok: int
     errors: dict[str, int] = Field(description="failures by outcome")
-    error_details: dict[str, int] = Field(description="failures by cause, warm-up included")
+    error_details: dict[str, int] = Field(description="failures by cause")
     wrong_answers: int
     answers: str = Field(description="checked or unchecked")
     offered_rate: float | None = Field(description="requests/s in the schedule; None in a closed loop")
     achieved_rate: float | None = Field(description="requests/s sent, over the time that sending took")
+    mean_in_flight: float | None = Field(
+        default=None, description="requests under way on average; None in an open loop"
+    )
+    rested_s: float | None = Field(
+        default=None, description="seconds without a request under way, over all slots of a closed loop"
+    )
     requests_per_s: float | None = Field(description="right answers/s until the last one")
     images_per_s: float | None
     latency_ms: Distribution = Field(description="of right answers, from the scheduled time")
@@ -146,6 +155,7 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
         "answers": facts.answers,
         "offered_rate": scheduled / duration_s if open_loop and duration_s else None,
         "achieved_rate": sent / send_s if send_s else None,
+        **_slot_use(samples, facts),
         "requests_per_s": requests_per_s,
         "images_per_s": requests_per_s * images if requests_per_s is not None else None,
         "latency_ms": latency,
@@ -159,11 +169,26 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
     return draft.model_copy(update={"valid": not reasons, "reasons": reasons})
 
 
+def _slot_use(samples: Path, facts: LoadFacts) -> dict[str, float]:
+    """The fields of Summary about a closed loop's slots; empty in an open loop."""
+    slots = facts.settings["closed_loop"]
+    use = slot_use(samples, slots, facts.measured_from_ns, facts.measured_until_ns) if slots else None
+    return {"mean_in_flight": use.mean_in_flight, "rested_s": use.rested_s} if use else {}
+
+
 def doubts(summary: Summary) -> list[str]:
     """Why a load must not be believed, a sentence each."""
     reasons = []
     if not summary.ok:
         reasons.append("no right answer came")
+    # the generator's own turn is a gap as well, and nearly as long as the answer of a very fast server
+    may_rest = bool(summary.errors) or summary.connections < summary.closed_loop
+    mean = summary.mean_in_flight
+    if may_rest and mean is not None and mean < MIN_IN_FLIGHT_SHARE * summary.closed_loop:
+        reasons.append(
+            f"only {mean:.1f} of {summary.closed_loop} requests of the closed loop were under way on average: a slot "
+            f"whose request failed, or that had no free connection, rests at least {RETRY_NS / 1e6:g} ms"
+        )
     if summary.dropped:
         reasons.append(f"{summary.dropped} arrivals were dropped: {summary.max_in_flight} requests were under way")
     if summary.wrong_answers:

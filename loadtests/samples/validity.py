@@ -13,7 +13,9 @@ _CONFIDENCE: Final = 0.99
 GENERATOR: Final = "the generator"
 
 
-_OVERLOADED: Final = re.compile(r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate ")
+_OVERLOADED: Final = re.compile(
+    r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate |only \S+ of \d+ requests of the closed"
+)
 
 
 MAX_LAG_MS: Final = 1.0
@@ -26,6 +28,10 @@ MAX_CPU_SHARE: Final = 0.8
 
 
 MAX_RATE_DEVIATION: Final = 0.01
+
+
+MIN_IN_FLIGHT_SHARE: Final = 0.95
+"""Of the requests that a closed loop is to keep under way."""
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from servestorm.analysis.metric import Metric, Value
+from servestorm.analysis.metric import Metric, Row, Value
 from servestorm.errors import StudyError
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import PlanFile
@@ -176,8 +176,7 @@ def capacity_costs(capacity: Metric, metrics: Sequence[Metric], record: RunRecor
     cores = record.study.plan.replica_limits.cpus or len(record.study.cores.engine)
     peaks = _peak_bytes(capacity, metrics, record)
     return {
-        engine: list(costs(value.value if value.valid else None, cores, prices, peaks[engine]))
-        for engine, value in capacity.values.items()
+        engine: list(costs(value.quotable, cores, prices, peaks[engine])) for engine, value in capacity.values.items()
     }
 
 
@@ -205,6 +204,15 @@ def _probes_bytes(cell: CellRecord) -> list[float]:
     return [float(peak) for peak in peaks if peak is not None]
 
 
+FLEET_COST: Final = Row(
+    "cost_per_hour",
+    "cost of the replicas on the first machine of the price file",
+    "USD an hour",
+    "lower",
+    "mean replicas by the price of the share of a machine that one replica's limits fill",
+)
+
+
 def replica_cost_row(replicas_mean: Metric, record: RunRecord) -> Metric:
     """What a mean number of replicas costs an hour on the price file's first machine.
 
@@ -214,8 +222,8 @@ def replica_cost_row(replicas_mean: Metric, record: RunRecord) -> Metric:
     one = replica_usd_per_hour(instance, *_replica_size(record.study.plan))
     label = f"cost of the replicas on {instance.name} ({instance.provider})"
     values = {engine: _times(value, one) for engine, value in replicas_mean.values.items()}
-    key = f"{replicas_mean.group}.cost_per_hour"
-    return replace(replicas_mean, key=key, label=label, unit="USD an hour", values=values)
+    row, key = FLEET_COST, f"{replicas_mean.group}.{FLEET_COST.name}"
+    return replace(replicas_mean, key=key, label=label, unit=row.unit, definition=row.definition, values=values)
 
 
 def _times(value: Value, factor: float) -> Value:
@@ -225,7 +233,6 @@ def _times(value: Value, factor: float) -> Value:
     return replace(
         value,
         value=scaled(value.value),
-        mean=scaled(value.mean),
         sd=scaled(value.sd),
         runs=[scaled(run) for run in value.runs],
         ci=None if value.ci is None else (value.ci[0] * factor, value.ci[1] * factor),
@@ -246,6 +253,5 @@ def replica_costs(replicas_mean: Metric, most: int, record: RunRecord) -> dict[s
     """
     prices, size = load_prices(record.prices_path), _replica_size(record.study.plan)
     return {
-        engine: list(fleet_costs(value.value if value.valid else None, most, *size, prices))
-        for engine, value in replicas_mean.values.items()
+        engine: list(fleet_costs(value.quotable, most, *size, prices)) for engine, value in replicas_mean.values.items()
     }

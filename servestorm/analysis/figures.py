@@ -51,11 +51,15 @@ class Law:
     """Where throughput is largest; null where it never falls."""
     curve: list[tuple[float, float]]
     """[replicas, images/s] of the law."""
+    means: list[tuple[int, float]] = field(default_factory=list)
+    """[replicas, images/s] of the rows: means over runs."""
+    linear: list[tuple[int, float]] = field(default_factory=list)
+    """[replicas, images/s] if throughput grew in proportion from the first of the means on."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a sweep, medians of its VALID loads."""
+    """One setting of a sweep, means over its VALID loads."""
 
     label: str
     images_per_s: float | None
@@ -103,9 +107,12 @@ class Figures:
 
     over_time: dict[str, OverTime] = field(default_factory=dict)
     spectrum: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
-    """[share of the answers, milliseconds per image that it took at most]."""
+    """[share of the answers, milliseconds per image that it took at most]: the mean over the runs that have so many
+    answers, as in the rows, whose percentiles are among the shares."""
     scaling_law: dict[str, dict[str, Law]] = field(default_factory=dict)
     sweep: dict[str, dict[str, list[Setting]]] = field(default_factory=dict)
+    capacity_per_s: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """The capacity of the row in requests/s, the unit of the probes."""
     cost: dict[str, dict[str, list[Cost]]] = field(default_factory=dict)
     """Of a million images at the capacity found."""
     split: dict[str, dict[str, Parts]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.verdict import Verdict, verdicts
@@ -38,6 +38,13 @@ class Judgement:
     b: str
     """Engines."""
     verdict: Verdict
+    unbatched: list[str] = field(default_factory=list)
+    """Engines of the pair that did not batch though the plan asks for it: the verdict's reason says why."""
+
+    @property
+    def unbatched_texts(self) -> list[str]:
+        """'savedmodel did not batch', for each engine that did not."""
+        return [f"{ENGINE_SHORT[engine]} did not batch" for engine in self.unbatched]
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) 
 
 
 def _quotable(value: Value) -> list[float | None]:
-    return value.runs if value.valid else []
+    return value.runs if value.counts else []
 
 
 def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:
@@ -79,7 +86,7 @@ def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResul
     for objective in plan.objectives:
         metric = by_key.get(objective.metric)
         for engine in objective.engines or plan.engines:
-            value = metric.values[engine].value if metric and metric.values[engine].valid else None
+            value = metric.values[engine].quotable if metric else None
             results.append(_result(objective, engine, value))
     return results
 

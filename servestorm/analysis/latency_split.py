@@ -7,10 +7,12 @@ are means over the same load, so the parts add up to the mean latency. What nobo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 from servestorm.analysis.server_times import ServerTimes, server_times
+from servestorm.methods.percentiles import over_runs
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.samples import MeanLatency, read_mean_latency
 
@@ -39,7 +41,10 @@ class Part:
 class Parts:
     """The parts of the mean latency of a request, means over runs."""
 
+    mean_ms: float | None
+    """The mean latency itself, over all runs that have one: what the parts add up to, those below zero too."""
     parts: list[Part]
+    """A part that some run of the engine does not know is None, and its time is in the rest for every run."""
     notes: list[str]
     """What the server does not tell, and how its figures were read."""
 
@@ -98,23 +103,35 @@ def mean_splits(cells: Mapping[str, Sequence[CellRecord]]) -> dict[str, Parts]:
 
     `ms` is None where no server told. Raises StudyError for a broken file of samples or metrics.
     """
-    splits = {
-        engine: [one for cell in own if (one := _split_of_cell(cell)) is not None] for engine, own in cells.items()
+    loads = {
+        engine: [(cell.samples_path, _times(cell)) for cell in own if cell.samples_path]
+        for engine, own in cells.items()
     }
+    splits = {engine: _alike(own) for engine, own in loads.items()}
     return {engine: _means(own) for engine, own in splits.items()} if any(splits.values()) else {}
 
 
-def _split_of_cell(cell: CellRecord) -> Split | None:
+def _times(cell: CellRecord) -> ServerTimes:
     since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
     metrics = cell.metrics_path
-    times = server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
-    return split(cell.samples_path, times) if cell.samples_path else None
+    return server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
+
+
+_TIMES: Final = ("total_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms")
+
+
+def _alike(loads: Sequence[tuple[Path, ServerTimes]]) -> list[Split]:
+    """Every load split by what all of them know: means of parts of different loads would not add up."""
+    unknown: dict[str, Any] = {name: None for name in _TIMES if any(getattr(times, name) is None for _, times in loads)}
+    splits = (split(samples, replace(times, **unknown)) for samples, times in loads)
+    return [one for one in splits if one is not None]
 
 
 def _means(splits: Sequence[Split]) -> Parts:
     names = dict.fromkeys(part.part for one in splits for part in one.parts)
-    known = {name: [p.ms for one in splits for p in one.parts if p.part == name and p.ms is not None] for name in names}
+    by_name = {name: [part.ms for one in splits for part in one.parts if part.part == name] for name in names}
     return Parts(
-        parts=[Part(name, sum(ms) / len(ms) if ms else None) for name, ms in known.items()],
+        mean_ms=over_runs([one.mean_ms for one in splits]).mean,
+        parts=[Part(name, over_runs(ms).mean) for name, ms in by_name.items()],
         notes=list(dict.fromkeys(note for one in splits for note in one.notes)),
     )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.record import RunRecord
+
+_TENSORFLOW: Final = ("tfserving", "savedmodel")
+"""Engines that batch with TensorFlow's own scheduler."""
 
 
 def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
@@ -21,6 +26,7 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             "what else they were doing."
         )
     notes += _cluster_notes(record)
+    notes += _batching_notes(record)
     planned = len(record.study.cells)
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
@@ -60,3 +66,21 @@ def _cluster_notes(record: RunRecord) -> Iterator[str]:
         )
     if here and plan.cluster_reach.reach == "port-forward":
         yield "Requests went through the API server (reach: port-forward): latencies hold its part too."
+
+
+def _batching_notes(record: RunRecord) -> Iterator[str]:
+    """What the plan's batch timeout means on each engine, where batching is on: equal settings are not equal waits."""
+    batched = [cell.cell for cell in record.cells if cell.cell.max_batch_size > 1]
+    tensorflow = [ENGINE_SHORT[name] for name in _TENSORFLOW if any(cell.engine == name for cell in batched)]
+    waits = []
+    if tensorflow:
+        looks = "look" if len(tensorflow) > 1 else "looks"
+        waits.append(
+            f"{' and '.join(tensorflow)} {looks} about once a millisecond whether the time is up, so that a request "
+            "that no other joins may wait 1 ms longer"
+        )
+    if delays_us := sorted({cell.timeout_us for cell in batched if cell.engine == "torchserve"}):
+        whole = ", ".join(f"{-(-us // 1000)} ms for {us:,} µs" for us in delays_us)
+        waits.append(f"TorchServe takes whole milliseconds, rounded up ({whole})")
+    if waits:
+        yield f"Equal batch timeouts are not equal waits: {'; '.join(waits)}."

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
-from servestorm.analysis.doubts import Doubt, doubts
+from servestorm.analysis.doubts import SEVERITIES, Doubt, doubts
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
@@ -22,7 +22,8 @@ from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
-from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
+from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
+from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
 from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
@@ -81,7 +82,7 @@ class Results:
         }
         names = [field.name for field in fields(self) if field.name != "stored"]
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RESULTS_VERSION,
             **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},
         }
 
@@ -96,6 +97,7 @@ def compute(record: RunRecord) -> Results:
     settings = server_settings(record)
     rows = Rows(engines, used, samples)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
+    unbatched = unbatched_runs(record)
     return Results(
         id=study.id,
         state=study.state,
@@ -106,11 +108,11 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=judge(metrics, plan, groups),
+        verdicts=qualified(judge(metrics, plan, groups), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,
-        doubts=_doubts(record, settings),
+        doubts=_doubts(record, unbatched, settings),
         notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
@@ -134,11 +136,13 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord, settings: Sequence[ServerSetting]) -> list[Doubt]:
+def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequence[ServerSetting]) -> list[Doubt]:
     conditions = conditions_of(record.study)
     loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
+    found = doubts(itertools.chain.from_iterable(loads))
     unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
-    return [*unequal, *doubts(itertools.chain.from_iterable(loads))]
+    every = [*unequal, *unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]
+    return sorted(every, key=lambda doubt: SEVERITIES.index(doubt.severity))
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:

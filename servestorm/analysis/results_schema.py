@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from servestorm.analysis.results import Results
-from servestorm.rundir.files import SCHEMA_VERSION, JsonObject
+from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -34,7 +34,7 @@ def schema() -> JsonObject:
     made["required"].remove("stored")
     definitions = made.pop("$defs")
     made["properties"] = {
-        "schema_version": {"const": SCHEMA_VERSION, "description": "Of this layout."},
+        "schema_version": {"const": RESULTS_VERSION, "description": "Of this layout."},
         **made["properties"],
     }
     made["required"] = ["schema_version", *made["required"]]
@@ -46,7 +46,8 @@ def schema() -> JsonObject:
 
 
 _DESCRIPTION = (
-    "Every number of a run of a study. Missing is null, never 0. Names carry their units: _s, _ms, _bytes, _percent."
+    "Every number of a run of a study. Missing is null, never 0. Names carry their units: _s, _ms, _bytes, _percent. "
+    "A figure is the `value` of its row and engine: reports, verdicts and comparisons read that one."
 )
 
 

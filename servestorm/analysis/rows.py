@@ -1,40 +1,141 @@
-"""How rows of the results are made: every engine's figure, from the runs that count."""
+"""How rows of the results are made: every engine's figure, from the runs that count.
+
+A figure is the mean over runs, and each run's own value is computed from its samples. So a difference between two
+printed figures is the difference that their verdict judges, and a standard deviation or an interval is of the figure
+beside which it stands. See docs/adr/0004 and the table of figures in docs/explanation/statistics.md.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
-from servestorm.analysis.metric import Better, Metric, Row, Value
+from servestorm.analysis.metric import Metric, Row, Value
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 from servestorm.rundir.samples import Samples, pooled_ms
 
-REQUEST_ROWS: tuple[Row, ...] = tuple(
-    (f"request_{name}", f"{name} latency of a request", "ms", "lower") for name in ("p50", "p99")
+PERCENTILE_ROWS: Final[tuple[Row, ...]] = tuple(
+    Row(
+        name,
+        f"{name} latency".replace("p999", "p99.9"),
+        "ms per image",
+        "lower",
+        f"{100 * QUANTILES[name]:g}th percentile (nearest rank) of the latencies of right answers after the warm-up, "
+        "each from its scheduled time and divided by its images",
+    )
+    for name in QUOTED
 )
-LOAD_ROWS: tuple[Row, ...] = (
-    ("mean_ms", "mean latency", "ms per image", "lower"),
+REQUEST_ROWS: Final[tuple[Row, ...]] = tuple(
+    Row(
+        f"request_{name}",
+        f"{name} latency of a request",
+        "ms",
+        "lower",
+        f"{100 * QUANTILES[name]:g}th percentile (nearest rank) of the latencies of whole requests; only where a "
+        "request holds several images",
+    )
+    for name in ("p50", "p99")
+)
+MEAN_LATENCY: Final = Row(
+    "mean_ms",
+    "mean latency",
+    "ms per image",
+    "lower",
+    "mean of the latencies of right answers after the warm-up, each divided by its images",
+)
+THROUGHPUT: Final = Row(
+    "images_per_s",
+    "throughput",
+    "images/s",
+    "higher",
+    "images of right answers after the warm-up, by the measured time until the last of them",
+)
+FAILED: Final = Row(
+    "failed_percent",
+    "failed or wrong answers",
+    "%",
+    "lower",
+    "requests scheduled after the warm-up that got no right answer, as a share of them all",
+)
+_WHOLE_LOAD: Final = "over the whole load, by the right answers' images; both hold the warm-up"
+LOAD_ROWS: Final[tuple[Row, ...]] = (
+    MEAN_LATENCY,
     *REQUEST_ROWS,
-    ("images_per_s", "throughput", "images/s", "higher"),
-    ("failed_percent", "failed or wrong answers", "%", "lower"),
-    ("cpu_ms_per_image", "CPU time of the servers", "ms per image", "lower"),
-    ("rss_peak_mib", "peak memory of the servers", "MiB", "lower"),
-    ("disk_read_kib_per_1000", "read from disk", "KiB per 1,000 images", "lower"),
-    ("disk_written_kib_per_1000", "written to disk", "KiB per 1,000 images", "lower"),
-    ("sent_kib_per_1000", "network, to the servers", "KiB per 1,000 images", "lower"),
-    ("received_kib_per_1000", "network, from the servers", "KiB per 1,000 images", "lower"),
-    ("gpu_j_per_image", "energy of the machine's GPUs", "J per image", "lower"),
-    ("gpu_percent", "use of the machine's GPUs at the end, mean", "%", "lower"),
-    ("gpu_memory_mib", "memory of the machine's GPUs at the end", "MiB", "lower"),
+    THROUGHPUT,
+    FAILED,
+    Row(
+        "cpu_ms_per_image",
+        "CPU time of the servers",
+        "ms per image",
+        "lower",
+        f"CPU time of all the servers' processes {_WHOLE_LOAD}",
+    ),
+    Row(
+        "rss_peak_mib",
+        "peak memory of the servers",
+        "MiB",
+        "lower",
+        "largest resident memory of each of the servers' processes since its start, summed",
+    ),
+    Row(
+        "disk_read_kib_per_1000",
+        "read from disk",
+        "KiB per 1,000 images",
+        "lower",
+        f"bytes that the servers' processes read from disk {_WHOLE_LOAD}",
+    ),
+    Row(
+        "disk_written_kib_per_1000",
+        "written to disk",
+        "KiB per 1,000 images",
+        "lower",
+        f"bytes that the servers' processes wrote to disk {_WHOLE_LOAD}",
+    ),
+    Row(
+        "sent_kib_per_1000",
+        "network, to the servers",
+        "KiB per 1,000 images",
+        "lower",
+        f"bytes of all requests {_WHOLE_LOAD}",
+    ),
+    Row(
+        "received_kib_per_1000",
+        "network, from the servers",
+        "KiB per 1,000 images",
+        "lower",
+        f"bytes of all answers {_WHOLE_LOAD}",
+    ),
+    Row(
+        "gpu_j_per_image",
+        "energy of the machine's GPUs",
+        "J per image",
+        "lower",
+        f"energy of all GPUs of the machine {_WHOLE_LOAD}",
+    ),
+    Row(
+        "gpu_percent",
+        "use of the machine's GPUs at the end, mean",
+        "%",
+        "lower",
+        "utilisation at the end of the load, mean of the machine's GPUs",
+    ),
+    Row(
+        "gpu_memory_mib",
+        "memory of the machine's GPUs at the end",
+        "MiB",
+        "lower",
+        "memory in use at the end of the load, sum of the machine's GPUs",
+    ),
 )
 _OPTIONAL = {
-    *(name for name, *_ in REQUEST_ROWS),
+    *(row.name for row in REQUEST_ROWS),
     *(f"{way}_kib_per_1000" for way in ("disk_read", "disk_written", "sent", "received")),
     "gpu_j_per_image",
     "gpu_percent",
@@ -43,6 +144,8 @@ _OPTIONAL = {
 """Rows of any load that are left out where no engine has a figure."""
 _SHARES = {"failed_percent", "burst_violations_percent", "violations_percent", "ready_percent", "gpu_percent"}
 """Rows that cannot be over 100 %."""
+Latencies = Callable[[Sequence[Samples]], NDArray[np.float64]]
+"""From samples of several runs to the sorted latencies of their right answers, in ms."""
 
 
 class Rows:
@@ -57,71 +160,68 @@ class Rows:
         yield from self.listed(group, [*LOAD_ROWS, *further], optional)
 
     def percentiles(self, group: str) -> Iterable[Metric]:
-        """The latency percentiles per image, from all samples of the group."""
-        return (self._percentile(group, name) for name in QUOTED)
+        """The latency percentiles per image."""
+        return (self._percentile(group, row, QUANTILES[row.name], pooled_ms) for row in PERCENTILE_ROWS)
 
     def listed(self, group: str, rows: Sequence[Row], optional: Collection[str] = ()) -> Iterable[Metric]:
-        """The rows of these names; those of `optional` are left out where no engine has a figure."""
-        for name, label, unit, better in rows:
-            metric = self._row(group, name, label, unit, better)
-            if name.startswith("request_"):
-                metric = self._request(metric, name)
-            if (name not in _OPTIONAL and name not in optional) or any(value.n for value in metric.values.values()):
+        """These rows; those named in `optional` are left out where no engine has a figure."""
+        for row in rows:
+            if row in REQUEST_ROWS:
+                quantile = QUANTILES[row.name.removeprefix("request_")]
+                metric = self._percentile(group, row, quantile, _requests_ms)
+            else:
+                metric = self._of_runs(group, row)
+            may_lack = row.name in _OPTIONAL or row.name in optional
+            if not may_lack or any(value.value is not None for value in metric.values.values()):
                 yield metric
 
     def runs_of(self, group: str, engine: str) -> list[Run]:
         """The counted runs of a group on an engine."""
         return [run for run in self._runs if run.group == group and run.engine == engine]
 
-    def _row(self, group: str, name: str, label: str, unit: str, better: Better) -> Metric:
-        runs = {e: [run.numbers.get(name) for run in self.runs_of(group, e)] for e in self.engines}
-        return self.metric(group, name, label, unit, better, runs)
-
-    def _percentile(self, group: str, name: str) -> Metric:
-        """The quantile of all samples of the counted runs together; its runs' own values give sd and p."""
-        row = self._row(group, name, f"{name} latency".replace("p999", "p99.9"), "ms per image", "lower")
-        values = {}
-        for engine, value in row.values.items():
-            pooled = pooled_ms(
-                [self._samples[run.id] for run in self.runs_of(group, engine) if run.id in self._samples]
-            )
-            enough = pooled.size >= samples_needed(QUANTILES[name])
-            exact = float(pooled[nearest_rank(pooled.size, QUANTILES[name])]) if enough else None
-            values[engine] = _bounded(replace(value, value=exact, samples=int(pooled.size)), pooled, QUANTILES[name])
-        return replace(row, values=values)
-
-    def _request(self, row: Metric, name: str) -> Metric:
-        """The row with an interval also where one run alone has the percentile."""
-        q, values = QUANTILES[name.removeprefix("request_")], {}
-        for engine, value in row.values.items():
-            runs = [run for run in self.runs_of(row.group, engine) if run.numbers.get(name) is not None]
-            ordered = _requests_ms([self._samples[run.id] for run in runs if not value.ci])
-            values[engine] = _bounded(value, ordered, q)
-        return replace(row, values=values)
-
-    def metric(
-        self, group: str, name: str, label: str, unit: str, better: Better, runs: dict[str, list[float | None]]
-    ) -> Metric:
+    def metric(self, group: str, row: Row, runs: Mapping[str, Sequence[float | None]]) -> Metric:
         """A row from each engine's values by run."""
-        values = {}
-        for engine, numbers in runs.items():
-            over, valid = over_runs(numbers), all(run.counts for run in self.runs_of(group, engine))
-            ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
-            value = Value(over.mean, over.mean, over.sd, over.n, list(over.runs), valid=valid)
-            values[engine] = replace(value, ci=ci, ci_from="runs") if ci else value
+        values = {engine: self._value(group, engine, row.name, numbers) for engine, numbers in runs.items()}
         pairs = itertools.combinations(runs, 2)
-        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].valid and values[b].valid else None for a, b in pairs}
-        return Metric(f"{group}.{name}", group.partition("[")[0], group, label, unit, better, values, p)
+        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].counts and values[b].counts else None for a, b in pairs}
+        scenario = group.partition("[")[0]
+        key = f"{group}.{row.name}"
+        return Metric(key, scenario, group, row.label, row.unit, row.better, row.definition, values, p)
+
+    def _value(self, group: str, engine: str, name: str, numbers: Sequence[float | None]) -> Value:
+        over, valid = over_runs(numbers), all(run.counts for run in self.runs_of(group, engine))
+        value = Value(over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from="runs" if over.n else None)
+        ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
+        return replace(value, ci=ci, ci_from="runs") if ci else value
+
+    def _of_runs(self, group: str, row: Row) -> Metric:
+        return self.metric(
+            group, row, {e: [run.numbers.get(row.name) for run in self.runs_of(group, e)] for e in self.engines}
+        )
+
+    def _percentile(self, group: str, row: Row, q: float, latencies: Latencies) -> Metric:
+        """The row, with what only samples tell where fewer than two runs have the percentile."""
+        metric = self._of_runs(group, row)
+        values = {
+            engine: self._with_samples(value, row.name, self.runs_of(group, engine), q, latencies)
+            for engine, value in metric.values.items()
+        }
+        return replace(metric, values=values)
+
+    def _with_samples(self, value: Value, name: str, runs: Sequence[Run], q: float, latencies: Latencies) -> Value:
+        asked = [run for run in runs if name in run.numbers and run.id in self._samples]
+        value = replace(value, samples=sum(int(self._samples[run.id].ok.sum()) for run in asked))
+        if value.n > 1:
+            return value
+        # one run alone has an interval of its own samples; where none has enough of them, all are taken together
+        behind = [run for run in asked if not value.n or run.numbers[name] is not None]
+        ordered = latencies([self._samples[run.id] for run in behind])
+        if not value.n and ordered.size >= samples_needed(q):
+            value = replace(value, value=float(ordered[nearest_rank(ordered.size, q)]), value_from="samples")
+        ci = order_interval(ordered, q)
+        return replace(value, ci=ci, ci_from="samples") if ci else value
 
 
 def _requests_ms(group: Sequence[Samples]) -> NDArray[np.float64]:
     """Latencies of the right answers, ms per request, sorted."""
     return np.sort(np.concatenate([np.empty(0), *(samples.latency_ns[samples.ok] / 1e6 for samples in group)]))
-
-
-def _bounded(value: Value, ordered: NDArray[np.float64], q: float) -> Value:
-    """A percentile's value, with the interval of its sorted samples where its runs do not give one."""
-    if value.ci or value.value is None:
-        return value
-    ci = order_interval(ordered, q)
-    return replace(value, ci=ci, ci_from="samples") if ci else value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.metric import Metric
+from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run, SearchResult, SweepPoint
 from servestorm.methods.autoscaling import Autoscaled
@@ -73,6 +73,8 @@ class ScenarioAnalysis:
     """The analysis of one scenario. The methods of this class suit one that has a group for each variant."""
 
     name: Scenario
+    computed_in: str
+    """The module that computes the values of its runs, beside that of any load."""
 
     def labels(self, study: StudyFile) -> list[str]:
         """What separates the groups of the scenario, in order; empty where the plan does not ask for it."""
@@ -96,6 +98,10 @@ class ScenarioAnalysis:
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """The rows of a group of runs."""
+        return ()
+
+    def defined_rows(self) -> Iterable[Row]:
+        """Every row that a group of the scenario may have, for the table of definitions; N stands for a number."""
         return ()
 
     def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:

@@ -12,8 +12,8 @@ from loadtests.samples.validity import samples_needed
 from servestorm.analysis.figures import Figures, OverTime, Series
 from servestorm.analysis.latency_split import mean_splits
 from servestorm.analysis.scenario import GroupOfRuns
-from servestorm.methods.percentiles import nearest_rank, percentile
-from servestorm.rundir.samples import Samples, pooled_ms
+from servestorm.methods.percentiles import QUANTILES, nearest_rank, over_runs, percentile
+from servestorm.rundir.samples import Samples
 
 MOST_BINS, FEWEST_BINS = 60, 6
 BINS_WITH_MEDIAN = 0.9
@@ -21,7 +21,9 @@ FEWEST = samples_needed(0.5)
 """Answers that a bin needs for a median."""
 BIN_WIDTHS_NS = tuple(int(s * 1e9) for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600))
 # shares 1 - 10^-x: evenly spaced on the spectrum's axis, from the median to 99.99 %
-SPECTRUM = tuple(1 - 10 ** -(math.log10(2) + step * 0.05) for step in range(75))
+_EVEN = (round(1 - 10 ** -(math.log10(2) + step * 0.05), 12) for step in range(75))
+SPECTRUM = tuple(sorted({*_EVEN, *QUANTILES.values()}))
+"""Shares of the spectrum: the percentiles of the rows are among them, so that both can be held against each other."""
 
 
 def add_load_figures(figures: Figures, runs: GroupOfRuns) -> None:
@@ -92,7 +94,19 @@ def _binned(group: Sequence[Samples], width_ns: int, bins: int) -> Series:
 
 
 def spectrum(group: Sequence[Samples]) -> list[tuple[float, float]]:
-    """[share, ms per image] for every share that the samples suffice for."""
-    latencies = pooled_ms(group)
+    """[share, ms per image] for every share that some run has answers enough for: the mean over those runs.
+
+    A quantile averaged over runs is that of the typical run, where pooled answers would mix the differences between
+    runs into the tail (R. Ratcliff, "Group reaction time distributions and an analysis of distribution statistics",
+    Psychological Bulletin 86, 1979).
+    """
+    by_run = [_quantiles_ms(samples) for samples in group]
+    means = ((share, over_runs([own.get(share) for own in by_run]).mean) for share in SPECTRUM)
+    return [(share, mean_ms) for share, mean_ms in means if mean_ms is not None]
+
+
+def _quantiles_ms(samples: Samples) -> dict[float, float]:
+    """The run's own quantiles, ms per image, of the shares that its answers suffice for."""
+    latencies = np.sort(samples.image_latency_ms)
     shares = [share for share in SPECTRUM if latencies.size >= samples_needed(share)]
-    return [(share, float(latencies[nearest_rank(latencies.size, share)])) for share in shares]
+    return {share: float(latencies[nearest_rank(latencies.size, share)]) for share in shares}

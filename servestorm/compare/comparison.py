@@ -17,7 +17,6 @@ from typing import Literal
 
 from servestorm.compare.conditions import differences, notes
 from servestorm.errors import StudyError
-from servestorm.methods.percentiles import Over, over_runs
 from servestorm.methods.verdict import Better, Verdict, verdicts
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.results_file import Recorded, RecordedMetric, RecordedValue, read_recorded
@@ -27,7 +26,6 @@ DEFAULT_KEYS = (
     "coldstart.total_s",
     *(f"steady.{name}" for name in ("p50", "p99", "images_per_s", "failed_percent", "cpu_ms_per_image")),
     *(f"bursty.{name}" for name in ("p99", "failed_percent")),
-    "capacity.rate_per_s",
     "capacity.images_per_s",
     *(f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s")),
     "scaling.images_per_s_x",
@@ -45,8 +43,8 @@ class Row:
     label: str
     unit: str
     better: Better
-    old: Over
-    new: Over
+    old: RecordedValue
+    new: RecordedValue
     verdict: Verdict | None
     """None where the numbers of a side are missing or INVALID."""
     finding: Finding
@@ -162,8 +160,7 @@ def _row(pair: Pair, verdict: Verdict | None, margin: float) -> Row:
         finding, reason = _finding(verdict, metric.better, margin), verdict.reason
     else:
         finding, reason = _missing(before, after)
-    sides = over_runs(before.runs), over_runs(after.runs)
-    return Row(engine, metric.key, metric.label, metric.unit, metric.better, *sides, verdict, finding, reason)
+    return Row(engine, metric.key, metric.label, metric.unit, metric.better, before, after, verdict, finding, reason)
 
 
 def _finding(verdict: Verdict, better: Better, margin: float) -> Finding:

@@ -20,6 +20,8 @@ NO_CONDITION = frozenset(
 """Keys of a plan that change what is measured and how well, not its value. Files and cores are compared themselves."""
 ARTIFACT = {"savedmodel": "savedmodel", "tfserving": "savedmodel", "torchserve": "mar"}
 """The manifest's key of the file that each engine serves."""
+UNBATCHED = "unbatched"
+"""Kind of the doubt that an engine ran requests one by one though the plan asks for batches."""
 
 
 def differences(old: Recorded, new: Recorded) -> list[str]:
@@ -116,6 +118,7 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
         if side.state != "complete":
             reason = f" ({side.reason.rstrip('.')})" if side.reason else ""
             sentences.append(f"{name} is not complete: {side.state}{reason}.")
+        sentences += [f"{name}: {doubt.sentence}" for doubt in side.doubts if doubt.kind == UNBATCHED]
     if not (_artifacts(old) and _artifacts(new)):
         sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
     if changed := list(_changed(_machine(old.environment), _machine(new.environment))):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from servestorm.compare.comparison import Comparison, Finding, Row
 from servestorm.methods.verdict import signed
-from servestorm.plan.labels import ENGINE_SHORT, p_text, spread_text
+from servestorm.plan.labels import ENGINE_SHORT, figure_text, p_text
 
 HEAD = ("Engine", "Metric", "OLD", "NEW", "Difference (95 % interval)", "Holm p", "Finding")
 STYLES: dict[Finding, str] = {"regression": "bold red", "worse": "yellow", "better": "green", "lost": "bold red"}
@@ -52,8 +52,8 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         ENGINE_SHORT.get(row.engine, row.engine),
         f"{row.key}: {row.label}, {row.unit}",
-        spread_text(row.old.mean, row.old.sd),
-        spread_text(row.new.mean, row.new.sd),
+        figure_text(row.old),
+        figure_text(row.new),
         _difference(row),
         p_text(row.verdict.p_holm if row.verdict else None),
         row.finding,

@@ -47,6 +47,11 @@ class Reaction:
     recover_s: float | None
     """From the onset until answers kept the objective again, within the burst or after it."""
 
+    @property
+    def violation_percent(self) -> float | None:
+        """Violations as a share of the burst's requests; None without a request."""
+        return 100 * self.violations / self.requests if self.requests else None
+
 
 @dataclass(frozen=True)
 class WayDown:

@@ -50,6 +50,11 @@ class Burst:
     recover_s: float | None
     """Seconds after the burst's end until latencies are back; None where that was not seen."""
 
+    @property
+    def violation_percent(self) -> float | None:
+        """Violations as a share of the burst's requests; None without an objective or a request."""
+        return 100 * self.violations / self.requests if self.violations is not None and self.requests else None
+
 
 @dataclass(frozen=True)
 class LoadSamples:

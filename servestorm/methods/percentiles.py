@@ -61,11 +61,12 @@ def over_runs(values: Sequence[float | None]) -> Over:
 def interval(
     values: Sequence[float | None], confidence: float = 0.95, *, most: float = math.inf
 ) -> tuple[float, float] | None:
-    """Student's t interval over runs, in the unit of the values; `most` is the largest value that can be.
+    """Student's t interval of the mean over runs, in the unit of the values; `most` is the largest value that can be.
 
-    Where every run is over 0 it is taken on their logarithms and is one of their geometric mean: a time has a ratio
-    scale, scatters more upwards than downwards, and is never under 0 (Limpert, Stahel and Abbt, "Log-normal
-    distributions across the sciences", BioScience 51, 2001). Where a run is 0 it is the mean's, and ends at 0.
+    Where every run is over 0 it is symmetric as a factor, mean / f to mean x f with f = exp(t x relative standard
+    error): a time has a ratio scale, scatters more upwards than downwards, and is never under 0. That is the delta
+    method on the logarithm of the mean (Burnham and others, "Design and analysis methods for fish survival experiments
+    based on release-recapture", 1987, give the form). Where a run is 0 it is plain, and ends at 0.
     None with under two runs, or where they are all alike: runs without scatter say nothing of chance.
     """
     there = known(values)
@@ -75,11 +76,10 @@ def interval(
 
     lowest = min(there)
     with np.errstate(all="ignore"):
-        scale = np.log(there) if lowest > 0 else np.asarray(there)
-        half = t.ppf((1 + confidence) / 2, len(there) - 1) * np.std(scale, ddof=1) / math.sqrt(len(there))
-        low, high = np.mean(scale) - half, np.mean(scale) + half
-        if lowest > 0:
-            low, high = np.exp(low), np.exp(high)
+        mean = np.mean(there)
+        half = t.ppf((1 + confidence) / 2, len(there) - 1) * np.std(there, ddof=1) / math.sqrt(len(there))
+        factor = np.exp(half / mean)
+        low, high = (mean / factor, mean * factor) if lowest > 0 else (mean - half, mean + half)
     low, high = float(max(low, 0.0) if lowest >= 0 else low), float(min(high, most))
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 

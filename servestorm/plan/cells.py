@@ -52,17 +52,17 @@ def variants_of(plan: Plan) -> list[Variant]:
     )
     varied = [len(values) > 1 for values in axes]
     of_server = [True, False, False, False, True, True]
-    found = []
+    variants = []
     for index, (model, protocol, payload, images, threads, batching) in enumerate(itertools.product(*axes)):
-        said = _said(plan, model, protocol, payload, images, threads, batching)
-        label = ", ".join(itertools.compress(said, varied))
-        servers = ", ".join(itertools.compress(said, map(operator.and_, varied, of_server)))
+        labels = _labels(plan, model, protocol, payload, images, threads, batching)
+        label = ", ".join(itertools.compress(labels, varied))
+        servers = ", ".join(itertools.compress(labels, map(operator.and_, varied, of_server)))
         settings = (threads, batching.max_batch_size, batching.timeout_us)
-        found.append(Variant(index, model, protocol, payload, images, *settings, label, servers))
-    return found
+        variants.append(Variant(index, model, protocol, payload, images, *settings, label, servers))
+    return variants
 
 
-def _said(
+def _labels(
     plan: Plan, model: int, protocol: str, payload: str, images: int, threads: int, batching: BatchingPlan
 ) -> list[str]:
     """Each of a variant's values in words."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
-from servestorm.plan.values import Count, Seconds, Strict
+from servestorm.plan.values import BATCH_TIMEOUT, Count, Seconds, Strict
 
 CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
 """Limits of a replica in a cluster where a plan has none: those of the chart."""
@@ -148,8 +148,10 @@ class Cpus(Strict):
 class BatchingPlan(Strict):
     """Server-side batching, the same for every engine."""
 
-    max_batch_size: Count = Field(default=1, description="largest batch, in images; 1 means no batching")
-    timeout_us: Count = Field(default=1000, description="longest wait for a batch, microseconds")
+    max_batch_size: Count = Field(
+        default=1, description="largest batch, in images (of TorchServe, in requests); 1 means no batching"
+    )
+    timeout_us: Count = Field(default=1000, description=BATCH_TIMEOUT)
 
 
 class Timeouts(Strict):

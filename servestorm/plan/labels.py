@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, Protocol
+
 # `savedmodel` speaks TensorFlow Serving's API and is not it: its numbers must never pass for TensorFlow Serving's
 ENGINE_LABELS = {
     "savedmodel": "savedmodel (embedded, not TensorFlow Serving)",
@@ -69,6 +71,32 @@ def number(value: float | None, unit: str = "") -> str:
     decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}"
     return f"{text} {unit}" if unit else text
+
+
+class Figure(Protocol):
+    """A figure of one engine, of the results or of a results.json."""
+
+    @property
+    def value(self) -> float | None:
+        """The figure."""
+
+    @property
+    def sd(self) -> float | None:
+        """Its standard deviation between runs."""
+
+    @property
+    def value_from(self) -> Literal["runs", "samples"] | None:
+        """What it is of: a mean over runs, or all samples together."""
+
+
+SAMPLES_MARK = "(samples)"
+"""Beside what is of samples, and not over runs."""
+
+
+def figure_text(figure: Figure) -> str:
+    """'12.3 ± 0.4', '12.3' of one run, or '12.3 (samples)' where no run has answers enough for a percentile."""
+    text = spread_text(figure.value, figure.sd)
+    return f"{text} {SAMPLES_MARK}" if figure.value_from == "samples" else text
 
 
 def spread(value: float | None, sd: float | None) -> tuple[str, str]:

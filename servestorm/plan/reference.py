@@ -70,12 +70,12 @@ def _listed(kind: str, metadata: typing.Iterable[Any]) -> str:
 def _bounds_in(metadata: typing.Iterable[Any]) -> str:
     """'over 0, at most 50' from what pydantic checks."""
     names = {"gt": "over", "ge": "at least", "lt": "under", "le": "at most"}
-    told = []
+    bounds = []
     for check in metadata:
-        told += [f"{word} {getattr(check, name):g}" for name, word in names.items() if hasattr(check, name)]
+        bounds += [f"{word} {getattr(check, name):g}" for name, word in names.items() if hasattr(check, name)]
         if isinstance(check, FieldInfo):
-            told += [_bounds_in(check.metadata)]
-    return ", ".join(filter(None, told))
+            bounds += [_bounds_in(check.metadata)]
+    return ", ".join(filter(None, bounds))
 
 
 def _kind(annotation: Any, bounds: str = "") -> str:

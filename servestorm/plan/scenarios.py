@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from servestorm.plan.values import Count, EngineName, Images, Milliseconds, OneOrMore, Rate, Seconds, Strict, Warmup
+from servestorm.plan.values import (
+    BATCH_TIMEOUT,
+    Count,
+    EngineName,
+    Images,
+    Milliseconds,
+    OneOrMore,
+    Rate,
+    Seconds,
+    Strict,
+    Warmup,
+)
 
 SCALE_DOWN_PERIOD_S = 15
 """The autoscaler of a study lets one replica go in so many seconds."""
@@ -135,7 +146,7 @@ class Sweep(Strict):
     """Every combination of server settings and client batches, in a closed loop: throughput against p99."""
 
     max_batch_size: OneOrMore[Count] = Field(default=[1], description="largest server-side batch; 1 means no batching")
-    timeout_us: OneOrMore[Count] = Field(default=[1000], description="longest wait for a batch, microseconds")
+    timeout_us: OneOrMore[Count] = Field(default=[1000], description=BATCH_TIMEOUT)
     threads: OneOrMore[Count] = Field(default=[1], description="intra-op threads of a replica")
     workers: OneOrMore[Count] = Field(default=[1], description="replicas side by side")
     images_per_request: OneOrMore[Images] = Field(default=[1], description="images in one request")

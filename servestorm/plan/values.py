@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,6 +18,12 @@ Images = Annotated[int, Field(ge=1, le=1024)]
 Item = TypeVar("Item")
 OneOrMore = Annotated[list[Item], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
 """One value, or a list of values that are all studied."""
+
+BATCH_TIMEOUT: Final = (
+    "microseconds after which a batch is run although it is not full; a request may wait longer: the TensorFlow "
+    "servers look about once a millisecond, TorchServe takes whole milliseconds, rounded up"
+)
+"""What timeout_us of the plan means, which no engine keeps exactly."""
 
 
 class Strict(BaseModel):

@@ -70,16 +70,16 @@ def _explain(error: ValidationError, root: type[BaseModel], tree: yaml.Node | No
 
 def _as_written(node: yaml.Node | None, where: list[Any]) -> list[Any]:
     """The place without the index of a value that stands alone where a list may stand."""
-    found: list[Any] = []
+    place: list[Any] = []
     for part in where:
         if isinstance(part, int) and not isinstance(node, yaml.SequenceNode):
             continue
-        found.append(part)
+        place.append(part)
         if isinstance(node, yaml.MappingNode):
             node = next((value for key, value in node.value if key.value == str(part)), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-    return found
+    return place
 
 
 def _nearest(root: type[BaseModel], where: list[Any]) -> str:

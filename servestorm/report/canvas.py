@@ -133,7 +133,8 @@ def log_ticks(axes: Axes) -> None:
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], narrow: bool, columns: int = 1) -> None:
     """A legend above the figure; `columns` is for narrow figures with more than two entries."""
     if not narrow:
-        columns = math.ceil(len(labels) / (1 + sum(len(label) + 8 for label in labels) // WIDE_LETTERS))
+        lines = 1 + len("".join(label + " " * 8 for label in labels)) // WIDE_LETTERS
+        columns = math.ceil(len(labels) / lines)
     elif len(labels) <= 2:
         columns = len(labels)
     figure.legend(

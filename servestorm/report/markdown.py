@@ -69,13 +69,7 @@ def _doubts(page: Page) -> list[str]:
 def _results(page: Page) -> list[str]:
     engines = [" ".join(filter(None, [engine.name, engine.aside])) for engine in page.engines]
     head = ["", *engines, *(f"Welch p {pair.label}".strip() for pair in page.pairs)]
-    blocks = [
-        "Percentiles are computed from the pooled samples of all counted runs, all other values are means over runs. "
-        "± is the standard deviation between runs, with the 95 % interval over runs in brackets (Student's t; of the "
-        "geometric mean if every run is over 0); one marked (samples) lies between two of the samples, ignores the "
-        "scatter between runs, and is too narrow. p is Welch's t-test over runs. A dash means too few samples or "
-        "runs. Bold: the better one."
-    ]
+    blocks = [escaped(page.results_caption)]
     for group in page.groups:
         rows = [
             _line([escaped(f"{row.label}, {row.unit}"), *map(_cell, row.cells), *map(escaped, row.ps)])

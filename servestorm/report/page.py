@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from servestorm import __version__
 from servestorm.analysis.results import Results
+from servestorm.analysis.run_counts import run_counts
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
 from servestorm.report.part import Section
@@ -40,6 +41,7 @@ class Page:
     doubts: list[str]
     engines: list[EngineName]
     pairs: list[Pair]
+    results_caption: str
     groups: list[ResultGroup]
     sections: list[Section]
     """Those with figures."""
@@ -70,6 +72,7 @@ def page_of(results: Results) -> Page:
         doubts=sentences.doubts(results),
         engines=[result_table.named(engine) for engine in results.engines],
         pairs=result_table.pairs(results),
+        results_caption=result_table.CAPTION,
         groups=result_table.groups(results),
         sections=sections,
         validity=sentences.validity(results),
@@ -82,12 +85,13 @@ def _badges(results: Results) -> list[Badge]:
     badges = []
     if results.state != "complete":
         badges.append(Badge("bad", results.state))
-    invalid = sum(run.valid is False for run in results.runs)
-    judged = sum(run.valid is not None for run in results.runs)
-    if invalid:
-        badges.append(Badge("bad", f"{invalid} of {judged} load runs INVALID"))
-    elif judged:
-        badges.append(Badge("good", f"all {judged} load runs VALID"))
+    counts = run_counts(results.runs)
+    if counts.invalid:
+        badges.append(Badge("bad", f"{counts.invalid} of {counts.loads} load runs INVALID"))
+    elif counts.loads:
+        badges.append(Badge("good", f"all {counts.loads} load runs VALID"))
+    if any(judged.unbatched for judged in results.verdicts):
+        badges.append(Badge("bad", "batching did not happen"))
     parities = [model.parity.status for model in results.models if model and model.parity]
     if parities:
         proved = set(parities) == {"proved"}

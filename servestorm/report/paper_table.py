@@ -23,9 +23,9 @@ def print_paper(results: Results) -> None:
     with console.capture() as captured:
         console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
         console.print(
-            f"The first {PAPER_RUNS} VALID runs of each, Welch's t-test, no correction for {len(results.verdicts)} "
-            "comparisons: chance alone makes one in twenty of them significant. The verdicts of the report correct "
-            "for that.",
+            f"Mean ± standard deviation of the first {PAPER_RUNS} VALID runs of each, Welch's t-test, no correction "
+            f"for {len(results.verdicts)} comparisons: chance alone makes one in twenty of them significant. The "
+            "verdicts of the report correct for that.",
             soft_wrap=not terminal,
         )
     print(captured.get(), end="")
@@ -37,12 +37,13 @@ def _table(results: Results, style: box.Box) -> Table:
         metric = results.metric(judged.metric)
         assert metric
         test = paper(_runs(metric.values[judged.a]), _runs(metric.values[judged.b]))
-        table.add_row(f"{judged.label}, {metric.unit}", *_sides(judged.a, judged.b, test), *_test(test))
+        question = "; ".join([f"{judged.label}, {metric.unit}", *judged.unbatched_texts])
+        table.add_row(question, *_sides(judged.a, judged.b, test), *_test(test))
     return table
 
 
 def _runs(value: Value) -> list[float | None]:
-    return value.runs if value.valid else []
+    return value.runs if value.counts else []
 
 
 def _sides(a: str, b: str, test: Paper) -> tuple[str, str]:

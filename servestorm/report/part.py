@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.results import Results
-from servestorm.plan.labels import ENGINE_SHORT, spread_text
+from servestorm.plan.labels import ENGINE_SHORT, figure_text
 from servestorm.report.canvas import Drawing
 
 
@@ -78,16 +78,11 @@ def marked(results: Results, group: str, caption: str) -> str:
 
 def subtitle_of(results: Results, group: str) -> str:
     """The group's title where its scenario has several groups: a section with one figure needs no second heading."""
-    scenario = group.partition("[")[0]
-    several = sum(other.partition("[")[0] == scenario for other in results.groups) > 1
-    return results.groups[group] if several else ""
+    return results.groups[group] if len(groups_of(results, group.partition("[")[0])) > 1 else ""
 
 
 def metric_table(results: Results, title: str, metrics: Sequence[Metric]) -> Table:
     """One row a metric, one column an engine: means with their standard deviations."""
     head = ["Measure", *(ENGINE_SHORT[engine] for engine in results.engines)]
-    rows = [
-        [f"{m.label}, {m.unit}", *(spread_text(m.values[e].value, m.values[e].sd) for e in results.engines)]
-        for m in metrics
-    ]
+    rows = [[f"{m.label}, {m.unit}", *(figure_text(m.values[e]) for e in results.engines)] for m in metrics]
     return Table(title, head, rows)

@@ -8,16 +8,26 @@ from dataclasses import dataclass
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.results import Results
 from servestorm.analysis.run import Run
-from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, number, p_text, spread
+from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, SAMPLES_MARK, number, p_text, spread
 from servestorm.report import sentences, settings
 
 _CARD_ROWS = (
-    ("steady.p50", "median, steady load", "ms"),
-    ("steady.p99", "p99, steady load", "ms"),
-    ("bursty.p99", "p99, bursty load", "ms"),
-    ("coldstart.total_s", "cold start", "s"),
-    ("autoscaling.ready_s", "burst to a new replica", "s"),
+    ("steady.p50", "median, steady load"),
+    ("steady.p99", "p99, steady load"),
+    ("bursty.p99", "p99, bursty load"),
+    ("coldstart.total_s", "cold start"),
+    ("autoscaling.ready_s", "burst to a new replica"),
 )
+
+
+CAPTION = (
+    "Every value is the mean over runs of each run's own value, percentiles too. ± is the standard deviation between "
+    "runs, with the 95 % interval of the mean. A percentile marked (samples) is of all runs' answers together, because "
+    "no single run has enough; an interval marked (samples) lies between two of the answers, ignores the scatter "
+    "between runs, and is too narrow. p is Welch's t-test over runs. A dash means too few answers or runs. Bold: the "
+    "better one, by its verdict, or with p under 0.05 where there is no verdict."
+)
+"""How to read the table of results."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,11 @@ class RunTable:
 
 def cards(results: Results) -> list[Card]:
     """A card for each engine; none where nothing was measured that has a place on it."""
-    rows = [(metric, term, unit) for key, term, unit in _CARD_ROWS if (metric := results.metric(key))]
+    rows = [
+        (metric, term, sentences.unit_of(results, metric))
+        for key, term in _CARD_ROWS
+        if (metric := results.metric(key))
+    ]
     for start in ("scaling.images_per_s_x", "scaling.factor_x"):
         rows += [(m, m.label, m.unit) for m in results.metrics if m.key.startswith(start)][:1]
     if not rows:
@@ -121,7 +135,13 @@ def cards(results: Results) -> list[Card]:
 
 
 def _card_row(value: Value, term: str, unit: str) -> CardRow:
-    return CardRow(term, number(value.value), unit, _invalid(value))
+    return CardRow(term, _text(value), unit, _invalid(value))
+
+
+def _text(value: Value) -> str:
+    """'21.2', or '21.2 (samples)' where no run has answers enough for a percentile."""
+    text = number(value.value)
+    return f"{text} {SAMPLES_MARK}" if value.value_from == "samples" else text
 
 
 def named(engine: str) -> EngineName:
@@ -156,15 +176,15 @@ def _row(results: Results, metric: Metric) -> ResultRow:
 
 
 def _cell(value: Value, better: bool) -> ResultCell:
-    text, sd = spread(value.value, value.sd)
-    return ResultCell(text, sd, _ci(value), better, _invalid(value))
+    _, sd = spread(value.value, value.sd)
+    return ResultCell(_text(value), sd, _ci(value), better, _invalid(value))
 
 
 def _ci(value: Value) -> str:
     """'11.9 to 12.7', '11.9 to 12.7 (samples)' where there are too few runs, or ''."""
     if value.ci is None:
         return ""
-    return " to ".join(map(number, value.ci)) + (" (samples)" if value.ci_from == "samples" else "")
+    return " to ".join(map(number, value.ci)) + (f" {SAMPLES_MARK}" if value.ci_from == "samples" else "")
 
 
 def runs(results: Results) -> RunTable:

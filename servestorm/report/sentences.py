@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
+from servestorm.analysis.offered_rate import offered_rate
 from servestorm.analysis.results import Results
+from servestorm.analysis.rows import REQUEST_ROWS
+from servestorm.analysis.run_counts import run_counts
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.report import settings
 from servestorm.rundir.shapes.environment import ManifestFile
 
 ALPHA = 0.05
-_KEPT_UP_SHARE = 0.95
-"""Share of the offered images that an engine must answer in time to have kept up."""
 
 
 def headline(results: Results) -> str:
@@ -75,22 +76,33 @@ def _objective(results: Results, objective: ObjectiveResult) -> str:
     )
 
 
-def _known(metric: Metric) -> dict[str, float]:
-    """Each engine's value, of those that have one from VALID runs."""
-    return {engine: v.value for engine, v in metric.values.items() if v.value is not None and v.valid}
-
-
 def _compare(results: Results, metric: Metric, opening: str) -> str | None:
     """'opening 3.1 ms on A and 7.9 ms on B (2.5 times as long). ...'"""
-    known = _known(metric)
+    known = metric.quotable()
     if not known:
         return None
-    unit = metric.unit.split()[0]
-    parts = [f"{number(value, unit)} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
-    text = f"{opening} {listed(parts)}"
-    if len(known) == 2 and min(known.values()) > 0:
-        text += f" ({number(max(known.values()) / min(known.values()))} times as long)"
-    return f"{text}. {_judgement(results, metric)}".strip()
+    text = f"{opening} {listed(_latencies(results, metric))}"
+    if (times := metric.times_as_much()) is not None:
+        text += f" ({number(times)} times as long)"
+    return f"{text}. {_pooled(metric)}{_judgement(results, metric)}".strip()
+
+
+def _latencies(results: Results, metric: Metric) -> list[str]:
+    """'3.1 ms on A', or '0.9 ms per image on A' where a request holds several images."""
+    unit = unit_of(results, metric)
+    return [f"{number(value, unit)} on {ENGINE_SHORT[engine]}" for engine, value in metric.quotable().items()]
+
+
+def unit_of(results: Results, metric: Metric) -> str:
+    """The unit of a metric in a sentence: 'ms' for 'ms per image' where every request holds one image."""
+    several = results.metric(f"{metric.group}.{REQUEST_ROWS[0].name}") is not None
+    return metric.unit if several else metric.unit.removesuffix(" per image")
+
+
+def _pooled(metric: Metric) -> str:
+    """Where a percentile is of all runs together, for no run has answers enough."""
+    own = [ENGINE_SHORT[engine] for engine in metric.quotable() if metric.values[engine].value_from == "samples"]
+    return f"Of {listed(own)} this is a percentile of all runs' answers together: no run has enough. " if own else ""
 
 
 def _judgement(results: Results, metric: Metric) -> str:
@@ -100,7 +112,7 @@ def _judgement(results: Results, metric: Metric) -> str:
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     """'With a p99 of at most 50 ms the largest rate is 480 images/s on A and ...'"""
-    known = _known(metric)
+    known = metric.quotable()
     if not known:
         return None
     limit = settings.capacity_p99_ms(results)
@@ -110,24 +122,19 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
 
 
 def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
-    known = _known(metric)
-    if not known:
+    if not metric.quotable():
         return None
-    parts = [f"{number(value, 'ms')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     load = SCENARIO_LABELS[metric.scenario].lower()
-    text = f"One answer in a hundred took longer than {listed(parts)} ({load}, p99)."
-    return f"{text} {_judgement(results, metric)}".strip()
+    text = f"One answer in a hundred took longer than {listed(_latencies(results, metric))} ({load}, p99)."
+    return f"{text} {_pooled(metric)}{_judgement(results, metric)}".strip()
 
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     """Engines that could not keep up with the steady load: their latency is that of a growing queue."""
-    asked = settings.steady_images_per_s(results, metric.group)
-    slow = [
-        f"{ENGINE_SHORT[e]} ({number(v, 'images/s')})" for e, v in _known(metric).items() if v < _KEPT_UP_SHARE * asked
-    ]
-    return (
-        f"Did not keep up with {number(asked, 'images/s')}, so that requests queued: {listed(slow)}." if slow else None
-    )
+    offered = offered_rate(metric, results.study)
+    slow = [f"{ENGINE_SHORT[engine]} ({number(rate, 'images/s')})" for engine, rate in offered.behind.items()]
+    asked = number(offered.images_per_s, "images/s")
+    return f"Did not keep up with {asked}, so that requests queued: {listed(slow)}." if slow else None
 
 
 def _scaling(results: Results) -> list[str]:
@@ -136,11 +143,11 @@ def _scaling(results: Results) -> list[str]:
     if len(counts) < 2:
         return []
     base, count = counts[0], counts[-1]
-    rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if _known(metric)]
+    rows = [metric for metric in results.rows("scaling", f"factor_x{count}") if metric.quotable()]
     what = "capacity" if settings.scaling_measures_capacity(results) else "throughput"
     sentences = []
     for metric in rows:
-        parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in _known(metric).items()]
+        parts = [f"{number(value)} times on {ENGINE_SHORT[engine]}" for engine, value in metric.quotable().items()]
         text = f"{count} replicas gave {listed(parts)} the {what} of {'one' if base == 1 else base}."
         sentences.append(f"{results.groups[metric.group]}: {text}" if len(rows) > 1 else text)
     return sentences
@@ -149,7 +156,7 @@ def _scaling(results: Results) -> list[str]:
 def _trade(results: Results, metric: Metric, _opening: str) -> str | None:
     """'On average 1.6 on A of at most 3 replicas existed. Over the objective or unanswered: 4.1 % on A of ...'"""
     late = results.metric(f"{metric.group}.violations_percent")
-    known, violations = _known(metric), _known(late) if late else {}
+    known, violations = metric.quotable(), late.quotable() if late else {}
     if not known or known.keys() - violations.keys():
         return None
     most = settings.most_replicas(results)
@@ -198,22 +205,22 @@ def parity_text(model: ManifestFile | None) -> str:
 
 def validity(results: Results) -> str:
     """How many runs count, in a sentence."""
-    judged = [run for run in results.runs if run.valid is not None]
-    valid = sum(bool(run.valid) for run in judged)
-    starts = [run for run in results.runs if run.scenario == "coldstart"]
+    counts = run_counts(results.runs)
     parts = []
-    if judged:
-        parts.append(f"{valid} of {len(judged)} load runs are VALID")
-    if starts:
-        parts.append(f"{sum(run.state == 'complete' for run in starts)} of {len(starts)} cold starts are complete")
+    if counts.loads:
+        parts.append(f"{counts.valid} of {counts.loads} load runs are VALID")
+    if counts.starts:
+        parts.append(f"{counts.complete_starts} of {counts.starts} cold starts are complete")
     return f"{listed(parts)}." if parts else "No run has ended."
 
 
 def better(results: Results, metric: Metric) -> str | None:
     """The engine that is better than every other: by its verdicts if the metric is judged, else if p < 0.05."""
-    known = _known(metric)
+    known = metric.quotable()
     if len(known) < 2 or len(known) < len(metric.values):
         return None
+    if any(one.unbatched and one.metric.rpartition(".")[0] == metric.group for one in results.verdicts):
+        return None  # a mark cannot say that an engine did not batch, as a sentence does
     choose = min if metric.better == "lower" else max
     best = choose(known, key=lambda engine: known[engine])
     judged = [one for one in results.verdicts if one.metric == metric.key and best in (one.a, one.b)]

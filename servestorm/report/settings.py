@@ -61,13 +61,6 @@ def scaling_concurrency(results: Results) -> int:
     return _planned(results.study.plan.scaling).concurrency
 
 
-def steady_images_per_s(results: Results, group: str) -> float:
-    """The rate that a group of runs under steady load was asked for."""
-    label = group.partition("[")[2].removesuffix("]")
-    variant = next(variant for variant in results.study.variants if variant.label == label)
-    return _planned(results.study.plan.steady).rate_per_s * variant.images_per_request
-
-
 def load_text(results: Results, group: str) -> str:
     """The load of a group of runs, such as '70 requests/s for 11 s, 3 runs'."""
     return _LOAD_TEXTS[group.partition("[")[0]](results.study.plan)

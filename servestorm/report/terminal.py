@@ -12,7 +12,7 @@ from rich.text import Text
 
 from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
-from servestorm.plan.labels import ENGINE_LABELS, p_text, spread_text
+from servestorm.plan.labels import ENGINE_LABELS, figure_text, p_text
 from servestorm.report import sentences, settings
 
 PIPE_WIDTH = 200
@@ -32,7 +32,7 @@ def print_results(results: Results) -> None:
 
 
 def _cell(value: Value, best: bool) -> Text:
-    text = spread_text(value.value, value.sd)
+    text = figure_text(value)
     if not value.valid and value.value is not None:
         return Text(f"INVALID {text}", style="dim")
     return Text(text, style="bold" if best else "")

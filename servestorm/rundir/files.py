@@ -16,7 +16,9 @@ from pydantic import JsonValue
 from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
-"""Of study.json and results.json."""
+"""Of study.json."""
+RESULTS_VERSION = 3
+"""Of results.json. 3: a figure is the mean over runs everywhere, also a percentile."""
 
 PLAN = "plan.yaml"
 """As the person wrote it."""

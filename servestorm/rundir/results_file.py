@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from servestorm.errors import StudyError
-from servestorm.rundir.files import RESULTS, SCHEMA_VERSION, STUDY, JsonObject, read_json
+from servestorm.methods.percentiles import over_runs
+from servestorm.rundir.files import RESULTS, RESULTS_VERSION, STUDY, JsonObject, read_json
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import FileShape, Whole, first_fault
 from servestorm.rundir.shapes.study import CoresFile, DeploymentSections
 
 ALIKE = 1e-6
-"""A mean may differ from that of its runs by this share: both were rounded."""
+"""A figure may differ from the mean of its runs by this share: both were rounded."""
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 """Neither infinite nor not-a-number: both are outside."""
 
@@ -24,16 +24,31 @@ class RecordedValue(FileShape):
     """One engine's figure."""
 
     runs: list[Number | None]
-    mean: Number | None = None
+    value: Number | None
+    sd: Number | None
+    value_from: Literal["runs", "samples"] | None
     valid: bool = True
 
     @model_validator(mode="after")
-    def _mean_is_of_its_runs(self) -> RecordedValue:
-        known = [run for run in self.runs if run is not None]
-        if self.mean is not None and (not known or abs(fmean(known) - self.mean) > ALIKE * max(map(abs, known))):
-            given = f"{fmean(known):g}" if known else "none"
-            raise ValueError(f"the mean is {self.mean:g}, and that of its runs {given}")
+    def _is_of_its_runs(self) -> RecordedValue:
+        over = over_runs(self.runs)
+        if not over.n and self.value_from == "samples":
+            return self
+        room = ALIKE * max((abs(run) for run in self.runs if run is not None), default=0.0)
+        for name, given, own in (("value", self.value, over.mean), ("sd", self.sd, over.sd)):
+            if not _alike(given, own, room):
+                raise ValueError(f"the {name} is {_text(given)}, and that of its runs {_text(own)}")
         return self
+
+
+def _alike(given: float | None, own: float | None, room: float) -> bool:
+    if given is None or own is None:
+        return given is own
+    return abs(given - own) <= room
+
+
+def _text(number: float | None) -> str:
+    return "none" if number is None else f"{number:g}"
 
 
 class RecordedMetric(FileShape):
@@ -70,11 +85,18 @@ class RecordedSetting(FileShape):
     values: list[Whole]
 
 
-def _without_nulls(manifest: object) -> object:
-    """Of a manifest without a key, results.json holds null; of a lost manifest, an empty object."""
+def without_nulls(manifest: object) -> object:
+    """A model of results.json as its manifest: of a missing key it holds null, of a lost manifest an empty object."""
     if not isinstance(manifest, dict):
         return manifest
     return {key: value for key, value in manifest.items() if value is not None} or None
+
+
+class RecordedDoubt(FileShape):
+    """A reason to doubt the numbers."""
+
+    kind: str
+    sentence: str
 
 
 class Recorded(FileShape):
@@ -85,11 +107,12 @@ class Recorded(FileShape):
     reason: str | None = None
     study: RecordedStudy
     environment: EnvironmentFile
-    models: list[Annotated[ManifestFile | None, BeforeValidator(_without_nulls)]]
+    models: list[Annotated[ManifestFile | None, BeforeValidator(without_nulls)]]
     engines: list[str]
     server_settings: list[RecordedSetting] = Field(default_factory=list)
     """Empty where nothing was read back."""
     metrics: list[RecordedMetric]
+    doubts: list[RecordedDoubt] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _keys_are_unique(self) -> Recorded:
@@ -109,19 +132,35 @@ def read_recorded(path: Path) -> Recorded:
     Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
     """
     file = _results_file(path)
-    raw = read_json(file)
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise StudyError(
-            f"{file} is of version {version}, this servestorm reads {SCHEMA_VERSION}: "
-            "write it again with `servestorm report` of the servestorm that made the run, or run the study again."
-        )
+    raw = read_document(file)
     try:
         return Recorded.model_validate(raw)
     except ValidationError as error:
+        raise not_as_written(file, error) from error
+
+
+def read_document(file: Path) -> JsonObject:
+    """The content of a results.json of this version; raises StudyError with one sentence where it is not one."""
+    raw = read_json(file)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or version != RESULTS_VERSION:
+        earlier = isinstance(version, int) and version < RESULTS_VERSION
         raise StudyError(
-            f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
-        ) from error
+            f"{file} is of version {version}, this servestorm reads {RESULTS_VERSION}: "
+            + (
+                "write it again with `servestorm report RUN`, whose figures are defined anew, or run the study again."
+                if earlier
+                else "compare with the servestorm that wrote it, or run the study again."
+            )
+        )
+    return raw
+
+
+def not_as_written(file: Path, error: ValidationError) -> StudyError:
+    """What to say of a results.json with a fault."""
+    return StudyError(
+        f"{file} is not as servestorm wrote it ({first_fault(error)}): write it again with `servestorm report RUN`."
+    )
 
 
 def _results_file(path: Path) -> Path:

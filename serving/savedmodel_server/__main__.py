@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--version" in arguments:
             return _print_versions()
         flags = parse_flags(arguments)
-        _quieten_tensorflow()
+        _prepare_tensorflow_import()
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _quieten_tensorflow() -> None:
+def _prepare_tensorflow_import() -> None:
+    # TensorFlow imports Keras 3, and with it scikit-learn and Matplotlib where they are installed: nearly half of the
+    # import. Graphs are served without them.
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 

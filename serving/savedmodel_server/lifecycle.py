@@ -91,6 +91,8 @@ class Server:
         status = "fail"
         try:
             servable = Servable(name, version, path, self._load_options())
+            for signature, reason in servable.unbatched.items():
+                self._metrics.unbatched_requests.add((name, str(version), signature, reason), 0)
             if self._flags.enable_model_warmup:
                 self._warm_up(servable, path)
             status = "success"

@@ -9,7 +9,7 @@ import numpy as np
 from servestorm.analysis.cost import Cost
 from servestorm.analysis.figures import Law, Setting
 from servestorm.analysis.judgements import Judgement
-from servestorm.analysis.latency_split import Part
+from servestorm.analysis.latency_split import Part, Parts
 from servestorm.analysis.run import SearchObjective, SearchResult
 from servestorm.methods.bursts import Burst
 from servestorm.methods.capacity_estimate import Crossing
@@ -25,7 +25,7 @@ def all_parts(engines: list[str] = ENGINES) -> list[SectionPart]:
     """Every kind of figure once."""
     parts = [
         verdicts.part("forest", engines, verdict_rows(), 5.0, subtitle="made up"),
-        capacity.part("capacity", engines, searches(), 40.0, subtitle="made up"),
+        capacity.part("capacity", engines, searches(), 40.0, capacities(), subtitle="made up"),
         scaling_law.part("usl", engines, laws(), subtitle="made up"),
         sweep.part("front", engines, settings(), subtitle="made up"),
         cost.part("cost", engines, costs(), "Prices of 2026-01-01.", subtitle="made up"),
@@ -58,6 +58,13 @@ def searches() -> dict[str, list[SearchResult]]:
     }
 
 
+def capacities() -> dict[str, capacity.Capacity]:
+    return {
+        "savedmodel": capacity.Capacity(525.0, "525 images/s"),
+        "torchserve": capacity.Capacity(182.0, "182 images/s"),
+    }
+
+
 def probe(rate_per_s: float, verdict: str, p99_ms: float | None) -> Probe:
     return Probe(rate_per_s=rate_per_s, verdict=verdict, reason="", p99_ms=p99_ms, error_percent=0.0)
 
@@ -83,6 +90,7 @@ def laws() -> dict[str, Law]:
         def law(n: float, rate: float = rate, sigma: float = sigma, kappa: float = kappa) -> float:
             return rate * n / (1 + sigma * (n - 1) + kappa * n * (n - 1))
 
+        means = [(n, law(n)) for n in (1, 2, 4, 6, 8)]
         found[engine] = Law(
             points=[(n, law(n) * random.uniform(0.96, 1.04)) for n in (1, 2, 4, 6, 8) for _ in range(3)],
             lambda_=float(rate),
@@ -91,6 +99,8 @@ def laws() -> dict[str, Law]:
             r2=0.991,
             peak_replicas=None,
             curve=[(n, law(n)) for n in np.linspace(1, 8, 60).tolist()],
+            means=means,
+            linear=[(n, n * means[0][1]) for n, _ in means],
         )
     return found
 
@@ -143,14 +153,18 @@ def run_values() -> dict:
     }
 
 
-def time_parts() -> dict[str, list[Part]]:
+def time_parts() -> dict[str, Parts]:
     parts = ["generator lag", "client and network", "server queue", "pre-processing", "inference", "post-processing"]
     times = {
         "savedmodel": [0.05, 0.6, 0.4, None, 2.6, None, 0.35],
         "torchserve": [0.05, 0.9, 1.9, 0.8, 6.1, 0.1, -0.02],
     }
     return {
-        engine: [Part(part, ms) for part, ms in zip([*parts, "not accounted for"], row, strict=True)]
+        engine: Parts(
+            mean_ms=sum(ms for ms in row if ms is not None),
+            parts=[Part(part, ms) for part, ms in zip([*parts, "not accounted for"], row, strict=True)],
+            notes=[],
+        )
         for engine, row in times.items()
     }
 

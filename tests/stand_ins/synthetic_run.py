@@ -56,7 +56,7 @@ def bare_record(path: Path, engine_cores: list[int], cells: Sequence[CellRecord]
     study = StudyFile.model_construct(
         plan=PlanFile.model_construct(**{"backend": "process", **plan}),
         cores=CoresFile.model_construct(engine=engine_cores),
-        variants=[VariantFile.model_construct(label="", server_label="")],
+        variants=[VariantFile.model_construct(label="", server_label="", images_per_request=1)],
     )
     return RunRecord(path, study, EnvironmentFile(), [], list(cells), StoredJson({}, {}, []))
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from loadtests.samples.validity import servers_overloaded
-from servestorm.analysis.cost import replica_cost_row, replica_costs
+from servestorm.analysis.cost import FLEET_COST, replica_cost_row, replica_costs
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.load_numbers import load_numbers, read_load_samples
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.replicas_over_time import replicas_over_time
-from servestorm.analysis.rows import Rows
+from servestorm.analysis.rows import FAILED, MEAN_LATENCY, PERCENTILE_ROWS, THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
@@ -21,28 +21,90 @@ from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.samples import read_load
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
-_ROWS: Final[tuple[Row, ...]] = (
-    ("mean_ms", "mean latency", "ms per image", "lower"),
-    ("images_per_s", "throughput", "images/s", "higher"),
-    ("failed_percent", "failed or wrong answers", "%", "lower"),
-    ("violations_percent", "answers over the objective, or none", "%", "lower"),
-    ("decision_s", "burst's onset to the autoscaler's decision", "s", "lower"),
-    ("ready_s", "burst's onset to the first new replica ready", "s", "lower"),
-    ("all_ready_s", "burst's onset to the last new replica ready", "s", "lower"),
-    ("recover_s", "burst's onset to answers within the objective again, at the longest", "s", "lower"),
-    ("down_decision_s", "last burst's end to the first replica given up", "s", "lower"),
-    ("down_gone_s", "last burst's end to the least replicas", "s", "lower"),
-    ("replica_seconds", "time that replicas existed, summed", "replica-seconds", "lower"),
-    ("replicas_mean", "replicas that existed, mean", "replicas", "lower"),
-    ("ready_percent", "share of that time in which they were ready", "%", "higher"),
-)
 REPLICAS_MEAN: Final = "replicas_mean"
+_OVER_BURSTS: Final = "mean over the bursts for which more were asked, each from its onset"
+_ROWS: Final[tuple[Row, ...]] = (
+    MEAN_LATENCY,
+    THROUGHPUT,
+    FAILED,
+    Row(
+        "violations_percent",
+        "answers over the objective, or none",
+        "%",
+        "lower",
+        "requests after the warm-up that failed or took longer than the objective, as a share of them all",
+    ),
+    Row(
+        "decision_s",
+        "burst's onset to the autoscaler's decision",
+        "s",
+        "lower",
+        f"until the autoscaler asked for more replicas, {_OVER_BURSTS}",
+    ),
+    Row(
+        "ready_s",
+        "burst's onset to the first new replica ready",
+        "s",
+        "lower",
+        f"until the first replica made since then was ready, {_OVER_BURSTS}",
+    ),
+    Row(
+        "all_ready_s",
+        "burst's onset to the last new replica ready",
+        "s",
+        "lower",
+        f"until the last replica made since then was ready, {_OVER_BURSTS}",
+    ),
+    Row(
+        "recover_s",
+        "burst's onset to answers within the objective again, at the longest",
+        "s",
+        "lower",
+        "longest of a run's bursts from its onset until answers met the objective again",
+    ),
+    Row(
+        "down_decision_s",
+        "last burst's end to the first replica given up",
+        "s",
+        "lower",
+        "from the last burst's end until the autoscaler asked for fewer replicas",
+    ),
+    Row(
+        "down_gone_s",
+        "last burst's end to the least replicas",
+        "s",
+        "lower",
+        "from the last burst's end until no more than the least replicas existed",
+    ),
+    Row(
+        "replica_seconds",
+        "time that replicas existed, summed",
+        "replica-seconds",
+        "lower",
+        "time from each replica's creation until it was gone, summed over the load and the time after it",
+    ),
+    Row(
+        REPLICAS_MEAN,
+        "replicas that existed, mean",
+        "replicas",
+        "lower",
+        "replica-seconds by the time that was watched",
+    ),
+    Row(
+        "ready_percent",
+        "share of that time in which they were ready",
+        "%",
+        "higher",
+        "time that replicas were ready, as a share of the replica-seconds",
+    ),
+)
 
 
 class AutoscalingAnalysis(ScenarioAnalysis):
     """One bursty load on autoscaled replicas."""
 
     name = "autoscaling"
+    computed_in = "methods/autoscaling.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""
@@ -83,6 +145,10 @@ class AutoscalingAnalysis(ScenarioAnalysis):
                 "replica gets none that are open. Set kubernetes.balancer: haproxy or kubernetes.reach: pods to see "
                 "what it can do."
             )
+
+    def defined_rows(self) -> Iterable[Row]:
+        """See ScenarioAnalysis."""
+        return (*PERCENTILE_ROWS, *_ROWS, FLEET_COST)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

@@ -8,7 +8,7 @@ from typing import Final
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.load_numbers import load_numbers, read_load_samples
 from servestorm.analysis.metric import Metric, Row
-from servestorm.analysis.rows import Rows
+from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, Numbers, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
 from servestorm.methods.bursts import Burst, bursts
@@ -18,9 +18,27 @@ from servestorm.rundir.samples import read_load
 from servestorm.rundir.shapes.study import StudyFile
 
 _ROWS: Final[tuple[Row, ...]] = (
-    ("burst_violations_percent", "answers in bursts over the objective, or none", "%", "lower"),
-    ("burst_queue_peak", "most requests under way at once", "requests", "lower"),
-    ("burst_recover_s", "time to recover after a burst", "s", "lower"),
+    Row(
+        "burst_violations_percent",
+        "answers in bursts over the objective, or none",
+        "%",
+        "lower",
+        "requests of all bursts of a run that failed or took longer than the objective, as a share of them all",
+    ),
+    Row(
+        "burst_queue_peak",
+        "most requests under way at once",
+        "requests",
+        "lower",
+        "most requests due and without an end within any burst of a run",
+    ),
+    Row(
+        "burst_recover_s",
+        "time to recover after a burst",
+        "s",
+        "lower",
+        "mean over the bursts of a run, from a burst's end until latencies are back; only where every one was seen",
+    ),
 )
 
 
@@ -28,6 +46,7 @@ class BurstyAnalysis(ScenarioAnalysis):
     """One open-loop load with the plan's bursts."""
 
     name = "bursty"
+    computed_in = "analysis/scenarios/bursty.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""
@@ -41,7 +60,11 @@ class BurstyAnalysis(ScenarioAnalysis):
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
-        return rows.of_load(group, _ROWS, optional={name for name, *_ in _ROWS})
+        return rows.of_load(group, _ROWS, optional={row.name for row in _ROWS})
+
+    def defined_rows(self) -> Iterable[Row]:
+        """See ScenarioAnalysis."""
+        return (*PERCENTILE_ROWS, *LOAD_ROWS, *_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

@@ -47,6 +47,7 @@ class ColdStartAnalysis(ScenarioAnalysis):
     """One start of one replica, with a warm or a cold page cache, with or without the server's own warm-up."""
 
     name = "coldstart"
+    computed_in = "analysis/scenarios/coldstart.py"
 
     def labels(self, study: StudyFile) -> list[str]:
         """One for each deployment and each condition; none of servers that were started by somebody else."""
@@ -69,6 +70,10 @@ class ColdStartAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return rows.listed(group, _rows(record.study.plan.backend), _OPTIONAL)
 
+    def defined_rows(self) -> Iterable[Row]:
+        """See ScenarioAnalysis: those of a container hold those of a process."""
+        return _rows("docker")
+
 
 def _label(variant: VariantFile, page_cache: str, server_warmup: bool) -> str:
     cold = "cold page cache" if page_cache == "cold" else ""
@@ -77,16 +82,28 @@ def _label(variant: VariantFile, page_cache: str, server_warmup: bool) -> str:
 
 def _rows(backend: str) -> tuple[Row, ...]:
     """The rows of a cold start on a backend."""
+    start = start_of(backend)
     return (
-        ("total_s", f"{start_of(backend)} to first right answer", "s", "lower"),
-        *((f"{phase}_s", label, "s", "lower") for phase, label in phases_of(backend).items()),
-        ("server_import_s", "the server's own: importing its libraries", "s", "lower"),
-        ("server_load_s", "the server's own: loading the model", "s", "lower"),
-        ("server_warmup_s", "the server's own: warm-up", "s", "lower"),
-        ("to_steady_s", f"{start_of(backend)} to steady answers", "s", "lower"),
-        ("deployment_s", "deployment time: from the artifact to the first right answer", "s", "lower"),
-        ("rss_mib", "memory after the start", "MiB", "lower"),
+        _seconds("total_s", f"{start} to first right answer", _TOTAL),
+        *(_seconds(f"{phase}_s", label, _PHASE) for phase, label in phases_of(backend).items()),
+        _seconds("server_import_s", "the server's own: importing its libraries", _OWN),
+        _seconds("server_load_s", "the server's own: loading the model", _OWN),
+        _seconds("server_warmup_s", "the server's own: warm-up", _OWN),
+        _seconds("to_steady_s", f"{start} to steady answers", _TO_STEADY),
+        _seconds("deployment_s", "deployment time: from the artifact to the first right answer", _DEPLOYMENT),
+        Row("rss_mib", "memory after the start", "MiB", "lower", "resident memory of all the server's processes"),
     )
+
+
+_TOTAL: Final = "from the start (of a pod: its creation) to the first right answer"
+_PHASE: Final = "between the two events that it names; a phase that a start did not have is left out of the mean"
+_OWN: Final = "as the server reports it, within the phases above"
+_TO_STEADY: Final = "from the start to the first of steady answers; only of starts whose answers became steady"
+_DEPLOYMENT: Final = "from the order to start, before the artifact is checked, to the first right answer"
+
+
+def _seconds(name: str, label: str, definition: str) -> Row:
+    return Row(name, label, "s", "lower", definition)
 
 
 def _numbers(record: CellRecord) -> Numbers:

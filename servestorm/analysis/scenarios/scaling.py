@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from servestorm.analysis.figures import Figures, Law
 from servestorm.analysis.load_numbers import load_numbers, read_load_samples
-from servestorm.analysis.metric import Metric
-from servestorm.analysis.rows import Rows
+from servestorm.analysis.metric import Metric, Row
+from servestorm.analysis.rows import THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_reasons
@@ -21,6 +21,7 @@ class ScalingAnalysis(ScenarioAnalysis):
     """One number of replicas under a closed loop, or under a capacity search."""
 
     name = "scaling"
+    computed_in = "analysis/scenarios/scaling.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""
@@ -46,23 +47,59 @@ class ScalingAnalysis(ScenarioAnalysis):
         assert asked
         base = asked.replicas[0]
         for count in asked.replicas:
-            label = f"{asked.measure}, {count} replica{'s' if count > 1 else ''}"
-            rates = _numbers(rows, group, "images_per_s", count)
-            yield rows.metric(group, f"images_per_s_x{count}", label, "images/s", "higher", rates)
+            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, "images_per_s", count))
         for count in asked.replicas[1:]:
             factors = {engine: _factors(rows.runs_of(group, engine), base, count) for engine in rows.engines}
-            label = f"speed-up, {count} against {base}"
-            yield rows.metric(group, f"factor_x{count}", label, "×", "higher", factors)
             shares = {e: [None if f is None else 100 * f * base / count for f in own] for e, own in factors.items()}
-            yield rows.metric(group, f"efficiency_x{count}", f"efficiency, {count} replicas", "%", "higher", shares)
-            evenness = _numbers(rows, group, "largest_over_mean", count)
-            label = f"busiest of {count} replicas against their mean"
-            yield rows.metric(group, f"unevenness_x{count}", label, "×", "lower", evenness)
+            yield rows.metric(group, _speed_up(base, count), factors)
+            yield rows.metric(group, _efficiency(count), shares)
+            yield rows.metric(group, _unevenness(count), _numbers(rows, group, "largest_over_mean", count))
+
+    def defined_rows(self) -> Iterable[Row]:
+        """See ScenarioAnalysis."""
+        return (_rate("throughput", "N"), _speed_up("the first number", "N"), _efficiency("N"), _unevenness("N"))
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
         if runs.runs:
-            figures.scaling_law[runs.group] = {engine: _law(own) for engine, own in runs.by_engine().items()}
+            figures.scaling_law[runs.group] = {
+                engine: _law(own, _means(runs, engine)) for engine, own in runs.by_engine().items()
+            }
+
+
+def _rate(measure: str, count: int | str) -> Row:
+    what = "as in the capacity's rows" if measure == "capacity" else f"{THROUGHPUT.definition}, in a closed loop"
+    label = f"{measure}, {count} replica{'' if count == 1 else 's'}"
+    return Row(f"images_per_s_x{count}", label, "images/s", "higher", what)
+
+
+def _speed_up(base: int | str, count: int | str) -> Row:
+    return Row(
+        f"factor_x{count}",
+        f"speed-up within a repetition, {count} against {base}",
+        "×",
+        "higher",
+        "throughput by that of the first number of replicas in the same repetition; so it may differ from the ratio of "
+        "the two throughputs, each a mean over its runs",
+    )
+
+
+def _efficiency(count: int | str) -> Row:
+    definition = "speed-up by how many times as many replicas there are"
+    return Row(f"efficiency_x{count}", f"efficiency, {count} replicas", "%", "higher", definition)
+
+
+def _unevenness(count: int | str) -> Row:
+    label = f"busiest of {count} replicas against their mean"
+    definition = "requests that the busiest replica got by those of an average one"
+    return Row(f"unevenness_x{count}", label, "×", "lower", definition)
+
+
+def _means(runs: GroupOfRuns, engine: str) -> list[tuple[int, float]]:
+    """[replicas, images/s] of the rows that have a figure."""
+    rates = [(count, runs.row(f"images_per_s_x{count}")) for count in sorted({run.replicas for run in runs.runs})]
+    known = [(count, row.values[engine].value) for count, row in rates if row]
+    return [(count, rate) for count, rate in known if rate is not None]
 
 
 def _numbers(rows: Rows, group: str, name: str, replicas: int) -> dict[str, list[float | None]]:
@@ -81,7 +118,7 @@ def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
     return [many / one for one, many in pairs if one and many]
 
 
-def _law(runs: Sequence[Run]) -> Law:
+def _law(runs: Sequence[Run], means: list[tuple[int, float]]) -> Law:
     """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
     points = [(run.replicas, rate) for run in runs if (rate := run.numbers.get("images_per_s")) is not None]
     law = fit_usl([count for count, _ in points], [rate for _, rate in points])
@@ -93,4 +130,6 @@ def _law(runs: Sequence[Run]) -> Law:
         r2=law.r2 if law else None,
         peak_replicas=law.peak_replicas if law else None,
         curve=list(law.curve(max(count for count, _ in points))) if law else [],
+        means=means,
+        linear=[(count, means[0][1] * count / means[0][0]) for count, _ in means],
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.load_numbers import load_numbers, read_load_samples
-from servestorm.analysis.metric import Metric
-from servestorm.analysis.rows import Rows
+from servestorm.analysis.metric import Metric, Row
+from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
 from servestorm.rundir.record import CellRecord, RunRecord
@@ -18,6 +18,7 @@ class SteadyAnalysis(ScenarioAnalysis):
     """One open-loop load at the plan's rate."""
 
     name = "steady"
+    computed_in = "analysis/load_numbers.py"
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""
@@ -30,6 +31,10 @@ class SteadyAnalysis(ScenarioAnalysis):
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
         return rows.of_load(group)
+
+    def defined_rows(self) -> Iterable[Row]:
+        """See ScenarioAnalysis."""
+        return (*PERCENTILE_ROWS, *LOAD_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from servestorm.analysis.figures import Figures, Setting
 from servestorm.analysis.run import SweepPoint
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.pareto import front
+from servestorm.methods.percentiles import over_runs
 from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import PointFile
@@ -31,6 +30,7 @@ class SweepAnalysis(ScenarioAnalysis):
     """One combination of server settings, under every client batch with every number of requests in flight."""
 
     name = "sweep"
+    computed_in = "analysis/scenarios/sweep.py"
 
     def labels(self, study: StudyFile) -> list[str]:
         """One group: a sweep is of the first variant alone."""
@@ -49,7 +49,7 @@ class SweepAnalysis(ScenarioAnalysis):
         return sorted({reason for point in record.sweep or [] for reason in point.reasons})
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
-        """Every setting with the median of its VALID loads' throughput and p99, and whether it is on the front."""
+        """Every setting with the means of its VALID loads' throughput and p99, and whether it is on the front."""
         points = {engine: [point for run in own for point in run.points] for engine, own in runs.by_engine().items()}
         everything = [point for own in points.values() for point in own]
         if not runs.runs:
@@ -81,7 +81,7 @@ def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[Setti
     for point in points:
         loads.setdefault(", ".join(SETTINGS[name](getattr(point, name)) for name in varied), []).append(point)
     rows = [
-        (label, _median(own, lambda load: load.images_per_s), _median(own, lambda load: load.p99_ms))
+        (label, _mean(own, lambda load: load.images_per_s), _mean(own, lambda load: load.p99_ms))
         for label, own in loads.items()
     ]
     best = set(front([(rate, p99_ms) for _, rate, p99_ms in rows]))
@@ -91,6 +91,5 @@ def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[Setti
     ]
 
 
-def _median(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
-    known = [value for load in loads if load.valid and (value := value_of(load)) is not None]
-    return float(np.median(known)) if known else None
+def _mean(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
+    return over_runs([value_of(load) for load in loads if load.valid]).mean

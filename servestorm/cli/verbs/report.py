@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add("report", "write report.html and results.json again from a run directory", "servestorm report runs/ID")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID, or a results.json alone")
     parser.add_argument("--paper", action="store_true", help="also a simple table: 3 runs, mean, SD, t, p")
 
 

@@ -41,7 +41,11 @@ def add_options(add: AddVerb) -> None:
     parser.add_argument("--threads", type=count, default=1, help="intra-op threads each (default: 1)")
     parser.add_argument("--max-batch-size", type=count, default=1, help="images; 1 means no batching (default: 1)")
     parser.add_argument(
-        "--batch-timeout-us", type=count, default=1000, help="longest wait for a batch, microseconds (default: 1000)"
+        "--batch-timeout-us",
+        type=count,
+        default=1000,
+        help="microseconds after which a batch is run although it is not full; TorchServe takes whole milliseconds, "
+        "rounded up (default: 1000)",
     )
     parser.add_argument("--port", type=port, help="REST port of the first replica; others follow (default: free ports)")
     parser.add_argument(

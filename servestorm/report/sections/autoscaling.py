@@ -95,7 +95,7 @@ def _rows(engine: str, runs: Sequence[Autoscaled]) -> Iterator[list[str]]:
 
 
 def _reaction(reaction: Reaction) -> list[str]:
-    share = number(100 * reaction.violations / reaction.requests if reaction.requests else None, "%")
+    share = number(reaction.violation_percent, "%")
     violations = f"{reaction.violations:,} of {reaction.requests:,} ({share})"
     if reaction.target is None:
         return [f"{reaction.ready}, no scale-up", "–", "–", "–", _seen(reaction.recover_s), violations]

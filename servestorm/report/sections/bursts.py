@@ -49,7 +49,7 @@ def part(name: str, engines: Sequence[str], data: Bursts, rule: str = "", subtit
     for engine in engines:
         for burst in data.get(engine, []):
             recover = "not seen" if burst.recover_s is None else number(burst.recover_s)
-            share = number(_violation_percent(burst), "%")
+            share = number(burst.violation_percent, "%")
             violations = f"{_count(burst.violations)} of {burst.requests:,} ({share})"
             title = f"{ENGINE_SHORT[engine]}, burst {burst.index + 1}"
             rows.append([title, violations, _count(burst.queue_peak), recover])
@@ -76,7 +76,7 @@ def _draw(name: str, engines: Sequence[str], data: Bursts) -> Drawing | None:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
-        judged = any(_violation_percent(row) is not None for engine in shown for row in data[engine])
+        judged = any(row.violation_percent is not None for engine in shown for row in data[engine])
         panels: Any = figure.subplots(3 if judged else 2, 1, sharex=True)
         for axes, title in zip(panels, ("violations, %", "longest queue", "s to recover")[-len(panels) :], strict=True):
             axes.set_title(title, loc="left", fontsize=9.5, color=MUTED)
@@ -99,13 +99,6 @@ def _draw(name: str, engines: Sequence[str], data: Bursts) -> Drawing | None:
     return draw(name, paint, 4.6, 5.0)
 
 
-def _violation_percent(burst: Burst) -> float | None:
-    """Share of a burst's requests; None without an objective or a request."""
-    if burst.violations is None or not burst.requests:
-        return None
-    return float(100 * burst.violations / burst.requests)
-
-
 def _dodge(engines: Sequence[str], engine: str) -> float:
     """Engines side by side, so that equal values do not hide each other."""
     return (engines.index(engine) - (len(engines) - 1) / 2) * 0.16
@@ -113,7 +106,7 @@ def _dodge(engines: Sequence[str], engine: str) -> float:
 
 def _burst_marks(panels: Sequence[Axes], rows: Sequence[Burst], engines: Sequence[str], engine: str) -> None:
     index = engines.index(engine)
-    shares = [(row, _violation_percent(row)) for row in rows]
+    shares = [(row, row.violation_percent) for row in rows]
     series = (shares, [(row, row.queue_peak) for row in rows], [(row, row.recover_s) for row in rows])
     for axes, values in zip(panels, series[-len(panels) :], strict=True):
         known = [(row.index + 1 + _dodge(engines, engine), value) for row, value in values if value is not None]

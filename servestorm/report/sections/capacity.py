@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,15 +41,33 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         engine: [run.capacity for run in runs if run.engine == engine and run.capacity] for engine in results.engines
     }
     limit_ms = settings.capacity_p99_ms(results)
-    name = f"search-{slug(group)}"
-    return part(name, results.engines, data, limit_ms, subtitle_of(results, group))
+    name, row = f"search-{slug(group)}", results.metric(f"{group}.images_per_s")
+    found = {
+        engine: Capacity(rate, number(row.values[engine].value, row.unit))
+        for engine, rate in results.figures.capacity_per_s.get(group, {}).items()
+        if row and rate is not None
+    }
+    return part(name, results.engines, data, limit_ms, found, subtitle_of(results, group))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """An engine's capacity: where it stands among the probes, and what the row of the results says."""
+
+    requests_per_s: float
+    text: str
 
 
 def part(
-    name: str, engines: Sequence[str], data: Searches, objective_ms: float | None, subtitle: str = ""
+    name: str,
+    engines: Sequence[str],
+    data: Searches,
+    objective_ms: float | None,
+    found: Mapping[str, Capacity],
+    subtitle: str = "",
 ) -> SectionPart | None:
-    """The search for the largest rate that meets the objective."""
-    drawing = _draw(name, engines, data, objective_ms)
+    """The searches for the largest rate that meets the objective, and the capacity `found` by engine."""
+    drawing = _draw(name, engines, data, objective_ms, found)
     if not drawing:
         return None
     rows = []
@@ -59,9 +78,9 @@ def part(
     caption = (
         "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
         f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
-        "is the mean capacity: the largest rate that held twice. A band is the 95 % interval of the rate at which "
-        "p99 meets the objective, estimated from all probes near it; without an estimate, it reaches from the "
-        "largest rate that held to the smallest that did not."
+        "is the capacity: the mean over searches of the largest rate that held twice. A band is the 95 % interval of "
+        "the rate at which p99 meets the objective, estimated from all probes near it; without an estimate, it "
+        "reaches from the largest rate that held to the smallest that did not."
     )
     head = ["Probe", "requests/s", "p99, ms", "Verdict"]
     return make_part(name, drawing, caption, Table("Capacity by probes", head, rows), subtitle)
@@ -92,8 +111,10 @@ def _crossing_text(crossing: Crossing) -> str:
     return f"{number(crossing.rate_per_s)} ({number(crossing.low)} to {number(crossing.high)})"
 
 
-def _draw(name: str, engines: Sequence[str], data: Searches, objective_ms: float | None) -> Drawing | None:
-    """Every probe of the searches by its rate and p99, with each engine's mean capacity and the runs' intervals.
+def _draw(
+    name: str, engines: Sequence[str], data: Searches, objective_ms: float | None, found: Mapping[str, Capacity]
+) -> Drawing | None:
+    """Every probe of the searches by its rate and p99, with each engine's capacity and the runs' intervals.
 
     None where there is no probe. A probe without a p99 stands at the upper edge.
     """
@@ -108,6 +129,8 @@ def _draw(name: str, engines: Sequence[str], data: Searches, objective_ms: float
         axes.set_ylim(min(latencies) / 1.4, top_ms * 1.15)
         for engine in shown:
             _intervals(axes, data[engine], engines.index(engine))
+            if engine in found:
+                _capacity_line(axes, found[engine], engines.index(engine))
             _marks(axes, _probes(data[engine]), engines.index(engine), top_ms)
         if objective_ms:
             axes.axhline(objective_ms, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
@@ -127,25 +150,25 @@ def _probes(searches: Sequence[SearchResult]) -> list[Probe]:
 
 
 def _intervals(axes: Axes, searches: Sequence[SearchResult], index: int) -> None:
-    """A band over each search's interval, and a line at the mean capacity."""
+    """A band over each search's interval."""
     for search in searches:
         between = search.crossing or search
         if between.low is not None and between.high is not None:
             axes.axvspan(between.low, between.high, color=engine_colour(index), alpha=0.25 / len(searches), linewidth=0)
-    rates = [search.rate_per_s for search in searches if search.rate_per_s is not None]
-    if rates:
-        mean = sum(rates) / len(rates)
-        axes.axvline(mean, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])
-        # engines whose capacities are close must not write over each other
-        axes.annotate(
-            f"{number(mean)}/s",
-            (mean, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -4 - 12 * index),
-            textcoords="offset points",
-            va="top",
-            color=engine_colour(index),
-        )
+
+
+def _capacity_line(axes: Axes, found: Capacity, index: int) -> None:
+    axes.axvline(found.requests_per_s, color=engine_colour(index), linewidth=1.4, linestyle=LINES[index % 3])
+    # engines whose capacities are close must not write over each other
+    axes.annotate(
+        found.text,
+        (found.requests_per_s, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -4 - 12 * index),
+        textcoords="offset points",
+        va="top",
+        color=engine_colour(index),
+    )
 
 
 def _marks(axes: Axes, probes: Sequence[Probe], index: int, top_ms: float) -> None:

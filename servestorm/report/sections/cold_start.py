@@ -38,8 +38,9 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         return None
     named = phases_from_start(settings.backend(results))
     caption = (
-        f"Mean seconds of each phase: {', '.join(named.values())}. Each tick is one start's first right answer. "
-        f"{_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
+        f"Mean seconds of each phase: {', '.join(named.values())}. Each tick is one start's first right answer. The "
+        "number at a bar's end is the mean time to steady answers, or to the first right one where none became "
+        f"steady. {_PAGE_CACHE['cold' if 'cold page cache' in group else 'warm']}"
     )
     table = metric_table(results, "Cold start by phase", metrics)
     name = f"start-{slug(group)}"
@@ -57,14 +58,13 @@ def _draw(results: Results, group: str) -> Drawing:
         axes = figure.add_subplot()
         for row, engine in enumerate(results.engines):
             left = _phase_bars(axes, results, group, engine, phases)
-            total = results.metric(f"{group}.total_s")
+            total, steady = (results.metric(f"{group}.{name}") for name in ("total_s", "to_steady_s"))
             runs = [run for run in (total.values[engine].runs if total else []) if run is not None]
             axes.plot(runs, [row + 0.36] * len(runs), "|", color=INK, markersize=7, markeredgewidth=1.2)
-            if left:
-                edge = max([left, *runs])
-                axes.annotate(
-                    number(left, "s"), (edge, row), xytext=(7, 0), textcoords="offset points", va="center", color=INK
-                )
+            ends = [m.values[engine].value for m in (steady, total) if m and m.values[engine].value is not None]
+            if left and ends:
+                edge, text = max([left, *runs]), number(ends[0], "s")
+                axes.annotate(text, (edge, row), xytext=(7, 0), textcoords="offset points", va="center", color=INK)
         axes.set_yticks(range(len(results.engines)), [ENGINE_SHORT[e] for e in results.engines], color=INK)
         axes.set_ylim(len(results.engines) - 0.45, -0.5)
         axes.set_xlim(0, axes.get_xlim()[1] * (1.16 if narrow else 1.08))
@@ -77,7 +77,7 @@ def _draw(results: Results, group: str) -> Drawing:
 
 
 def _phase_bars(axes: Axes, results: Results, group: str, engine: str, phases: Sequence[tuple[str, float]]) -> float:
-    """Draws the bar of mean phases; returns its end in seconds."""
+    """Draws the bar of mean phases; returns where it ends on the axis."""
     left, row = 0.0, results.engines.index(engine)
     for phase, opacity in phases:
         metric = results.metric(f"{group}.{phase}_s")

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from servestorm.analysis.latency_split import INFERENCE, Part
+from servestorm.analysis.latency_split import INFERENCE, Part, Parts
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, PAPER, Drawing, draw, legend, part_colour, slug
 from servestorm.report.part import Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
 
-EngineParts = Mapping[str, Sequence[Part]]
-"""By engine, in the order in which they pass."""
+EngineParts = Mapping[str, Parts]
+"""By engine."""
 _LABELLED_SHARE = 0.06
 """A part this large, against the longest bar, has room for its number."""
 
@@ -29,13 +29,12 @@ def section(results: Results) -> Section:
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
     splits = results.figures.split.get(group, {})
-    data = {engine: split.parts for engine, split in splits.items()}
-    inside = [row.ms for rows in data.values() for row in rows if row.part == INFERENCE]
+    inside = [row.ms for split in splits.values() for row in split.parts if row.part == INFERENCE]
     if all(ms is None for ms in inside):  # no server exposes it: there is nothing to split
         return None
     notes = [f"{ENGINE_SHORT[engine]}: {' '.join(split.notes)}" for engine, split in splits.items() if split.notes]
     name = f"split-{slug(group)}"
-    shown = part(name, results.engines, data, " ".join(notes), results.groups[group])
+    shown = part(name, results.engines, splits, " ".join(notes), results.groups[group])
     return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
@@ -46,10 +45,9 @@ def part(
     drawing = _draw(name, engines, data)
     if not drawing:
         return None
-    times = {engine: {row.part: row.ms for row in data.get(engine, [])} for engine in engines}
+    times = {engine: {row.part: row.ms for row in _parts(data, engine)} for engine in engines}
     rows = [[piece, *(number(times[engine].get(piece)) for engine in engines)] for piece in _part_names(data)]
-    totals = {engine: [ms for ms in times[engine].values() if ms is not None] for engine in engines}
-    rows.append(["total", *(number(sum(totals[e]) if totals[e] else None) for e in engines)])
+    rows.append(["total", *(number(data[engine].mean_ms if engine in data else None) for engine in engines)])
     caption = (
         "The mean latency of a request in its parts, from the generator's time stamps and the servers' own "
         f"metrics. {note}"
@@ -64,18 +62,18 @@ def _draw(name: str, engines: Sequence[str], data: EngineParts) -> Drawing | Non
     Gives None where no engine has a part. A negative part (its sources disagree) is not drawn; the table has it.
     """
     parts = _part_names(data)
-    totals = {engine: sum(max(0.0, row.ms or 0.0) for row in data.get(engine, [])) for engine in engines}
-    longest = max(totals.values(), default=0.0)
+    known = [split.mean_ms for split in data.values() if split.mean_ms and any(row.ms for row in split.parts)]
+    longest = max(known, default=0.0)
     if not longest:
         return None
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for row, engine in enumerate(engines):
-            own_ms = {entry.part: entry.ms for entry in data.get(engine, [])}
-            _stack(axes, row, parts, own_ms, longest * (1.6 if narrow else 1.0))
-            end = number(totals[engine] or None, "ms")
-            axes.annotate(end, (totals[engine], row), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
+            own_ms = {entry.part: entry.ms for entry in _parts(data, engine)}
+            end_ms = _stack(axes, row, parts, own_ms, longest * (1.6 if narrow else 1.0))
+            total = number(data[engine].mean_ms if engine in data else None, "ms")
+            axes.annotate(total, (end_ms, row), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
         axes.set_yticks(range(len(engines)), [ENGINE_SHORT[e] for e in engines], color=INK)
         axes.set_ylim(len(engines) - 0.5, -0.5)
         axes.set_xlim(0, longest * (1.2 if narrow else 1.1))
@@ -84,7 +82,7 @@ def _draw(name: str, engines: Sequence[str], data: EngineParts) -> Drawing | Non
         drawn = [
             place
             for place, part in enumerate(parts)
-            if any(row.part == part and row.ms for engine in engines for row in data.get(engine, []))
+            if any(row.part == part and row.ms for engine in engines for row in _parts(data, engine))
         ]
         swatches = [Patch(facecolor=part_colour(place), linewidth=0) for place in drawn]
         legend(figure, swatches, [parts[place] for place in drawn], narrow, columns=2)
@@ -95,12 +93,18 @@ def _draw(name: str, engines: Sequence[str], data: EngineParts) -> Drawing | Non
 
 def _part_names(data: EngineParts) -> list[str]:
     """Every part of any engine, in the order given."""
-    return list(dict.fromkeys(row.part for rows in data.values() for row in rows))
+    return list(dict.fromkeys(row.part for split in data.values() for row in split.parts))
+
+
+def _parts(data: EngineParts, engine: str) -> Sequence[Part]:
+    """In the order in which they pass."""
+    return data[engine].parts if engine in data else ()
 
 
 def _stack(
     axes: Axes, row: int, parts: Sequence[str], own_ms: Mapping[str, float | None], full_width_ms: float
-) -> None:
+) -> float:
+    """Draws the parts over 0; returns where the bar ends on the axis."""
     left = 0.0
     for index, part in enumerate(parts):
         size = own_ms.get(part) or 0.0
@@ -110,3 +114,4 @@ def _stack(
         if size >= _LABELLED_SHARE * full_width_ms:
             axes.text(left + size / 2, row, number(size), ha="center", va="center", color=PAPER, fontsize=8.5)
         left += size
+    return left

@@ -54,6 +54,7 @@ def _draw(results: Results, group: str) -> Drawing | None:
     """Throughput by replicas, beside linear scaling from the first count."""
     rows = [m for m in results.metrics if m.key.startswith(f"{group}.images_per_s_x")]
     counts = [int(metric.key.rpartition("x")[2]) for metric in rows]
+    linear = {engine: dict(law.linear) for engine, law in results.figures.scaling_law.get(group, {}).items()}
     if not any(value.value is not None for metric in rows for value in metric.values.values()):
         return None
 
@@ -65,7 +66,7 @@ def _draw(results: Results, group: str) -> Drawing | None:
             places = [place - 0.4 + width * (index + 0.5) for place in range(len(counts))]
             heights = [value.value or 0 for value in values]
             axes.bar(places, heights, width * 0.86, color=engine_colour(index), linewidth=0, label=ENGINE_SHORT[engine])
-            ideal = [heights[0] * count / counts[0] for count in counts]
+            ideal = [linear[results.engines[index]].get(count, 0.0) for count in counts]
             for place, value, level in zip(places, values, ideal, strict=True):
                 if value.value is not None:
                     axes.annotate(

@@ -36,13 +36,14 @@ def part(name: str, engines: Sequence[str], data: Mapping[str, Law], subtitle: s
     laws = {engine: data.get(engine, _NO_RUNS) for engine in engines}
     counts = sorted({n for law in laws.values() for n, _ in law.points})
     head = ["Replicas", *(f"{ENGINE_SHORT[engine]}, images/s" for engine in engines)]
-    rows = [[_replicas(n), *(_mean_at(laws[engine].points, n) for engine in engines)] for n in counts]
+    rows = [[_replicas(n), *(number(dict(laws[engine].means).get(n)) for engine in engines)] for n in counts]
     for title, value_of in _COEFFICIENTS:
         rows.append([title, *(_coefficient(value_of(laws[engine])) for engine in engines)])
     caption = (
         "Each mark is one run; the line is Gunther's Universal Scalability Law fitted to them: throughput = λn / "
         "(1 + σ(n − 1) + κn(n − 1)). σ is contention: the share of the work that replicas can only do one at a time. "
-        "κ is coherency: what each pair of replicas loses by keeping in step. The dotted line is linear scaling."
+        "κ is coherency: what each pair of replicas loses by keeping in step. The dotted line is linear scaling from "
+        "the mean throughput of the first number of replicas."
     )
     return make_part(name, drawing, caption, Table("Throughput by replicas, and the fitted law", head, rows), subtitle)
 
@@ -58,11 +59,6 @@ _COEFFICIENTS: tuple[tuple[str, Callable[[Law], float | None]], ...] = (
 
 def _replicas(count: float) -> str:
     return f"{count:g} replica{'s' if count != 1 else ''}, mean"
-
-
-def _mean_at(points: Sequence[Sequence[float]], count: float) -> str:
-    rates = [rate for n, rate in points if n == count]
-    return number(sum(rates) / len(rates) if rates else None)
 
 
 def _coefficient(value: float | None) -> str:
@@ -107,7 +103,7 @@ def _draw_law(axes: Axes, law: Law, index: int) -> Line2D:
     marks.set_markeredgewidth(1.5)
     if law.curve:
         axes.plot(*zip(*law.curve, strict=True), color=colour, linestyle=LINES[index % 3], linewidth=1.6)
-    if law.lambda_:
-        most = max(counts)
-        axes.plot([0, most], [0, law.lambda_ * most], color=colour, linewidth=1.1, linestyle=(0, (2, 2)), alpha=0.7)
+    if law.linear:
+        places, rates = zip((0, 0.0), *law.linear, strict=True)
+        axes.plot(places, rates, color=colour, linewidth=1.1, linestyle=(0, (2, 2)), alpha=0.7)
     return marks

@@ -6,9 +6,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from servestorm.analysis.results import Results
+from servestorm.methods.percentiles import QUANTILES
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, Drawing, draw, engine_colour, legend, log_ticks, slug
 from servestorm.report.part import Section, SectionPart, Table, groups_with_samples, make_part, marked, section_of
+
+_EVERY = 4
+"""Of the shares between the percentiles of the results, the table has one in so many."""
 
 
 def section(results: Results) -> Section:
@@ -26,11 +30,15 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     by_engine = {engine: dict(points) for engine, points in data.items()}
     rows = [
         [f"p{100 * share:.4g}", *(number(by_engine[engine].get(share)) for engine in results.engines)]
-        for share in shares[::4]
+        for place, share in enumerate(shares)
+        if place % _EVERY == 0 or share in QUANTILES.values()
     ]
     title = results.groups[group]
     head = ["Share", *(f"{ENGINE_SHORT[engine]}, ms per image" for engine in results.engines)]
-    caption = "Latency at each percentile (both axes logarithmic). A line ends where there are too few samples."
+    caption = (
+        "Latency at each percentile, mean over runs as in the results (both axes logarithmic). A line ends where no "
+        "run has answers enough."
+    )
     table = Table(f"Percentile spectrum, {title}", head, rows)
     return make_part(f"tail-{slug(group)}", drawing, marked(results, group, caption), table, title)
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from servestorm.analysis.judgements import Judgement
 from servestorm.analysis.results import Results
+from servestorm.methods.verdict import signed
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
@@ -44,8 +45,8 @@ def part(
     cells = [
         [
             f"{row.label}: {ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}",
-            _percent(row.verdict.difference_percent),
-            "–" if row.verdict.ci_percent is None else " to ".join(map(_percent, row.verdict.ci_percent)),
+            "–" if row.verdict.difference_percent is None else signed(row.verdict.difference_percent),
+            "–" if row.verdict.ci_percent is None else " to ".join(map(signed, row.verdict.ci_percent)),
             _effect(row.verdict.g),
             "–" if row.verdict.g_ci is None else " to ".join(map(_effect, row.verdict.g_ci)),
             "–" if row.verdict.smallest_effect_percent is None else number(row.verdict.smallest_effect_percent, "%"),
@@ -72,13 +73,10 @@ def _effect(g: float | None) -> str:
 
 
 def _outcome_text(row: Judgement) -> str:
-    """'TorchServe is better', 'equivalent' or 'inconclusive'."""
+    """'TorchServe is better; savedmodel did not batch', 'equivalent' or 'inconclusive'."""
     winner = _winner(row)
-    return f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:+,.1f} %"
+    outcome = f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
+    return "; ".join([outcome, *row.unbatched_texts])
 
 
 def _draw(name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float) -> Drawing | None:
@@ -113,7 +111,8 @@ def _many_pairs(rows: Sequence[Judgement]) -> bool:
 
 
 def _row_name(row: Judgement, rows: Sequence[Judgement], narrow: bool) -> str:
-    label = textwrap.fill(row.label, NARROW_LETTERS) if narrow else row.label
+    text = "; ".join([row.label, *row.unbatched_texts])
+    label = textwrap.fill(text, NARROW_LETTERS) if narrow else text
     if not _many_pairs(rows):
         return label
     pair = f"{ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}"

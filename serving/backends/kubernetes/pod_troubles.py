@@ -60,8 +60,8 @@ def lost(pod: Object, who: str) -> str:
 
 
 def _init_trouble(pod: Object, status: Object, who: str) -> Trouble | None:
-    if found := _image_trouble(pod, status, who):
-        return found
+    if trouble := _image_trouble(pod, status, who):
+        return trouble
     end = ending(status)
     if end is None or end.code == 0:
         return None

@@ -7,54 +7,23 @@ when a batch is done. While the kernel itself waits (`batch_timeout_micros`), ca
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock, Thread
 
-import numpy as np
-
+from serving.savedmodel_server.calls.batch_record import BatchRecord
+from serving.savedmodel_server.calls.call import Call
+from serving.savedmodel_server.calls.runs import run_alone, run_batched
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import Array, Signature
 
-LOG = logging.getLogger("savedmodel_server")
 MOST_ROWS = 1 << 16
 """Rows that may wait without batching, whose parameters would else set the number."""
-
-
-def row_count(arrays: Sequence[Array]) -> int:
-    """Examples in a request: the length of the first input, 1 for a scalar."""
-    return len(arrays[0]) if arrays and arrays[0].ndim else 1
-
-
-class Call:
-    """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
-
-    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
-
-    def __init__(
-        self,
-        servable: Servable,
-        signature: Signature,
-        arrays: tuple[Array, ...],
-        done: Callable[[list[Call]], None],
-    ) -> None:
-        self.servable = servable
-        self.signature = signature
-        self.arrays = arrays
-        self.done = done
-        """Gets all calls of one run that share it."""
-        self.rows = row_count(arrays)
-        self.outputs: Sequence[Array] | None = None
-        self.error: RequestError | None = None
-        self.micros = 0.0
-        """Inside TensorFlow."""
-        self.since_ns = time.perf_counter_ns()
 
 
 @dataclass(eq=False)
@@ -71,7 +40,7 @@ class Dispatcher:
 
     def __init__(self, threads: int, batching: BatchingParameters | None, metrics: Metrics) -> None:
         self._batching = batching or BatchingParameters()
-        self._metrics = metrics
+        self._record = BatchRecord(metrics, self._batching.thread_pool_name)
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
         self._lanes: dict[object, _Lane] = {}
@@ -82,13 +51,15 @@ class Dispatcher:
 
     def run(self, servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> Sequence[Array]:
         """All outputs, in order: run with others' rows where batching is on, else here. Raises RequestError."""
-        if not _batchable(servable, signature, arrays):
-            return servable.run(signature, arrays, tuple(signature.outputs))
         over = Lock()
         over.acquire()
         call = Call(servable, signature, arrays, lambda calls: over.release())
-        self.submit([call])
-        over.acquire()
+        if _batchable(call):
+            self.submit([call])
+            over.acquire()
+        else:
+            self._record.count_unbatched(call)
+            run_alone(call)
         if call.outputs is None:
             raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
         return call.outputs
@@ -103,11 +74,12 @@ class Dispatcher:
                 if call.servable.waiting_rows > max(self._most_rows, call.rows):
                     call.error = _full(call.rows, self._most_rows)
                     ready.append((None, [call]))
-                elif _batchable(call.servable, call.signature, call.arrays):
+                elif _batchable(call):
                     lane = self._lane(call)
                     lane.waiting.append(call)
                     touched[lane] = None
                 else:
+                    self._record.count_unbatched(call)
                     ready.append((None, [call]))
             for lane in touched:
                 ready += self._take(lane)
@@ -131,7 +103,7 @@ class Dispatcher:
             if not lane.running:
                 lane.opened_ns = now_ns
             lane.running += 1
-            taken.append((lane, _first_rows(lane.waiting, self._batching.max_batch_size)))
+            taken.append((lane, _first_rows(lane.waiting, self._batching.most_rows_run)))
         return taken
 
     def _open(self, lane: _Lane, now_ns: int) -> bool:
@@ -147,16 +119,15 @@ class Dispatcher:
         """Run and answer these; returns what this thread shall run next."""
         begin_ns = time.perf_counter_ns()
         if lane is not None:
-            waited_us = (begin_ns - calls[0].since_ns) / 1000
-            self._metrics.queuing_latency.observe((self._batching.thread_pool_name,), waited_us)
-            self._metrics.wrapped_run_count.add(())
-        if calls[0].error is None:
-            _run_together(calls) if len(calls) > 1 else _run_one(calls[0])
-        micros = (time.perf_counter_ns() - begin_ns) / 1000
+            if (began_s := run_batched(calls)) is not None:
+                self._record.add(calls, began_s, begin_ns)
+        elif calls[0].error is None:
+            run_alone(calls[0])
+        end_ns = time.perf_counter_ns()
         with self._lock:
             for call in calls:
                 call.servable.waiting_rows -= call.rows
-                call.micros = micros
+                call.micros = (end_ns - (begin_ns if lane is None else call.since_ns)) / 1000
             following = self._next(lane)
         _answer(calls)
         return following
@@ -182,11 +153,11 @@ class Dispatcher:
 _MOST_LANES = 256
 
 
-def _batchable(servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> bool:
-    if not servable.batches(signature):
+def _batchable(call: Call) -> bool:
+    if not call.servable.batches(call.signature):
         return False
-    rows = len(arrays[0])
-    return rows > 0 and all(len(array) == rows for array in arrays)
+    rows, arrays = call.rows, call.arrays
+    return rows > 0 and all(array.ndim and len(array) == rows for array in arrays)
 
 
 def _first_rows(waiting: list[Call], most_rows: int) -> list[Call]:
@@ -206,36 +177,6 @@ def _full(rows: int, most_rows: int) -> RequestError:
         "The batch scheduling queue to which this task was submitted is full; "
         f"task size is {rows}, and at most {most_rows} rows may wait",
     )
-
-
-def _run_one(call: Call) -> None:
-    try:
-        call.outputs = call.servable.run(call.signature, call.arrays, tuple(call.signature.outputs))
-    except RequestError as error:
-        call.error = error
-    except Exception:
-        LOG.exception("event=bug model=%s signature=%s", call.servable.name, call.signature.name)
-        call.error = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
-
-
-def _run_together(calls: list[Call]) -> None:
-    """One run for all; where that fails, each by itself."""
-    servable, signature = calls[0].servable, calls[0].signature
-    arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in calls), strict=True)]
-    try:
-        outputs = servable.run(signature, arrays, tuple(signature.outputs))
-    except RequestError as error:
-        for call in calls:
-            if error.code is Code.UNAVAILABLE:
-                call.error = error
-            else:
-                _run_one(call)
-        return
-    begin = 0
-    for call in calls:
-        end = begin + call.rows
-        call.outputs = [output[begin:end] for output in outputs]
-        begin = end
 
 
 def _answer(calls: list[Call]) -> None:

@@ -17,7 +17,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.savedmodel_server.calls.dispatch import Dispatcher, row_count
+from serving.savedmodel_server.calls.call import row_count
+from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.servable import Servable

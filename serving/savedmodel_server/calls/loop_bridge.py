@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-from serving.savedmodel_server.calls.dispatch import Call, Dispatcher
+from serving.savedmodel_server.calls.call import Call
+from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.repository import Lease

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from serving.savedmodel_server.calls.dispatch import row_count
+from serving.savedmodel_server.calls.call import row_count
 from serving.savedmodel_server.calls.inference import Inference
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.calls.messages import metadata_json, status_json
@@ -24,7 +24,8 @@ from serving.savedmodel_server.versions.signatures import Array
 LOG = logging.getLogger("savedmodel_server")
 _URLS_KEPT = 4096
 _LARGE_BYTES = 1 << 20
-_API = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "status": "Status", "metadata": "Metadata"}
+_API = {"predict": "predict", "classify": "classify", "regress": "regress", "status": "", "metadata": ""}
+"""The label API of each verb: TensorFlow Serving's, which names no method of a GET."""
 Done = Callable[[Reply], None]
 
 
@@ -103,9 +104,9 @@ class RestApi:
         self.metrics.request_count.add((target.name, "OK"))
 
     def failed(self, target: RestTarget | None, error: RequestError) -> Reply:
-        """Count a request that failed; its reply. Names of no model of ours are not kept: they have no bound."""
-        name = target.name if target and target.name in self.repository.serving() else ""
-        self.metrics.request_count.add((name, error.code.name))
+        """Count a request that failed; its reply."""
+        name = target.name if target else ""
+        self.metrics.count_failure(name, error.code.name, is_served=name in self.repository.serving())
         return error_reply(error)
 
     def broken(self, target: RestTarget | None) -> Reply:

@@ -82,13 +82,13 @@ class GrpcApi:
         return response
 
     def failed(self, api: str, request: Any, error: Exception) -> RequestError:
-        """Count and translate what a call raised; names of no model of ours are not kept: they have no bound."""
+        """Count and translate what a call raised."""
         if not isinstance(error, RequestError):
             LOG.error("event=bug api=%s", api, exc_info=error)
             error = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
         if api:
             name = _model_name(request)
-            self.metrics.request_count.add((name if name in self.repository.serving() else "", error.code.name))
+            self.metrics.count_failure(name, error.code.name, is_served=name in self.repository.serving())
         return error
 
     def succeeded(self, api: str, request: Any, begin_ns: int) -> None:

@@ -8,6 +8,7 @@ callable costs a fifth of a millisecond less a call than the signature function 
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from threading import Lock
 from typing import Any
 
 from serving.savedmodel_server.errors import Code, RequestError, invalid
-from serving.savedmodel_server.versions.batching import BatchingParameters, add_batching
+from serving.savedmodel_server.versions.batched_signature import BatchedSignature, add_batching, why_unbatched
+from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.signatures import (
     DEFAULT_SIGNATURE,
     Array,
@@ -24,7 +26,10 @@ from serving.savedmodel_server.versions.signatures import (
 )
 from serving.savedmodel_server.versions.tensor_proto import decode_tensor
 
+LOG = logging.getLogger("savedmodel_server")
 Run = Callable[..., Sequence[Array]]
+_INTERNAL_SIGNATURES = "__saved_model_"
+"""How the names of TensorFlow's own signatures begin, which no request calls."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,33 @@ class Servable:
         """Rows that the dispatcher has taken and not yet answered; its thread alone counts them."""
         self._session, self.meta_graph = _load(path, options)
         self.signatures = _signatures(self.meta_graph)
-        self._batched = self._add_batching()
+        self._batched: dict[str, BatchedSignature] = {}
+        self.unbatched: dict[str, str] = {}
+        """Why a signature is not batched though batching is on, by its name."""
+        if options.batching is not None:
+            for signature in self.signatures.values():
+                self._batch(signature, options.batching)
 
-    def _add_batching(self) -> dict[str, dict[str, str]]:
-        parameters = self.options.batching
-        if parameters is None:
-            return {}
-        batched = {
-            key: dict(add_batching(self._session.graph, signature, parameters, f"{self.name}/{self.version}/{key}"))
-            for key, signature in self.signatures.items()
-        }
-        return {key: outputs for key, outputs in batched.items() if outputs}
+    def _batch(self, signature: Signature, parameters: BatchingParameters) -> None:
+        if signature.name.startswith(_INTERNAL_SIGNATURES):
+            return
+        if reason := why_unbatched(signature):
+            self._leave_unbatched(signature, reason)
+            return
+
+        def run_whole(*arrays: Array) -> Sequence[Array]:
+            return self.run_alone(signature, arrays, tuple(signature.outputs))
+
+        queue = f"{self.name}/{self.version}/{signature.name}"
+        graph = self._session.graph
+        self._batched[signature.name] = add_batching(graph, self.meta_graph, signature, run_whole, parameters, queue)
+
+    def _leave_unbatched(self, signature: Signature, reason: str) -> None:
+        self.unbatched[signature.name] = reason
+        LOG.warning(
+            "event=unbatched model=%s version=%d signature=%s reason=%r",
+            self.name, self.version, signature.name, reason,
+        )  # fmt: skip
 
     def signature(self, key: str) -> Signature:
         """By key, the default one where it is empty; raises RequestError."""
@@ -81,35 +102,43 @@ class Servable:
 
     def batches(self, signature: Signature) -> bool:
         """True where calls of this signature go through the batching kernel."""
-        return signature.name in self._batched
+        return signature.name in self._batched and signature.name not in self.unbatched
 
-    def run(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
-        """Outputs in the order asked, for inputs in the signature's order, batched where batching is on.
+    def check_rows(self, signature: Signature, arrays: Sequence[Array]) -> None:
+        """Refuse what TensorFlow Serving's batching session refuses; raises RequestError.
 
-        Raises RequestError. The kernel fails a whole batch for one bad row: what failed in a batch runs again by
-        itself, so that no client answers for another's rows.
+        A scalar is served, past the kernel.
         """
-        if not self.batches(signature) or not arrays[0].size:
-            return self.run_alone(signature, arrays, outputs)
-        self._check_rows(arrays)
-        try:
-            return self._run(signature, arrays, outputs, batched=True)
-        except RequestError as error:
-            if error.code is Code.UNAVAILABLE:
-                raise
-            return self.run_alone(signature, arrays, outputs)
-
-    def _check_rows(self, arrays: Sequence[Array]) -> None:
+        parameters = self.options.batching
+        if parameters is None or not self.batches(signature) or any(not array.ndim for array in arrays):
+            return
         rows = len(arrays[0])
         if any(len(array) != rows for array in arrays):
             raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
-        parameters = self.options.batching
-        if parameters and rows > parameters.max_batch_size and not parameters.enable_large_batch_splitting:
+        if rows > parameters.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
 
+    def run_batched(self, signature: Signature, arrays: Sequence[Array]) -> tuple[Sequence[Array], Array]:
+        """All outputs in the signature's order, for rows that may run with those of other calls.
+
+        With them when the batch of each row began, in seconds of Unix time. Raises RequestError, also where another
+        call's rows are at fault.
+        """
+        *outputs, began = self._run(signature, arrays, tuple(signature.outputs), batched=True)
+        return outputs, began
+
     def run_alone(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
-        """As `run`, past the batching kernel."""
+        """Outputs in the order asked, for inputs in the signature's order, past the kernel; raises RequestError."""
         return self._run(signature, arrays, outputs, batched=False)
+
+    def require_rows(self, signature: Signature, rows: int, outputs: Sequence[Array]) -> None:
+        """Batch the signature no longer where `outputs`, of so many rows and run alone, are not one row for each."""
+        for name, output in zip(signature.outputs, outputs, strict=True):
+            if output.ndim == 0 or len(output) != rows:
+                if self.batches(signature):
+                    found = f"has {len(output)} rows where the input has {rows}" if output.ndim else "is a scalar"
+                    self._leave_unbatched(signature, f"output {name} {found}")
+                return
 
     def _run(
         self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...], *, batched: bool
@@ -123,11 +152,11 @@ class Servable:
     def _prepare(self, signature: Signature, outputs: tuple[str, ...], batched: bool) -> Run:
         from tensorflow.core.protobuf import config_pb2
 
-        names = self._batched[signature.name] if batched else {}
-        options = config_pb2.CallableOptions(
-            feed=[spec.tensor for spec in signature.inputs.values()],
-            fetch=[names.get(output, signature.outputs[output].tensor) for output in outputs],
-        )
+        fetch = [signature.outputs[output].tensor for output in outputs]
+        if batched:
+            made = self._batched[signature.name]
+            fetch = [*(made.outputs[output] for output in outputs), made.began]
+        options = config_pb2.CallableOptions(feed=[spec.tensor for spec in signature.inputs.values()], fetch=fetch)
         options.run_options.inter_op_thread_pool = -1  # the calling thread: one hand-over less
         with self._lock:
             run: Run = self._session._make_callable_from_options(options)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from loadtests.samples.prometheus import GeneratorMetrics
 from serving.savedmodel_server.metrics import Metrics
 from tests.deploy.chart.rendering import CHART, container, labels_of, pod_of, render, selects
-from tests.deploy.compose.promql import metrics_of
+from tests.deploy.compose.promql import evaluate, metrics_of
 from tests.requirements_here import lacking
 
 pytestmark = pytest.mark.helm
@@ -123,7 +123,11 @@ def test_the_adapter_s_rules_are_rates_of_counters_that_the_servers_have(adapter
     for rule in adapter_rules:
         series, query = asked_by(rule)
         assert series in known
-        assert re.fullmatch(rf"sum by \(pod\) \(rate\({series}\{{[^}}]*\}}\[{WINDOW}\]\)\)( / 1e6)?", query)
+        rate, failed = (
+            rf"sum by \(pod\) \(rate\({name}\{{[^}}]*\}}\[{WINDOW}\]\)\)" for name in (series, "Requests5XX")
+        )
+        assert re.fullmatch(rf"{rate}( / 1e6| - {failed} or {rate})?", query)
+        assert metrics_of(query) <= known
         assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
         assert re.sub(rule["name"]["matches"], rule["name"]["as"], series) == rule["name"]["as"]
         queries += [query, rule["seriesQuery"]]
@@ -132,32 +136,40 @@ def test_the_adapter_s_rules_are_rates_of_counters_that_the_servers_have(adapter
     )
 
 
-def test_microseconds_of_latency_a_second_become_requests_under_way(adapter_rules, promtool, tmp_path):
-    """Prometheus itself answers the queries: 3 requests of 0.5 s each second are 1.5 under way."""
-    in_flight = next(rule for rule in adapter_rules if rule["name"]["as"] == "tensorflow_requests_in_flight")
-    series, query = asked_by(in_flight)
-    counted = f'{series}{{namespace="vision",pod="a",API="Predict",entrypoint="%s"}}'
-    case = {
-        "rule_files": [],
-        "evaluation_interval": "5s",
-        "tests": [
-            {
-                "interval": "5s",
-                "input_series": [
-                    {"series": counted % "REST", "values": "0+5000000x20"},
-                    {"series": counted % "GRPC", "values": "7000000+2500000x20"},
-                ],
-                "promql_expr_test": [
-                    {"expr": query, "eval_time": "100s", "exp_samples": [{"labels": '{pod="a"}', "value": 1.5}]}
-                ],
-            }
-        ],
+def value_of(rules, name, counters, folder):
+    """What the adapter would read of a rule for pod a, from counters: {(series, labels): growth a second}."""
+    _, query = asked_by(next(rule for rule in rules if rule["name"]["as"] == name))
+    of_pod = {(series, f'namespace="vision",pod="a",{labels}'): rate for (series, labels), rate in counters.items()}
+    return evaluate(query, '{pod="a"}', of_pod, folder)
+
+
+def test_microseconds_of_latency_a_second_become_requests_under_way(adapter_rules, tmp_path):
+    """3 requests of 0.5 s each second are 1.5 under way; the questions of a probe are not among them."""
+    series = ":tensorflow:serving:request_latency_sum"
+    counters = {
+        (series, 'API="Predict",entrypoint="REST"'): 1_000_000,
+        (series, 'API="Predict",entrypoint="GRPC"'): 500_000,
+        (series, 'API="",entrypoint="REST"'): 900_000,
     }
-    (tmp_path / "case.json").write_text(json.dumps(case))
-    done = subprocess.run(
-        ["promtool", "test", "rules", "case.json"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert value_of(adapter_rules, "tensorflow_requests_in_flight", counters, tmp_path) == pytest.approx(1.5)
+
+
+def test_a_probe_of_tensorflow_serving_scales_no_fleet(adapter_rules, tmp_path):
+    """A readiness probe a second asks for the metadata: TensorFlow Serving counts it, and it is no answer."""
+    series = ":tensorflow:serving:request_latency_count"
+    counters = {(series, 'API="predict",entrypoint="REST"'): 20, (series, 'API="",entrypoint="REST"'): 1}
+    assert value_of(adapter_rules, "tensorflow_requests_per_second", counters, tmp_path) == pytest.approx(20)
+    for rule in adapter_rules:
+        only = re.search(r'API!=""', rule["seriesQuery"]), re.search(r'API!=""', rule["metricsQuery"])
+        assert all(only) == any(only) == (":request_latency" in rule["seriesQuery"])
+
+
+def test_what_torchserve_refuses_is_no_answer(adapter_rules, tmp_path):
+    asked = ("ts_inference_requests_total", 'model_name="cnn"')
+    refused = ("Requests5XX", 'Level="Host"')
+    assert value_of(adapter_rules, "torchserve_requests_per_second", {asked: 20}, tmp_path) == pytest.approx(20)
+    both = value_of(adapter_rules, "torchserve_requests_per_second", {asked: 20, refused: 12}, tmp_path)
+    assert both == pytest.approx(8)
 
 
 def test_the_adapter_s_rules_come_where_autoscaling_needs_them_or_on_demand():

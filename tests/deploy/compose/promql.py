@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 
 from tests.deploy.compose.compose_files import COMPOSE
+from tests.requirements_here import lacking
 
 _NOT_METRICS = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)')
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_:][\w:]*+(?!\s*\()")
@@ -35,3 +40,21 @@ def metrics_of(query: str) -> set[str]:
 def metrics_of_monitoring() -> set[str]:
     """The metrics that the dashboard and the rules name."""
     return {name for query in queries() for name in metrics_of(query)}
+
+
+def evaluate(query: str, labels: str, counters: Mapping[tuple[str, str], float], folder: Path) -> float:
+    """Prometheus' answer with these labels to a query, from counters: {(series, their labels): growth a second}.
+
+    promtool only tells whether a value is the expected one, and of a wrong expectation what the right one is.
+    """
+    if shutil.which("promtool") is None:
+        lacking("prometheus", "promtool is not here: apt-get install prometheus")
+    series = [{"series": f"{name}{{{own}}}", "values": f"0+{5 * rate}x40"} for (name, own), rate in counters.items()]
+    expected = {"expr": query, "eval_time": "2m", "exp_samples": [{"labels": labels, "value": -1}]}
+    test = {"interval": "5s", "input_series": series, "promql_expr_test": [expected]}
+    (folder / "case.json").write_text(json.dumps({"rule_files": [], "evaluation_interval": "5s", "tests": [test]}))
+    command = ["promtool", "test", "rules", "case.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    told = re.search(rf"got:\s*{re.escape(labels)} (\S+)$", done.stdout + done.stderr, re.MULTILINE)
+    assert told, done.stdout + done.stderr
+    return float(told[1])

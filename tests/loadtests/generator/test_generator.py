@@ -11,6 +11,7 @@ import pytest
 
 from loadtests.arrivals import processes
 from loadtests.generator import jobs
+from loadtests.generator.load import RETRY_NS
 from tests.loadtests.generator.loads import accept_all, http_target, known_server, load, outcomes, run
 
 EVERY_5_MS = np.arange(0, 1_000_000_000, 5_000_000)
@@ -70,6 +71,15 @@ def test_a_closed_loop_keeps_its_number_of_requests_under_way():
     events = sorted([(t, 1) for t in samples["sent_ns"]] + [(t, -1) for t in samples["done_ns"]])
     assert max(np.cumsum([change for _, change in events])) == 4
     assert 100 < len(samples["sent_ns"]) <= 200
+
+
+def test_a_slot_of_a_closed_loop_rests_for_10_ms_after_a_refusal():
+    with known_server("--misbehave", "http-503") as port:
+        samples, _ = run(http_target(port), load([], closed_loop=1, duration_s=0.3))
+    order = np.argsort(samples["scheduled_ns"])
+    rests_ns = samples["scheduled_ns"][order][1:] - samples["done_ns"][order][:-1]
+    assert len(rests_ns) > 3
+    assert (rests_ns >= RETRY_NS).all()
 
 
 @pytest.mark.parametrize("misbehave", ["chunked", "close", "until-close", "slow-bytes"])

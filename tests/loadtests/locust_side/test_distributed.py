@@ -1,5 +1,6 @@
 """A master and its workers share one schedule, and account for every arrival whatever becomes of a worker."""
 
+import csv
 import json
 import re
 import signal
@@ -114,6 +115,19 @@ def test_a_worker_that_is_told_to_start_before_it_has_its_runner_asks_for_its_sh
 def sent_by_locusts_count(output):
     """What was sent by all workers, in no load of ours too."""
     return int(re.search(r"REST +cnn +(\d+)", output).group(1))
+
+
+def test_warm_up_of_several_workers_is_in_no_figure_of_locust(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 2]
+        arguments += ["--warmup", 2, "--out", tmp_path / "out", "--csv", tmp_path / "table"]
+        master, _ = stack.enter_context(cluster(2, *arguments, cwd=tmp_path))
+        output, _ = master.communicate(timeout=300)
+    summary, _ = read(tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "table_stats.csv").open()))
+    assert sent_by_locusts_count(output) == summary["ok"] == summary["scheduled"] == 2 * 90, output
+    assert {int(row["Request Count"]) for row in rows} == {2 * 90}
+    assert float(rows[-1]["Requests/s"]) == pytest.approx(90, rel=0.1)
 
 
 def test_a_worker_that_comes_late_takes_no_part_and_disturbs_nobody(tmp_path):

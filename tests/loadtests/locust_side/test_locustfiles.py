@@ -1,5 +1,6 @@
 """The locustfiles as a person starts them: by hand, headless, from any directory."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -216,15 +217,18 @@ def test_the_generator_s_metrics_can_be_scraped_while_it_runs(tmp_path):
         arguments = ["--engine", "http", "--rate", 100, "--duration", 60, "--metrics-port", metrics_port]
         process = start("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
         try:
-            found = {}
+            found, warming_up = {}, []
             while found.get("servestorm_requests_total", 0) < 100:
                 assert process.poll() is None, process.stdout.read()
                 time.sleep(0.1)
                 found = _scrape(metrics_port)
+                warming_up += [found["servestorm_sent_total"]] if found.get("servestorm_sent_total") == 0 else []
         finally:
             process.kill()
             process.communicate()
     assert found["servestorm_offered_total"] >= found["servestorm_sent_total"] >= 100
+    # the warm-up of 5 s is in no figure
+    assert len(warming_up) > 10
     assert found["servestorm_latency_seconds_count"] >= 100
     assert 0.02 <= found["servestorm_latency_seconds_sum"] / found["servestorm_latency_seconds_count"] < 0.2
 
@@ -263,3 +267,62 @@ def test_locust_s_csv_shows_the_same_requests(tmp_path):
     found = dict(zip(header.split(","), row.split(","), strict=False))
     assert int(found["Request Count"]) == 100
     assert float(found["Min Response Time"]) >= 5
+
+
+@pytest.mark.parametrize("loop", [["--rate", 100], ["--closed-loop", 3]], ids=["open", "closed"])
+def test_warm_up_is_in_no_figure_of_locust(loop, tmp_path):
+    with known_server("--fixed-ms", 5) as port:
+        arguments = ["--engine", "http", *loop, "--duration", 2, "--warmup", 2, "--out", tmp_path / "out"]
+        arguments += ["--csv", tmp_path / "table", "--json-file", tmp_path / "table"]
+        _, output = locust("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+    summary = summary_in(tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "table_stats.csv").open()))
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    assert {int(row["Request Count"]) for row in rows} == {summary["scheduled"]}, output
+    assert entry["num_requests"] == sum(entry["num_reqs_per_sec"].values()) == summary["scheduled"]
+    assert sum(entry["response_times"].values()) == summary["ok"]
+    assert entry["max_response_time"] == pytest.approx(summary["latency_ms"]["max"])
+    # Locust's rate is over the time from the end of the warm-up to the last answer.
+    assert float(rows[-1]["Requests/s"]) == pytest.approx(summary["requests_per_s"], rel=0.1)
+    history = list(csv.DictReader((tmp_path / "table_stats_history.csv").open()))
+    assert int(history[-1]["Total Request Count"]) == summary["scheduled"]
+
+
+def test_failures_of_the_warm_up_are_in_no_figure(tmp_path):
+    with known_server("--misbehave", "http-503") as port:
+        arguments = ["--engine", "http", "--rate", 50, "--duration", 1, "--warmup", 1, "--out", tmp_path / "out"]
+        arguments += ["--csv", tmp_path / "table"]
+        _, output = locust("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+    summary = summary_in(tmp_path / "out")
+    (failure,) = csv.DictReader((tmp_path / "table_failures.csv").open())
+    assert summary["errors"] == {"http_error": 50}, output
+    assert sum(summary["error_details"].values()) == int(failure["Occurrences"]) == 50
+
+
+LISTENING = f"""
+import runpy
+from locust import events
+globals().update(runpy.run_path({str(LOADTESTS / "steady.py")!r}))
+calls = []
+
+
+@events.request.add_listener
+def listen(**call):
+    calls.append((call["name"], call["response_time"], call["start_time"]))
+
+
+@events.quit.add_listener
+def tell(**_):
+    assert all(time_ms >= 5 and start_s > 1e9 for _, time_ms, start_s in calls)
+    open("calls", "w").write(str(len(calls)))
+"""
+
+
+def test_a_person_s_listener_gets_each_measured_request_and_locust_counts_it_once(tmp_path):
+    (tmp_path / "own.py").write_text(LISTENING)
+    with known_server("--fixed-ms", 5) as port:
+        arguments = ["--engine", "http", "--rate", 50, "--duration", 1, "--warmup", 1, "--csv", tmp_path / "table"]
+        _, output = locust(tmp_path / "own.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table_stats.csv").open()))
+    assert (tmp_path / "calls").read_text() == "50", output
+    assert [int(row["Request Count"]) for row in rows] == [50, 50]

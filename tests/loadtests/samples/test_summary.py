@@ -116,6 +116,50 @@ def test_sends_that_take_longer_than_the_schedule_are_an_achieved_rate_too_low(t
     assert any("off the offered" in reason for reason in summary_of(tmp_path, late).reasons)
 
 
+CLOSED = {"loop": "closed", "rate": None, "closed_loop": 4}
+
+
+def slot(cycle_ms, busy_ms, outcome=jobs.OK, *, begin=START, seconds=11):
+    """One slot of a closed loop: a request of `busy_ms` every `cycle_ms`, warm-up included."""
+    table = rows(int(1000 * seconds / cycle_ms), latency_ms=busy_ms, lag_ms=0, outcome=outcome)
+    begin_ns = begin + np.arange(len(table)) * int(cycle_ms * 1e6)
+    table[:, :4] += (begin_ns - table[:, 0])[:, None]
+    return table
+
+
+def test_a_closed_loop_whose_slots_never_rest_has_its_number_under_way(tmp_path):
+    summary = summary_of(tmp_path, *[slot(20, 20) for _ in range(4)], settings=CLOSED)
+    assert summary.mean_in_flight == pytest.approx(4)
+    assert summary.rested_s == pytest.approx(0)
+    assert summary.valid, summary.reasons
+
+
+def test_a_slot_that_rests_after_its_refusals_is_counted_and_the_load_says_how_few_were_under_way(tmp_path):
+    """One slot of four is refused after 2 ms and rests 10: it is under way for a sixth of the 10 s that count."""
+    refused = slot(12, 2, jobs.HTTP_ERROR, seconds=10.98)
+    summary = summary_of(tmp_path, *[slot(20, 20) for _ in range(3)], refused, settings=CLOSED)
+    assert summary.mean_in_flight == pytest.approx(3 + 1 / 6, abs=0.01)
+    assert summary.rested_s == pytest.approx(10 * 5 / 6, abs=0.05)
+    (reason,) = [text for text in summary.reasons if "closed loop" in text]
+    assert reason.startswith("only 3.2 of 4 requests of the closed loop were under way")
+    assert "rests at least 10 ms" in reason
+    assert servers_overloaded(summary.reasons)
+
+
+def test_a_server_as_fast_as_the_generators_own_turn_is_no_resting_slot(tmp_path):
+    settings = {**CLOSED, "closed_loop": 1}
+    summary = summary_of(tmp_path, slot(1, 0.9), settings=settings)
+    assert summary.mean_in_flight == pytest.approx(0.9, abs=0.01)
+    assert summary.valid, summary.reasons
+    too_few = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0})
+    assert not too_few.valid
+
+
+def test_an_open_loop_has_no_slots(tmp_path):
+    summary = summary_of(tmp_path, rows())
+    assert (summary.mean_in_flight, summary.rested_s) == (None, None)
+
+
 def test_percentiles_are_exact_by_nearest_rank():
     found = distribution(np.arange(1, 10_001, dtype=np.int64) * 1_000_000)
     assert (found.p50, found.p90, found.p99, found.p999, found.max) == (5000, 9000, 9900, 9990, 10_000)

@@ -12,7 +12,7 @@ import pytest
 from servestorm.analysis.results import compute
 from servestorm.analysis.run_numbers import measure
 from servestorm.errors import StudyError
-from servestorm.report import page, sentences
+from servestorm.report import page, result_table, sentences
 from servestorm.report.markdown import markdown
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
@@ -65,16 +65,52 @@ def test_throughput_lasts_until_the_last_answer(tmp_path):
     assert read_samples(tmp_path / "samples.parquet").images_per_s(2.0) == pytest.approx(2 / 4.0)
 
 
-def test_a_quoted_percentile_is_of_all_samples_together_and_not_a_mean_of_percentiles(whole):
+def test_a_percentile_is_a_sample_of_each_run_and_the_figure_is_their_mean(whole):
     results = compute(read_run(whole))
     value = results.metric("steady.p95").values["savedmodel"]
     runs = [r for r in results.runs if r.scenario == "steady" and r.engine == "savedmodel"]
-    latencies = [read_samples(whole / "cells" / r.id / "samples.parquet").image_latency_ms for r in runs]
-    together = np.sort(np.concatenate(latencies))
-    assert value.value == together[int(np.ceil(0.95 * together.size)) - 1]
-    assert value.mean == pytest.approx(np.mean(value.runs))
+    latencies = [np.sort(read_samples(whole / "cells" / r.id / "samples.parquet").image_latency_ms) for r in runs]
+    assert value.runs == [own[int(np.ceil(0.95 * own.size)) - 1] for own in latencies]
+    assert value.value == pytest.approx(np.mean(value.runs))
     assert value.sd == pytest.approx(np.std(value.runs, ddof=1))
-    assert value.samples == together.size
+    assert value.samples == sum(own.size for own in latencies)
+    assert value.value_from == "runs"
+
+
+def test_a_percentile_that_no_run_has_answers_enough_for_is_of_all_together_and_is_not_judged(run):
+    for folder in (run / "cells").glob("*-steady-*"):
+        write_samples(folder, np.arange(300) / 10, np.linspace(0.001, 0.3, 300))
+    results = compute(read_run(run))
+    value = results.metric("steady.p99").values["savedmodel"]
+    # of 900 latencies, three of each, the 891st
+    assert value.value == pytest.approx(297.0, abs=0.01)
+    assert (value.value_from, value.ci_from, value.n, value.sd) == ("samples", "samples", 0, None)
+    assert value.runs == [None, None, None]
+    judged = next(one for one in results.verdicts if one.metric == "steady.p99")
+    assert (judged.verdict.outcome, judged.verdict.difference_percent) == ("inconclusive", None)
+    (told,) = [text for text in sentences.summary(results) if "steady load, p99" in text]
+    assert "Of savedmodel and TorchServe this is a percentile of all runs' answers together" in told
+
+
+def test_figures_of_different_kinds_have_no_ratio(run):
+    for folder in (run / "cells").glob("*-steady-savedmodel-*"):
+        write_samples(folder, np.arange(300) / 10, np.linspace(0.001, 0.3, 300))
+    metric = compute(read_run(run)).metric("steady.p99")
+    assert [metric.values[engine].value_from for engine in ("savedmodel", "torchserve")] == ["samples", "runs"]
+    assert metric.times_as_much() is None
+
+
+def test_latencies_are_told_per_image_where_a_request_holds_several(run):
+    assert " ms per image on " not in " ".join(sentences.summary(compute(read_run(run))))
+    for folder in (run / "cells").glob("*-steady-*"):
+        write_samples(folder, np.arange(800) / 70, np.linspace(0.01, 0.1, 800), images=np.full(800, 8, np.int16))
+    results = compute(read_run(run))
+    told = [text for text in sentences.summary(results) if "teady load" in text]
+    assert len(told) == 2
+    assert all(text.count(" ms per image on ") == 2 for text in told)
+    units = {row.term: row.unit for card in result_table.cards(results) for row in card.rows}
+    assert units["p99, steady load"] == "ms per image"
+    assert units["p99, bursty load"] == "ms"
 
 
 def test_a_percentile_of_too_few_samples_is_none(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,11 +85,56 @@ def test_few_answers_make_wide_bins():
     assert (found.bin_s, found.t_s) == (60, [0, 60])
 
 
+def test_the_spectrum_is_the_mean_over_runs_and_holds_the_rows_percentiles():
+    runs = [run_of("steady", name) for name in "ab"]
+    samples = {
+        "a": samples_of(np.arange(200), np.arange(1.0, 201)),
+        "b": samples_of(np.arange(200), np.arange(1.0, 201) * 3),
+    }
+    points = dict(spectrum(list(samples.values())))
+    assert (points[0.5], points[0.9], points[0.95]) == pytest.approx((200.0, 360.0, 380.0))
+    numbers = {"a": {"p50": 100.0, "p90": 180.0}, "b": {"p50": 300.0, "p90": 540.0}}
+    rows = rows_of("steady", [replace(run, numbers=numbers[run.id]) for run in runs], samples)
+    for name, share in (("p50", 0.5), ("p90", 0.9)):
+        assert rows[f"steady.{name}"].values["savedmodel"].value == pytest.approx(points[share])
+
+
+def test_linear_scaling_and_the_laws_means_are_those_of_the_rows():
+    rates = {1: [90.0, 110.0], 2: [150.0, 170.0], 4: [200.0, 240.0]}
+    runs = [
+        run_of("scaling", f"{n}-{r}", replicas=n, repetition=r, numbers={"images_per_s": rate})
+        for n, own in rates.items()
+        for r, rate in enumerate(own)
+    ]
+    plan = SimpleNamespace(scaling=SimpleNamespace(replicas=[1, 2, 4], measure="throughput"))
+    record = SimpleNamespace(study=SimpleNamespace(plan=plan))
+    rows = list(SCENARIO_ANALYSES["scaling"].rows(Rows(ENGINES, runs, {}), "scaling", record))
+    law = figures_of("scaling", ENGINES, runs, rows).scaling_law["scaling"]["savedmodel"]
+    assert law.means == [(1, 100.0), (2, 160.0), (4, 220.0)]
+    assert law.linear == [(1, 100.0), (2, 200.0), (4, 400.0)]
+    by_key = {row.key: row.values["savedmodel"] for row in rows}
+    assert by_key["scaling.images_per_s_x4"].value == 220.0
+    # within repetitions 200 / 90 and 240 / 110
+    assert by_key["scaling.factor_x4"].value == pytest.approx((200 / 90 + 240 / 110) / 2)
+
+
+def test_a_capacity_stands_among_its_probes_in_their_unit():
+    variants = [SimpleNamespace(label="gRPC", images_per_request=8)]
+    record = bare_record(Path("none"), [0])
+    record.study.variants[:] = variants
+    row = replace(capacity_row(400.0), key="capacity[gRPC].images_per_s", group="capacity[gRPC]")
+    figures = Figures()
+    runs = GroupOfRuns("capacity[gRPC]", ENGINES, [], {}, [row], record)
+    SCENARIO_ANALYSES["capacity"].add_figures(figures, runs)
+    assert figures.capacity_per_s == {"capacity[gRPC]": {"savedmodel": 50.0, "torchserve": None}}
+
+
 def test_the_spectrum_is_exact_and_ends_where_samples_do():
     latency_ms = np.random.default_rng(2).permutation(np.arange(1, 701.0))
     samples = samples_of(np.arange(700) / 100, latency_ms)
     points = spectrum([samples])
     assert points[0] == pytest.approx([0.5, 350])
+    assert {0.5, 0.9, 0.95, 0.99} <= {share for share, _ in points}
     assert all(value == math.ceil(share * 700) for share, value in points)
     assert 0.99 <= points[-1][0] < 0.992
 
@@ -118,9 +164,9 @@ def point(batch: int, rate: float | None, p99_ms: float | None, valid: bool = Tr
     return SweepPoint(**fixed, max_batch_size=batch, images_per_s=rate, p50_ms=None, p99_ms=p99_ms, valid=valid)
 
 
-def test_a_sweep_names_what_varies_and_takes_the_median_of_valid_loads():
+def test_a_sweep_names_what_varies_and_takes_the_mean_of_valid_loads():
     rates = [(1, 100.0, 10.0), (8, 300.0, 30.0), (16, 290.0, 40.0)]
-    runs = [run_of("sweep", f"{r}", points=[point(b, x + r, y) for b, x, y in rates]) for r in range(3)]
+    runs = [run_of("sweep", f"{r}", points=[point(b, x + r, y) for b, x, y in rates]) for r in (0, 0, 3)]
     runs.append(run_of("sweep", "9", points=[point(8, 9000.0, 1.0, valid=False)]))
     rows = figures_of("sweep", ENGINES, runs).sweep["sweep"]["savedmodel"]
     assert [(row.label, row.images_per_s, row.front) for row in rows] == [
@@ -139,14 +185,25 @@ def test_one_run_gives_its_percentiles_of_images_and_of_requests_the_intervals_o
     assert (rows["steady.request_p50"].ci, rows["steady.request_p50"].ci_from) == ((40.0, 61.0), "samples")
     assert (rows["steady.mean_ms"].ci, rows["steady.mean_ms"].ci_from) == (None, None)
     assert (rows["steady.p99"].value, rows["steady.p99"].ci) == (None, None)
+    assert (rows["steady.p50"].value, rows["steady.p50"].value_from) == (25.0, "runs")
 
 
-def test_a_percentile_that_too_few_runs_tell_has_the_interval_of_all_samples_together():
-    runs = [run_of("steady", name, numbers={"p50": 5.0 + place}) for place, name in enumerate("ab")]
+def test_a_percentile_that_too_few_runs_tell_has_the_value_and_the_interval_of_all_samples_together():
+    runs = [run_of("steady", name, numbers={"p50": 5.0 + place, "p90": None}) for place, name in enumerate("ab")]
     samples = {run.id: samples_of(np.arange(40), np.arange(1, 41)) for run in runs}
     rows = {row.key: row.values["savedmodel"] for row in rows_of("steady", runs, samples).values()}
     assert rows["steady.p50"].ci_from == "runs"
     assert rows["steady.p90"].ci_from == "samples"  # 64 samples are needed, a run has 40
+    assert (rows["steady.p90"].value, rows["steady.p90"].value_from) == (36.0, "samples")
+
+
+def test_a_percentile_of_one_run_of_several_is_that_runs_and_so_is_its_interval():
+    runs = [run_of("steady", "a", numbers={"p90": 90.0}), run_of("steady", "b", numbers={"p90": None})]
+    samples = {"a": samples_of(np.arange(100), np.arange(1, 101)), "b": samples_of(np.arange(20), np.full(20, 500.0))}
+    value = rows_of("steady", runs, samples)["steady.p90"].values["savedmodel"]
+    assert (value.value, value.n, value.value_from, value.ci_from) == (90.0, 1, "runs", "samples")
+    assert 80 < value.ci[0] < 90 < value.ci[1] <= 100
+    assert value.samples == 120
 
 
 def test_a_share_is_not_thought_to_be_over_100_percent():
@@ -156,10 +213,10 @@ def test_a_share_is_not_thought_to_be_over_100_percent():
 
 
 def capacity_row(rate: float | None, valid: bool = True) -> Metric:
-    value = Value(rate, rate, None, 1, [rate], valid=valid)
-    none = Value(None, None, None, 0, [])
+    value = Value(rate, None, 1, [rate], valid=valid)
+    none = Value(None, None, 0, [])
     values = {"savedmodel": value, "torchserve": none}
-    return Metric("capacity.images_per_s", "capacity", "capacity", "", "images/s", "higher", values, {})
+    return Metric("capacity.images_per_s", "capacity", "capacity", "", "images/s", "higher", "", values, {})
 
 
 PRICE = """instances:
@@ -176,8 +233,8 @@ def test_cost_is_told_at_capacity_with_the_runs_own_prices(tmp_path):
 
 
 def memory_row(mib: float) -> Metric:
-    values = {engine: Value(mib, mib, None, 2, [mib - 1, mib]) for engine in ("savedmodel", "torchserve")}
-    return Metric("steady.rss_peak_mib", "steady", "steady", "", "MiB", "lower", values, {})
+    values = {engine: Value(mib, None, 2, [mib - 1, mib]) for engine in ("savedmodel", "torchserve")}
+    return Metric("steady.rss_peak_mib", "steady", "steady", "", "MiB", "lower", "", values, {})
 
 
 @pytest.mark.parametrize(("mib", "enough"), [(2047.0, True), (2049.0, False)])
@@ -236,7 +293,27 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
     assert parts["server queue"] is None
     assert sum(ms for ms in parts.values() if ms is not None) == pytest.approx(20.0, abs=1e-6)
     assert found["savedmodel"].notes.count("No queue is told.") == 1
-    assert found["torchserve"] == Parts(parts=[], notes=[])
+    assert found["savedmodel"].mean_ms == pytest.approx(20.0, abs=1e-6)
+    assert found["torchserve"] == Parts(mean_ms=None, parts=[], notes=[])
+
+
+def test_parts_that_one_run_does_not_know_are_in_the_rest_of_all_so_that_they_add_up(tmp_path, monkeypatch):
+    cells = []
+    for name in ("a", "b"):
+        write_samples(tmp_path / name, np.arange(10) / 10, np.full(10, 0.02 if name == "a" else 0.04))
+        own = SimpleNamespace(id=name, engine="savedmodel")
+        files = {"samples_path": tmp_path / name / "samples.parquet", "metrics_path": tmp_path / name}
+        cells.append(SimpleNamespace(path=tmp_path / name, **files, summary=None, cell=own))
+    told = {
+        "a": ServerTimes(requests=10, total_ms=12.0, queue_ms=1.0, inference_ms=10.0),
+        "b": ServerTimes(requests=10, total_ms=30.0, inference_ms=25.0),
+    }
+    monkeypatch.setattr(latency_split, "server_times", lambda _, path, since_unix_ms: told[path.name])
+    found = mean_splits({"savedmodel": cells})["savedmodel"]
+    parts = {row.part: row.ms for row in found.parts}
+    assert (parts["server queue"], parts["inference"]) == (None, 17.5)
+    assert found.mean_ms == pytest.approx(30.0, abs=1e-6)
+    assert sum(ms for ms in parts.values() if ms is not None) == pytest.approx(found.mean_ms)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import fmean, stdev
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +17,7 @@ from servestorm.compare.comparison import base_key, compare
 from servestorm.compare.junit import junit
 from servestorm.compare.text import headline, markdown
 from servestorm.errors import StudyError
-from servestorm.rundir.files import SCHEMA_VERSION
+from servestorm.rundir.files import RESULTS_VERSION
 
 P50 = [10.0, 10.1, 9.9, 10.05, 9.95]
 P99 = [30.0, 31.0, 29.5, 30.5, 30.2]
@@ -32,7 +33,7 @@ def results(**metrics):
     usual = {"p50": P50, "p99": P99, "images_per_s": RATE, "failed_percent": [0.0] * 5}
     runs = {name: values for name, values in {**usual, **metrics}.items() if values is not None}
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": RESULTS_VERSION,
         "id": "20260101-000000-study",
         "state": "complete",
         "reason": None,
@@ -61,7 +62,13 @@ def results(**metrics):
 def metric(key, values):
     better = "higher" if key.endswith("per_s") else "lower"
     known = [value for value in values if value is not None]
-    value = {"runs": values, "mean": sum(known) / len(known) if known else None, "valid": True}
+    value = {
+        "runs": values,
+        "value": fmean(known) if known else None,
+        "sd": stdev(known) if len(known) > 1 else None,
+        "value_from": "runs" if known else None,
+        "valid": True,
+    }
     return {"key": key, "label": key, "unit": "ms", "better": better, "values": {"savedmodel": value}}
 
 
@@ -294,7 +301,8 @@ def edited(key, value):
 
 def with_runs(runs, **value):
     document = results()
-    document["metrics"][0]["values"]["savedmodel"] = {"runs": runs, **value}
+    usual = {"value": None, "sd": None, "value_from": "runs"}
+    document["metrics"][0]["values"]["savedmodel"] = {"runs": runs, **usual, **value}
     return document
 
 
@@ -312,8 +320,10 @@ def with_runs(runs, **value):
         (with_runs([True, False]), "metrics.0.values.savedmodel.runs.0: "),
         (with_runs([math.nan, 1.0]), "is not JSON (NaN is no number)"),
         (with_runs([1e300, 2e300]), "metrics.0.values.savedmodel.runs.0: "),
-        (with_runs([10.0, 12.0], mean=7.0), "the mean is 7, and that of its runs 11"),
-        (with_runs([None], mean=7.0), "the mean is 7, and that of its runs none"),
+        (with_runs([10.0, 12.0], value=7.0), "the value is 7, and that of its runs 11"),
+        (with_runs([None], value=7.0), "the value is 7, and that of its runs none"),
+        (with_runs([10.0, 12.0], value=11.0, sd=3.0), "the sd is 3, and that of its runs 1.41421"),
+        (with_runs([10.0, 12.0], value=7.0, value_from="samples"), "the value is 7, and that of its runs 11"),
         (edited("metrics", [metric("steady.p50", P50)] * 2), "the metric steady.p50 is there twice"),
         (edited("metrics", []), "have no metric of an engine in common"),
         (edited("environment", {"cpu_model": "\ud800"}), "holds half a character"),
@@ -332,6 +342,33 @@ def test_a_broken_results_file_is_one_sentence_and_exit_code_2(write, capsys, do
     assert told in output.err
     assert len(output.err.splitlines()) == 1
     assert "a bug of ours" not in output.err
+
+
+def test_results_of_the_build_before_are_refused_with_what_to_do(write):
+    before = write("before", edited("schema_version", 2))
+    with pytest.raises(StudyError) as error:
+        compare(before, write("new", results()))
+    assert str(error.value) == (
+        f"{before / 'results.json'} is of version 2, this servestorm reads 3: write it again with `servestorm report "
+        "RUN`, whose figures are defined anew, or run the study again."
+    )
+
+
+def test_the_numbers_shown_are_the_figures_and_the_difference_is_theirs(pair):
+    found = pair(p99=times(P99, 1.2))
+    (row,) = [row for row in found.rows if row.key == "steady.p99"]
+    assert (row.old.value, row.new.value) == (pytest.approx(fmean(P99)), pytest.approx(1.2 * fmean(P99)))
+    assert row.verdict.difference_percent == pytest.approx(100 * (row.new.value / row.old.value - 1))
+    assert "| 30.2 ± 0.6 | 36.3 ± 0.7 | +20.0 % (" in markdown(found)
+
+
+def test_a_percentile_of_all_samples_together_is_shown_and_not_compared(write):
+    document = results(p99=[None] * 5)
+    document["metrics"][1]["values"]["savedmodel"].update(value=29.9, value_from="samples")
+    found = compare(write("old", document), write("new", results()))
+    (row,) = [row for row in found.rows if row.key == "steady.p99"]
+    assert (row.finding, row.verdict) == ("not compared", None)
+    assert "| 29.9 (samples) | 30.2 ± 0.6 | – |" in markdown(found)
 
 
 def test_units_that_changed_are_refused(write):

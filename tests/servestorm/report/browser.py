@@ -58,12 +58,12 @@ class Browser:
         self._process.wait(timeout=30)
         os.close(self._replies)
 
-    def open(self, page: Path, *, width: int = 1100, dark: bool = False, media: str = "screen") -> None:
-        """Load the page and wait for it; `media` is screen or print."""
+    def open(self, page: Path | str, *, width: int = 1100, dark: bool = False, media: str = "screen") -> None:
+        """Load the page, a file or a URL, and wait for it; `media` is screen or print."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", media=media, features=[scheme])
-        self._call("Page.navigate", url=page.as_uri())
+        self._call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while self._read().get("method") != "Page.loadEventFired":
             pass
 

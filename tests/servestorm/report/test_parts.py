@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from servestorm.analysis.figures import Law, Setting
-from servestorm.analysis.latency_split import Part
+from servestorm.analysis.latency_split import Part, Parts
 from servestorm.methods.capacity_estimate import Crossing
 from servestorm.report.sections import bursts, capacity, cost, latency_split, runs, scaling_law, sweep, table, verdicts
 from tests.stand_ins import figure_data
@@ -55,13 +55,13 @@ def test_missing_numbers_are_dashes_and_never_nan_or_none(parts):
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: capacity.part("x", ENGINES, {}, 50.0),
-        lambda: capacity.part("x", ENGINES, {engine: [] for engine in ENGINES}, 50.0),
+        lambda: capacity.part("x", ENGINES, {}, 50.0, {}),
+        lambda: capacity.part("x", ENGINES, {engine: [] for engine in ENGINES}, 50.0, {}),
         lambda: scaling_law.part("x", ENGINES, {"savedmodel": NO_LAW}),
         lambda: sweep.part("x", ENGINES, {"savedmodel": [Setting("", images_per_s=1.0, p99_ms=None, front=False)]}),
         lambda: cost.part("x", ENGINES, {"savedmodel": []}, ""),
         lambda: runs.part("x", ENGINES, {"p99": {"savedmodel": [None, None]}}),
-        lambda: latency_split.part("x", ENGINES, {"savedmodel": [Part("inference", None)]}),
+        lambda: latency_split.part("x", ENGINES, {"savedmodel": Parts(None, [Part("inference", None)], [])}),
         lambda: bursts.part("x", ENGINES, {"savedmodel": []}),
         lambda: verdicts.part("x", ENGINES, [], 5.0),
     ],
@@ -72,7 +72,7 @@ def test_where_there_is_nothing_to_draw_there_is_no_figure(draw):
 
 def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_listed():
     run = search([probe(100.0, "fail", None)], high=100.0, confirmed=False)
-    part = capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, None)
+    part = capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, None, {})
     assert part.table.rows == [
         ["savedmodel, search 1", "100", "–", "did not hold"],
         ["savedmodel, search 1: capacity", "–; 100 did not hold", "", "not confirmed"],
@@ -82,19 +82,19 @@ def test_a_probe_without_enough_answers_for_a_p99_is_drawn_and_listed():
 def test_a_rate_that_the_generator_could_not_offer_has_not_failed():
     probes = [probe(100.0, "pass", 9.0), probe(200.0, "invalid", 9.0)]
     run = search(probes, rate_per_s=100.0, low=100.0, high=200.0)
-    text = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
+    text = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0, {}))
     assert "savedmodel, search 1: capacity | 100; 200 could not be offered |  | confirmed" in text
 
 
 def test_the_rate_at_which_p99_meets_the_objective_has_an_interval():
     met = Crossing(rate_per_s=104.0, low=98.0, high=111.0, probes=5)
     run = search([probe(100.0, "pass", 40.0)], rate_per_s=100.0, low=100.0, crossing=met)
-    text = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0))
+    text = cells(capacity.part("x", ["savedmodel"], {"savedmodel": [run]}, 50.0, {}))
     assert "savedmodel, search 1: p99 meets the objective at | 104 (98.0 to 111) |  | estimated" in text
 
 
 def test_the_law_is_listed_with_its_coefficients_and_one_engine_may_lack_it():
-    data = figure_data.laws() | {"torchserve": replace(NO_LAW, points=[(1, 170.0)])}
+    data = figure_data.laws() | {"torchserve": replace(NO_LAW, points=[(1, 170.0)], means=[(1, 170.0)])}
     text = cells(scaling_law.part("x", ENGINES, data))
     assert "σ, contention | 0.08 | –" in text
     assert re.search(r"1 replica, mean \| \d+ \| 170", text)
@@ -108,6 +108,15 @@ def test_the_front_is_numbered_by_throughput_and_the_beaten_are_listed_too(parts
     assert rates == sorted(rates)
     assert "beaten" in text
     assert "batch 64, 1 ms, 4 in flight | – | – | no number" in text
+
+
+def test_the_line_of_a_capacity_bears_the_number_of_its_row(parts):
+    assert "525 images/s" in parts["capacity"].drawing.wide
+    assert "182 images/s" in parts["capacity"].drawing.narrow
+
+
+def test_the_end_of_a_bar_and_the_total_are_the_mean_latency(parts):
+    assert ">9.83 ms<" in parts["split"].drawing.wide  # a part under nothing is not drawn, and counted
 
 
 def test_a_burst_without_a_recovery_is_marked_as_not_seen(parts):

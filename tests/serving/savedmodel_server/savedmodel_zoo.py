@@ -133,5 +133,35 @@ def save_zoo(path: Path) -> Path:
     return path
 
 
+def save_without_functions(path: Path, *, rows: int | None = None) -> Path:
+    """y = x @ [[1], [2]] and the label 'small' or 'large' of each row, exported as TensorFlow 1 does.
+
+    The graph holds a variable, a table and a loop, and its signatures name tensors of it instead of calling a function.
+    `rows` fixes the first dimension of the input.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    graph = tf.Graph()
+    with graph.as_default(), v1.Session(graph=graph) as session:
+        x = v1.placeholder(tf.float32, [rows, 2], name="x")
+        weights = v1.get_variable("weights", initializer=tf.constant([[1.0], [2.0]]))
+        y = tf.map_fn(lambda row: tf.linalg.matvec(weights, row, transpose_a=True), x)
+        keys, values = tf.constant([0, 1], tf.int64), tf.constant(["small", "large"])
+        table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), "?")
+        label = table.lookup(tf.cast(y[:, 0] > 10.0, tf.int64))
+        session.run(v1.global_variables_initializer())
+        saved_model = v1.saved_model
+        inputs = {"x": saved_model.build_tensor_info(x)}
+        outputs = {"y": saved_model.build_tensor_info(y), "label": saved_model.build_tensor_info(label)}
+        signature = saved_model.build_signature_def(inputs, outputs, "tensorflow/serving/predict")
+        builder = saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}, main_op=v1.tables_initializer()
+        )
+        builder.save()
+    return path
+
+
 if __name__ == "__main__":
     print(write_zoo(Path(sys.argv[1]).resolve()) / "models.config")

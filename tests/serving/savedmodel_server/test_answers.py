@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import grpc
+import psutil
 import pytest
 import requests
 
@@ -112,3 +113,9 @@ def test_sigterm_ends_with_code_0_and_a_batching_server_answers(zoo, tmp_path, b
     finally:
         code = server.stop()
     assert code == 0
+
+
+def test_a_server_does_not_import_what_only_training_needs(server):
+    files = {file.path for file in psutil.Process(server.process.pid).memory_maps()}
+    assert any("/tensorflow/" in file for file in files)
+    assert not [file for file in files if "/sklearn/" in file or "/matplotlib/" in file]

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.savedmodel_server.metrics import FINE_BUCKETS_US, Metrics
+from serving.savedmodel_server.metrics import LATENCY_BUCKETS_US, QUEUING_BUCKETS_US, Metrics
 
 
 def samples(metrics):
@@ -27,17 +27,17 @@ def test_counts_and_latencies_are_read_back():
     labels = (("API", "Predict"), ("entrypoint", "REST"), ("model_name", "m"))
     assert found[":tensorflow:serving:request_latency_count", *labels] == 2
     buckets = [value for key, value in found.items() if key[0] == ":tensorflow:serving:request_latency_bucket"]
-    assert buckets == sorted(buckets) and buckets[-2:] == [1, 2] and len(buckets) == len(FINE_BUCKETS_US) + 1
+    assert buckets == sorted(buckets) and buckets[-2:] == [1, 2] and len(buckets) == len(LATENCY_BUCKETS_US) + 1
 
 
 def test_a_value_is_counted_in_the_first_bucket_that_holds_it():
     metrics = Metrics()
-    bound = FINE_BUCKETS_US[10]
+    bound = QUEUING_BUCKETS_US[10]
     metrics.queuing_latency.observe(("p",), bound)
     found = samples(metrics)
     name, label = ":tensorflow:serving:batching_session:queuing_latency_bucket", ("thread_pool_name", "p")
     assert found[name, ("le", f"{bound:g}"), label] == 1
-    assert found[name, ("le", f"{FINE_BUCKETS_US[9]:g}"), label] == 0
+    assert found[name, ("le", f"{QUEUING_BUCKETS_US[9]:g}"), label] == 0
 
 
 def test_label_values_keep_their_characters():
@@ -47,4 +47,55 @@ def test_label_values_keep_their_characters():
 
 
 def test_neighbouring_buckets_are_finer_than_tensorflow_servings():
-    assert all(b / a < 1.25 for a, b in pairwise(FINE_BUCKETS_US))
+    assert all(b / a < 1.25 for a, b in (*pairwise(LATENCY_BUCKETS_US), *pairwise(QUEUING_BUCKETS_US)))
+
+
+def line_of(page, start):
+    (line,) = [line for line in page.decode().splitlines() if line.startswith(start)]
+    return line
+
+
+def test_counters_over_a_million_are_whole_numbers():
+    metrics = Metrics()
+    metrics.request_count.add(("m", "OK"), 1_234_567)
+    metrics.request_count.add(("m", "OK"))
+    assert line_of(metrics.page(), ":tensorflow:serving:request_count{").endswith(" 1234568")
+
+
+def test_sums_keep_every_digit():
+    metrics = Metrics()
+    for value in (123_456_789.25, 0.0009765625):
+        metrics.request_latency.observe(("m", "predict", "REST"), value)
+    text = line_of(metrics.page(), ":tensorflow:serving:request_latency_sum{").rpartition(" ")[2]
+    assert float(text) == 123_456_789.25 + 0.0009765625
+
+
+def bounds_on_the_page(metrics, name):
+    lines = [line for line in metrics.page().decode().splitlines() if line.startswith(f"{name}_bucket")]
+    return [line.partition('le="')[2].partition('"')[0] for line in lines]
+
+
+def test_tensorflow_servings_bucket_bounds_are_among_ours():
+    metrics = Metrics()
+    metrics.request_latency.observe(("m", "predict", "REST"), 1.0)
+    metrics.runtime_latency.observe(("m", "Predict", "TF1"), 1.0)
+    metrics.queuing_latency.observe(("p",), 1.0)
+    requests = {f"{10 * 1.8**i:g}" for i in range(33)} | {"+Inf"}
+    queues = {f"{100 * 1.2**i:g}" for i in range(52)} | {"+Inf"}
+    assert {"10", "18", "32.4", "104.976", "188.957"} <= requests
+    assert requests <= set(bounds_on_the_page(metrics, ":tensorflow:serving:request_latency"))
+    assert requests <= set(bounds_on_the_page(metrics, ":tensorflow:serving:runtime_latency"))
+    assert queues <= set(bounds_on_the_page(metrics, ":tensorflow:serving:batching_session:queuing_latency"))
+
+
+def test_failures_count_under_the_name_that_they_ask_for_up_to_a_bound():
+    metrics = Metrics()
+    for number in range(200):
+        metrics.count_failure(f"nope{number}", "NOT_FOUND", is_served=False)
+    metrics.count_failure("nope7", "NOT_FOUND", is_served=False)
+    metrics.count_failure("n" * 129, "NOT_FOUND", is_served=False)
+    metrics.count_failure("m", "INVALID_ARGUMENT", is_served=True)
+    found = samples(metrics)
+    counts = {dict(key[1:])["model_name"]: count for key, count in found.items() if "request_count" in key[0]}
+    assert counts["nope7"] == 2 and counts["nope0"] == 1 and counts["m"] == 1
+    assert len(counts) == 102 and counts[""] == 101

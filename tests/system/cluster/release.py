@@ -24,7 +24,12 @@ SETTINGS: dict[str, Any] = {
     "load": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}},
 }
 _COUNTS = {
-    "savedmodel": (8501, "/monitoring/prometheus/metrics", r"^:tensorflow:serving:request_count\{[^}]*\} (\S+)$"),
+    # the readiness probe is in it too, with an empty label API
+    "savedmodel": (
+        8501,
+        "/monitoring/prometheus/metrics",
+        r'^:tensorflow:serving:request_latency_count\{[^}]*API="[^"]+"[^}]*\} (\S+)$',
+    ),
     "torchserve": (8082, "/metrics", r"^ts_inference_requests_total\{[^}]*\} (\S+)$"),
 }
 # The servers' own Python: TorchServe answers and leaves the connection open, which simpler tools wait on.

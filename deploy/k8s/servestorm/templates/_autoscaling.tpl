@@ -48,27 +48,31 @@
 {{/*
 Rules of prometheus-adapter. One adapter has one configuration for all releases, so it holds the rules of every engine.
 A counter only grows: what an autoscaler may watch is its rate, over all series of a pod. Latency sums are microseconds;
-seconds of latency a second are requests under way (Little's law).
+seconds of latency a second are requests under way (Little's law). TensorFlow Serving counts the questions of probes too,
+with an empty label API. TorchServe counts what it refuses and what its handler raises for, which it answers with 5xx.
 */}}
 {{- define "servestorm.adapterRules" -}}
 {{- $window := .Values.autoscaling.rateWindow -}}
 rules:
 {{- $series := list
-  (list ":tensorflow:serving:request_latency_sum" "tensorflow_requests_in_flight" " / 1e6")
-  (list ":tensorflow:serving:batching_session:queuing_latency_sum" "tensorflow_requests_queued" " / 1e6")
-  (list ":tensorflow:serving:request_latency_count" "tensorflow_requests_per_second" "")
-  (list "ts_inference_latency_microseconds" "torchserve_requests_in_flight" " / 1e6")
-  (list "ts_queue_latency_microseconds" "torchserve_requests_queued" " / 1e6")
-  (list "ts_inference_requests_total" "torchserve_requests_per_second" "") }}
+  (list ":tensorflow:serving:request_latency_sum" `API!=""` "tensorflow_requests_in_flight" " / 1e6" "")
+  (list ":tensorflow:serving:batching_session:queuing_latency_sum" "" "tensorflow_requests_queued" " / 1e6" "")
+  (list ":tensorflow:serving:request_latency_count" `API!=""` "tensorflow_requests_per_second" "" "")
+  (list "ts_inference_latency_microseconds" "" "torchserve_requests_in_flight" " / 1e6" "")
+  (list "ts_queue_latency_microseconds" "" "torchserve_requests_queued" " / 1e6" "")
+  (list "ts_inference_requests_total" "" "torchserve_requests_per_second" "" "Requests5XX") }}
 {{- range $series }}
-  - seriesQuery: '{{ index . 0 }}{namespace!="",pod!=""}'
+{{- $only := ternary "" (printf ",%s" (index . 1)) (empty (index . 1)) }}
+{{- $rate := printf "sum by (<<.GroupBy>>) (rate(%%s{<<.LabelMatchers>>%s}[%s]))" $only $window }}
+  - seriesQuery: '{{ index . 0 }}{namespace!="",pod!=""{{ $only }}}'
     resources:
       overrides:
         namespace: {resource: namespace}
         pod: {resource: pod}
     name:
       matches: ^(.*)$
-      as: {{ index . 1 }}
-    metricsQuery: sum by (<<.GroupBy>>) (rate(<<.Series>>{<<.LabelMatchers>>}[{{ $window }}])){{ index . 2 }}
+      as: {{ index . 2 }}
+    metricsQuery: {{ printf $rate "<<.Series>>" }}{{ index . 3 }}
+{{- with index . 4 }} - {{ printf $rate . }} or {{ printf $rate "<<.Series>>" }}{{ end }}
 {{- end }}
 {{- end -}}

@@ -1,0 +1,92 @@
+"""Counts batches and waits for them as TensorFlow Serving's batching session does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from threading import Lock
+
+from serving.savedmodel_server.calls.call import Call
+from serving.savedmodel_server.metrics import Metrics
+
+_BEGINNINGS_KEPT = 256
+_SCALAR = "an input of the request is a scalar"
+_FAILED = "the batch that it was in failed"
+
+
+class BatchRecord:
+    """Safe from any thread."""
+
+    def __init__(self, metrics: Metrics, thread_pool_name: str) -> None:
+        self._metrics = metrics
+        self._labels = (thread_pool_name,)
+        self._beginnings_s: dict[float, None] = {}
+        """Of the last batches: tasks with the same one were one batch."""
+        self._lock = Lock()
+
+    def add(self, calls: Sequence[Call], began_s: Sequence[float], entered_ns: int) -> None:
+        """One task that has just come back: each request's wait for its batch, and the batches that it was in.
+
+        began_s: when the batch of each row began, in seconds of Unix time (the kernel's clock); empty where the batch
+        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split waits
+        once for each of its batches, as in TensorFlow Serving.
+        """
+        if began_s:
+            waits_us = _waits_us(calls, began_s)
+            batches = self._new_batches(began_s)
+        else:  # how long a batch that failed had waited in the kernel is not known
+            waits_us = [(entered_ns - call.since_ns) / 1000 for call in calls]
+            batches = 1
+            self._count_reruns(calls)
+        self._metrics.queuing_latency.observe_all(self._labels, waits_us)
+        if batches:
+            self._metrics.wrapped_run_count.add((), batches)
+
+    def _new_batches(self, began_s: Sequence[float]) -> int:
+        """How many batches of these rows no other task was in before."""
+        seen, new = self._beginnings_s, 0
+        with self._lock:
+            for beginning_s in dict.fromkeys(began_s):
+                if beginning_s not in seen:
+                    seen[beginning_s] = None
+                    new += 1
+            while len(seen) > _BEGINNINGS_KEPT:
+                del seen[next(iter(seen))]
+        return new
+
+    def count_unbatched(self, call: Call) -> None:
+        """Count a call that runs past the kernel, where batching is on."""
+        if call.servable.options.batching is None:
+            return
+        reason = call.servable.unbatched.get(call.signature.name)
+        if reason is None and any(not array.ndim for array in call.arrays):
+            reason = _SCALAR
+        if reason is not None:  # else it has no rows, or is refused
+            self._count(call, reason)
+
+    def _count_reruns(self, calls: Sequence[Call]) -> None:
+        """Of a batch that failed, those requests count that ran well by themselves."""
+        for call in calls:
+            if call.outputs is not None:
+                self._count(call, call.servable.unbatched.get(call.signature.name, _FAILED))
+
+    def _count(self, call: Call, reason: str) -> None:
+        servable = call.servable
+        self._metrics.unbatched_requests.add((servable.name, str(servable.version), call.signature.name, reason))
+
+
+def _waits_us(calls: Sequence[Call], began_s: Sequence[float]) -> list[float]:
+    now_ns = time.perf_counter_ns()
+    offset_ns = now_ns - time.time_ns()
+    waits_us: list[float] = []
+    row = 0
+    for call in calls:
+        since_ns, end = call.since_ns, row + call.rows
+        most_ns = now_ns - since_ns
+        for beginning_s in began_s[row:end] if call.rows == 1 else dict.fromkeys(began_s[row:end]):
+            wait_ns = beginning_s * 1e9 + offset_ns - since_ns
+            if not 0.0 <= wait_ns <= most_ns:  # the wall clock was set meanwhile
+                wait_ns = 0.0 if wait_ns < 0.0 else most_ns
+            waits_us.append(wait_ns / 1000)
+        row = end
+    return waits_us

@@ -1,0 +1,40 @@
+"""One request's run between the transports and TensorFlow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from serving.savedmodel_server.errors import RequestError
+from serving.savedmodel_server.versions.servable import Servable
+from serving.savedmodel_server.versions.signatures import Array, Signature
+
+
+def row_count(arrays: Sequence[Array]) -> int:
+    """Examples in a request: the length of the first input, 1 for a scalar."""
+    return len(arrays[0]) if arrays and arrays[0].ndim else 1
+
+
+class Call:
+    """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
+
+    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
+
+    def __init__(
+        self,
+        servable: Servable,
+        signature: Signature,
+        arrays: tuple[Array, ...],
+        done: Callable[[list[Call]], None],
+    ) -> None:
+        self.servable = servable
+        self.signature = signature
+        self.arrays = arrays
+        self.done = done
+        """Gets all calls of one run that share it."""
+        self.rows = row_count(arrays)
+        self.outputs: Sequence[Array] | None = None
+        self.error: RequestError | None = None
+        self.micros = 0.0
+        """Inside TensorFlow, with the wait for its batch."""
+        self.since_ns = time.perf_counter_ns()
