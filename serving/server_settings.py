@@ -24,7 +24,7 @@ NAMES: Final = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class ReportedSetting:
     """One setting of a running server."""
 
     value: int | None
@@ -37,36 +37,36 @@ class Setting:
     """False where the server has no such thing, such as a queue without batching."""
 
 
-def read(value: int, source: str) -> Setting:
+def read(value: int, source: str) -> ReportedSetting:
     """A setting that the server reports."""
-    return Setting(value, source)
+    return ReportedSetting(value, source)
 
 
-def unreadable(reason: str) -> Setting:
+def unreadable(reason: str) -> ReportedSetting:
     """A setting that the server does not report."""
-    return Setting(None, reason=reason)
+    return ReportedSetting(None, reason=reason)
 
 
-def absent(reason: str) -> Setting:
+def absent(reason: str) -> ReportedSetting:
     """A setting that a server of this kind does not have."""
-    return Setting(None, reason=reason, applies=False)
+    return ReportedSetting(None, reason=reason, applies=False)
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """What one server runs with."""
 
-    workers: Setting
+    workers: ReportedSetting
     """Batches, or requests, that it computes at a time."""
-    max_batch_size: Setting
+    max_batch_size: ReportedSetting
     """Images; 1 means that it does not batch."""
-    batch_delay_us: Setting
+    batch_delay_us: ReportedSetting
     """Microseconds that a batch may wait to be filled."""
-    queue_size: Setting
+    queue_size: ReportedSetting
     """Requests that may wait before it refuses more."""
-    response_timeout_s: Setting
+    response_timeout_s: ReportedSetting
     """Seconds after which it gives a request up."""
-    threads: Setting
+    threads: ReportedSetting
     """Intra-op threads of one worker."""
     notes: tuple[str, ...] = ()
     """What else its artifact or its operator set that changes how it serves, a sentence each."""
@@ -94,7 +94,7 @@ def differences(settings: ServerSettings, ordered: OrderedSettings) -> list[str]
     """Each setting that is known and not as ordered, such as '4 images in a batch instead of 1 (GET /models/cnn)'."""
     found = []
     for field in fields(OrderedSettings):
-        setting: Setting = getattr(settings, field.name)
+        setting: ReportedSetting = getattr(settings, field.name)
         wanted: int | None = getattr(ordered, field.name)
         if wanted is not None and setting.value is not None and setting.value != wanted:
             found.append(f"{setting.value:,} {NAMES[field.name]} instead of {wanted:,} ({setting.source})")

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from serving.server_settings import ServerSettings, Setting, read, unreadable, unreadable_settings
+from serving.server_settings import ReportedSetting, ServerSettings, read, unreadable, unreadable_settings
 
 _NO_THREADS = "TorchServe does not report its workers' threads, which a handler may set itself"
 
@@ -46,13 +46,13 @@ def _described(body: bytes) -> dict[str, Any]:
     return model if isinstance(model, dict) else {}
 
 
-def _number(value: object, source: str, factor: int = 1) -> Setting:
+def _number(value: object, source: str, factor: int = 1) -> ReportedSetting:
     if isinstance(value, int):
         return read(value * factor, source)
     return unreadable(f"{source} does not say it")
 
 
-def _queue(model: dict[str, Any], source: str) -> Setting:
+def _queue(model: dict[str, Any], source: str) -> ReportedSetting:
     """TorchServe reports the places that are left and the requests that wait: together they are its size."""
     if model.get("useJobTicket") is True:
         return read(0, f"useJobTicket of {source}")

@@ -12,9 +12,9 @@ from models.manifest import ModelDir
 from serving.deployment import Batching, Budget
 from serving.server_settings import (
     OrderedSettings,
+    ReportedSetting,
     RunningServer,
     ServerSettings,
-    Setting,
     absent,
     read,
     unreadable,
@@ -25,6 +25,7 @@ MOST_IMAGES: Final = 1024
 """Images that one request may hold where batching is on."""
 _FLAG = re.compile(r"--?([a-z0-9_]+)(?:=(.*))?", re.DOTALL)
 _FIELD = re.compile(r"(\w+)\s*:?\s*\{\s*value\s*:\s*(\w+)\s*\}")
+_BatchSettings = tuple[ReportedSetting, ReportedSetting, ReportedSetting, ReportedSetting]
 _NO_BATCHING = "batching is off"
 _INTRA, _SESSION = "tensorflow_intra_op_parallelism", "tensorflow_session_parallelism"
 _REST_TIMEOUT = "rest_api_timeout_in_ms"
@@ -72,12 +73,12 @@ def flags_of(command: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-def _batching(flags: Mapping[str, str], server: RunningServer) -> tuple[Setting, Setting, Setting, Setting]:
+def _batching(flags: Mapping[str, str], server: RunningServer) -> _BatchSettings:
     """Workers, images in a batch, its delay, and the queue."""
     if flags.get("enable_batching", "false").lower() not in ("true", "1"):
         source = "no --enable_batching on the command line"
         off = absent(_NO_BATCHING)
-        workers = absent(f"{_NO_BATCHING}: requests are computed side by side")
+        workers = absent(f"{_NO_BATCHING}, and requests are computed side by side")
         return workers, read(1, source), off, off
     own = "enable_per_model_batching_parameters"
     path = flags.get("batching_parameters_file")
@@ -93,10 +94,10 @@ def _batching(flags: Mapping[str, str], server: RunningServer) -> tuple[Setting,
     return unknown, unknown, unknown, unknown
 
 
-def _parameters(text: str, source: str) -> tuple[Setting, Setting, Setting, Setting]:
+def _parameters(text: str, source: str) -> _BatchSettings:
     found = dict(_FIELD.findall(_without_comments(text)))
 
-    def number(name: str) -> Setting:
+    def number(name: str) -> ReportedSetting:
         value = found.get(name, "")
         return read(int(value), source) if value.isdigit() else unreadable(f"{source} does not set {name}")
 
@@ -113,7 +114,7 @@ def _without_comments(text: str) -> str:
     return re.sub(r"#.*", "", text)
 
 
-def _threads(flags: Mapping[str, str]) -> Setting:
+def _threads(flags: Mapping[str, str]) -> ReportedSetting:
     for name in (_INTRA, _SESSION):
         value = flags.get(name, "")
         if value.isdigit() and int(value) > 0:
@@ -121,7 +122,7 @@ def _threads(flags: Mapping[str, str]) -> Setting:
     return unreadable(f"neither --{_INTRA} nor --{_SESSION} is on the command line: TensorFlow's own choice")
 
 
-def _timeout(flags: Mapping[str, str]) -> Setting:
+def _timeout(flags: Mapping[str, str]) -> ReportedSetting:
     value = flags.get(_REST_TIMEOUT, "")
     if value.isdigit():
         return read(int(value) // 1000, f"--{_REST_TIMEOUT}")
