@@ -53,9 +53,12 @@ class Parity(_ManifestPart):
     """How far the exported artifacts' softmax outputs were apart, encoded bytes in."""
 
     status: Literal["proved", "NOT PROVED EQUAL"] = Field(description="what later results are labelled with")
-    tolerance: float = Field(description="largest absolute difference allowed")
+    tolerance: float = Field(description="largest difference allowed")
     images: int = Field(ge=0, description="real images compared")
-    max_abs_difference: float | None = Field(default=None, description="of any probability; None where unchecked")
+    max_abs_difference: float | None = Field(
+        default=None,
+        description="of any number, in units of the image's largest number if that is over 1; None where unchecked",
+    )
     reason: str | None = Field(default=None, description="why parity is not proved, in one sentence")
 
 
@@ -64,7 +67,7 @@ class Golden(_ManifestPart):
 
     path: str = Field(description="relative to the manifest's folder")
     sha256: str = Field(description="of the encoded bytes")
-    probabilities: list[float] = Field(description="softmax output, one per label; empty where unknown")
+    probabilities: list[float] = Field(description="the output, a number per label; empty where unknown")
 
 
 class Manifest(_ManifestPart):
@@ -94,6 +97,15 @@ class Manifest(_ManifestPart):
     seed: int | None = None
     git_commit: str | None = None
     created_at: str = Field(description="ISO 8601, UTC")
+
+    def answers_of(self, artifact: Literal["savedmodel", "mar"]) -> list[list[float]] | None:
+        """What the artifact must answer to each golden image; None where that is not known.
+
+        An answer holds only for the artifact that gave it, unless both were proved equal.
+        """
+        if self.golden_from not in ("both", artifact):
+            return None
+        return [golden.probabilities for golden in self.golden]
 
 
 def sha256_of(path: Path) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answers import AnswerNames
 from models.manifest import ModelDir
 from serving.deployment import Endpoint
 from serving.errors import DeploymentError, WireError
 from serving.wire import RestRequest, Wire, is_right, payload_spec
 
 POLL_S = 0.005
+RIGHT = "right"
 
 
 def http_get(url: str, timeout_s: float = 1.0) -> tuple[int, bytes] | None:
@@ -50,28 +51,34 @@ class Question:
 
     request: RestRequest
     _wire: Wire
-    _expected: NDArray[np.float64]
-    _output: str | None
+    _names: AnswerNames
+    _expected: NDArray[np.float64] | None
+    """(1, values); None where the right answer of this engine's artifact is not known."""
 
     @classmethod
     def of(cls, wire: Wire, model: ModelDir) -> Question:
         """The model's question; raises DeploymentError without golden images, ModelError where they cannot be read."""
         spec = payload_spec(model.manifest)
         payload = "image" if spec.image_signature is not None else "tensor"
-        golden = model.manifest.golden[:1]
-        if not golden:
+        if not model.manifest.golden:
             raise DeploymentError(f"{model.path} has no golden images to ask for: export or import it with images.")
         request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
-        return cls(request, wire, np.array([golden[0].probabilities]), spec.output)
+        answers = model.manifest.answers_of(wire.artifact)
+        expected = None if answers is None else np.array(answers[:1])
+        return cls(request, wire, AnswerNames.of(model.manifest), expected)
 
     def verdict(self, status: int, body: bytes) -> str:
-        """'right', or what is wrong with a reply."""
+        """'right', or what is wrong with a reply; any answer is right where the right one is not known."""
         if status != http.client.OK:
             return f"HTTP {status}"
-        with suppress(WireError):
-            right = is_right(self._wire.rest_answer(body, self._output), self._expected)
-            return "right" if right else "a wrong answer"
-        return "an unreadable answer"
+        try:
+            if self._expected is None:
+                self._wire.check_rest(body)
+                return RIGHT
+            answer = self._wire.rest_answer(body, self._names)
+        except WireError as error:
+            return f"an unreadable answer: {str(error).rstrip('.')}"
+        return RIGHT if is_right(answer, self._expected) else "a wrong answer"
 
 
 def first_answer(
@@ -84,6 +91,8 @@ def first_answer(
 ) -> int:
     """Ask for the first golden image every 5 ms until the answer is right; monotonic ns of that answer.
 
+    Where the right answer is not known, any answer will do.
+
     Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` reports that nobody is
     left to give one, and ModelError where the model directory cannot be read.
     """
@@ -94,7 +103,7 @@ def first_answer(
         now_ns = time.monotonic_ns()
         if reply is not None:
             last = question.verdict(*reply)
-            if last == "right":
+            if last == RIGHT:
                 return now_ns
         if not alive():
             raise DeploymentError(f"the server at {endpoint.rest_url} ended before its first right answer.")

@@ -25,6 +25,9 @@ images = list(importlib.resources.files(loadtests).joinpath("bundled_digits").it
 assert len(images) == 32, f"the wheel carries {len(images)} bundled digits instead of 32"
 for name in ("report/report.html.j2", "report/report.css", "analysis/prices.yaml"):
     assert importlib.resources.files(servestorm).joinpath(name).is_file(), f"the wheel lost servestorm/{name}"
+for name in ("index.html", "seconds.css", "charts.js", "live.js"):
+    page = importlib.resources.files(loadtests).joinpath("locust_side", "page", name)
+    assert page.is_file(), f"the wheel lost loadtests/locust_side/page/{name}"
 from serving.backends.kubernetes.helm import chart_folder
 assert chart_folder().is_relative_to(sys.prefix), f"the chart comes from {chart_folder()}"
 for name in ("Chart.yaml", "values.yaml", "values.schema.json", "templates/_names.tpl", "templates/server/hpa.yaml", "files/wait.sh"):

@@ -48,7 +48,7 @@ def judged(results: Results, plan: Plan, engine: str) -> dict[str, Verdict]:
     """The verdict on each question: odd runs against even ones."""
     family = {}
     for metric in results.metrics:
-        if metric.key in QUESTIONS and metric.values[engine].valid:
+        if metric.key in QUESTIONS and metric.values[engine].counts:
             runs = metric.values[engine].runs
             family[metric.key] = (runs[0::2], runs[1::2], metric.better)
     names = dict.fromkeys(family, ("odd runs", "even runs"))

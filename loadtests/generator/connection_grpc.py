@@ -133,8 +133,7 @@ class GrpcConnection(Connection):
             return jobs.BAD_REPLY, jobs.UNCHECKED, f"malformed reply: {error}"
         if len(messages) != 1:
             return jobs.BAD_REPLY, jobs.UNCHECKED, f"{len(messages)} messages in a unary reply"
-        outcome, correct = self.owner.check(job.image, messages[0])
-        return outcome, correct, "" if outcome == jobs.OK else jobs.OUTCOMES[outcome]
+        return self.owner.check(job.image, messages[0])
 
     def _flush(self) -> None:
         outgoing = self._http2.outgoing

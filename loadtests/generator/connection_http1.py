@@ -104,7 +104,7 @@ class Http1Connection(Connection):
         head = known_heads.get(data[:begin])
         if head is None or head.length != len(data) - begin or head.status != _OK or not head.keep_alive:
             return False
-        outcome, correct = self._check(job.image, data[begin:])
+        outcome, correct, _ = self._check(job.image, data[begin:])
         if outcome != jobs.OK:
             return False
         job.first_ns = now_ns
@@ -169,8 +169,7 @@ class Http1Connection(Connection):
             self._unsent = None
             keep_alive = False
         if 200 <= status < 300:
-            outcome, correct = self.owner.check(job.image, body)
-            reason = "" if outcome == jobs.OK else jobs.OUTCOMES[outcome]
+            outcome, correct, reason = self.owner.check(job.image, body)
         else:
             outcome, correct, reason = jobs.HTTP_ERROR, jobs.UNCHECKED, f"HTTP {status}"
         if not keep_alive:

@@ -47,8 +47,8 @@ class ConnectionOwner(Protocol):
     def unwatch(self, fd: int) -> None:
         """Forget `fd`."""
 
-    def check(self, image: int, body: bytes) -> tuple[int, int]:
-        """(outcome, correct) of a reply's body."""
+    def check(self, image: int, body: bytes) -> tuple[int, int, str]:
+        """(outcome, correct, reason) of a reply's body; see Check."""
 
     def ended(
         self,

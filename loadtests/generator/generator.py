@@ -37,6 +37,8 @@ _CHUNK_BYTES: Final = _ROW_BYTES * 4096
 _TICK_NS: Final = 50_000_000
 _LEAD_NS: Final = 20_000_000
 _SCHEDULE_BLOCK: Final = 8192
+_MOST_REASONS: Final = 20
+"""Sentences about failures that are counted one by one; each reply may say something else."""
 _SWITCH_INTERVAL_S: Final = 0.0002
 # A timer wakes its thread 0.1 to 0.2 ms late: the thread wakes so much earlier and waits for the moment awake, but for
 # no more than this share of a core.
@@ -153,7 +155,8 @@ class Generator:
         self.in_flight -= 1
         self._endpoints[job.endpoint].in_flight -= 1
         if reason:
-            self._count_failure(reason, job.scheduled_ns)
+            many = len(self.reasons) >= _MOST_REASONS and reason not in self.reasons
+            self._count_failure(jobs.OUTCOMES[outcome] if many else reason, job.scheduled_ns)
             if self._load.closed_loop:
                 # A server that refuses at once must not be asked in a tight circle.
                 self._restarts.append(done_ns + RETRY_NS)

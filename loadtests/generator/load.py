@@ -29,7 +29,8 @@ ROW: Final = (
 RETRY_NS: Final = 10_000_000
 """At least so long a slot of a closed loop rests after a failure, or where it has no free connection."""
 
-Check = Callable[[int, bytes], tuple[int, int]]
+Check = Callable[[int, bytes], tuple[int, int, str]]
+"""(image, body of a reply) -> (outcome, correct, reason); the reason is empty where the outcome is OK."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ class Target:
     """One list an endpoint: the prepared request of each image."""
     grpc: bool
     check: Check
-    """(image, body of a reply) -> (outcome, correct)."""
     checked: bool = False
     """True where the check knows the right answers."""
     make: Callable[[str], Made] | None = None

@@ -21,8 +21,9 @@ from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Check, Target
 from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.generator.wire_http1 import request_bytes
+from models.answers import AnswerNames
 from models.errors import ModelError
-from models.manifest import ModelDir
+from models.manifest import Manifest, ModelDir
 from serving.errors import WireError
 from serving.wire import WIRES, PayloadSpec, Wire, is_right, payload_spec
 
@@ -67,20 +68,17 @@ def build_target(options: TargetOptions) -> Target:
             raise LoadTestError("engine http speaks plain HTTP only: use --protocol rest.")
         return _plain_target(options, options.plain)
     model = _model(options.manifest)
-    images, expected = _images(model, options.engine)
-    groups = _groups(len(images), options.images_per_request)
+    images = _images(model)
     wire, spec = WIRES[options.engine], payload_spec(model.manifest if model else None)
-    output = spec.output if model else None
-    answer = wire.grpc_answer if grpc else wire.rest_answer
-    checks = [None if expected is None else expected[group] for group in groups]
+    groups = _groups(len(images), options.images_per_request)
     batches = [[images[i] for i in group] for group in groups]
     try:
         make = (_grpc_endpoint if grpc else _rest_endpoint)(options, wire, spec, batches)
     except WireError as error:
         raise LoadTestError(f"the {options.payload} payload cannot be built: {error}") from error
-    check = AnswerCheck(lambda body: answer(body, output), checks, options.images_per_request)
+    check = answer_check(wire, grpc, model.manifest if model else None, groups)
     names = _grpc_targets(options, wire.default_grpc_port) if grpc else options.hosts
-    return _target(names, make, grpc, check, checked=expected is not None)
+    return _target(names, make, grpc, check, checked=check.knows_answers)
 
 
 def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check: Check, checked: bool) -> Target:
@@ -88,22 +86,40 @@ def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check
     return Target([address for address, _ in made], [requests for _, requests in made], grpc, check, checked, make)
 
 
+def answer_check(wire: Wire, grpc: bool, manifest: Manifest | None, groups: Sequence[Sequence[int]]) -> AnswerCheck:
+    """The check of replies to groups of golden images, by the right answers where the manifest knows them."""
+    names, images = AnswerNames.of(manifest), len(groups[0])
+    answers = manifest.answers_of(wire.artifact) if manifest else None
+    if answers is None:
+        check = wire.check_grpc if grpc else wire.check_rest
+
+        def check_form(body: bytes) -> None:
+            check(body, images)
+
+        return AnswerCheck(check_form, None)
+    expected = np.asarray(answers, np.float64)
+    answer = wire.grpc_answer if grpc else wire.rest_answer
+    return AnswerCheck(lambda body: answer(body, names, images), [expected[group] for group in groups])
+
+
 class AnswerCheck:
-    """Judges reply bodies; equal bytes for the same image are parsed once."""
+    """Judges reply bodies; equal bytes for the same image are read once."""
 
     def __init__(
-        self,
-        parse: Callable[[bytes], NDArray[np.float64]],
-        expected: Sequence[NDArray[np.float64] | None],
-        images_per_request: int,
+        self, read: Callable[[bytes], NDArray[np.float64] | None], expected: Sequence[NDArray[np.float64]] | None
     ) -> None:
-        self._parse = parse
+        """`read` raises WireError for what is no answer; `expected` are the right answers, None where not known."""
+        self._read = read
         self._expected = expected
-        self._images = images_per_request
-        self._known: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self._known: dict[tuple[int, bytes], tuple[int, int, str]] = {}
 
-    def __call__(self, image: int, body: bytes) -> tuple[int, int]:
-        """(outcome, correct): bad_reply where the body is not rows of numbers, one row an image."""
+    @property
+    def knows_answers(self) -> bool:
+        """False where any answer passes."""
+        return self._expected is not None
+
+    def __call__(self, image: int, body: bytes) -> tuple[int, int, str]:
+        """See Check: bad_reply where the body cannot be read as an answer, with the reason."""
         key = (image, body)
         known = self._known.get(key)
         if known is None:
@@ -113,19 +129,25 @@ class AnswerCheck:
             self._known[key] = known
         return known
 
-    def _judge(self, image: int, body: bytes) -> tuple[int, int]:
+    def _judge(self, image: int, body: bytes) -> tuple[int, int, str]:
         try:
-            answer = self._parse(body)
-        except WireError:
-            return jobs.BAD_REPLY, jobs.UNCHECKED
-        if len(answer) != self._images:
-            return jobs.BAD_REPLY, jobs.UNCHECKED
+            answer = self._read(body)
+        except WireError as error:
+            return jobs.BAD_REPLY, jobs.UNCHECKED, str(error).rstrip(".")
+        if self._expected is None or answer is None:
+            return jobs.OK, jobs.UNCHECKED, ""
         expected = self._expected[image]
-        if expected is None:
-            return jobs.OK, jobs.UNCHECKED
         if is_right(answer, expected):
-            return jobs.OK, jobs.RIGHT
-        return jobs.WRONG_ANSWER, jobs.WRONG
+            return jobs.OK, jobs.RIGHT, ""
+        return jobs.WRONG_ANSWER, jobs.WRONG, _difference(answer, expected)
+
+
+def _difference(answer: NDArray[np.float64], expected: NDArray[np.float64]) -> str:
+    """What is wrong with an answer, as the summary names it."""
+    name = jobs.OUTCOMES[jobs.WRONG_ANSWER]
+    if answer.shape == expected.shape:
+        return name
+    return f"{name}: shape {list(answer.shape)} instead of {list(expected.shape)}"
 
 
 def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
@@ -174,21 +196,16 @@ def _model(path: Path | None) -> ModelDir | None:
         raise LoadTestError(str(error)) from error
 
 
-def _images(model: ModelDir | None, engine: str) -> tuple[list[bytes], NDArray[np.float64] | None]:
-    """Images to send, and the probabilities that must come back, (images, classes); None where they are not known."""
+def _images(model: ModelDir | None) -> list[bytes]:
+    """Images to send: the model's golden ones, or bundled digits."""
     if model is None:
-        return [path.read_bytes() for path in sorted(BUNDLED.glob("*.png"))], None
-    golden = model.manifest.golden
-    if not golden:
+        return [path.read_bytes() for path in sorted(BUNDLED.glob("*.png"))]
+    if not model.manifest.golden:
         raise LoadTestError(f"{model.path} has no golden images to send: export or import the model again.")
     try:
-        images = model.golden_images()
+        return model.golden_images()
     except OSError as error:
         raise LoadEnvironmentError(f"a golden image of {model.path} cannot be read: {error.strerror}.") from error
-    # An answer holds only for the artifact that gave it, unless both were proved equal.
-    if model.manifest.golden_from not in ("both", "mar" if engine == "torchserve" else "savedmodel"):
-        return images, None
-    return images, np.asarray([g.probabilities for g in golden], np.float64)
 
 
 def _groups(images: int, size: int) -> list[list[int]]:
@@ -243,8 +260,8 @@ def _plain_target(options: TargetOptions, plain: PlainRequest) -> Target:
     return _target(options.hosts, make, grpc=False, check=_accept, checked=False)
 
 
-def _accept(_image: int, _body: bytes) -> tuple[int, int]:
-    return jobs.OK, jobs.UNCHECKED
+def _accept(_image: int, _body: bytes) -> tuple[int, int, str]:
+    return jobs.OK, jobs.UNCHECKED, ""
 
 
 def _rest_address(url: str, default_port: int | None) -> tuple[ResolvedAddress, str]:

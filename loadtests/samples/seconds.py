@@ -82,9 +82,9 @@ class Seconds:
         """What came: while a load runs, its schedule says which requests were due."""
         return self._counts["offered"] if self.closed_loop or self.finished else self._planned
 
-    def planned(self, until: int | None = None) -> list[int]:
-        """Arrivals of each second (before `until`) by the schedule, those to come included; empty in a closed loop."""
-        counts: list[int] = self._planned.between(0, self._planned.seconds if until is None else until).tolist()
+    def planned(self) -> list[int]:
+        """Arrivals of each second by the schedule, those to come included; empty in a closed loop."""
+        counts: list[int] = self._planned.between(0, self._planned.seconds).tolist()
         return counts
 
     @property

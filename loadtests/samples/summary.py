@@ -182,7 +182,7 @@ def doubts(summary: Summary) -> list[str]:
     if not summary.ok:
         reasons.append("no right answer came")
     # the generator's own turn is a gap as well, and nearly as long as the answer of a very fast server
-    may_rest = bool(summary.errors) or summary.connections < summary.closed_loop
+    may_rest = bool(summary.errors) or _too_few_connections(summary)
     mean = summary.mean_in_flight
     if may_rest and mean is not None and mean < MIN_IN_FLIGHT_SHARE * summary.closed_loop:
         reasons.append(
@@ -208,8 +208,20 @@ def doubts(summary: Summary) -> list[str]:
             )
     failed = sum(n for name, n in summary.errors.items() if name not in ("dropped", "wrong_answer", "lost_worker"))
     if failed > MAX_RATE_DEVIATION * max(summary.scheduled, 1):
-        reasons.append(f"{failed} of {summary.scheduled} requests failed")
+        reasons.append(f"{failed} of {summary.scheduled} requests failed{_mostly(summary)}")
     return reasons
+
+
+def _too_few_connections(summary: Summary) -> bool:
+    """Whether slots of a closed loop wait for a connection: over HTTP/1.1 each takes one request at a time."""
+    return summary.protocol == "rest" and summary.connections * len(summary.endpoints) < summary.closed_loop
+
+
+def _mostly(summary: Summary) -> str:
+    """The most frequent cause of the failures, after a comma; empty where no cause is known."""
+    others = ("dropped", "wrong_answer")
+    causes = {cause: n for cause, n in summary.error_details.items() if not cause.startswith(others)}
+    return f", most often: {max(causes, key=lambda cause: causes[cause])}" if causes else ""
 
 
 @dataclass

@@ -14,7 +14,8 @@ GENERATOR: Final = "the generator"
 
 
 _OVERLOADED: Final = re.compile(
-    r"\d+ arrivals were dropped: |\d+ of \d+ requests failed$|the achieved rate |only \S+ of \d+ requests of the closed"
+    r"\d+ arrivals were dropped: |\d+ of \d+ requests failed(?:, |$)|the achieved rate |"
+    r"only \S+ of \d+ requests of the closed"
 )
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answers import AnswerError, AnswerNames, rows
 from models.artifacts.export import DEFAULT_OUT_DIR
 from models.artifacts.handler.run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
@@ -44,6 +45,14 @@ class _Import:
     input: InputSpec | None = None
     signatures: ImageSignatures | None = None
     labels: list[str] = field(default_factory=list)
+    output: str | None = None
+    """Name of the output that is compared, where the user gave one."""
+
+    @property
+    def names(self) -> AnswerNames:
+        """What the manifest will know of the model's answers: both artifacts are read by it, as a load reads them."""
+        signature = self.signatures and (self.signatures.image or self.signatures.tensor)
+        return AnswerNames(tuple(self.labels), signature.output if signature else self.output)
 
 
 def import_model(
@@ -57,6 +66,7 @@ def import_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
+    output: str | None = None,
     progress: Progress | None = None,
 ) -> ModelDir:
     """Write `out_dir/name` from foreign artifacts, either of which may be missing.
@@ -64,14 +74,14 @@ def import_model(
     `savedmodel` is a SavedModel's folder or the folder of its versions. `images` is a folder of JPEG and PNG files
     on which the two are compared; 32 of them become the golden images. `mean` and `std` (per channel, of pixel
     values scaled to 0..1) and `size` (height, width) define how images become the tensors of a SavedModel that takes
-    no encoded images.
+    no encoded images. `output` names the output that is compared, where there are several.
 
     The manifest has `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
     otherwise NOT PROVED EQUAL with the reason. Raises ModelError where an artifact or an image is unusable.
     """
     tell = progress or no_progress
     target = checked_target(name, out_dir, version)
-    job = _gather(savedmodel, mar, images, tolerance, tell)
+    job = _gather(savedmodel, mar, images, tolerance, output, tell)
     job.input = _input_spec(job.signatures, mean, std, size)
     with staging(target.parent) as stage:
         folder = stage / name
@@ -88,7 +98,12 @@ def import_model(
 
 
 def _gather(
-    savedmodel: Path | None, mar: Path | None, images: Path | None, tolerance: float, tell: Progress
+    savedmodel: Path | None,
+    mar: Path | None,
+    images: Path | None,
+    tolerance: float,
+    output: str | None,
+    tell: Progress,
 ) -> _Import:
     if savedmodel is None and mar is None:
         raise ModelError("There is nothing to import: name a SavedModel with --savedmodel, a .mar with --mar, or both.")
@@ -96,12 +111,12 @@ def _gather(
         raise ModelError(f"A tolerance of {tolerance} cannot be met: give one above 0, for instance 1e-5.")
     tell("reading the artifacts", 0.0)
     savedmodel_folder = version_folder(savedmodel) if savedmodel else None
-    job = _Import(savedmodel_folder, mar, _read_images(images, tell), tolerance)
+    job = _Import(savedmodel_folder, mar, _read_images(images, tell), tolerance, output=output)
     if mar:
         archive_manifest(mar)
         job.labels = _archive_labels(mar)
     if savedmodel_folder:
-        job.signatures = read_signatures(savedmodel_folder)
+        job.signatures = read_signatures(savedmodel_folder, output)
     return job
 
 
@@ -166,7 +181,8 @@ def _compare(job: _Import, tell: Progress) -> tuple[Parity, Literal["both", "sav
     if first is not None and second is not None:
         parity = judge(first, second, job.tolerance)
         return parity, "both" if parity.status == PROVED else "savedmodel", first
-    parity = _unproved(job, why_first or why_second)
+    failures = [why for path, why in ((job.savedmodel, why_first), (job.mar, why_second)) if path and why]
+    parity = _unproved(job, " ".join(failures) or why_first or why_second)
     if first is not None:
         return parity, "savedmodel", first
     if second is not None:
@@ -194,14 +210,19 @@ def _savedmodel_outputs(job: _Import) -> Outputs:
     signature, batches = _batches(job, job.signatures)
     try:
         predict = predictor(job.savedmodel, signature.name, signature.input, signature.output)
-        rows = [predict(batch) for batch in batches]
-        outputs = np.concatenate(rows)
+        answers = [predict(batch) for batch in batches]
     except Exception as error:  # TensorFlow raises errors of many kinds for a graph that it cannot load or run
         reason = " ".join(str(error).split())[:200]
         raise Unanswered(f"the SavedModel fails here ({type(error).__name__}: {reason}).") from error
-    if outputs.ndim != 2 or len(outputs) != len(job.images):
-        raise Unanswered(f"the SavedModel answers {len(job.images)} images with a shape of {outputs.shape}.")
-    return outputs
+    if any(answer.shape[:1] != (1,) for answer in answers):
+        raise Unanswered(f"the SavedModel answers one image with a shape of {answers[0].shape}.")
+    try:
+        outputs = [rows(answer, job.names, images=1) for answer in answers]
+    except AnswerError as error:
+        raise Unanswered(f"the SavedModel's answer cannot be compared: {error}") from error
+    if len({row.shape for row in outputs}) != 1:
+        raise Unanswered("the SavedModel's answers differ in length.")
+    return np.concatenate(outputs)
 
 
 def _batches(
@@ -221,7 +242,7 @@ def _batches(
 def _handler_outputs(job: _Import) -> Outputs:
     if job.mar is None:
         raise Unanswered("there is no .mar.")
-    return probabilities(run_handler(job.mar, job.images), job.labels)
+    return probabilities(run_handler(job.mar, job.images), job.names)
 
 
 def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manifest:
@@ -229,7 +250,6 @@ def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manif
     image, tensor = (signatures.image, signatures.tensor) if signatures else (None, None)
     if image and tensor and tensor.output != image.output:
         tensor = None  # the manifest knows one output name; the encoded images are what is compared
-    first = image or tensor
     return Manifest(
         name=folder.name,
         version=version,
@@ -240,7 +260,7 @@ def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manif
         image_input=image.input if image else None,
         tensor_signature=tensor.name if tensor else None,
         tensor_input=tensor.input if tensor else None,
-        output=first.output if first else None,
+        output=job.names.output,
         savedmodel=artifact(folder, folder / str(version)) if job.savedmodel else None,
         mar=artifact(folder, folder / f"{folder.name}.mar") if job.mar else None,
         parity=parity,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answers import AnswerNames
 from models.artifacts.handler.run import probabilities, run_handler
 from models.errors import ModelError, ParityError
 from models.manifest import NOT_PROVED, PROVED, Parity
@@ -34,12 +35,19 @@ def parity_images(test: Sequence[bytes], train: Sequence[bytes]) -> list[bytes]:
 
 
 def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Largest absolute difference of two (n, classes) arrays; raises ParityError where shapes or finiteness differ."""
+    """Largest difference of two (n, values) arrays: absolute, in units of the largest number of the image if over 1.
+
+    Of probabilities it is the absolute difference. A float32 logit of 1,000 is rounded to 3e-5, so an absolute limit
+    would not do for both.
+
+    Raises ParityError where shapes differ or a number is not finite.
+    """
     if first.shape != second.shape:
         raise ParityError(f"The outputs have different shapes, {first.shape} and {second.shape}: not one model.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ParityError("The outputs are not all finite numbers: train the network again.")
-    return float(np.abs(first - second).max())
+    largest = np.maximum(np.abs(first), np.abs(second)).max(axis=1, keepdims=True)
+    return float((np.abs(first - second) / np.maximum(largest, 1.0)).max())
 
 
 def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
@@ -65,7 +73,7 @@ def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: fl
 
 def prove(savedmodel_outputs: NDArray[np.float64], mar: Path, images: Sequence[bytes]) -> Parity:
     """Run the handler in `mar` on `images` and compare; raises ParityError naming the figure where they differ."""
-    handler_outputs = probabilities(run_handler(mar, images, BATCH_SIZES))
+    handler_outputs = probabilities(run_handler(mar, images, BATCH_SIZES), AnswerNames())
     parity = judge(savedmodel_outputs, handler_outputs)
     if parity.status != PROVED:
         raise ParityError(

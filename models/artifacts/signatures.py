@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ PREFERRED = "serving_default"
 
 @dataclass(frozen=True)
 class ImageSignature:
-    """A signature with one input and one output that fits images."""
+    """A signature with one input that takes images, and the output that is compared."""
 
     name: str
     input: str
@@ -29,9 +30,9 @@ class ImageSignatures:
     """The signatures that a study can use, and the TensorFlow that wrote them."""
 
     image: ImageSignature | None
-    """One vector of encoded images to one float matrix."""
+    """One vector of encoded images to numbers of each image."""
     tensor: ImageSignature | None
-    """float32 NHWC with three channels to one float matrix."""
+    """float32 NHWC with three channels to numbers of each image."""
     tensorflow: str
 
 
@@ -51,20 +52,26 @@ def _is_savedmodel(path: Path) -> bool:
     return any((path / name).is_file() for name in SAVED_MODEL_FILES)
 
 
-def read_signatures(path: Path) -> ImageSignatures:
-    """Find the usable signatures of a SavedModel. Raises ModelError where it is broken or has none."""
+def read_signatures(path: Path, output: str | None = None) -> ImageSignatures:
+    """Find the usable signatures of a SavedModel. Raises ModelError where it is broken or has none.
+
+    `output` names the output that is compared; without it, it is the only one of numbers, or of rows of floats.
+    """
     graph = _serving_graph(path)
     images, tensors = {}, {}
     for name, definition in graph.signature_def.items():
-        usable = _usable(name, definition)
+        usable = _usable(name, definition, output)
         if usable and _is_string(definition):
             images[name] = usable
         elif usable:
             tensors[name] = usable
     if not images and not tensors:
+        needed = (
+            f"the output {output!r}, of numbers" if output else "one output of numbers (--output names one of several)"
+        )
         raise ModelError(
-            f"{path} has no signature for images (one input, encoded bytes or float32 NHWC with 3 channels, and one "
-            f"float output); it has: {', '.join(map(_described, sorted(graph.signature_def.items()))) or 'none'}."
+            f"{path} has no signature for images (one input, encoded bytes or float32 NHWC with 3 channels, and "
+            f"{needed}); it has: {', '.join(map(_described, sorted(graph.signature_def.items()))) or 'none'}."
         )
     return ImageSignatures(_preferred(images), _preferred(tensors), graph.meta_info_def.tensorflow_version)
 
@@ -84,13 +91,13 @@ def _serving_graph(path: Path) -> Any:
     raise ModelError(f"{path} has no graph tagged `serve`: save it for serving.")
 
 
-def _usable(name: str, definition: Any) -> ImageSignature | None:
-    """The signature where it has one image-like input and one float output."""
-    if name.startswith("__") or len(definition.inputs) != 1 or len(definition.outputs) != 1:
+def _usable(name: str, definition: Any, wanted: str | None) -> ImageSignature | None:
+    """The signature where it has one image-like input and an output of numbers."""
+    if name.startswith("__") or len(definition.inputs) != 1:
         return None
     input_name, taken = next(iter(definition.inputs.items()))
-    output_name, given = next(iter(definition.outputs.items()))
-    if given.dtype != _float() or not (given.tensor_shape.unknown_rank or len(given.tensor_shape.dim) == 2):
+    output_name = _output(definition.outputs, wanted)
+    if output_name is None:
         return None
     if _is_string(definition):
         vector = taken.tensor_shape.unknown_rank or len(taken.tensor_shape.dim) == 1
@@ -100,6 +107,31 @@ def _usable(name: str, definition: Any) -> ImageSignature | None:
         return None
     height, width = (size if size > 0 else None for size in sizes[1:3])
     return ImageSignature(name, input_name, output_name, height, width)
+
+
+def _output(outputs: Mapping[str, Any], wanted: str | None) -> str | None:
+    """The output that is compared: the wanted one, the only one of numbers, or the only one of rows of floats.
+
+    None where no output of numbers has an axis of images, or where several would do.
+    """
+    numbers = [name for name, given in outputs.items() if _has_numbers(given) and wanted in (None, name)]
+    rows = [name for name in numbers if outputs[name].dtype == _float() and _rank(outputs[name]) in (None, 2)]
+    for candidates in (numbers, rows):
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
+
+
+def _has_numbers(given: Any) -> bool:
+    from tensorflow import dtypes
+
+    dtype = dtypes.as_dtype(given.dtype)
+    return (dtype.is_floating or dtype.is_integer) and not dtype.is_quantized and _rank(given) != 0
+
+
+def _rank(given: Any) -> int | None:
+    """Number of axes; None where the signature does not say."""
+    return None if given.tensor_shape.unknown_rank else len(given.tensor_shape.dim)
 
 
 def _float() -> int:

@@ -43,6 +43,8 @@ class RunFacts:
     """Which of the run's loads, such as probe-03; empty where it had one."""
     overload: bool = False
     """A probe that did not pass: how the generator fared under it says nothing about the numbers."""
+    unchecked: bool = False
+    """Whether any well-formed answer counted, because the right ones were not known."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def facts_of(
         by_service=not conditions.haproxy and any(event.name == SERVICE_READY for event in record.events),
         load=load.path.name if load else "",
         overload=overload,
+        unchecked=of.summary is not None and of.summary.answers == "unchecked",
     )
 
 

@@ -2,6 +2,8 @@
 
 `doubts` turns what `servestorm.study.machine_counters` saw, and what the run directory holds besides, into sentences. A
 doubt makes no run INVALID: that is the generator's judgement of itself. It says how far a reader may trust the numbers.
+From the shares on that make a doubt about the machine grave, a run is DISTURBED (servestorm.methods.disturbance),
+unless its plan sets other limits.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_CPU_SHARE
 from servestorm.analysis.doubt_facts import RunFacts
+from servestorm.methods.disturbance import OTHER_PERCENT, REMEDIES, STEAL_PERCENT, SWAPPED_PERCENT
 from servestorm.rundir.shapes.cell import Watch
 
 Severity = Literal["grave", "doubt", "note"]
@@ -20,8 +23,8 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("grave", "doubt", "note")
 
 GOOD_CLOCKS: Final = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "hyperv_clocksource_msr")
 """Sources that a program reads without asking the kernel, or nearly so: any other costs microseconds a reading."""
-OTHER_SHARE, GRAVE_OTHER_SHARE = 0.03, 0.15
-STEAL_SHARE, GRAVE_STEAL_SHARE = 0.01, 0.05
+OTHER_SHARE, GRAVE_OTHER_SHARE = 0.03, OTHER_PERCENT / 100
+STEAL_SHARE, GRAVE_STEAL_SHARE = 0.01, STEAL_PERCENT / 100
 THROTTLED_SHARE = 0.01
 DRIFT_MS = 20.0
 UNEVEN = 1.10
@@ -88,6 +91,7 @@ def _of_run(run: RunFacts) -> Iterable[Found]:
     yield from _memory(run)
     if not run.overload:
         yield from _generator(run)
+    yield from _answers(run)
     yield from _machine(run.use.watch)
     yield from _clock(run.use.watch)
 
@@ -174,13 +178,14 @@ def _elapsed_s(run: RunFacts) -> float | None:
 def _memory(run: RunFacts) -> Iterable[Found]:
     swapped_bytes = run.use.end.swap_bytes or 0
     if swapped_bytes:
+        percent = run.use.machine_shares.swapped_percent or 0.0
         yield (
-            "grave",
+            "grave" if percent > SWAPPED_PERCENT else "doubt",
             "servers_swapped",
             swapped_bytes,
             (
                 f"{swapped_bytes / 2**20:,.0f} MiB of the servers lay in swap at the end: latencies hold the disk's; "
-                "free memory or switch swap off."
+                f"{REMEDIES['servers_swapped']}."
             ),
         )
     pages = run.use.watch.swapped_pages or 0
@@ -212,8 +217,21 @@ def _generator(run: RunFacts) -> Iterable[Found]:
             "generator_repeats",
             run.repeats,
             (
-                f"A load had to be offered {run.repeats + 1} times, because the generator had been late: the machine "
-                "was not quiet."
+                f"A load had to be offered {run.repeats + 1} times, because the generator had been late or the machine "
+                "disturbed: the machine was not quiet."
+            ),
+        )
+
+
+def _answers(run: RunFacts) -> Iterable[Found]:
+    if run.unchecked:
+        yield (
+            "doubt",
+            "unchecked_answers",
+            1,
+            (
+                "The right answers of the artifact are not known, so any well-formed answer counted (answers: "
+                "unchecked): `servestorm import` says why they are not."
             ),
         )
 
@@ -229,10 +247,7 @@ def _machine(watch: Watch) -> Iterable[Found]:
             severity,
             "other_load",
             other,
-            (
-                f"Other programs used {100 * other:.0f} % of the study's cores: end them, or give the study cores "
-                "that they do not use."
-            ),
+            (f"Other programs used {100 * other:.0f} % of the study's cores: {REMEDIES['other_load']}."),
         )
     steal = (watch.steal_s or 0.0) / whole_s
     if steal > STEAL_SHARE:
@@ -242,8 +257,8 @@ def _machine(watch: Watch) -> Iterable[Found]:
             "steal",
             steal,
             (
-                f"The hypervisor took {100 * steal:.0f} % of the study's cores for other machines (steal): use a "
-                "machine with cores of its own."
+                f"The hypervisor took {100 * steal:.0f} % of the study's cores for other machines (steal): "
+                f"{REMEDIES['steal']}."
             ),
         )
 

@@ -59,7 +59,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a sweep, means over its VALID loads."""
+    """One setting of a sweep, means over its VALID loads that are not DISTURBED, or over those that are."""
 
     label: str
     images_per_s: float | None
@@ -67,6 +67,8 @@ class Setting:
     """Of a request."""
     front: bool
     """No other setting of the engine is at least as good in both and better in one."""
+    disturbed: bool = False
+    """All its VALID loads are DISTURBED: it is shown, and never on the front."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from servestorm.analysis.metric import Metric, Value
+from servestorm.methods.disturbance import worst
 from servestorm.methods.verdict import Verdict, verdicts
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
@@ -38,6 +40,8 @@ class Judgement:
     b: str
     """Engines."""
     verdict: Verdict
+    withheld: Literal["disturbed"] | None = None
+    """Why no verdict was computed: an engine has only DISTURBED runs, and the verdict's reason says so; null else."""
     unbatched: list[str] = field(default_factory=list)
     """Engines of the pair that did not batch though the plan asks for it: the verdict's reason says why."""
 
@@ -71,12 +75,25 @@ def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) 
             family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
             names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
     judged = verdicts(family, plan.margin_percent / 100, names=names)
-    labels = {metric.key: f"{titles[metric.group]}: {metric.label}" for metric in asked}
-    return [Judgement(key, labels[key], a, b, verdict) for (key, a, b), verdict in judged.items()]
+    by_key = {metric.key: metric for metric in asked}
+    return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
 
 
 def _quotable(value: Value) -> list[float | None]:
     return value.runs if value.counts else []
+
+
+def _judgement(metric: Metric, a: str, b: str, verdict: Verdict, titles: Mapping[str, str]) -> Judgement:
+    """The verdict, or why there is none where an engine has DISTURBED runs alone."""
+    label = f"{titles[metric.group]}: {metric.label}"
+    disturbed = {engine: found for engine in (a, b) if (found := metric.values[engine].disturbed)}
+    if not disturbed:
+        return Judgement(metric.key, label, a, b, verdict)
+    found = worst(disturbed.values())
+    assert found
+    names = " and ".join(ENGINE_SHORT[engine] for engine in disturbed)
+    reason = f"No verdict: the runs of {names} were disturbed ({found.reason})."
+    return Judgement(metric.key, label, a, b, replace(verdict, reason=reason), withheld="disturbed")
 
 
 def objectives(metrics: Sequence[Metric], plan: PlanFile) -> list[ObjectiveResult]:

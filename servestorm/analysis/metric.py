@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from servestorm.methods.disturbance import Disturbance
+
 Better = Literal["lower", "higher"]
 Source = Literal["runs", "samples"]
 
@@ -44,11 +46,13 @@ class Value:
     """samples: without the scatter between runs, and so too narrow."""
     value_from: Source | None = None
     """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
+    disturbed: Disturbance | None = None
+    """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
 
     @property
     def counts(self) -> bool:
-        """Whether it may be quoted and compared: it does not come from INVALID runs."""
-        return self.valid
+        """Whether it may be quoted and compared: it comes from runs that are neither INVALID nor DISTURBED."""
+        return self.valid and self.disturbed is None
 
     @property
     def quotable(self) -> float | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from servestorm.analysis.run import Run
+from servestorm.analysis.scenario import disturbance_of
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.methods.disturbance import worst
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.record import RunRecord
 
@@ -30,13 +33,7 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     planned = len(record.study.cells)
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
-    if repeats := sum(cell.repeats for cell in record.cells):
-        tries = "1 try of a load is" if repeats == 1 else f"{repeats} tries of a load are"
-        they = "it was" if repeats == 1 else "they were"
-        notes.append(
-            f"{tries} INVALID for no other reason than that the generator was late or busy; {they} repeated on the "
-            "same servers, and kept beside the tries that count."
-        )
+    notes += _repeated(record)
     for scenario, analysis in SCENARIO_ANALYSES.items():
         notes += analysis.notes([run for run in runs if run.scenario == scenario], record.study.plan)
     if invalid := sum(run.valid is False for run in runs):
@@ -45,7 +42,35 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             f"{invalid} of {planned} runs {are} INVALID, for the reasons below, and left out of the numbers; where no "
             "valid run is left, the numbers are marked INVALID."
         )
+    disturbed = [run.disturbed for run in runs if run.disturbed]
+    if found := worst(disturbed):
+        are = "is" if len(disturbed) == 1 else "are"
+        notes.append(
+            f"{len(disturbed)} of {planned} runs {are} DISTURBED (at worst, {found.reason}) and left out of the "
+            "numbers; where no other VALID run is left, the numbers are marked DISTURBED and there is no verdict."
+        )
     return notes
+
+
+def _repeated(record: RunRecord) -> Iterator[str]:
+    """How many attempts at a load were set aside, and why."""
+    attempts = [attempt for cell in record.cells for attempt in cell.attempts]
+    valid = [attempt.summary is not None and attempt.summary.valid for attempt in attempts]
+    over = [disturbance_of(attempt.use, record.study.plan) is not None for attempt in attempts]
+    disturbed = sum(map(operator.or_, valid, over))
+    if repeats := len(attempts) - disturbed:
+        tries = "1 try of a load is" if repeats == 1 else f"{repeats} tries of a load are"
+        they = "it was" if repeats == 1 else "they were"
+        yield (
+            f"{tries} INVALID for no other reason than that the generator was late or busy; {they} repeated on the "
+            "same servers, and kept beside the tries that count."
+        )
+    if disturbed:
+        were = "1 attempt at a load was" if disturbed == 1 else f"{disturbed} attempts at a load were"
+        yield (
+            f"{were} DISTURBED by other programs or machines, repeated on the same servers, and kept beside the "
+            "attempt that counts."
+        )
 
 
 def _cluster_notes(record: RunRecord) -> Iterator[str]:

@@ -23,6 +23,7 @@ from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
+from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
 from servestorm.rundir.samples import Samples
@@ -72,6 +73,11 @@ class Results:
         """(group, engine) of the plan for which no run counts."""
         answered = {(run.group, run.engine) for run in self.runs if run.counts}
         return [(g, e) for g in self.groups for e in self.engines if (g, e) not in answered]
+
+    def disturbed(self, group: str, engine: str) -> Disturbance | None:
+        """Why no run of an engine counts where all that are VALID are DISTURBED; None where there is another reason."""
+        used = [run for run in usable(self.runs) if (run.group, run.engine) == (group, engine)]
+        return worst(run.disturbed for run in used if run.disturbed and run.valid is not False)
 
     def as_json(self) -> JsonObject:
         """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
@@ -146,9 +152,21 @@ def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequenc
 
 
 def usable(runs: Sequence[Run]) -> list[Run]:
-    """The runs behind the numbers: those that count; where an engine has none in a scenario, its INVALID ones."""
-    answered = {(run.group, run.engine) for run in runs if run.counts}
-    return [run for run in runs if run.counts or (run.state == "complete" and (run.group, run.engine) not in answered)]
+    """The runs behind the numbers: those that count; where an engine has none in a group, those that are DISTURBED and
+    not INVALID; where it has none of these either, its INVALID ones.
+    """
+    best: dict[tuple[str, str], int] = {}
+    for run in runs:
+        place = run.group, run.engine
+        best[place] = max(best.get(place, 0), _standing(run))
+    return [run for run in runs if _standing(run) and _standing(run) == best[run.group, run.engine]]
+
+
+def _standing(run: Run) -> int:
+    """3: it counts; 2: DISTURBED and not INVALID; 1: INVALID; 0: not complete."""
+    if run.state != "complete":
+        return 0
+    return 3 if run.counts else 1 if run.valid is False else 2
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 A figure is the mean over runs, and each run's own value is computed from its samples. So a difference between two
 printed figures is the difference that their verdict judges, and a standard deviation or an interval is of the figure
-beside which it stands. See docs/adr/0004 and the table of figures in docs/explanation/statistics.md.
+beside which it stands. See docs/adr/0004-studies-and-verdicts.md and docs/explanation/statistics.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
-from servestorm.analysis.metric import Metric, Row, Value
+from servestorm.analysis.metric import Metric, Row, Source, Value
 from servestorm.analysis.run import QUOTED, Run
+from servestorm.methods.disturbance import worst
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
 from servestorm.rundir.samples import Samples, pooled_ms
 
@@ -189,8 +190,13 @@ class Rows:
         return Metric(key, scenario, group, row.label, row.unit, row.better, row.definition, values, p)
 
     def _value(self, group: str, engine: str, name: str, numbers: Sequence[float | None]) -> Value:
-        over, valid = over_runs(numbers), all(run.counts for run in self.runs_of(group, engine))
-        value = Value(over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from="runs" if over.n else None)
+        over, used = over_runs(numbers), self.runs_of(group, engine)
+        valid = all(run.valid is not False for run in used)
+        disturbed = worst(run.disturbed for run in used if run.disturbed) if valid else None
+        value_from: Source | None = "runs" if over.n else None
+        value = Value(
+            over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from=value_from, disturbed=disturbed
+        )
         ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
         return replace(value, ci=ci, ci_from="runs") if ci else value
 

@@ -8,6 +8,7 @@ from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
 from servestorm.methods.capacity_estimate import Crossing
 from servestorm.methods.capacity_search import Probe, SearchObjective
+from servestorm.methods.disturbance import Disturbance
 from servestorm.plan.cells import Scenario
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
@@ -26,7 +27,7 @@ class SearchResult:
     low: float | None
     """The largest rate that passes under `high`, confirmed or not."""
     high: float | None
-    """The smallest rate that fails, or that the generator could not offer; None where every rate passed."""
+    """The smallest rate that fails, or that could not be offered undisturbed; None where every rate passed."""
     confirmed: bool
     probes: list[Probe]
     reason: str
@@ -52,6 +53,8 @@ class SweepPoint:
     max_batch_size: int
     timeout_us: int
     replicas: int
+    disturbed: Disturbance | None = None
+    """Why the load is DISTURBED; null where it is not."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ class Run:
     bursts: list[Burst] = field(default_factory=list)
     autoscaling: Autoscaled | None = None
     """What the autoscaler did; None where none was asked, or where its clock and the samples' cannot be compared."""
+    disturbed: Disturbance | None = None
+    """Why it is DISTURBED, by the worst of the loads that decide its numbers; null where it is not."""
 
     @property
     def counts(self) -> bool:
-        """Whether its numbers go into the results: complete and not INVALID."""
-        return self.state == "complete" and self.valid is not False
+        """Whether its numbers go into the results: complete, and neither INVALID nor DISTURBED."""
+        return self.state == "complete" and self.valid is not False and self.disturbed is None
 
 
 def mib(size_bytes: float | None) -> float | None:

@@ -43,5 +43,6 @@ def measure(record: CellRecord, study: StudyFile) -> tuple[Run, Samples | None]:
         bursts=measured.bursts,
         autoscaling=measured.autoscaling,
         points=measured.points,
+        disturbed=analysis.disturbance(record, study) if record.complete else None,
     )
     return run, samples

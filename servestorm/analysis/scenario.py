@@ -11,9 +11,11 @@ from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run, SearchResult, SweepPoint
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
+from servestorm.methods.disturbance import Disturbance, disturbance
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.samples import Samples
+from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
 
 Numbers = dict[str, float | None]
@@ -96,6 +98,10 @@ class ScenarioAnalysis:
         """Why a run is INVALID, a sentence each."""
         return record.summary.reasons if record.summary else []
 
+    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+        """Why a complete run is DISTURBED; None where it is not."""
+        return disturbance_of(record.use, study.plan)
+
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """The rows of a group of runs."""
         return ()
@@ -110,3 +116,9 @@ class ScenarioAnalysis:
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """Add what the figures of a group show; nothing where there is nothing to show."""
+
+
+def disturbance_of(use: UseFile | None, plan: PlanFile) -> Disturbance | None:
+    """Why the load or the start that left this use.json is DISTURBED; None where it is not, or was not watched."""
+    limits = plan.disturbance_limits
+    return disturbance(use.machine_shares, limits) if limits and use else None

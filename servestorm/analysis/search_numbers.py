@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from servestorm.analysis.run import SearchResult
-from servestorm.analysis.scenario import Measured, Numbers
+from servestorm.analysis.scenario import Measured, Numbers, disturbance_of
 from servestorm.methods.capacity_estimate import crossing
 from servestorm.methods.capacity_search import Probe, SearchObjective
+from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import CapacityFile
+from servestorm.rundir.shapes.study import StudyFile
 
 
 def measured_search(record: CellRecord, images_per_request: int) -> Measured:
@@ -26,6 +28,28 @@ def is_search_valid(record: CellRecord) -> bool | None:
 def search_reasons(record: CellRecord) -> list[str]:
     """Why the search found none."""
     return [record.capacity.reason] if record.capacity and not record.capacity.confirmed else []
+
+
+def search_disturbance(record: CellRecord, study: StudyFile) -> Disturbance | None:
+    """Why a search is DISTURBED: the worst of the probes that decide its result, or of all where it has none."""
+    if not record.capacity:
+        return None
+    deciding = _deciding(record.capacity)
+    found = (disturbance_of(load.use, study.plan) for load in record.loads if load.probe in deciding)
+    return worst(one for one in found if one)
+
+
+def _deciding(search: CapacityFile) -> set[int]:
+    """Numbers, from 1, of the probes that passed at the largest rate, and of the last one at the smallest that did not.
+
+    All where no rate passed twice.
+    """
+    numbered = list(enumerate(search.probes, 1))
+    if not search.confirmed:
+        return {number for number, _ in numbered}
+    passed = [number for number, p in numbered if p.rate_per_s == search.rate_per_s and p.verdict == "pass"]
+    over = [number for number, probe in numbered if probe.rate_per_s == search.high]
+    return {*passed, *over[-1:]}
 
 
 def _rates(search: SearchResult, images_per_request: int) -> Numbers:

@@ -27,7 +27,7 @@ from servestorm.cli.verbs import (
 
 EXIT_CODES = """\
 exit codes: 0 fine, 1 an objective missed or a regression, 2 usage,
-3 environment (says what to install), 4 INVALID or inconclusive,
+3 environment (says what to install), 4 INVALID, DISTURBED or inconclusive,
 70 a bug of ours, 130 interrupted"""
 
 

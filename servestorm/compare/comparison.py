@@ -46,7 +46,7 @@ class Row:
     old: RecordedValue
     new: RecordedValue
     verdict: Verdict | None
-    """None where the numbers of a side are missing or INVALID."""
+    """None where the numbers of a side are missing, INVALID or DISTURBED."""
     finding: Finding
     """worse: really worse, but by less than the margin; lost: OLD has the number and NEW has not."""
     reason: str
@@ -134,7 +134,7 @@ def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> l
     family = {
         (engine, metric.key): (before.runs, after.runs, metric.better)
         for engine, metric, before, after in pairs
-        if before.valid and after.valid and _has_runs(before) and _has_runs(after)
+        if before.counts and after.counts and _has_runs(before) and _has_runs(after)
     }
     judged = verdicts(family, margin / 100, names=dict.fromkeys(family, ("OLD", "NEW")))
     return [_row(pair, judged.get((pair[0], pair[1].key)), margin) for pair in pairs]
@@ -176,11 +176,17 @@ def _finding(verdict: Verdict, better: Better, margin: float) -> Finding:
 
 def _missing(before: RecordedValue, after: RecordedValue) -> tuple[Finding, str]:
     """Why there is nothing to judge."""
-    had = before.valid and _has_runs(before)
+    had = before.counts and _has_runs(before)
     if had and not after.valid:
         return "lost", "NEW has only INVALID runs of it, which cannot be compared: run NEW again."
+    if had and after.disturbed:
+        reason = after.disturbed.reason
+        return "lost", f"NEW has only DISTURBED runs of it ({reason}), which cannot be compared: run NEW again."
     if had:
         return "lost", "NEW has no run with this number (too few right answers?): its report says why."
     if not before.valid:
         return "not compared", "OLD has only INVALID runs of it, which cannot be compared."
+    if before.disturbed:
+        reason = before.disturbed.reason
+        return "not compared", f"OLD has only DISTURBED runs of it ({reason}), which cannot be compared: run OLD again."
     return "not compared", "OLD has no run with this number."

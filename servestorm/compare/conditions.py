@@ -14,7 +14,7 @@ from servestorm.rundir.shapes.environment import EnvironmentFile
 NO_CONDITION = frozenset(
     {
         *("name", "model", "engines", "repetitions", "cold_starts", "page_cache", "load_attempts", "seed", "cpus"),
-        *("timeouts", "objectives", "margin_percent", "prices", "attach"),
+        *("timeouts", "objectives", "margin_percent", "prices", "attach", "disturbance"),
     }
 )
 """Keys of a plan that change what is measured and how well, not its value. Files and cores are compared themselves."""
@@ -118,6 +118,8 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
         if side.state != "complete":
             reason = f" ({side.reason.rstrip('.')})" if side.reason else ""
             sentences.append(f"{name} is not complete: {side.state}{reason}.")
+        if side.study.settings.disturbance == "ignored":
+            sentences.append(f"{name} ignored what other programs and machines did (disturbance: ignored).")
         sentences += [f"{name}: {doubt.sentence}" for doubt in side.doubts if doubt.kind == UNBATCHED]
     if not (_artifacts(old) and _artifacts(new)):
         sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")

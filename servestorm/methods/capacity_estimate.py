@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from servestorm.methods.capacity_search import Probe
+from servestorm.methods.capacity_search import NO_ANSWER, Probe
 
 NEAR: Final = 4.0
 """Probes whose p99 is within this factor of the objective are used: the line is straight nearby only."""
@@ -46,12 +46,12 @@ class Crossing:
 def crossing(probes: Iterable[Probe], objective_ms: float) -> Crossing | None:
     """None where the probes do not tell: under three near the objective, none on one side of it, or too scattered.
 
-    An invalid probe is not used: its p99 is partly the generator's.
+    An invalid or a disturbed probe is not used: its p99 is partly the generator's, or that of other programs.
     """
     near = [
         (probe.rate_per_s, probe.p99_ms / objective_ms)
         for probe in probes
-        if probe.verdict != "invalid" and probe.p99_ms and 1 / NEAR <= probe.p99_ms / objective_ms <= NEAR
+        if probe.verdict not in NO_ANSWER and probe.p99_ms and 1 / NEAR <= probe.p99_ms / objective_ms <= NEAR
     ]
     if len(near) < LEAST or len({rate for rate, _ in near}) < 2:
         return None

@@ -23,9 +23,11 @@ from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
 
-Outcome = Literal["pass", "fail", "invalid"]
+Outcome = Literal["pass", "fail", "invalid", "disturbed"]
 Standing = Literal["pass", "fail", "barred", "open"]
-"""What is known of a rate: `barred` was invalid twice, `open` was invalid once and waits for its second try."""
+"""What is known of a rate: `barred` gave no answer twice, `open` gave none once and waits for its second try."""
+NO_ANSWER: Final[tuple[Outcome, ...]] = ("invalid", "disturbed")
+"""Outcomes that say nothing about the server: the generator was at fault, or other programs disturbed the load."""
 
 _DOUBLE: Final = 2.0
 _SMALL_CLIMB: Final = 2**0.25
@@ -66,6 +68,8 @@ class LoadOutcome:
     """Of right answers, from the send."""
     lag_p99_ms: float | None
     """From the scheduled time to the send."""
+    disturbed: str | None = None
+    """Why it is DISTURBED (see servestorm.methods.disturbance); None where it is not."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Capacity:
     low: float | None
     """The largest rate that passes under `high`, confirmed or not."""
     high: float | None
-    """The smallest rate that fails, or that the generator could not offer; None where every rate passed."""
+    """The smallest rate that fails, or that could not be offered undisturbed; None where every rate passed."""
     confirmed: bool
     probes: tuple[Probe, ...]
     reason: str
@@ -108,15 +112,16 @@ class Bounds:
     low: float | None
     """The largest rate that passes under `high`, confirmed or not."""
     high: float | None
-    """The smallest rate that fails, or was invalid twice; None where there is none."""
+    """The smallest rate that fails, or gave no answer twice; None where there is none."""
 
 
 def standing(verdicts: Sequence[Outcome]) -> Standing:
     """What is known of a rate by the verdicts of its probes, in order: the last one decides."""
-    if list(verdicts[-2:]) == ["invalid", "invalid"]:
+    if len(verdicts) > 1 and all(verdict in NO_ANSWER for verdict in verdicts[-2:]):
         return "barred"
-    last = verdicts[-1] if verdicts else "invalid"
-    return "open" if last == "invalid" else last
+    if not verdicts or verdicts[-1] in NO_ANSWER:
+        return "open"
+    return "pass" if verdicts[-1] == "pass" else "fail"
 
 
 def bounds(verdicts: Mapping[float, Sequence[Outcome]]) -> Bounds:
@@ -160,7 +165,8 @@ class Search:
         left = self._most_probes - len(self._probes)
         now = bounds(self._verdicts)
         low, high = now.low, now.high
-        if left <= 0 or (low is not None and self._confirmed(low) and self._closed(low, high)):
+        found = low is not None and self._confirmed(low) and self._closed(low, high)
+        if left <= 0 or found or self._only_disturbed:
             return None
         if left <= 2 and high is not None and now.promised is None and self._fails_on(low, high):
             return self._safe(high)
@@ -178,7 +184,7 @@ class Search:
         if rate is None or not math.isclose(rate, probe.rate_per_s, rel_tol=1e-4):
             raise ValueError(f"the search asked for {rate}, not for {probe.rate_per_s}")
         verdicts = self._verdicts.setdefault(rate, [])
-        confirms = self._standing(rate) == "pass" or verdicts[-2:] == ["pass", "invalid"]
+        confirms = self._standing(rate) == "pass" or (verdicts[-2:-1] == ["pass"] and verdicts[-1] in NO_ANSWER)
         self._stepped += probe.verdict == "fail" and (confirms or self._stepping)
         self._climb = self._next_climb(verdicts, probe.verdict)
         verdicts.append(probe.verdict)
@@ -205,6 +211,11 @@ class Search:
     def _stepping(self) -> bool:
         """A confirmation failed: from now on downwards only, by one tolerance more at every failure."""
         return self._stepped > 0
+
+    @property
+    def _only_disturbed(self) -> bool:
+        """Nothing but DISTURBED probes, twice or more: no rate is low enough for a machine that others use."""
+        return len(self._probes) > 1 and all(probe.verdict == "disturbed" for probe in self._probes)
 
     def _bracketing(self, low: float | None, high: float | None) -> float | None:
         if low is None and high is None:
@@ -233,7 +244,7 @@ class Search:
 
     def _deserves_second_look(self, high: float) -> bool:
         """One failure, and nothing but passes since: was it the rate, or a bad moment?"""
-        recent = [probe.verdict for probe in self._probes if probe.verdict != "invalid"][-_LOOK_TWICE_AFTER:]
+        recent = [probe.verdict for probe in self._probes if probe.verdict not in NO_ANSWER][-_LOOK_TWICE_AFTER:]
         only_passes = recent == ["pass"] * _LOOK_TWICE_AFTER
         return only_passes and not self._stepping and self._verdicts[high] == ["fail"]
 
@@ -271,6 +282,8 @@ class Search:
             return "No rate failed, so the true capacity may be larger: start the search higher."
         last = next(probe for probe in reversed(self._probes) if probe.rate_per_s == high)
         if self._standing(high) == "barred":
+            if last.verdict == "disturbed":
+                return f"{high:g} requests/s was DISTURBED twice ({last.reason}): the true capacity may be larger."
             limit = "the generator, not the server, is the limit"
             return f"{high:g} requests/s could not be offered ({last.reason}): {limit}."
         return f"{high:g} requests/s failed: {last.reason}."
@@ -281,8 +294,11 @@ def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
 
     p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
     (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
-    server was too slow even with all of the generator's lag taken off.
+    server was too slow even with all of the generator's lag taken off. One that is DISTURBED is `disturbed` whatever
+    its answers were: to believe what passed and not what failed would favour one answer.
     """
+    if load.disturbed:
+        return "disturbed", load.disturbed
     if failed := _failure(load, objective):
         return "fail", failed
     if not load.valid:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
-from servestorm.plan.values import BATCH_TIMEOUT, Count, Seconds, Strict
+from servestorm.methods.disturbance import OTHER_PERCENT, STEAL_PERCENT, SWAPPED_PERCENT, DisturbanceLimits
+from servestorm.plan.values import BATCH_TIMEOUT, Count, Percent, Seconds, Strict
 
 CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
 """Limits of a replica in a cluster where a plan has none: those of the chart."""
@@ -154,6 +156,21 @@ class BatchingPlan(Strict):
     timeout_us: Count = Field(default=1000, description=BATCH_TIMEOUT)
 
 
+class DisturbancePlan(Strict):
+    """What else the machine may do during a run; one with more is DISTURBED: shown, without a verdict."""
+
+    other_percent: Percent = Field(
+        default=OTHER_PERCENT, description="of the study's cores, used by other programs; 100 switches this limit off"
+    )
+    steal_percent: Percent = Field(
+        default=STEAL_PERCENT,
+        description="of the study's cores, given to other machines by the hypervisor; 100 switches this limit off",
+    )
+    swapped_percent: Percent = Field(
+        default=SWAPPED_PERCENT, description="of the servers' memory, in swap at the end; 100 switches this limit off"
+    )
+
+
 class Timeouts(Strict):
     """Time limits, after which a run fails."""
 
@@ -188,10 +205,21 @@ class _Deployments(Protocol):
     def backend(self) -> str: ...
 
     @property
+    def load_from(self) -> str: ...
+
+    @property
+    def disturbance(self) -> DisturbancePlan | Literal["ignored"]: ...
+
+    @property
     def docker(self) -> _Containers | None: ...
 
     @property
     def limits(self) -> _Limits | None: ...
+
+
+class _JudgedDeployments(_Deployments, Protocol):
+    @property
+    def runs_already(self) -> bool: ...
 
 
 class DeployedPlan:
@@ -203,6 +231,18 @@ class DeployedPlan:
         return self.backend == "attach" or bool(self.docker and self.docker.project)
 
     @property
+    def disturbance_limits(self: _JudgedDeployments) -> DisturbanceLimits | None:
+        """From which shares on a run is DISTURBED; None where it never is: what this machine did is no fact of a load
+        from elsewhere. Servers that ran already may be the other programs themselves, so these are not judged there.
+        """
+        limits = self.disturbance
+        if isinstance(limits, str) or self.load_from != "here":
+            return None
+        percents = (limits.other_percent, limits.steal_percent, limits.swapped_percent)
+        other_percent, steal_percent, swapped_percent = (_limit(percent) for percent in percents)
+        return DisturbanceLimits(math.inf if self.runs_already else other_percent, steal_percent, swapped_percent)
+
+    @property
     def replica_limits(self: _Deployments) -> ReplicaLimits:
         """What one replica may use: in a cluster there is always a limit, the chart's where the plan has none."""
         cpus = self.limits.cpus if self.limits else None
@@ -210,3 +250,8 @@ class DeployedPlan:
         if self.backend == "kubernetes":
             return ReplicaLimits(cpus or CHART_CPUS, memory_mib or CHART_MEMORY_MIB)
         return ReplicaLimits(cpus, memory_mib)
+
+
+def _limit(percent: float) -> float:
+    """Infinity for the whole: a share that the kernel's ticks round up to 100.3 % is no more than that."""
+    return percent if percent < 100 else math.inf

@@ -13,6 +13,7 @@ from servestorm.plan.deployments import (
     BatchingPlan,
     Cpus,
     DeployedPlan,
+    DisturbancePlan,
     DockerPlan,
     KubernetesPlan,
     Limits,
@@ -28,16 +29,25 @@ __all__ = [
     "BatchingPlan",
     "Bursty",
     "Cpus",
+    "DisturbancePlan",
     "DockerPlan",
     "KubernetesPlan",
     "ModelPlan",
     "Plan",
+    "ignoring_disturbance",
     "load_plan",
     "loaded_from",
     "parse_plan",
 ]
 
-YOUNGER = {"docker": None, "limits": None, "kubernetes": None, "load_from": "here", "autoscaling": None}
+YOUNGER = {
+    "docker": None,
+    "limits": None,
+    "kubernetes": None,
+    "load_from": "here",
+    "autoscaling": None,
+    "disturbance": DisturbancePlan().model_dump(),
+}
 """Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
 ENFORCED_BY = {
     "docker": ("docker",),
@@ -90,7 +100,9 @@ class Plan(DeployedPlan, Strict):
         default=5, description="runs of every load for each engine; fewer than 3 allow no statistics"
     )
     load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
-        default=1, description="attempts at a load whose only fault is a late or busy generator; all are kept"
+        default=1,
+        description="attempts at a load whose only fault is a late or busy generator, or a disturbed machine; all are "
+        "kept",
     )
     cold_starts: Annotated[int, Field(ge=0, le=1000)] = Field(default=5, description="cold starts of each engine")
     page_cache: OneOrMore[Literal["warm", "cold"]] = Field(
@@ -125,6 +137,11 @@ class Plan(DeployedPlan, Strict):
     )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
         default=1, description="seed of the order of the runs and of the arrivals"
+    )
+    disturbance: DisturbancePlan | Literal["ignored"] = Field(
+        default_factory=DisturbancePlan,
+        description="from what on a run is DISTURBED by other programs and other machines; ignored: never, as on a "
+        "shared CI runner",
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="time limits")
 
@@ -214,6 +231,11 @@ def load_plan(path: Path) -> Plan:
 def parse_plan(text: str, source: str) -> Plan:
     """Check the YAML text of a plan; `source` names it in errors."""
     return checked(Plan, text, source)
+
+
+def ignoring_disturbance(plan: Plan) -> Plan:
+    """The plan in which no run is DISTURBED."""
+    return plan.model_copy(update={"disturbance": "ignored"})
 
 
 def loaded_from(plan: Plan, where: Literal["here", "cluster"]) -> Plan:

@@ -83,7 +83,7 @@ def _results(page: Page) -> list[str]:
 
 def _cell(cell: ResultCell) -> str:
     text = f"{cell.text} ± {cell.sd}" if cell.sd else cell.text
-    marked = f"**{text}**" if cell.better else f"INVALID {text}" if cell.invalid else text
+    marked = f"**{text}**" if cell.better else f"{cell.mark} {text}" if cell.mark else text
     return f"{marked} [{cell.ci}]" if cell.ci else marked
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from servestorm import __version__
+from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.results import Results
-from servestorm.analysis.run_counts import run_counts
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
 from servestorm.report.part import Section
@@ -16,7 +16,7 @@ from servestorm.report.sections.table import SECTIONS
 
 @dataclass(frozen=True)
 class Badge:
-    """A short statement at the top of the page; `kind` is good or bad."""
+    """A short statement at the top of the page; `kind` is good, bad or warn."""
 
     kind: str
     text: str
@@ -88,7 +88,9 @@ def _badges(results: Results) -> list[Badge]:
     counts = run_counts(results.runs)
     if counts.invalid:
         badges.append(Badge("bad", f"{counts.invalid} of {counts.loads} load runs INVALID"))
-    elif counts.loads:
+    if counts.disturbed:
+        badges.append(Badge("warn", f"{counts.disturbed} of {len(results.runs)} runs DISTURBED"))
+    if counts.loads and not counts.invalid and not counts.disturbed:
         badges.append(Badge("good", f"all {counts.loads} load runs VALID"))
     if any(judged.unbatched for judged in results.verdicts):
         badges.append(Badge("bad", "batching did not happen"))

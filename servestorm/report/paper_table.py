@@ -23,9 +23,9 @@ def print_paper(results: Results) -> None:
     with console.capture() as captured:
         console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
         console.print(
-            f"Mean ± standard deviation of the first {PAPER_RUNS} VALID runs of each, Welch's t-test, no correction "
-            f"for {len(results.verdicts)} comparisons: chance alone makes one in twenty of them significant. The "
-            "verdicts of the report correct for that.",
+            f"Mean ± standard deviation of the first {PAPER_RUNS} runs of each that count, Welch's t-test, no "
+            f"correction for {len(results.verdicts)} comparisons: chance alone makes one in twenty of them "
+            "significant. The verdicts of the report correct for that.",
             soft_wrap=not terminal,
         )
     print(captured.get(), end="")

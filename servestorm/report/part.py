@@ -70,10 +70,16 @@ def groups_with_samples(results: Results) -> list[str]:
 
 
 def marked(results: Results, group: str, caption: str) -> str:
-    """The caption, with a warning where an engine's part of the figure comes from INVALID runs alone."""
+    """The caption, with a warning where an engine's part of the figure comes from INVALID or DISTURBED runs alone."""
     rows = [metric for metric in results.metrics if metric.group == group]
-    doubtful = [ENGINE_SHORT[e] for e in results.engines if any(not metric.values[e].valid for metric in rows)]
-    return f"INVALID runs only: {', '.join(doubtful)}. {caption}" if doubtful else caption
+    invalid = [ENGINE_SHORT[e] for e in results.engines if any(not metric.values[e].valid for metric in rows)]
+    disturbed = [ENGINE_SHORT[e] for e in results.engines if any(metric.values[e].disturbed for metric in rows)]
+    warnings = [
+        f"{state} runs only: {', '.join(names)}."
+        for state, names in (("INVALID", invalid), ("DISTURBED", disturbed))
+        if names
+    ]
+    return " ".join([*warnings, caption])
 
 
 def subtitle_of(results: Results, group: str) -> str:

@@ -40,12 +40,12 @@ class EngineName:
 
 @dataclass(frozen=True)
 class CardRow:
-    """One number of a card; `invalid` where it comes from INVALID runs."""
+    """One number of a card; `mark` is INVALID or DISTURBED where it comes from such runs alone, else ''."""
 
     term: str
     text: str
     unit: str
-    invalid: bool
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class ResultCell:
     ci: str
     better: bool
     """Better than every other engine."""
-    invalid: bool
-    """From INVALID runs."""
+    mark: str
+    """INVALID or DISTURBED where it comes from such runs alone, else ''."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class ResultGroup:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run; `kind` of its state is good, bad or quiet."""
+    """One run; `kind` of its state is good, bad, warn or quiet."""
 
     id: str
     kind: str
     state: str
     cells: list[str]
     reasons: list[str]
-    """Why it is INVALID or not complete."""
+    """Why it is INVALID, DISTURBED or not complete."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def cards(results: Results) -> list[Card]:
 
 
 def _card_row(value: Value, term: str, unit: str) -> CardRow:
-    return CardRow(term, _text(value), unit, _invalid(value))
+    return CardRow(term, _text(value), unit, mark_of(value))
 
 
 def _text(value: Value) -> str:
@@ -149,8 +149,11 @@ def named(engine: str) -> EngineName:
     return EngineName(ENGINE_SHORT[engine], ENGINE_LABELS[engine].removeprefix(ENGINE_SHORT[engine]).strip())
 
 
-def _invalid(value: Value) -> bool:
-    return value.value is not None and not value.valid
+def mark_of(value: Value) -> str:
+    """INVALID or DISTURBED for a number that comes from such runs alone, else ''."""
+    if value.value is None or value.counts:
+        return ""
+    return "DISTURBED" if value.valid else "INVALID"
 
 
 def pairs(results: Results) -> list[Pair]:
@@ -177,7 +180,7 @@ def _row(results: Results, metric: Metric) -> ResultRow:
 
 def _cell(value: Value, better: bool) -> ResultCell:
     _, sd = spread(value.value, value.sd)
-    return ResultCell(_text(value), sd, _ci(value), better, _invalid(value))
+    return ResultCell(_text(value), sd, _ci(value), better, mark_of(value))
 
 
 def _ci(value: Value) -> str:
@@ -195,11 +198,18 @@ def runs(results: Results) -> RunTable:
 
 def _run(run: Run) -> RunRow:
     names = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
-    if run.state != "complete":
-        kind, state = "bad", run.state
-    elif run.valid is None:
-        kind, state = "quiet", "complete"
-    else:
-        kind, state = ("good", "VALID") if run.valid else ("bad", "INVALID")
+    kind, state = _state(run)
+    reasons = [*run.reasons, *([run.disturbed.reason] if run.disturbed else [])]
     requests = f"{run.requests:,}" if run.requests else "–"
-    return RunRow(run.id, kind, state, [requests, *(number(run.numbers.get(name)) for name in names)], run.reasons)
+    return RunRow(run.id, kind, state, [requests, *(number(run.numbers.get(name)) for name in names)], reasons)
+
+
+def _state(run: Run) -> tuple[str, str]:
+    """The kind of a run's state, and its name."""
+    if run.state != "complete":
+        return "bad", run.state
+    if run.valid is False:
+        return "bad", "INVALID"
+    if run.disturbed:
+        return "warn", "DISTURBED"
+    return ("quiet", "complete") if run.valid is None else ("good", "VALID")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.offered_rate import offered_rate
 from servestorm.analysis.results import Results
 from servestorm.analysis.rows import REQUEST_ROWS
-from servestorm.analysis.run_counts import run_counts
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.report import settings
 from servestorm.rundir.shapes.environment import ManifestFile
@@ -41,7 +41,20 @@ def summary(results: Results) -> list[str]:
         *_each(results, "autoscaling", "recover_s", _RECOVERED, _compare),
         *_each(results, "autoscaling", "replicas_mean", "", _trade),
     ]
-    return [*_objectives(results), *(sentence for sentence in findings if sentence)]
+    return [*_disturbed(results), *_objectives(results), *(sentence for sentence in findings if sentence)]
+
+
+def _disturbed(results: Results) -> list[str]:
+    """For each group in which an engine has DISTURBED runs alone: that there is no verdict, and why."""
+    sentences = []
+    for group, title in results.groups.items():
+        rows = [metric for metric in results.metrics if metric.group == group]
+        found = {e: d for metric in rows for e in results.engines if (d := metric.values[e].disturbed)}
+        if found:
+            reasons = dict.fromkeys(one.reason for one in found.values())
+            names = listed([ENGINE_SHORT[engine] for engine in found])
+            sentences.append(f"{title}: no verdict, for every run of {names} was disturbed ({'; '.join(reasons)}).")
+    return sentences
 
 
 def _cold_start_text(results: Results) -> str:
@@ -174,7 +187,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def doubts(results: Results) -> list[str]:
-    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID runs."""
+    """Reasons to doubt the numbers: parity, the state of the study, shared cores, INVALID and DISTURBED runs."""
     sentences = []
     for model in results.models:
         parity = model.parity if model else None
@@ -209,6 +222,8 @@ def validity(results: Results) -> str:
     parts = []
     if counts.loads:
         parts.append(f"{counts.valid} of {counts.loads} load runs are VALID")
+    if counts.disturbed:
+        parts.append(f"{counts.disturbed} of {len(results.runs)} runs are DISTURBED")
     if counts.starts:
         parts.append(f"{counts.complete_starts} of {counts.starts} cold starts are complete")
     return f"{listed(parts)}." if parts else "No run has ended."

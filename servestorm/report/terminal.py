@@ -14,6 +14,7 @@ from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_LABELS, figure_text, p_text
 from servestorm.report import sentences, settings
+from servestorm.report.result_table import mark_of
 
 PIPE_WIDTH = 200
 
@@ -33,8 +34,8 @@ def print_results(results: Results) -> None:
 
 def _cell(value: Value, best: bool) -> Text:
     text = figure_text(value)
-    if not value.valid and value.value is not None:
-        return Text(f"INVALID {text}", style="dim")
+    if mark := mark_of(value):
+        return Text(f"{mark} {text}", style="dim")
     return Text(text, style="bold" if best else "")
 
 

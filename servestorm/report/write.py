@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from servestorm.analysis.results import Results, compute
-from servestorm.analysis.results_reader import read_results
+from servestorm.analysis.stored_results import read_results
 from servestorm.report.html_page import render
 from servestorm.report.markdown import markdown
 from servestorm.report.page import page_of

@@ -49,7 +49,9 @@ GENERATOR_COMMAND = "generator.json"
 """How the load generator was started."""
 AGENTS = "agents.json"
 """The pods of a load generator in a cluster."""
-OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE)
+MACHINE = "machine.parquet"
+"""What the machine did in each second of a load."""
+OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE, MACHINE)
 """The files that one load leaves."""
 CAPACITY = "capacity.json"
 """The search for the largest rate: its probes and its result."""
@@ -61,7 +63,7 @@ SETTLED = "settled.json"
 ESTIMATE_FOLDER = "estimate"
 """In a cell's folder: the short load that gives a search its first rate."""
 ATTEMPT = "attempt-"
-"""Folders beside a load's files with what its INVALID tries left."""
+"""Folders beside a load's files with what its INVALID and DISTURBED attempts left."""
 _LOAD_FOLDER = re.compile(r"(probe|load)-(\d+)")
 
 MOST_NESTED = 50

@@ -6,9 +6,9 @@
         environment.json    the machine, versions, git commit
         manifest.json       of the model (of further ones manifest-2.json and so on)
         cells/NNN-.../      one run each: cell.json, outcome.json, events.json, settings.json, use.json, and for load
-                            samples.parquet, summary.json, metrics.parquet, generator.log; server.log always. A search
-                            for the largest rate keeps capacity.json and a folder for each probe, a sweep keeps
-                            sweep.json and a folder for each load, a cold start keeps settled.json
+                            samples.parquet, summary.json, machine.parquet, metrics.parquet, generator.log;
+                            server.log always. A search for the largest rate keeps capacity.json and a folder for each
+                            probe, a sweep keeps sweep.json and a folder for each load, a cold start keeps settled.json
         results.json, report.html
 
 Files are written beside their name and renamed, so a kill at any moment leaves whole files only.
@@ -28,6 +28,7 @@ from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, Scenario, by_capacity
 from servestorm.rundir import files
 from servestorm.rundir.files import JsonObject, manifest_name, read_json
+from servestorm.rundir.machine_table import MachineSecond, read_machine
 from servestorm.rundir.metrics_table import read_values
 from servestorm.rundir.shapes.cell import (
     Answer,
@@ -72,18 +73,24 @@ _RESULT_FILES: Final[Mapping[Scenario, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class LoadRecord:
-    """What one load left behind: of a cell with one load, of a search's probe, or of a sweep's load."""
+    """What one load left behind: of a cell with one load, of a search's probe, of a sweep's load, or of an attempt."""
 
     path: Path
     use: UseFile | None
     summary: SummaryFile | None
     probe: int | None = None
     """Number of the search's probe, from 1; None of any other load."""
+    number: int = 0
+    """Of the probe or of the sweep's load, from 1; 0 of an attempt."""
 
     @property
     def repeats(self) -> int:
-        """How often the load was offered again, because the generator had not kept its schedule."""
+        """How often the load was offered again, because the generator had been late or the machine disturbed."""
         return _repeats(self.path)
+
+    def machine(self) -> list[MachineSecond]:
+        """What the machine did in each second of it; empty where that was not recorded."""
+        return read_machine(path) if (path := _if_file(self.path / files.MACHINE)) else []
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,17 @@ class CellRecord:
 
     @property
     def repeats(self) -> int:
-        """How often a load of the cell was offered again, because the generator had not kept its schedule."""
+        """How often a load of the cell was offered again, because the generator was late or the machine disturbed."""
         return _repeats(self.path)
+
+    @cached_property
+    def attempts(self) -> list[LoadRecord]:
+        """The attempts at its loads that were set aside, because the generator was late or the machine disturbed."""
+        return [_load_record(folder) for folder in sorted(self.path.rglob(f"{files.ATTEMPT}*"))]
+
+    def machine(self) -> list[MachineSecond]:
+        """What the machine did in each second of its one load, or start; empty where that was not recorded."""
+        return read_machine(path) if (path := _if_file(self.path / files.MACHINE)) else []
 
     @cached_property
     def loads(self) -> list[LoadRecord]:
@@ -122,12 +138,7 @@ class CellRecord:
         Read when they are first asked for. Raises StudyError for a broken file.
         """
         return [
-            LoadRecord(
-                folder.path,
-                use=_optional(folder.path / files.USE, _USE),
-                summary=_optional(folder.path / files.SUMMARY, _SUMMARY),
-                probe=folder.number if folder.is_probe else None,
-            )
+            _load_record(folder.path, probe=folder.number if folder.is_probe else None, number=folder.number)
             for folder in files.load_folders(self.path)
         ]
 
@@ -220,6 +231,16 @@ def read_finished_load(folder: Path) -> FinishedLoadFile:
     return _read(folder / files.SUMMARY, _FINISHED_LOAD)
 
 
+def read_use(folder: Path) -> UseFile | None:
+    """use.json of a cell or of a load; None where there is none. Raises StudyError for a broken file."""
+    return _optional(folder / files.USE, _USE)
+
+
+def _load_record(folder: Path, probe: int | None = None, number: int = 0) -> LoadRecord:
+    summary = _optional(folder / files.SUMMARY, _SUMMARY)
+    return LoadRecord(folder, use=read_use(folder), summary=summary, probe=probe, number=number)
+
+
 def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
     cell = _read(folder / files.CELL, _CELL).cell
     _require_of(study, cell, folder / files.CELL)
@@ -234,7 +255,7 @@ def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
         cell=cell,
         outcome=_optional(folder / files.OUTCOME, _OUTCOME),
         events=_optional(folder / files.EVENTS, _EVENTS) or [],
-        use=_optional(folder / files.USE, _USE),
+        use=read_use(folder),
         summary=result(files.SUMMARY, _SUMMARY),
         capacity=result(files.CAPACITY, _CAPACITY),
         sweep=result(files.SWEEP, _SWEEP),

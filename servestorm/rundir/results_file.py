@@ -20,6 +20,12 @@ Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 """Neither infinite nor not-a-number: both are outside."""
 
 
+class RecordedDisturbance(FileShape):
+    """Why runs are DISTURBED."""
+
+    reason: str
+
+
 class RecordedValue(FileShape):
     """One engine's figure."""
 
@@ -28,6 +34,13 @@ class RecordedValue(FileShape):
     sd: Number | None
     value_from: Literal["runs", "samples"] | None
     valid: bool = True
+    disturbed: RecordedDisturbance | None = None
+    """Why only DISTURBED runs could be used; older servestorms did not judge that."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be compared."""
+        return self.valid and self.disturbed is None
 
     @model_validator(mode="after")
     def _is_of_its_runs(self) -> RecordedValue:

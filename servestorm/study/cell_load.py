@@ -8,15 +8,17 @@ from pathlib import Path
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
+from servestorm.methods.disturbance import Disturbance, disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
-from servestorm.rundir.files import write_json
-from servestorm.rundir.record import read_finished_load
+from servestorm.rundir.files import write_bytes, write_json
+from servestorm.rundir.machine_table import machine_bytes
+from servestorm.rundir.record import read_finished_load, read_use
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
 from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
-from servestorm.study.machine_counters import MachineWatch
+from servestorm.study.machine_counters import KERNEL, MachineReader, MachineWatch
 from serving.deployment import Deployment, EventLog, Use
 from serving.probe import first_answer
 from serving.wire import WIRES
@@ -34,9 +36,12 @@ class CellLoad:
     events: EventLog
     generator: LoadSource
     cores: Cores
+    machine: MachineReader = KERNEL
+    since_start: MachineWatch | None = None
+    """Of a server whose start is timed: the machine since before the start."""
 
     def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> FinishedLoadFile:
-        """Offer the load and give its summary; again where only the generator was at fault.
+        """Offer the load and give its summary; again where it is DISTURBED, or only the generator was at fault.
 
         It is offered at most `most_attempts` times, by default as often as the plan says.
         """
@@ -45,14 +50,24 @@ class CellLoad:
         for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
             summary = read_finished_load(folder)
-            if attempt == attempts or not generator_at_fault(summary.reasons):
+            if attempt == attempts or not (self.disturbance(folder) or generator_at_fault(summary.reasons)):
                 break
             _set_aside(folder, attempt)
         return summary
 
+    def disturbance(self, folder: Path) -> Disturbance | None:
+        """Why the load in that folder is DISTURBED; None where it is not."""
+        return disturbance_in(folder, self.plan)
+
     def _attempt(self, load: LoadCommand, folder: Path) -> None:
         ready = use_now(self.deployment)
-        watch = MachineWatch([*self.cores.engine, *self.cores.generator], self.deployment.cpu_elsewhere_s)
+        watch = MachineWatch(
+            [*self.cores.engine, *self.cores.generator],
+            self.deployment.cpu_elsewhere_s,
+            self.machine,
+            # a container or a pod is asked through its engine, which costs milliseconds
+            elsewhere_each_s=self.plan.backend == "process",
+        )
         self.events.add("load_started", detail=folder.name)
         try:
             self.generator.offer(
@@ -70,8 +85,10 @@ class CellLoad:
             )
         finally:
             self.events.add("load_ended", detail=folder.name)
-            end, machine = use_now(self.deployment), watch.stop()
+            machine, end = watch.stop(), use_now(self.deployment)
             write_json(folder / files.USE, {"ready": asdict(ready), "end": asdict(end), "watch": asdict(machine)})
+            if self.plan.load_from == "here":  # elsewhere the samples have another clock
+                write_bytes(folder / files.MACHINE, machine_bytes(watch.by_second(self.cores)))
 
     def wait_drained(self) -> None:
         """Return when every replica answers again: what an overload left in its queue is not the next load's."""
@@ -85,8 +102,14 @@ class CellLoad:
             )
 
 
+def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
+    """Why the load or the start in that folder is DISTURBED; None where it is not, or was not watched."""
+    limits, use = plan.disturbance_limits, read_use(folder)
+    return disturbance(use.machine_shares, limits) if limits and use else None
+
+
 def _set_aside(folder: Path, attempt: int) -> None:
-    """Keep what an INVALID try left, beside the try that counts."""
+    """Keep what an attempt left that is INVALID or DISTURBED, beside the attempt that counts."""
     aside = folder / f"{files.ATTEMPT}{attempt}"
     aside.mkdir()
     for name in files.OF_A_LOAD:

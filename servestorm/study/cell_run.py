@@ -17,6 +17,8 @@ from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.context import StudyContext
 from servestorm.study.load import GeneratorError
+from servestorm.study.machine_counters import MachineWatch
+from servestorm.study.scenario import StudyScenario
 from servestorm.study.scenarios.table import SCENARIO_CELLS
 from servestorm.study.settings_check import check_settings
 from serving.backend import DeploymentOrder
@@ -78,8 +80,11 @@ def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
     scenario = SCENARIO_CELLS[cell.scenario]
     try:
-        with _deployment(context, cell, workdir, events, folder) as deployment:
-            load = _load(context, cell, deployment, events)
+        with (
+            _watched_start(context, scenario) as since_start,
+            _deployment(context, cell, workdir, events, folder) as deployment,
+        ):
+            load = _load(context, cell, deployment, events, since_start)
             if not scenario.scraped:
                 _ready(context, cell, deployment, events)
                 scenario.measure(load, folder)
@@ -91,6 +96,25 @@ def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
     finally:
         write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
+
+
+@contextmanager
+def _watched_start(context: StudyContext, scenario: StudyScenario) -> Iterator[MachineWatch | None]:
+    """The machine is watched from before a start that is timed; None for any other, and in a cluster.
+
+    What a container engine does for a start is part of it, so other programs are only told apart on backend process.
+    """
+    backend = context.plan.backend
+    if not scenario.start_is_timed or backend == "kubernetes":
+        yield None
+        return
+    cores = [*context.cores.engine, *context.cores.generator]
+    own_s = 0.0 if backend == "process" else None
+    watch = MachineWatch(cores, lambda: own_s, context.machine, elsewhere_each_s=True)
+    try:
+        yield watch
+    finally:
+        watch.close()
 
 
 @contextmanager
@@ -156,7 +180,9 @@ def _ready(context: StudyContext, cell: Cell, deployment: Deployment, events: Ev
         events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
 
 
-def _load(context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> CellLoad:
+def _load(
+    context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog, since_start: MachineWatch | None
+) -> CellLoad:
     return CellLoad(
         context.plan,
         cell,
@@ -166,6 +192,8 @@ def _load(context: StudyContext, cell: Cell, deployment: Deployment, events: Eve
         events,
         context.generator,
         context.cores,
+        context.machine,
+        since_start,
     )
 
 

@@ -11,6 +11,7 @@ from servestorm.plan.scenarios import SCALE_DOWN_PERIOD_S
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cores import Cores
 from servestorm.study.load import LoadSource
+from servestorm.study.machine_counters import MachineReader
 from servestorm.study.scraper import Scraper
 from serving.backend import AutoscalerOrder, Backend
 from serving.deployment import Engine
@@ -28,6 +29,7 @@ class StudyContext:
     cores: Cores
     scraper: Scraper
     generator: LoadSource
+    machine: MachineReader
 
     def model(self, cell: Cell) -> ModelDir:
         """The model that the cell is about."""

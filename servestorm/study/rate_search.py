@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from loadtests.samples.validity import samples_needed
@@ -34,8 +34,11 @@ def search(load: CellLoad, folder: Path) -> None:
             break
         probe_s = max(capacity.probe_s, SPARE * samples_needed(0.99) / rate)
         offered = probe_load(rate, probe_s, capacity.warmup_s, load.variant.images_per_request)
-        summary = load.offer(offered, folder / probe_folder(number))
-        rates.record(_probe(rate, summary.outcome, objective))
+        place = folder / probe_folder(number)
+        outcome = load.offer(offered, place).outcome
+        disturbed = load.disturbance(place)
+        outcome = replace(outcome, disturbed=disturbed.reason if disturbed else None)
+        rates.record(_probe(rate, outcome, objective))
         write_json(folder / CAPACITY, {"objective": asdict(objective), **asdict(rates.result())})
         load.wait_drained()
 

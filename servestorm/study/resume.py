@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
@@ -20,7 +22,7 @@ def find_run(name: str, out: Path) -> Path:
     """The run directory of an ID under `out`, or of a path; raises StudyError where there is none."""
     for path in (out / name, Path(name)):
         if (path / files.STUDY).is_file():
-            return path
+            return path.resolve()  # the generator works in the folder of its load
     known = sorted((path.parent.name for path in out.glob(f"*/{files.STUDY}")), reverse=True)[:3]
     nearby = f"; the newest there: {', '.join(known)}" if known else ""
     raise StudyError(f"there is no run {name} in {out}{nearby}.")
@@ -30,7 +32,7 @@ def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[
     """Ids of the cells that need not run again. Raises StudyError where the run is of another plan or is whole."""
     if record.study.state == "complete":
         raise StudyError(f"{record.study.id} is complete: draw it again with `servestorm report {record.path}`.")
-    if record.stored.study["plan"] != plan.model_dump(mode="json") or record.study.cells != [cell.id for cell in cells]:
+    if not _same_plan(record.stored.study["plan"], plan) or record.study.cells != [cell.id for cell in cells]:
         raise StudyError(
             f"{record.path / files.PLAN} does not give the study that was begun: it was edited, or comes from "
             "another version; run the plan anew."
@@ -38,8 +40,16 @@ def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[
     return {cell.cell.id for cell in record.cells if cell.complete}
 
 
+def _same_plan(begun: JsonValue, plan: Plan) -> bool:
+    """Whether it asks for what was begun. To ignore disturbance may come later: it changes nothing that is measured."""
+    asked: JsonValue = plan.model_dump(mode="json")
+    if plan.disturbance == "ignored" and isinstance(begun, dict):
+        return {**begun, "disturbance": "ignored"} == asked
+    return begun == asked
+
+
 def reopen(
-    record: RunRecord, manifests: Sequence[str], versions: Mapping[str, str], cores: Cores
+    record: RunRecord, plan: Plan, manifests: Sequence[str], versions: Mapping[str, str], cores: Cores
 ) -> tuple[Path, files.JsonObject]:
     """Make the run directory ready to go on; gives it and its study.json's content.
 
@@ -62,6 +72,12 @@ def reopen(
     for cell in record.cells:
         if not cell.complete:
             shutil.rmtree(cell.path)
-    study.update(state="running", reason=None, ended_at=None, resumed_at=[*begun.resumed_at, files.now()])
+    study.update(
+        plan=plan.model_dump(mode="json"),
+        state="running",
+        reason=None,
+        ended_at=None,
+        resumed_at=[*begun.resumed_at, files.now()],
+    )
     files.write_json(record.path / files.STUDY, study)
     return record.path, study

@@ -19,9 +19,11 @@ from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
+from servestorm.study.disturbance import FirstLoads, look
 from servestorm.study.environment import describe
 from servestorm.study.expected_time import steps
 from servestorm.study.load import LoadSource
+from servestorm.study.machine_counters import KERNEL, MachineReader
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.scraper import open_scraper
@@ -38,7 +40,8 @@ class Study:
     """One study: `carry_out` runs it; `path` is its run directory once the models are there.
 
     With `resume` it goes on in that run directory: what is complete there is kept, the rest is run. With `keep` it ends
-    with the first cell that fails, and leaves its Helm release for inspection; the cell's reason names it.
+    with the first cell that fails, and leaves its Helm release for inspection; the cell's reason names it. `machine` is
+    where it learns what the machine does.
     """
 
     def __init__(
@@ -49,12 +52,13 @@ class Study:
         generator: LoadSource | None = None,
         resume: RunRecord | None = None,
         keep: bool = False,
+        machine: MachineReader = KERNEL,
     ) -> None:
         self.plan, self.plan_text, self.out = plan, plan_text, out
         self.cells = cells_of(plan)
         self.cores: Cores = assign(plan)
         self.engines: Mapping[str, Engine] = {name: ENGINES[name] for name in plan.engines}
-        self.keep = keep
+        self.keep, self.machine = keep, machine
         choice = choose_backend(plan, self.cores, keep=keep)
         self.backend, self.generator = choice.backend, generator or choice.generator
         self.path: Path | None = None
@@ -72,6 +76,7 @@ class Study:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
             try:
+                self._look(display)
                 self._run_cells(models, to_run, display)
             except KeyboardInterrupt:
                 self._close("interrupted", "interrupted by the user")
@@ -110,7 +115,7 @@ class Study:
     def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str]) -> None:
         manifests = [(model.path / MANIFEST_NAME).read_text() for model in models]
         if self._resume:
-            self.path, self._study = resumed.reopen(self._resume, manifests, versions, self.cores)
+            self.path, self._study = resumed.reopen(self._resume, self.plan, manifests, versions, self.cores)
             return
         path = self.path = files.create_run(self.out, self.plan.name)
         self._study = self._begun(path.name, models, versions)
@@ -150,9 +155,15 @@ class Study:
         if self.path:
             files.write_json(self.path / files.STUDY, self._study)
 
+    def _look(self, display: Display) -> None:
+        """Say what the machine does before anything is measured on it."""
+        if self.plan.load_from == "here":
+            for line in look(self.machine, self.cores, self.plan.disturbance_limits):
+                display.tell(line)
+
     def _run_cells(self, models: Sequence[ModelDir], cells: Sequence[Cell], display: Display) -> None:
         assert self.path is not None
-        troubles = _Troubles()
+        troubles, first_loads = _Troubles(), FirstLoads(self.plan, cells)
         with ExitStack() as stack:
             # we and what we start stay off the engine's cores; the backend gives each server its own set
             before = os.sched_getaffinity(0)
@@ -160,16 +171,18 @@ class Study:
             os.sched_setaffinity(0, self.cores.generator)
             scraper = stack.enter_context(open_scraper())
             variants = variants_of(self.plan)
-            context = StudyContext(
-                self.plan, variants, models, self.engines, self.backend, self.cores, scraper, self.generator
-            )
+            shared = (self.engines, self.backend, self.cores, scraper, self.generator, self.machine)
+            context = StudyContext(self.plan, variants, models, *shared)
             for cell in cells:
+                folder = self.path / files.CELLS / cell.id
                 with display.step():
-                    outcome = run_cell(context, cell, self.path / files.CELLS / cell.id)
+                    outcome = run_cell(context, cell, folder)
                 if outcome.state != "complete":
                     display.tell(f"{cell.id} failed: {outcome.reason}")
                     if self.keep:
                         raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome.reason}")
+                else:
+                    first_loads.saw(cell, folder)
                 troubles.saw(cell.engine, outcome)
 
 

@@ -24,6 +24,8 @@ class StudyScenario(Protocol):
     """For a reader, such as 'steady load'."""
     scraped: bool = True
     """Whether the servers' metrics are read once a second; not of a server whose start is timed."""
+    start_is_timed: bool = False
+    """Whether the start itself is measured, so that the machine is watched from before it on."""
 
     def measure(self, load: CellLoad, folder: Path) -> None:
         """Measure the deployment of `load`, which is ready, and write what it gives into `folder`.

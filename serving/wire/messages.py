@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from models import answers
+from models.answers import AnswerNames
 from models.manifest import InputSpec, Manifest
 from serving.errors import WireError
+
+NO_NAMES = AnswerNames()
 
 PAYLOADS = ("image", "b64", "tensor")
 """How images travel: encoded bytes, base64 in JSON, or the network's own float32 input."""
 
 ANSWER_TOLERANCE = 1e-3
 """Largest absolute difference of a probability from the golden one; CPUs' kernels differ by far less."""
+
+RELATIVE_TOLERANCE = 1e-5
+"""The same for logits of any size, which are float32; class numbers must not pass for each other."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class GrpcRequest:
 
 @dataclass(frozen=True)
 class PayloadSpec:
-    """Signature, input and output names of a model, and the input that a tensor payload must have.
+    """Signature and input names of a model, and the input that a tensor payload must have.
 
     None means that the model does not offer it; asking for such a payload raises WireError.
     """
@@ -51,27 +57,37 @@ class PayloadSpec:
     tensor_signature: str | None
     image_input: str | None
     tensor_input: str | None
-    output: str | None
     input: InputSpec | None
 
 
 class Wire(Protocol):
-    """How one engine is spoken to. Probabilities come back as float64 of (images, classes)."""
+    """How one engine is spoken to. Answers come back as float64 of (images, values)."""
 
     default_rest_port: int
     default_grpc_port: int
+    artifact: Literal["savedmodel", "mar"]
+    """Which artifact of a model gives the answers."""
 
     def rest_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> RestRequest:
         """Request for the encoded `images`; `payload` is one of PAYLOADS, or WireError is raised."""
 
-    def rest_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
-        """Probabilities of a reply's body; `output` chooses where the model has several. Raises WireError."""
+    def rest_answer(self, body: bytes, names: AnswerNames = NO_NAMES, images: int = 1) -> NDArray[np.float64]:
+        """The answer to `images` images in a reply's body; models.answers lists its forms. Raises WireError."""
+
+    def check_rest(self, body: bytes, images: int = 1) -> None:
+        """Raise WireError for a body that no server of this engine answers with, or that says an error.
+
+        It is the test of a reply whose right answer is not known: any answer passes, numbers or not.
+        """
 
     def grpc_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> GrpcRequest:
         """As `rest_predict`, for gRPC."""
 
-    def grpc_answer(self, body: bytes, output: str | None = None) -> NDArray[np.float64]:
+    def grpc_answer(self, body: bytes, names: AnswerNames = NO_NAMES, images: int = 1) -> NDArray[np.float64]:
         """As `rest_answer`, of a serialised reply."""
+
+    def check_grpc(self, body: bytes, images: int = 1) -> None:
+        """As `check_rest`, of a serialised reply."""
 
 
 def payload_spec(manifest: Manifest | None) -> PayloadSpec:
@@ -82,12 +98,18 @@ def payload_spec(manifest: Manifest | None) -> PayloadSpec:
     return PayloadSpec(**{name: Manifest.model_fields[name].default for name in _NAMES}, input=None)
 
 
-_NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input", "output")
+_NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input")
 
 
 def is_right(answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float = ANSWER_TOLERANCE) -> bool:
-    """True where `answer` has the shape of `expected`, (images, classes), and is within `tolerance` of it."""
-    return answer.shape == expected.shape and bool((np.abs(answer - expected) <= tolerance).all())
+    """True where `answer` has the shape of `expected`, (images, values), and differs by at most `tolerance` from it.
+
+    Numbers that are no probabilities may differ by RELATIVE_TOLERANCE of the image's largest, where that is more.
+    """
+    if answer.shape != expected.shape:
+        return False
+    allowed = np.maximum(tolerance, RELATIVE_TOLERANCE * np.abs(expected).max(axis=1, keepdims=True))
+    return bool((np.abs(answer - expected) <= allowed).all())
 
 
 def check_payload(images: Sequence[bytes], payload: str) -> None:
@@ -108,7 +130,9 @@ def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32]:
     from models.preprocessing import ImageError, preprocess
 
     if spec.input is None:
-        raise WireError("the model's manifest has no input spec, which a tensor payload needs: send images.")
+        raise WireError(
+            "the model's manifest has no input spec, which a tensor payload needs: import it with --mean and --std."
+        )
     try:
         return np.ascontiguousarray([preprocess(image, spec.input) for image in images], np.float32)
     except ImageError as error:
@@ -120,51 +144,17 @@ def dump(document: object) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def load(body: bytes) -> Any:
-    """Parsed JSON of a reply. Raises WireError where it is not JSON."""
+def document_of(body: bytes) -> Any:
+    """What a reply's body says; see models.answers.document_of. Raises WireError for an empty or an error reply."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise WireError(f"the reply is not JSON: {excerpt(body)}") from error
+        return answers.document_of(body)
+    except answers.AnswerError as error:
+        raise WireError(str(error)) from error
 
 
-def excerpt(body: bytes, limit: int = 120) -> str:
-    """The start of a reply, printable, for an error message."""
-    text = body[: 2 * limit].decode("utf-8", "replace")
-    shown = " ".join(text.split())[:limit]
-    return repr(shown) if shown else "an empty body"
-
-
-def predictions(body: bytes, output: str | None) -> NDArray[np.float64]:
-    """Probabilities of {"predictions": [[...], ...]}, or of [{output: [...]}, ...]. Raises WireError."""
-    document = load(body)
-    if not isinstance(document, dict) or "predictions" not in document:
-        raise WireError(f"the reply has no predictions: {excerpt(body)}")
-    rows = document["predictions"]
-    if isinstance(rows, list) and rows and isinstance(rows[0], dict):
-        rows = [_chosen(row, output) for row in rows]
-    return probabilities(rows)
-
-
-def _chosen(row: object, output: str | None) -> object:
-    if not isinstance(row, dict):
-        raise WireError("the reply mixes predictions with and without output names.")
-    if output in row:
-        return row[output]
-    if len(row) == 1 and output is None:
-        return next(iter(row.values()))
-    raise WireError(f"the reply has outputs {', '.join(sorted(row)) or 'none'}, but not {output!r}.")
-
-
-def probabilities(rows: object) -> NDArray[np.float64]:
-    """`rows` as finite float64 of (images, classes). Raises WireError where they are anything else."""
+def rows(document: Any, names: AnswerNames, images: int) -> NDArray[np.float64]:
+    """The numbers of a reply, float64 of (images, values); see models.answers.rows. Raises WireError."""
     try:
-        array = np.asarray(rows)
-    except ValueError as error:
-        raise WireError("the reply's predictions differ in length.") from error
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or array.size == 0:
-        actual = f"shape {array.shape}, {array.dtype}"
-        raise WireError(f"the reply's predictions are not rows of numbers ({actual}).")
-    if not math.isfinite(float(array.sum())):
-        raise WireError("the reply's predictions are not finite.")
-    return array.astype(np.float64, copy=False)
+        return answers.rows(document, names, images)
+    except answers.AnswerError as error:
+        raise WireError(str(error)) from error

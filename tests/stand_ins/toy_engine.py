@@ -1,12 +1,14 @@
 """An engine around toy_server.py and a generator around toy_locust.py: a whole study without real servers.
 
-Run as a program it is `servestorm run` with these: python toy_engine.py SERVER_MODE GENERATOR_MODE run PLAN --out DIR
+Run as a program it is `servestorm run` with these, on a quiet machine unless TOY_MACHINE says otherwise:
+python toy_engine.py SERVER_MODE GENERATOR_MODE run PLAN --out DIR
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -109,11 +111,14 @@ def toy_plan(model: Path, **changes) -> str:
 if __name__ == "__main__":
     import functools
 
+    from made_up_machine import MadeUpMachine  # beside this program
+
     from servestorm.cli import main
     from servestorm.study import runner, scraper
     from serving import engines
 
     scraper._start_prometheus = lambda *_: None  # these servers have no metrics for it to wait for
     runner.ENGINES = engines.ENGINES = toy_engines(sys.argv[1])
-    runner.Study = functools.partial(runner.Study, generator=toy_generator(sys.argv[2]))
+    machine = MadeUpMachine.parsed(os.environ.get("TOY_MACHINE", ""))
+    runner.Study = functools.partial(runner.Study, generator=toy_generator(sys.argv[2]), machine=machine)
     sys.exit(main.main(sys.argv[3:]))

@@ -28,7 +28,9 @@ cold_starts: 1
 steady: {rate_per_s: 30, duration_s: 2, warmup_s: 0.5}
 bursty: {base_rate: 20, peak_rate: 40, on_s: 0.5, off_s: 0.5, duration_s: 2, warmup_s: 0.5}
 scaling: {replicas: [1, 2], concurrency: 4, duration_s: 1, warmup_s: 0.5, repetitions: 1}
+disturbance: ignored
 """
+"""What other programs do, such as other tests, ends no study."""
 
 
 @pytest.fixture

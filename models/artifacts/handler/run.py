@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,18 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.answers import AnswerError, AnswerNames, document_of, excerpt, rows
 from models.artifacts.handler import worker
 from models.errors import ModelError
 
 TIMEOUT_S = 900
+_OK = 200
 
 
 class HandlerFailed(ModelError):
-    """The archive's handler cannot be run here, or does not answer with probabilities."""
+    """The archive's handler cannot be run here, or does not answer with numbers."""
 
 
 def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] = (1,)) -> list[dict[str, Any]]:
-    """Replies of the handler in `mar` to encoded images, one {"status": int, "value": parsed JSON} each.
+    """Replies of the handler in `mar` to encoded images, one {"status": int, "body": bytes} each.
 
     `batch_sizes` are taken in turn, the last one repeats. Raises HandlerFailed where the archive is not a zip
     archive made by torch-model-archiver, or where its handler does not load or raises.
@@ -48,8 +51,7 @@ def run_handler(mar: Path, images: Sequence[bytes], batch_sizes: Sequence[int] =
     if "failed" in result:
         verb = "cannot be loaded" if result["failed"] == "load" else "failed"
         raise HandlerFailed(f"The handler of {mar.name} {verb} here: {_one_line(result['error'])}")
-    replies: list[dict[str, Any]] = result["replies"]
-    return replies
+    return [{"status": reply["status"], "body": base64.b64decode(reply["body"])} for reply in result["replies"]]
 
 
 def _run_worker(folder: Path, batch_sizes: str) -> str:
@@ -103,37 +105,23 @@ def archive_manifest(mar: Path) -> dict[str, Any]:
     return manifest
 
 
-def probabilities(replies: Sequence[dict[str, Any]], labels: Sequence[str] = ()) -> NDArray[np.float64]:
-    """The numbers in a handler's replies, (n, classes).
+def probabilities(replies: Sequence[dict[str, Any]], names: AnswerNames) -> NDArray[np.float64]:
+    """The numbers in a handler's replies to one image each, float64 of (n, values), read as a load reads them.
 
-    A reply may be a list of numbers, that list once more wrapped, {"predictions": [[...]]}, or a dict from labels to
-    numbers that names every label. Raises HandlerFailed for anything else.
+    Raises HandlerFailed for a reply in no form of models.answers.
     """
-    rows = []
-    for reply in replies:
-        if reply["status"] != 200:
-            raise HandlerFailed(f"The handler answered an image with status {reply['status']}: {reply['value']}")
-        rows.append(_row(reply["value"], labels))
-    if len({len(row) for row in rows}) != 1:
+    found = [_answer(reply, names) for reply in replies]
+    if len({row.shape for row in found}) != 1:
         raise HandlerFailed("The handler's replies differ in length.")
-    return np.asarray(rows, dtype=np.float64)
+    return np.concatenate(found)
 
 
-def _row(value: Any, labels: Sequence[str]) -> list[float]:
-    if isinstance(value, dict) and isinstance(value.get("predictions"), list):
-        value = value["predictions"]
-    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], (list, dict)):
-        value = value[0]
-    if isinstance(value, dict):
-        value = _in_label_order(value, labels)
-    if not isinstance(value, list) or not value or not all(isinstance(p, (int, float)) for p in value):
-        raise HandlerFailed(f"The handler's reply is not a list of probabilities: {_one_line(str(value))[:80]}")
-    return [float(p) for p in value]
-
-
-def _in_label_order(value: dict[str, Any], labels: Sequence[str]) -> list[Any]:
-    missing = [label for label in labels if label not in value]
-    if not labels or missing:
-        known = f"leaves out {missing[0]!r}" if missing else "names labels, and the model's labels are not known"
-        raise HandlerFailed(f"The handler's reply {known}, so its probabilities cannot be put in order.")
-    return [value[label] for label in labels]
+def _answer(reply: dict[str, Any], names: AnswerNames) -> NDArray[np.float64]:
+    """(1, values)"""
+    status, body = reply["status"], reply["body"]
+    if status != _OK:
+        raise HandlerFailed(f"The handler answered an image with status {status}: {excerpt(body)}")
+    try:
+        return rows(document_of(body), names, images=1)
+    except AnswerError as error:
+        raise HandlerFailed(f"The handler's answer cannot be compared: {error}") from error

@@ -2,12 +2,13 @@
 
 Started by path as `python -P worker.py FOLDER BATCH,BATCH,...`, so that neither this package nor its folder
 is on the path: the handler finds only what was packed. FOLDER holds `model/` (the unpacked archive) and `images/`
-(encoded, one file each, in name order). The answer goes to FOLDER/replies.json: `{"replies": [{"status", "value"}]}`,
-or `{"failed": "load" | "handle", "error": "..."}`.
+(encoded, one file each, in name order). The answer goes to FOLDER/replies.json: `{"replies": [{"status", "body"}]}`
+with the body in base64, or `{"failed": "load" | "handle", "error": "..."}`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def _handle(service: Any, images: list[bytes]) -> list[dict[str, Any]]:
     if not isinstance(answers, list) or len(answers) != len(images):
         raise TypeError(f"the handler answered {len(images)} requests with {_count(answers)}.")
     return [
-        {"status": context.get_response_status(index)[0], "value": _plain(answer)}
+        {"status": context.get_response_status(index)[0], "body": base64.b64encode(_body(answer)).decode()}
         for index, answer in enumerate(answers)
     ]
 
@@ -91,18 +92,17 @@ def _count(answers: Any) -> str:
     return f"{len(answers)} replies" if isinstance(answers, list) else f"a {type(answers).__name__}"
 
 
-def _plain(answer: Any) -> Any:
-    """What a client would parse out of the reply."""
-    if hasattr(answer, "tolist"):
-        return answer.tolist()
+def _body(answer: Any) -> bytes:
+    """The bytes that TorchServe makes of an answer (ts.protocol.otf_message_handler.create_predict_response)."""
+    import torch
+
     if isinstance(answer, (bytes, bytearray)):
-        answer = bytes(answer).decode("utf-8", errors="replace")
+        return bytes(answer)
     if isinstance(answer, str):
-        try:
-            return json.loads(answer)
-        except ValueError:
-            return answer
-    return json.loads(json.dumps(answer))
+        return answer.encode()
+    if isinstance(answer, torch.Tensor):
+        raise TypeError("a torch.Tensor is sent as a file of torch.save: answer with .tolist() of it.")
+    return json.dumps(answer, indent=2).encode()
 
 
 if __name__ == "__main__":

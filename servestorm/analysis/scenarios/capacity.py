@@ -10,7 +10,8 @@ from servestorm.analysis.figures import Figures
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
-from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_reasons
+from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
+from servestorm.methods.disturbance import Disturbance
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -49,6 +50,10 @@ class CapacityAnalysis(ScenarioAnalysis):
     def reasons(self, record: CellRecord) -> list[str]:
         """See ScenarioAnalysis."""
         return search_reasons(record)
+
+    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+        """See ScenarioAnalysis."""
+        return search_disturbance(record, study)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""

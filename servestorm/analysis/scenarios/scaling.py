@@ -10,7 +10,8 @@ from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
-from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_reasons
+from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
+from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
 from servestorm.rundir.record import CellRecord, RunRecord
@@ -40,6 +41,10 @@ class ScalingAnalysis(ScenarioAnalysis):
     def reasons(self, record: CellRecord) -> list[str]:
         """See ScenarioAnalysis."""
         return [*super().reasons(record), *search_reasons(record)]
+
+    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+        """See ScenarioAnalysis."""
+        return search_disturbance(record, study) if record.capacity else super().disturbance(record, study)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""

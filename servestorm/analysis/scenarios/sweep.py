@@ -7,7 +7,8 @@ from typing import Final
 
 from servestorm.analysis.figures import Figures, Setting
 from servestorm.analysis.run import SweepPoint
-from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis, disturbance_of
+from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import over_runs
 from servestorm.plan.cells import Cell
@@ -38,18 +39,25 @@ class SweepAnalysis(ScenarioAnalysis):
 
     def measure(self, record: CellRecord, study: StudyFile) -> Measured:
         """See ScenarioAnalysis."""
-        return Measured(points=[_point(point, record.cell) for point in record.sweep or []])
+        found = {load.number: disturbance_of(load.use, study.plan) for load in record.loads}
+        points = enumerate(record.sweep or [], 1)
+        return Measured(points=[_point(point, record.cell, found.get(number)) for number, point in points])
 
     def is_valid(self, record: CellRecord) -> bool | None:
         """See ScenarioAnalysis."""
         return any(point.valid for point in record.sweep) if record.sweep else None
+
+    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+        """The worst of its VALID loads, where every one of them is DISTURBED."""
+        found = [point.disturbed for point in self.measure(record, study).points if point.valid]
+        return None if None in found else worst(one for one in found if one)
 
     def reasons(self, record: CellRecord) -> list[str]:
         """See ScenarioAnalysis."""
         return sorted({reason for point in record.sweep or [] for reason in point.reasons})
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
-        """Every setting with the means of its VALID loads' throughput and p99, and whether it is on the front."""
+        """Every setting with the means over its VALID loads, undisturbed ones first, and whether it is on the front."""
         points = {engine: [point for run in own for point in run.points] for engine, own in runs.by_engine().items()}
         everything = [point for own in points.values() for point in own]
         if not runs.runs:
@@ -60,7 +68,7 @@ class SweepAnalysis(ScenarioAnalysis):
         }
 
 
-def _point(point: PointFile, cell: Cell) -> SweepPoint:
+def _point(point: PointFile, cell: Cell, disturbed: Disturbance | None) -> SweepPoint:
     return SweepPoint(
         images_per_request=point.images_per_request,
         concurrency=point.concurrency,
@@ -73,6 +81,7 @@ def _point(point: PointFile, cell: Cell) -> SweepPoint:
         max_batch_size=cell.max_batch_size,
         timeout_us=cell.timeout_us,
         replicas=cell.replicas,
+        disturbed=disturbed,
     )
 
 
@@ -81,15 +90,23 @@ def _settings(points: Sequence[SweepPoint], varied: Sequence[str]) -> list[Setti
     for point in points:
         loads.setdefault(", ".join(SETTINGS[name](getattr(point, name)) for name in varied), []).append(point)
     rows = [
-        (label, _mean(own, lambda load: load.images_per_s), _mean(own, lambda load: load.p99_ms))
+        (label, _mean(own, lambda load: load.images_per_s), _mean(own, lambda load: load.p99_ms), _disturbed(own))
         for label, own in loads.items()
     ]
-    best = set(front([(rate, p99_ms) for _, rate, p99_ms in rows]))
+    best = set(front([(None, None) if disturbed else (rate, p99_ms) for _, rate, p99_ms, disturbed in rows]))
     return [
-        Setting(label=label, images_per_s=rate, p99_ms=p99_ms, front=place in best)
-        for place, (label, rate, p99_ms) in enumerate(rows)
+        Setting(label=label, images_per_s=rate, p99_ms=p99_ms, front=place in best, disturbed=disturbed)
+        for place, (label, rate, p99_ms, disturbed) in enumerate(rows)
     ]
+
+
+def _disturbed(loads: Sequence[SweepPoint]) -> bool:
+    """Whether all VALID loads of a setting are DISTURBED."""
+    valid = [load for load in loads if load.valid]
+    return bool(valid) and all(load.disturbed for load in valid)
 
 
 def _mean(loads: Sequence[SweepPoint], value_of: Callable[[SweepPoint], float | None]) -> float | None:
-    return over_runs([value_of(load) for load in loads if load.valid]).mean
+    valid = [load for load in loads if load.valid]
+    used = [load for load in valid if not load.disturbed] or valid
+    return over_runs([value_of(load) for load in used]).mean

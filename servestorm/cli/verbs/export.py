@@ -74,7 +74,7 @@ def describe(model: ModelDir) -> str:
             lines.append(f"{name}: {artifact.path}, {artifact.size_bytes / 2**20:.1f} MiB")
     figure = f"{parity.max_abs_difference:.1e}" if parity.max_abs_difference is not None else "unknown"
     lines.append(
-        f"parity: {parity.status}; largest difference of any probability {figure} on {parity.images} images, "
+        f"parity: {parity.status}; largest difference of any output {figure} on {parity.images} images, "
         f"{parity.tolerance:g} allowed"
     )
     if parity.reason:

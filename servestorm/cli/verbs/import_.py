@@ -27,6 +27,7 @@ def add_options(add: AddVerb) -> None:
         metavar="HxW",
         help="input size, if the SavedModel does not state it (such as 224x224)",
     )
+    parser.add_argument("--output", metavar="NAME", help="output to compare, if the model has several")
     for name, what in (("mean", "subtracted from"), ("std", "divides")):
         parser.add_argument(
             f"--{name}",
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             mean=arguments.mean,
             std=arguments.std,
             size=arguments.size,
+            output=arguments.output,
             progress=display.fraction,
         )
     print(describe(model))

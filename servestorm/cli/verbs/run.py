@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +45,11 @@ def add_options(add: AddVerb) -> None:
         help="load from this machine, or from pods beside the servers (default: as planned)",
     )
     parser.add_argument(
+        "--ignore-disturbance",
+        action="store_true",
+        help="count runs that other programs or machines disturbed, as with `disturbance: ignored` in the plan",
+    )
+    parser.add_argument(
         "--keep",
         action="store_true",
         help="in a cluster: stop at the first failed run and keep its release",
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
     file = resume / PLAN if resume else arguments.plan or DEFAULT_PLAN
     record = read_run(resume) if resume else None
-    plan = _planned(file, arguments.load_from, record)
+    plan = _planned(file, arguments.load_from, record, arguments.ignore_disturbance)
     if arguments.keep and plan.backend != "kubernetes":
         raise StudyError(f"--keep leaves a Helm release, and backend {plan.backend} makes none: leave it out.")
     if arguments.dry_run:
@@ -89,14 +95,19 @@ def run(arguments: argparse.Namespace) -> int:
     return code or _judge(results)
 
 
-def _planned(file: Path, load_from: Literal["here", "cluster"] | None, begun: RunRecord | None) -> Plan:
-    """The plan with its load from where the command line says, or where a run that goes on began with it."""
-    from servestorm.plan.study_plan import load_plan, loaded_from
+def _planned(
+    file: Path, load_from: Literal["here", "cluster"] | None, begun: RunRecord | None, ignore_disturbance: bool = False
+) -> Plan:
+    """The plan with what the command line says of it, or said when a run that goes on began."""
+    from servestorm.plan.study_plan import ignoring_disturbance, load_plan, loaded_from
 
     plan = load_plan(file)
     if begun and not load_from:
         load_from = begun.study.plan.load_from
-    return loaded_from(plan, load_from) if load_from else plan
+    if load_from:
+        plan = loaded_from(plan, load_from)
+    ignored = ignore_disturbance or (begun is not None and begun.study.plan.disturbance == "ignored")
+    return ignoring_disturbance(plan) if ignored else plan
 
 
 def _dry_run(plan: Plan) -> int:
@@ -117,19 +128,33 @@ def _dry_run(plan: Plan) -> int:
 
 
 def _judge(results: Results) -> int:
-    """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective no
-    number.
+    """1 where an objective is missed; 4 where a group of runs of an engine has none that counts, or an objective has
+    no number.
     """
     if missed := [objective for objective in results.objectives if objective.met is False]:
         names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in missed)
         sys.stderr.write(f"servestorm: missed objectives: {names}.\n")
         return OBJECTIVE_MISSED
     if open_questions := results.unanswered():
-        names = ", ".join(f"{results.groups[g].lower()} of {ENGINE_SHORT[e]}" for g, e in open_questions)
-        sys.stderr.write(f"servestorm: no valid run of: {names}. The report says why.\n")
+        sys.stderr.writelines(f"servestorm: {sentence}\n" for sentence in _open_questions(results, open_questions))
         return INVALID
     if unknown := [objective for objective in results.objectives if objective.met is None]:
         names = ", ".join(f"{objective.metric} of {ENGINE_SHORT[objective.engine]}" for objective in unknown)
         sys.stderr.write(f"servestorm: objectives without a number: {names}. The keys are those of results.json.\n")
         return INVALID
     return OK
+
+
+def _open_questions(results: Results, unanswered: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A sentence on what has no run that counts because the machine was disturbed, and one on all the rest."""
+    from servestorm.methods.disturbance import REMEDIES, worst
+
+    disturbed = {place: found for place in unanswered if (found := results.disturbed(*place))}
+    names = {place: f"{results.groups[place[0]].lower()} of {ENGINE_SHORT[place[1]]}" for place in unanswered}
+    if rest := [name for place, name in names.items() if place not in disturbed]:
+        yield f"no valid run of: {', '.join(rest)}. The report says why."
+    if found := worst(disturbed.values()):
+        yield (
+            f"every run was DISTURBED of: {', '.join(names[place] for place in disturbed)} ({found.reason}): "
+            f"{REMEDIES[found.cause]}, or count them all the same with --ignore-disturbance."
+        )

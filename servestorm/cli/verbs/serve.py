@@ -129,6 +129,8 @@ def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
         return ""
     image = model.path / model.manifest.golden[0].path
     spec = payload_spec(model.manifest)
+    if WIRES[engine].artifact == "savedmodel" and spec.image_signature is None:
+        return ""  # the pixels of an image as JSON are no line to paste
     request = WIRES[engine].rest_predict(model.name, model.golden_images()[:1], "image", spec)
     url = f"{endpoint.rest_url}{request.path}"
     curl = f"curl -s -H 'Content-Type: {request.content_type}'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from servestorm.analysis.results import Results
+from servestorm.analysis.results import Results, usable
 from servestorm.methods.bursts import Burst
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, marked, section_of, subtitle_of
 
 Bursts = Mapping[str, Sequence[Burst]]
 """By engine, those of all runs."""
@@ -27,7 +28,7 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    runs = [run for run in results.runs if run.group == group and run.counts]
+    runs = [run for run in usable(results.runs) if run.group == group and run.valid is not False]
     data = {
         engine: [burst for run in runs if run.engine == engine for burst in run.bursts] for engine in results.engines
     }
@@ -37,7 +38,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         if limit_ms
         else "Without an objective, recovered means as fast as 99 % of the answers before the first burst."
     )
-    return part(f"by-{slug(group)}", results.engines, data, rule, subtitle_of(results, group))
+    shown = part(f"by-{slug(group)}", results.engines, data, rule, subtitle_of(results, group))
+    return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
 def part(name: str, engines: Sequence[str], data: Bursts, rule: str = "", subtitle: str = "") -> SectionPart | None:

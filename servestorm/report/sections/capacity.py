@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from servestorm.analysis.results import Results
+from servestorm.analysis.results import Results, usable
 from servestorm.analysis.run import SearchResult
 from servestorm.methods.capacity_estimate import Crossing
-from servestorm.methods.capacity_search import Probe
+from servestorm.methods.capacity_search import NO_ANSWER, Probe
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report import settings
 from servestorm.report.canvas import INK, LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, log_ticks, slug
@@ -22,6 +22,7 @@ from servestorm.report.part import (
     Table,
     groups_of,
     make_part,
+    marked,
     section_of,
     subtitle_of,
 )
@@ -36,7 +37,9 @@ def section(results: Results) -> Section:
 
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
-    runs = [run for run in results.runs if run.group == group and run.capacity]
+    used = usable(results.runs)
+    # a DISTURBED search is left out where others count; one that is INVALID found no rate and shows its probes
+    runs = [run for run in results.runs if run.group == group and run.capacity and (run in used or not run.disturbed)]
     data = {
         engine: [run.capacity for run in runs if run.engine == engine and run.capacity] for engine in results.engines
     }
@@ -47,7 +50,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
         for engine, rate in results.figures.capacity_per_s.get(group, {}).items()
         if row and rate is not None
     }
-    return part(name, results.engines, data, limit_ms, found, subtitle_of(results, group))
+    shown = part(name, results.engines, data, limit_ms, found, subtitle_of(results, group))
+    return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def _rows(title: str, search: SearchResult) -> list[list[str]]:
     return rows
 
 
-_PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID"}
+_PROBE = {"pass": "held", "fail": "did not hold", "invalid": "INVALID", "disturbed": "DISTURBED"}
 
 
 def _capacity_text(search: SearchResult) -> str:
@@ -103,7 +107,8 @@ def _capacity_text(search: SearchResult) -> str:
     if search.high is None:
         return number(search.rate_per_s)
     last = [probe.verdict for probe in search.probes if probe.rate_per_s == search.high][-1]
-    limit = "could not be offered" if last == "invalid" else "did not hold"
+    limits = {"invalid": "could not be offered", "disturbed": "was DISTURBED"}
+    limit = limits.get(last, "did not hold")
     return f"{number(search.rate_per_s)}; {number(search.high)} {limit}"
 
 
@@ -173,12 +178,12 @@ def _capacity_line(axes: Axes, found: Capacity, index: int) -> None:
 
 def _marks(axes: Axes, probes: Sequence[Probe], index: int, top_ms: float) -> None:
     colour = engine_colour(index)
-    faces = {"pass": colour, "fail": "none", "invalid": "none"}
+    faces = {"pass": colour, "fail": "none", "invalid": "none", "disturbed": "none"}
     for verdict, face in faces.items():
         places = [(p.rate_per_s, p.p99_ms or top_ms) for p in probes if p.verdict == verdict]
         if places:
             rates, latencies = zip(*places, strict=True)
-            mark, edge = ("x", MUTED) if verdict == "invalid" else (MARKS[index % 3], colour)
+            mark, edge = ("x", MUTED) if verdict in NO_ANSWER else (MARKS[index % 3], colour)
             axes.plot(
                 rates, latencies, mark, color=edge, markerfacecolor=face, markersize=6, markeredgewidth=1.4, alpha=0.9
             )
@@ -195,7 +200,7 @@ def _legend(engines: Sequence[str], shown: Sequence[str], objective: bool) -> tu
         Line2D([], [], color=MUTED, marker="o", linestyle="none", markerfacecolor="none", markeredgewidth=1.4),
         Line2D([], [], color=MUTED, marker="x", linestyle="none", markeredgewidth=1.4),
     ]
-    labels += ["held", "did not hold", "INVALID"]
+    labels += ["held", "did not hold", "INVALID or DISTURBED"]
     if objective:
         handles.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2))))
         labels.append("objective")

@@ -12,7 +12,16 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number, phases_from_start
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Section, SectionPart, groups_of, make_part, metric_table, section_of, subtitle_of
+from servestorm.report.part import (
+    Section,
+    SectionPart,
+    groups_of,
+    make_part,
+    marked,
+    metric_table,
+    section_of,
+    subtitle_of,
+)
 
 PHASE_OPACITY = {
     4: (1.0, 0.68, 0.42, 0.2),
@@ -44,6 +53,7 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     )
     table = metric_table(results, "Cold start by phase", metrics)
     name = f"start-{slug(group)}"
+    caption = marked(results, group, caption)
     return make_part(name, _draw(results, group), caption, table, subtitle_of(results, group))
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour
 from servestorm.report.part import Section, SectionPart, Table, make_part, section_of
+from servestorm.report.result_table import mark_of
 
 RunValues = Mapping[str, Mapping[str, Sequence[float | None]]]
 """Values over runs, by the metric's label and the engine."""
@@ -34,7 +36,16 @@ def _of_study(results: Results) -> SectionPart | None:
         f"{results.groups[m.group]}: {m.label}, {m.unit}": {e: m.values[e].runs for e in results.engines}
         for m in metrics
     }
-    return part("runs-figure", results.engines, data)
+    shown = part("runs-figure", results.engines, data)
+    marks = {
+        f"{results.groups[m.group]} on {ENGINE_SHORT[e]}: {mark}"
+        for m in metrics
+        for e in results.engines
+        if (mark := mark_of(m.values[e]))
+    }
+    if not shown or not marks:
+        return shown
+    return replace(shown, caption=f"Only runs that do not count ({'; '.join(sorted(marks))}). {shown.caption}")
 
 
 def part(name: str, engines: Sequence[str], data: RunValues, subtitle: str = "") -> SectionPart | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from servestorm.analysis.figures import Law
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import LINES, MARKS, MUTED, Drawing, draw, engine_colour, legend, slug
-from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, section_of, subtitle_of
+from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, marked, section_of, subtitle_of
 
 
 def section(results: Results) -> Section:
@@ -25,7 +26,8 @@ def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures.scaling_law.get(group, {})
     if not any(law.curve for law in data.values()):
         return None
-    return part(f"law-{slug(group)}", results.engines, data, subtitle_of(results, group))
+    shown = part(f"law-{slug(group)}", results.engines, data, subtitle_of(results, group))
+    return shown and replace(shown, caption=marked(results, group, shown.caption))
 
 
 def part(name: str, engines: Sequence[str], data: Mapping[str, Law], subtitle: str = "") -> SectionPart | None:

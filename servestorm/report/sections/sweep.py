@@ -47,7 +47,7 @@ def part(name: str, engines: Sequence[str], data: Settings, subtitle: str = "") 
         place = 0
         for setting in _drawable(data.get(engine, [])):
             place += setting.front
-            mark = f"front, {place}" if setting.front else "beaten"
+            mark = f"front, {place}" if setting.front else "DISTURBED" if setting.disturbed else "beaten"
             title = f"{ENGINE_SHORT[engine]}, {setting.label}"
             rows.append([title, number(setting.images_per_s), number(setting.p99_ms), mark])
         lacking = [s for s in data.get(engine, []) if s.images_per_s is None or s.p99_ms is None]
@@ -85,6 +85,9 @@ def _draw(name: str, engines: Sequence[str], data: Settings) -> Drawing | None:
         axes.set_xlabel("images/s")
         handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="none", markerfacecolor="none"))
         labels = [*(f"{ENGINE_SHORT[engine]}, Pareto front" for engine in shown), "beaten by another setting"]
+        if any(setting.disturbed for engine in shown for setting in points[engine]):
+            handles.append(Line2D([], [], color=MUTED, marker="x", linestyle="none"))
+            labels.append("DISTURBED")
         legend(figure, handles, labels, narrow)
 
     return draw(name, paint, 3.8, 4.2)
@@ -98,10 +101,13 @@ def _drawable(settings: Sequence[Setting]) -> list[Setting]:
 
 def _front(axes: Axes, settings: Sequence[Setting], index: int) -> Line2D:
     colour, mark = engine_colour(index), MARKS[index % 3]
-    beaten = [(s.images_per_s, s.p99_ms) for s in settings if not s.front]
+    beaten = [(s.images_per_s, s.p99_ms) for s in settings if not s.front and not s.disturbed]
     if beaten:
         rates, latencies = zip(*beaten, strict=True)
         axes.plot(rates, latencies, mark, color=colour, markerfacecolor="none", markersize=5, alpha=0.65)
+    if disturbed := [(s.images_per_s, s.p99_ms) for s in settings if s.disturbed]:
+        rates, latencies = zip(*disturbed, strict=True)
+        axes.plot(rates, latencies, "x", color=MUTED, markersize=5, alpha=0.65)
     best = [(s.images_per_s, s.p99_ms) for s in settings if s.front]
     rates, latencies = zip(*best, strict=True) if best else ((), ())
     (line,) = axes.plot(

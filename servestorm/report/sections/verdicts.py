@@ -73,7 +73,9 @@ def _effect(g: float | None) -> str:
 
 
 def _outcome_text(row: Judgement) -> str:
-    """'TorchServe is better; savedmodel did not batch', 'equivalent' or 'inconclusive'."""
+    """'TorchServe is better; savedmodel did not batch', 'equivalent', 'inconclusive' or 'no verdict (disturbed)'."""
+    if row.withheld:
+        return f"no verdict ({row.withheld})"
     winner = _winner(row)
     outcome = f"{ENGINE_SHORT[winner]} is better" if winner else row.verdict.outcome
     return "; ".join([outcome, *row.unbatched_texts])
@@ -134,7 +136,8 @@ def _interval(axes: Axes, place: int, row: Judgement, engines: Sequence[str]) ->
     index = engines.index(winner) if winner else None
     colour = MUTED if index is None else engine_colour(index)
     if row.verdict.difference_percent is None:
-        axes.annotate("no number", (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
+        text = "no verdict" if row.withheld else "no number"
+        axes.annotate(text, (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
         return
     if row.verdict.ci_percent is not None:
         axes.plot(row.verdict.ci_percent, [place, place], color=colour, linewidth=2)

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from servestorm.methods.capacity_search import LoadOutcome
+from servestorm.methods.disturbance import MachineShares, share_percent
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Number, Share, Whole
 
@@ -133,6 +134,19 @@ class UseFile(FileShape):
         return "end" in self.model_fields_set
 
     @property
+    def machine_shares(self) -> MachineShares:
+        """What the machine did meanwhile, of which the servers' memory is known after a load only."""
+        watch, end = self.watch, self.end
+        cores = len(watch.cores or [])
+        swapped_bytes, resident_bytes = end.swap_bytes, end.rss_bytes
+        memory_bytes = (swapped_bytes or 0) + (resident_bytes or 0)
+        return MachineShares(
+            other_percent=share_percent(watch.other_s, watch.elapsed_s, cores),
+            steal_percent=share_percent(watch.steal_s, watch.elapsed_s, cores),
+            swapped_percent=100 * swapped_bytes / memory_bytes if swapped_bytes and memory_bytes else None,
+        )
+
+    @property
     def load_s(self) -> float | None:
         """Seconds between the moments before and after the load; None where one of them was not written down."""
         if "t_ns" in self.ready.model_fields_set and "t_ns" in self.end.model_fields_set:
@@ -155,6 +169,8 @@ class SummaryFile(FileShape):
     warmup_s: Share = 0.0
     cpu_share: Number | None = None
     """Share of one core that the generator's busiest process used."""
+    answers: str = ""
+    """checked or unchecked: whether the right answers were known; empty where the file does not say."""
 
     @model_validator(mode="after")
     def _a_start_has_a_warmup(self) -> SummaryFile:

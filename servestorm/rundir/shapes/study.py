@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Scenario
-from servestorm.plan.deployments import BatchingPlan, DeployedPlan
+from servestorm.plan.deployments import BatchingPlan, DeployedPlan, DisturbancePlan
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
 from servestorm.plan.values import EngineName, Payload, Protocol
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Share, Whole, checked
@@ -51,6 +51,7 @@ class DeploymentSections(DeployedPlan, FileShape):
     kubernetes: KubernetesSection | None = None
     limits: LimitsSection | None = None
     load_from: Literal["here", "cluster"] = Field(default="here", exclude=True)
+    disturbance: DisturbancePlan | Literal["ignored"] = Field(default_factory=DisturbancePlan, exclude=True)
 
     @property
     def docker_reach(self) -> DockerSection:

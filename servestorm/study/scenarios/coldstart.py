@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from models.manifest import ModelDir
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
-from servestorm.rundir.files import METRICS, SETTLED, USE, write_bytes, write_json
+from servestorm.rundir.files import MACHINE, METRICS, SETTLED, USE, JsonObject, write_bytes, write_json
+from servestorm.rundir.machine_table import machine_bytes
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad, use_now
 from servestorm.study.context import StudyContext
@@ -36,15 +37,15 @@ class ColdStartCells(StudyScenario):
 
     label = "cold start"
     scraped = False
+    start_is_timed = True
 
     def measure(self, load: CellLoad, folder: Path) -> None:
         """The answers after the first, one by one, until they are steady; and the server's own figures."""
-        if not load.deployment.use_disturbs:
-            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
+        use = None if load.deployment.use_disturbs else use_now(load.deployment)
         (endpoint,) = load.deployment.endpoints
         write_json(folder / SETTLED, settle(endpoint, WIRES[load.cell.engine], load.model))
-        if load.deployment.use_disturbs:
-            write_json(folder / USE, {"start": asdict(use_now(load.deployment))})
+        watched = _watched(load, folder)
+        write_json(folder / USE, {"start": asdict(use or use_now(load.deployment)), **watched})
         write_bytes(folder / METRICS, table_bytes(scrape_once(endpoint, OWN_FIGURES_S)))
 
     def expected_s(self, plan: Plan) -> float:
@@ -70,6 +71,15 @@ class ColdStartCells(StudyScenario):
             events.add("page_cache_dropped", detail=dropped.sentence)
 
         return drop
+
+
+def _watched(load: CellLoad, folder: Path) -> JsonObject:
+    """What the machine did since before the start, for use.json and machine.parquet; empty where nobody watched."""
+    if not load.since_start:
+        return {}
+    machine = load.since_start.stop()
+    write_bytes(folder / MACHINE, machine_bytes(load.since_start.by_second(load.cores)))
+    return {"watch": asdict(machine)}
 
 
 def settle(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 from serving.savedmodel_server.calls.call import Call
@@ -28,12 +28,13 @@ class BatchRecord:
         """One task that has just come back: each request's wait for its batch, and the batches that it was in.
 
         began_s: when the batch of each row began, in seconds of Unix time (the kernel's clock); empty where the batch
-        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split waits
-        once for each of its batches, as in TensorFlow Serving.
+        failed. entered_ns: of the performance counter, when the task entered the kernel. A request that was split has
+        waited until the first of its batches: TensorFlow Serving counts each part, which tells no wait of a request.
         """
         if began_s:
-            waits_us = _waits_us(calls, began_s)
-            batches = self._new_batches(began_s)
+            begins_ns = _begins_ns(calls, began_s)
+            waits_us = _waits_us(calls, began_s, begins_ns)
+            batches = self._new_batches(begins_ns)
         else:  # how long a batch that failed had waited in the kernel is not known
             waits_us = [(entered_ns - call.since_ns) / 1000 for call in calls]
             batches = 1
@@ -42,11 +43,11 @@ class BatchRecord:
         if batches:
             self._metrics.wrapped_run_count.add((), batches)
 
-    def _new_batches(self, began_s: Sequence[float]) -> int:
-        """How many batches of these rows no other task was in before."""
+    def _new_batches(self, beginnings_s: Iterable[float]) -> int:
+        """How many of these batches no other task was in before."""
         seen, new = self._beginnings_s, 0
         with self._lock:
-            for beginning_s in dict.fromkeys(began_s):
+            for beginning_s in beginnings_s:
                 if beginning_s not in seen:
                     seen[beginning_s] = None
                     new += 1
@@ -75,18 +76,23 @@ class BatchRecord:
         self._metrics.unbatched_requests.add((servable.name, str(servable.version), call.signature.name, reason))
 
 
-def _waits_us(calls: Sequence[Call], began_s: Sequence[float]) -> list[float]:
-    now_ns = time.perf_counter_ns()
+def _begins_ns(calls: Sequence[Call], began_s: Sequence[float]) -> dict[float, float]:
+    """Of the batches of a task's rows, in order: when each began, by the performance counter.
+
+    After the arrival of the newest call and not in the future, should the wall clock be set meanwhile.
+    """
+    now_ns, newest_ns = time.perf_counter_ns(), calls[-1].since_ns
     offset_ns = now_ns - time.time_ns()
+    return {began: min(max(began * 1e9 + offset_ns, newest_ns), now_ns) for began in dict.fromkeys(began_s)}
+
+
+def _waits_us(calls: Sequence[Call], began_s: Sequence[float], begins_ns: Mapping[float, float]) -> list[float]:
+    if len(begins_ns) == 1:
+        (begin_ns,) = begins_ns.values()
+        return [(begin_ns - call.since_ns) / 1000 for call in calls]
     waits_us: list[float] = []
     row = 0
     for call in calls:
-        since_ns, end = call.since_ns, row + call.rows
-        most_ns = now_ns - since_ns
-        for beginning_s in began_s[row:end] if call.rows == 1 else dict.fromkeys(began_s[row:end]):
-            wait_ns = beginning_s * 1e9 + offset_ns - since_ns
-            if not 0.0 <= wait_ns <= most_ns:  # the wall clock was set meanwhile
-                wait_ns = 0.0 if wait_ns < 0.0 else most_ns
-            waits_us.append(wait_ns / 1000)
-        row = end
+        waits_us.append((begins_ns[began_s[row]] - call.since_ns) / 1000)
+        row += call.rows
     return waits_us

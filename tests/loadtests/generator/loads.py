@@ -31,7 +31,7 @@ def known_server(*arguments):
 
 
 def accept_all(_image, _body):
-    return jobs.OK, jobs.UNCHECKED
+    return jobs.OK, jobs.UNCHECKED, ""
 
 
 def http_target(*ports, check=accept_all, body=b"", host="127.0.0.1", tls=None):

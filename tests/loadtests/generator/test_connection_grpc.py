@@ -10,9 +10,11 @@ import pytest
 
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
-from loadtests.generator.targets import resolve
+from loadtests.generator.targets import answer_check, resolve
 from loadtests.generator.wire_grpc import Http2Client, message_bytes, request_headers, unframe
+from serving.wire import WIRES
 from serving.wire.http2_frames import Http2Error
+from serving.wire.protos import torchserve_pb2
 from tests.loadtests.generator.loads import accept_all, load, outcomes, run
 
 EVERY_5_MS = np.arange(0, 500_000_000, 5_000_000)
@@ -143,3 +145,13 @@ def test_frames_are_understood_however_the_bytes_are_cut():
     assert b"".join(map(bytes, connection.outgoing)) == (
         b"\x00\x00\x00\x04\x01\x00\x00\x00\x00" + b"\x00\x00\x08\x06\x01\x00\x00\x00\x0012345678"
     )
+
+
+def test_an_error_that_a_handler_answered_with_status_ok_is_no_answer(server):
+    port, _, _ = server
+    error = b'{"code": 400, "type": "BadRequestException", "message": "no image"}'
+    message = torchserve_pb2.PredictionResponse(prediction=error).SerializeToString()
+    check = answer_check(WIRES["torchserve"], True, None, [[0]])
+    samples, generator = run(target(port, "Echo", message, check), load(EVERY_5_MS[:10]))
+    assert outcomes(samples) == {"bad_reply": 10}
+    assert dict(generator.reasons) == {"the reply is an error: 400 BadRequestException no image": 10}

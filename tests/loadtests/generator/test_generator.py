@@ -138,7 +138,9 @@ def test_a_reply_that_never_comes_has_no_first_byte_although_the_one_before_had(
 
 def test_a_wrong_answer_is_recorded_as_wrong():
     with known_server() as port:
-        samples, _ = run(http_target(port, check=lambda *_: (jobs.WRONG_ANSWER, jobs.WRONG)), load(EVERY_5_MS[:10]))
+        samples, _ = run(
+            http_target(port, check=lambda *_: (jobs.WRONG_ANSWER, jobs.WRONG, "wrong_answer")), load(EVERY_5_MS[:10])
+        )
     assert outcomes(samples) == {"wrong_answer": 10}
     assert (samples["correct"] == jobs.WRONG).all()
 
@@ -254,3 +256,17 @@ def test_inter_arrival_variability_reaches_the_server():
     gaps = np.diff(np.sort(arrived))
     asked = np.diff(schedule)
     assert gaps.std() / gaps.mean() == pytest.approx(asked.std() / asked.mean(), rel=0.15)
+
+
+def test_the_reason_of_a_bad_reply_is_counted_and_many_reasons_are_counted_as_one():
+    numbers = iter(range(1000))
+
+    def check(image, body):
+        return jobs.BAD_REPLY, jobs.UNCHECKED, f"the reply has outputs {next(numbers)}"
+
+    with known_server("--fixed-ms", 1) as port:
+        samples, generator = run(http_target(port, check=check), load(EVERY_5_MS[:100]))
+    assert outcomes(samples) == {"bad_reply": 100}
+    assert sum(generator.reasons.values()) == 100
+    assert generator.reasons["the reply has outputs 0"] == 1
+    assert generator.reasons["bad_reply"] == 80

@@ -63,19 +63,21 @@ def reply(*rows):
 def test_the_golden_answer_is_right_and_another_image_s_is_wrong(model):
     built = target(model())
     assert built.checked
-    assert built.check(0, reply(RIGHT)) == (jobs.OK, jobs.RIGHT)
-    assert built.check(1, reply(RIGHT)) == (jobs.WRONG_ANSWER, jobs.WRONG)
-    assert built.check(1, reply(RIGHT[::-1])) == (jobs.OK, jobs.RIGHT)
+    assert built.check(0, reply(RIGHT)) == (jobs.OK, jobs.RIGHT, "")
+    assert built.check(1, reply(RIGHT)) == (jobs.WRONG_ANSWER, jobs.WRONG, "wrong_answer")
+    assert built.check(1, reply(RIGHT[::-1])) == (jobs.OK, jobs.RIGHT, "")
 
 
 def test_a_small_difference_of_kernels_is_not_a_wrong_answer(model):
-    assert target(model()).check(0, reply([0.1004, 0.8996])) == (jobs.OK, jobs.RIGHT)
-    assert target(model()).check(0, reply([0.12, 0.88])) == (jobs.WRONG_ANSWER, jobs.WRONG)
+    assert target(model()).check(0, reply([0.1004, 0.8996])) == (jobs.OK, jobs.RIGHT, "")
+    assert target(model()).check(0, reply([0.12, 0.88])) == (jobs.WRONG_ANSWER, jobs.WRONG, "wrong_answer")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"not json", reply(), reply(RIGHT, RIGHT), b'{"error": "no"}'])
 def test_a_body_that_was_not_asked_for_is_a_bad_reply(body, model):
-    assert target(model()).check(0, body) == (jobs.BAD_REPLY, jobs.UNCHECKED)
+    outcome, correct, reason = target(model()).check(0, body)
+    assert (outcome, correct) == (jobs.BAD_REPLY, jobs.UNCHECKED)
+    assert reason.startswith("the reply")
 
 
 @pytest.mark.parametrize(
@@ -94,15 +96,15 @@ def test_a_body_that_was_not_asked_for_is_a_bad_reply(body, model):
 def test_answers_are_checked_only_for_the_artifact_that_gave_them(golden_from, engine, checked, model):
     built = target(model(golden_from), engine=engine)
     assert built.checked is checked
-    found = built.check(0, reply([0.5, 0.5]))
+    found = built.check(0, reply([0.5, 0.5]))[:2]
     assert found == ((jobs.WRONG_ANSWER, jobs.WRONG) if checked else (jobs.OK, jobs.UNCHECKED))
 
 
 def test_several_images_a_request_are_each_sent_first_once(model):
     built = target(model(), images_per_request=3)
     assert len(built.requests[0]) == 2
-    assert built.check(0, reply(RIGHT, RIGHT[::-1], RIGHT)) == (jobs.OK, jobs.RIGHT)
-    assert built.check(0, reply(RIGHT)) == (jobs.BAD_REPLY, jobs.UNCHECKED)
+    assert built.check(0, reply(RIGHT, RIGHT[::-1], RIGHT)) == (jobs.OK, jobs.RIGHT, "")
+    assert built.check(0, reply(RIGHT))[:2] == (jobs.BAD_REPLY, jobs.UNCHECKED)
 
 
 def test_every_endpoint_gets_requests_with_its_own_host(model):
@@ -121,7 +123,7 @@ def test_bundled_digits_are_sent_unchecked_without_a_manifest():
     built = target()
     assert not built.checked
     assert len(built.requests[0]) == 32
-    assert built.check(0, reply(np.full(10, 0.1).tolist())) == (jobs.OK, jobs.UNCHECKED)
+    assert built.check(0, reply(np.full(10, 0.1).tolist())) == (jobs.OK, jobs.UNCHECKED, "")
 
 
 def test_the_first_golden_image_that_is_gone_is_named(model, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.generator.jobs import DROPPED, HTTP_ERROR, OK, TIMEOUT
+from tests.source_tree import ROOT
 
 BOTH = Path(__file__).with_name("both_statistics.py")
 SHIFT_NS = 1_700_000_000_123_456_789
@@ -82,3 +83,41 @@ def test_a_rounding_of_a_person_s_own_is_used(both):
     rows = rows_of([1_999_400_000, 999_600_000, 3_000_000])
     ours, locusts = both(rows, rounding="whole seconds")
     assert ours["response_times"] == locusts["response_times"] == [[0, 2], [1000, 1]]
+
+
+TICKS = """
+import json, time
+from types import SimpleNamespace
+from locust.stats import RequestStats
+from loadtests.locust_side.locust_stats import LocustStatistics
+
+stats, now_ns, seen = RequestStats(), time.monotonic_ns(), {}
+stats.history.append("a second of the warm-up")
+stats.log_request("GET", "a person's own request in the warm-up", 5, 0)
+begin = {"ns": now_ns + 3600 * 10**9}
+fed = LocustStatistics(SimpleNamespace(stats=stats), "m", "n", lambda: begin["ns"])
+fed.tick()
+seen["in the warm-up"] = [len(stats.history), stats.num_requests]
+begin["ns"] = now_ns - 10**9
+expected_s = time.time() - (time.monotonic_ns() - begin["ns"]) / 1e9
+fed.tick()
+seen["after it"] = [len(stats.history), stats.num_requests, abs(stats.start_time - expected_s) < 0.5]
+stats.total.start_time -= 100
+fed.tick()
+seen["a report of a worker that began before"] = abs(stats.start_time - expected_s) < 0.5
+stats.reset_all()
+later_s = stats.start_time
+fed.tick()
+seen["Reset Stats"] = stats.start_time == later_s
+print(json.dumps(seen))
+"""
+
+
+def test_locusts_statistics_begin_anew_once_when_the_warm_up_ends():
+    done = subprocess.run([sys.executable, "-c", TICKS], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(done.stdout) == {
+        "in the warm-up": [1, 1],
+        "after it": [0, 0, True],
+        "a report of a worker that began before": True,
+        "Reset Stats": True,
+    }

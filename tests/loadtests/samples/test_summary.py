@@ -93,6 +93,7 @@ def test_a_load_not_to_be_believed_is_invalid_and_says_why(tables, facts, reason
     [
         ([rows(900), rows(100, outcome=jobs.DROPPED)], {}, True),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, True),
+        ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {"error_details": {"timeout": 20}}, True),
         ([rows(980, lag_ms=3), rows(20, outcome=jobs.TIMEOUT)], {}, False),
         ([rows(980), rows(20, outcome=jobs.WRONG_ANSWER)], {}, False),
         ([rows(outcome=jobs.TIMEOUT)], {}, False),
@@ -153,6 +154,8 @@ def test_a_server_as_fast_as_the_generators_own_turn_is_no_resting_slot(tmp_path
     assert summary.valid, summary.reasons
     too_few = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0})
     assert not too_few.valid
+    shared = summary_of(tmp_path, slot(1, 0.9), settings={**settings, "connections": 0, "protocol": "grpc"})
+    assert shared.valid, shared.reasons
 
 
 def test_an_open_loop_has_no_slots(tmp_path):
@@ -199,3 +202,14 @@ def test_histogram_percentiles_are_within_two_percent():
     share = (0.99 * 20_000 - totals[above - 1]) / (totals[above] - totals[above - 1])
     found = BOUNDS_S[above - 1] + share * (BOUNDS_S[above] - BOUNDS_S[above - 1])
     assert found == pytest.approx(np.quantile(latencies, 0.99), rel=0.02)
+
+
+def test_the_most_frequent_cause_of_failures_is_named(tmp_path):
+    details = {
+        "dropped (too many in flight)": 99,
+        "timeout": 3,
+        "the reply has outputs a, b, but not 'probabilities'": 17,
+    }
+    summary = summary_of(tmp_path, rows(980), rows(20, outcome=jobs.BAD_REPLY), error_details=details)
+    (reason,) = summary.reasons
+    assert reason == "20 of 1000 requests failed, most often: the reply has outputs a, b, but not 'probabilities'"

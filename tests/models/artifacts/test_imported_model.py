@@ -303,3 +303,98 @@ def test_our_own_export_survives_being_imported(exported, tmp_path):
         manifest.golden[5].probabilities, exported.manifest.golden[5].probabilities, rtol=0, atol=1e-6
     )
     ModelDir(tmp_path / "again").verify("mar")
+
+
+class Outputs(Colours):
+    """The same model with more to say, or with its numbers in another shape."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpegs")])
+    def with_classes(self, jpegs):
+        scores = self.from_bytes(jpegs)["scores"]
+        return {"scores": scores, "classes": tf.argmax(scores, 1), "names": tf.as_string(tf.argmax(scores, 1))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpegs")])
+    def with_features(self, jpegs):
+        scores = self.from_bytes(jpegs)["scores"]
+        return {"scores": scores, "features": 2 * scores}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpegs")])
+    def in_three_axes(self, jpegs):
+        return {"scores": tf.expand_dims(self.from_bytes(jpegs)["scores"], 1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpegs")])
+    def only_class(self, jpegs):
+        return {"classes": tf.argmax(self.from_bytes(jpegs)["scores"], 1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="jpegs")])
+    def only_name(self, jpegs):
+        return {"names": tf.as_string(tf.argmax(self.from_bytes(jpegs)["scores"], 1))}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """A SavedModel for each way to answer, by its name."""
+    folder, module = tmp_path_factory.mktemp("outputs"), Outputs()
+    for name in ("with_classes", "with_features", "in_three_axes", "only_class", "only_name"):
+        tf.saved_model.save(module, str(folder / name / "1"), signatures={"serving_default": getattr(module, name)})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("savedmodel", "reply"),
+    [
+        ("with_classes", '{"predictions": [{"scores": p, "classes": int(np.argmax(p))}]}'),
+        ("with_classes", "p"),
+        ("in_three_axes", "[p]"),
+        ("only_class", "int(np.argmax(p))"),
+        ("only_class", '{"classes": [int(np.argmax(p))]}'),
+    ],
+)
+def test_an_output_of_any_number_and_shape_is_compared(outputs, images, tmp_path, savedmodel, reply):
+    mar = write_mar(tmp_path / "my.mar", reply)
+    manifest = import_model("mine", outputs / savedmodel, mar, images, tmp_path / "out").manifest
+    assert (manifest.parity.status, manifest.parity.reason) == ("proved", None)
+    assert (manifest.golden_from, manifest.image_signature) == ("both", "serving_default")
+    assert manifest.output == ("classes" if savedmodel == "only_class" else "scores")
+    right = colours(sorted(images.iterdir())[0])
+    expected = [np.argmax(right)] if savedmodel == "only_class" else right
+    np.testing.assert_allclose(manifest.golden[0].probabilities, expected, atol=1e-5)
+
+
+def test_one_of_several_outputs_of_numbers_is_chosen_by_the_user(outputs, few_images, tmp_path):
+    with pytest.raises(ModelError, match=r"--output names one of several.*jpegs -> scores, features|features, scores"):
+        import_model("mine", outputs / "with_features", None, few_images, tmp_path)
+    with pytest.raises(ModelError, match="the output 'logits', of numbers"):
+        import_model("mine", outputs / "with_features", None, few_images, tmp_path, output="logits")
+    manifest = import_model("mine", outputs / "with_features", None, few_images, tmp_path, output="features").manifest
+    assert manifest.output == "features"
+    first = sorted(few_images.iterdir())[0]
+    np.testing.assert_allclose(manifest.golden[0].probabilities, 2 * colours(first), atol=1e-5)
+
+
+def test_a_handlers_output_is_chosen_by_the_user_where_there_is_no_savedmodel(few_images, tmp_path):
+    mar = write_mar(tmp_path / "my.mar", '{"scores": p, "classes": int(np.argmax(p))}')
+    assert import_model("mine", None, mar, few_images, tmp_path / "out").manifest.golden_from is None
+    manifest = import_model("mine", None, mar, few_images, tmp_path / "out", output="scores").manifest
+    assert (manifest.golden_from, manifest.output) == ("mar", "scores")
+
+
+def test_a_savedmodel_that_answers_with_no_number_is_refused(outputs, tmp_path):
+    with pytest.raises(ModelError, match=r"one output of numbers.*serving_default \(jpegs -> names\)"):
+        import_model("mine", outputs / "only_name", out_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("np.asarray(p)", "not JSON serializable"),
+        ("__import__('torch').tensor(p)", r"torch\.save"),
+        ('{"code": 400, "type": "BadRequestException", "message": "no image"}', "the reply is an error: 400"),
+    ],
+)
+def test_what_torchserve_would_not_send_as_numbers_is_not_read_as_numbers(few_images, tmp_path, reply, reason):
+    archive = write_mar(tmp_path / "my.mar", source=HANDLER.format(weights=WEIGHTS.tolist(), reply=reply))
+    manifest = import_model("mine", None, archive, few_images, tmp_path / "out").manifest
+    assert manifest.golden_from is None
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(manifest.parity.reason)

@@ -1,11 +1,16 @@
 """Parity is claimed for outputs that are close, finite, of one shape, and many."""
 
+import ast
+import json
+
 import numpy as np
 import pytest
 
+from models.answers import AnswerNames
 from models.artifacts.handler.run import HandlerFailed, probabilities
 from models.artifacts.parity import judge, parity_images
 from models.errors import ModelError
+from tests.models.artifacts.reply_forms import LABELS, OUTPUT, READ, RIGHT
 
 
 def outputs(count=256, seed=0):
@@ -56,29 +61,39 @@ def test_held_out_images_come_first_and_training_images_fill_up():
 
 
 def reply(value, status=200):
-    return {"status": status, "value": value}
+    return {"status": status, "body": json.dumps(value).encode()}
 
 
-@pytest.mark.parametrize(
-    "value",
-    [[0.25, 0.75], [[0.25, 0.75]], {"predictions": [[0.25, 0.75]]}, {"b": 0.75, "a": 0.25}, [{"a": 0.25, "b": 0.75}]],
-)
-def test_replies_of_every_known_form_are_understood(value):
-    np.testing.assert_array_equal(probabilities([reply(value)] * 2, ["a", "b"]), [[0.25, 0.75]] * 2)
+@pytest.mark.parametrize("form", READ)
+def test_replies_of_every_known_form_are_understood(form):
+    value = ast.literal_eval(READ[form])
+    body = (
+        value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else json.dumps(value).encode()
+    )
+    replies = [{"status": 200, "body": body}] * 2
+    np.testing.assert_array_equal(probabilities(replies, AnswerNames(LABELS, OUTPUT)), [RIGHT] * 2)
 
 
 @pytest.mark.parametrize(
     ("replies", "labels", "sentence"),
     [
-        ([reply("cat")], [], "not a list of probabilities: cat"),
-        ([reply([])], [], "not a list of probabilities"),
-        ([reply(["a", "b"])], [], "not a list of probabilities"),
-        ([reply({"a": 1.0})], [], "labels are not known"),
-        ([reply({"a": 1.0})], ["a", "b"], "leaves out 'b'"),
-        ([reply([1.0]), reply([0.5, 0.5])], [], "differ in length"),
-        ([reply({"code": 400}, status=400)], [], "status 400"),
+        ([reply("cat")], (), "a text and not numbers: 'cat'"),
+        ([reply([])], (), "holds no numbers"),
+        ([reply(["a", "b"])], (), "not numbers"),
+        ([reply({"a": 1.0})], (), "labels are not known"),
+        ([reply({"a": 1.0})], ("a", "b"), "leaves out 'b'"),
+        ([reply([1.0]), reply([0.5, 0.5])], (), "differ in length"),
+        ([reply({"code": 400}, status=400)], (), "status 400"),
     ],
 )
 def test_other_replies_are_refused(replies, labels, sentence):
     with pytest.raises(HandlerFailed, match=sentence):
-        probabilities(replies, labels)
+        probabilities(replies, AnswerNames(labels))
+
+
+def test_logits_that_differ_by_what_float32_rounds_are_proved_equal():
+    logits = 1e4 * outputs()
+    assert judge(logits, logits.astype(np.float32).astype(np.float64)).status == "proved"
+    assert judge(logits, logits + 0.5).status == "NOT PROVED EQUAL"
+    classes = np.arange(256.0)[:, None]
+    assert judge(classes, classes + 1).status == "NOT PROVED EQUAL"

@@ -6,8 +6,8 @@ import pytest
 
 from servestorm.analysis import definitions
 from servestorm.analysis.results import compute
-from servestorm.analysis.results_reader import read_results
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.stored_results import read_results
 from servestorm.rundir.record import read_run
 from tests.source_tree import ROOT
 from tests.stand_ins.synthetic_run import make_run

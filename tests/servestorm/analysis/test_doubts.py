@@ -19,7 +19,7 @@ from servestorm.analysis.doubts import doubts
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.shapes.cell import OutcomeFile, UseFile
+from servestorm.rundir.shapes.cell import OutcomeFile, SummaryFile, UseFile
 from servestorm.rundir.shapes.search import CapacityFile, ProbeFile
 from servestorm.study.machine_counters import Counters, MachineWatch, clocksource, difference
 
@@ -59,6 +59,7 @@ def test_a_quiet_run_gives_no_reason():
     ("changes", "expected", "words"),
     [
         ({"threads": 2}, ("doubt", "threads_over_budget"), "1 x 2 compute threads had 1 core"),
+        ({"unchecked": True}, ("doubt", "unchecked_answers"), "any well-formed answer counted (answers: unchecked)"),
         ({"replicas": 4, "engine_cores": (0, 2)}, ("doubt", "shared_cores"), "4 replicas shared 2 cores"),
         ({"generator_cores": (0, 1)}, ("doubt", "shared_with_generator"), "shared core 0"),
         (
@@ -264,3 +265,11 @@ def test_a_load_that_nobody_watched_is_left_out_and_a_broken_one_is_named(tmp_pa
     (tmp_path / "probe-01" / "use.json").write_text('{"watch": {"steal_s": "much"}}')
     with pytest.raises(StudyError, match=r"probe-01/use\.json is not as servestorm wrote it \(watch\.steal_s"):
         facts_of_loads(searched(tmp_path, "pass"), CONDITIONS)
+
+
+@pytest.mark.parametrize(("answers", "unchecked"), [("checked", False), ("unchecked", True), ("", False)])
+def test_a_load_whose_answers_were_not_checked_is_one_to_doubt(answers, unchecked, tmp_path):
+    loaded = dataclasses.replace(
+        record(tmp_path, [0], replicas=1), summary=SummaryFile(valid=True, reasons=[], answers=answers)
+    )
+    assert facts_of(loaded, LoadConditions((0,), (1,))).unchecked is unchecked

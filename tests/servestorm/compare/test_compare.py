@@ -192,6 +192,29 @@ def test_invalid_runs_are_never_compared(write):
     assert exit_code(back) == 0
 
 
+def test_disturbed_runs_are_never_compared_and_the_reason_names_the_cause(write):
+    documents = [results(), results(p50=times(P50, 2))]
+    reason = "other programs used 74 % of the study's cores"
+    disturbed = {"cause": "other_load", "percent": 74.2, "limit_percent": 15.0, "reason": reason}
+    documents[1]["metrics"][0]["values"]["savedmodel"]["disturbed"] = disturbed
+    found = compare(write("old", documents[0]), write("new", documents[1]))
+    assert (found.rows[0].finding, found.rows[0].verdict) == ("lost", None)
+    assert found.rows[0].reason.startswith(f"NEW has only DISTURBED runs of it ({reason})")
+    assert exit_code(found) == 4
+    assert reason in junit(found) and reason in markdown(found)
+    back = compare(*(write(name, document) for name, document in zip("ab", documents[::-1], strict=True)))
+    assert back.rows[0].finding == "not compared"
+    assert back.rows[0].reason.startswith(f"OLD has only DISTURBED runs of it ({reason})")
+    assert exit_code(back) == 0
+
+
+def test_a_side_that_ignored_disturbance_may_be_compared_and_says_so(write):
+    documents = [results(), results()]
+    documents[1]["study"]["plan"]["disturbance"] = "ignored"
+    found = compare(write("old", documents[0]), write("new", documents[1]))
+    assert "NEW ignored what other programs and machines did (disturbance: ignored)." in found.notes
+
+
 def test_the_margin_is_the_plans_unless_one_is_given(write):
     document = results()
     document["study"]["plan"]["margin_percent"] = 25.0

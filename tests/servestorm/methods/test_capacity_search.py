@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 
@@ -151,12 +152,41 @@ def test_a_rate_that_is_invalid_twice_is_the_generators_limit_and_the_reason_say
     assert found.reason.endswith("the generator, not the server, is the limit.")
 
 
+def test_a_disturbed_probe_is_repeated_once_and_a_disturbed_confirmation_stays_one():
+    found = searched(lambda rate, number: "disturbed" if number == 1 else up_to(300)(rate, number))
+    assert rates(found)[:4] == [100, 200, 200, 400]
+    assert 300 / 1.031 <= found.rate_per_s <= 300
+    found = searched(lambda rate, number: "disturbed" if number == 7 else up_to(300)(rate, number), tolerance=0.05)
+    assert [p.confirms for p in found.probes][-2:] == [True, True]
+
+
+def test_a_rate_that_is_disturbed_twice_bounds_the_search_and_the_reason_blames_no_generator():
+    found = searched(lambda rate, _number: "pass" if rate <= 300 else "disturbed", tolerance=0.2)
+    assert found.confirmed
+    assert found.rate_per_s <= 300 < found.high
+    assert "was DISTURBED twice" in found.reason
+    assert found.reason.endswith("the true capacity may be larger.")
+
+
+def test_no_rate_is_low_enough_where_nothing_but_disturbed_probes_was_seen():
+    found = searched(lambda *_: "disturbed")
+    assert rates(found) == [100, 100]
+    assert found.reason.startswith("None of 2 probes passed. 100 requests/s was DISTURBED twice")
+
+
+def test_a_disturbed_load_says_nothing_whatever_its_answers_were():
+    fine, late = summary(), summary(latency_ms={"p99": 61.0})
+    for load in (fine, late):
+        disturbed = dataclasses.replace(load, disturbed="other programs used 74 % of the study's cores")
+        assert judge(disturbed, OBJECTIVE) == ("disturbed", "other programs used 74 % of the study's cores")
+
+
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), most=st.integers(2, 14), weights=st.tuples(*[st.floats(0, 1)] * 2))
 def test_whatever_the_verdicts_the_search_ends_in_time_and_promises_only_what_passed_twice(seed, most, weights):
     chance = random.Random(seed)
-    verdicts = ("pass", "fail", "invalid")
-    found = searched(lambda *_: chance.choices(verdicts, [*weights, 0.2])[0], most_probes=most)
+    verdicts = ("pass", "fail", "invalid", "disturbed")
+    found = searched(lambda *_: chance.choices(verdicts, [*weights, 0.2, 0.2])[0], most_probes=most)
     assert len(found.probes) <= most
     assert found.confirmed == (found.rate_per_s is not None)
     if found.confirmed:

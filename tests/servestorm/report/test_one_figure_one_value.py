@@ -17,7 +17,7 @@ import pytest
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.results import Results, usable
-from servestorm.analysis.results_reader import read_results
+from servestorm.analysis.stored_results import read_results
 from servestorm.compare.comparison import compare
 from servestorm.compare.text import cells
 from servestorm.methods.verdict import signed

@@ -19,6 +19,7 @@ from servestorm.report import page
 from servestorm.report.html_page import render
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 200, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 20}
@@ -36,7 +37,8 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scraper, "_start_prometheus", lambda *_: None)
         patch.setattr(runner, "ENGINES", toy_engines("answer"))
-        return runner.Study(parse_plan(text, "plan"), text, folder / "runs", toy_generator("queue"), None).carry_out()
+        stand_ins = {"generator": toy_generator("queue"), "machine": MadeUpMachine()}
+        return runner.Study(parse_plan(text, "plan"), text, folder / "runs", **stand_ins).carry_out()
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_no_edit_of_a_file_is_a_traceback(run, name, monkeypatch):
             "capacity",
             ("probes", 0, "verdict"),
             "perhaps",
-            "probes.0.verdict: input should be 'pass', 'fail' or 'invalid'",
+            "probes.0.verdict: input should be 'pass', 'fail', 'invalid' or 'disturbed'",
         ),
         (
             "cell",

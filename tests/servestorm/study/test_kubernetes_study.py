@@ -39,6 +39,7 @@ from serving.backends import KubernetesBackend
 from serving.backends.kubernetes import settings as kubernetes_settings
 from serving.errors import DeploymentError
 from tests.source_tree import ROOT
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.synthetic_run import make_run
 from tests.stand_ins.toy_cluster import NODE, ToyCluster
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
@@ -351,7 +352,9 @@ def study(tmp_path, monkeypatch):
 
     def make(keep=False, **changes):
         text = toy_plan(model, engines=["savedmodel"], backend="kubernetes", **changes)
-        made = Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(), keep=keep)
+        made = Study(
+            parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(), keep=keep, machine=MadeUpMachine()
+        )
         made.backend = ToyCluster(made.backend.settings)
         return made
 

@@ -22,6 +22,7 @@ from serving import processes
 from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
 from tests.source_tree import STAND_INS
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 WAIT_S = 60
@@ -47,7 +48,9 @@ def study(tmp_path, model, monkeypatch):
     def make(server="answer", generator="valid", **changes):
         monkeypatch.setattr(runner, "ENGINES", toy_engines(server))
         text = toy_plan(model, **changes)
-        return runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(generator))
+        return runner.Study(
+            parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(generator), machine=MadeUpMachine()
+        )
 
     return make
 
@@ -59,7 +62,9 @@ def whole(tmp_path_factory) -> Path:
     text = toy_plan(write_toy_model(folder / "toy"), repetitions=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "ENGINES", toy_engines())
-        return runner.Study(parse_plan(text, "plan"), text, folder / "runs", toy_generator()).carry_out()
+        return runner.Study(
+            parse_plan(text, "plan"), text, folder / "runs", toy_generator(), machine=MadeUpMachine()
+        ).carry_out()
 
 
 def left_of(owner: int | None = None) -> list[int]:

@@ -16,6 +16,7 @@ from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from serving.errors import DeploymentError
 from tests.source_tree import STAND_INS
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 LOADS_OUT = {"steady": None, "scaling": None, "cold_starts": 0}
@@ -39,7 +40,8 @@ def study(tmp_path, model, monkeypatch):
     def make(server="answer", generator="valid", resume=None, **changes):
         monkeypatch.setattr(runner, "ENGINES", toy_engines(server))
         text = toy_plan(model, **{"engines": ["savedmodel"], **changes})
-        return runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(generator), resume)
+        stand_ins = {"generator": toy_generator(generator), "machine": MadeUpMachine()}
+        return runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", resume=resume, **stand_ins)
 
     return make
 

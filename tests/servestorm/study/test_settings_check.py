@@ -15,6 +15,7 @@ from servestorm.study.settings_check import check_settings
 from serving.deployment import Endpoint
 from serving.errors import DeploymentError
 from serving.server_settings import OrderedSettings, read, unreadable_settings
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 ONLY_STEADY = {"scaling": None, "cold_starts": 0, "engines": ["torchserve"]}
@@ -83,7 +84,8 @@ def carried_out(tmp_path, monkeypatch):
         monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
         monkeypatch.setattr(runner, "ENGINES", engines)
         text = toy_plan(write_toy_model(tmp_path / "toy"), **changes)
-        study = runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator())
+        plan, runs = parse_plan(text, "plan"), tmp_path / "runs"
+        study = runner.Study(plan, text, runs, toy_generator(), machine=MadeUpMachine())
         try:
             study.carry_out()
         except DeploymentError as error:

@@ -42,10 +42,10 @@ def ask(protocol, engine, endpoint, model, images, payload, spec):
     wire = WIRES[engine]
     if protocol == "grpc":
         request = wire.grpc_predict(model, images, payload, spec)
-        return wire.grpc_answer(grpc_call(endpoint, request.path, request.body), spec.output)
+        return wire.grpc_answer(grpc_call(endpoint, request.path, request.body), images=len(images))
     status, body = http_send(endpoint.rest_url, wire.rest_predict(model, images, payload, spec), TIMEOUT_S)
     assert status == 200, body
-    return wire.rest_answer(body, spec.output)
+    return wire.rest_answer(body, images=len(images))
 
 
 def expected(model, count: int):
@@ -156,6 +156,7 @@ def test_bytes_that_are_no_image_are_refused_and_the_server_lives_on(deployed, e
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     else:  # over gRPC, TorchServe 0.12 sends what a handler refused with as an answer: status OK, no predictions
         assert isinstance(refused.value, WireError)
+        assert str(refused.value).startswith("the reply is an error: 400 BadRequestException")
     assert deployment.alive()
     answer = ask("rest", engine_name, endpoint, name, served_model.golden_images()[:1], "image", spec)
     assert is_right(answer, expected(served_model, 1), 1e-4)

@@ -203,10 +203,12 @@ def test_unknown_paths_and_methods_are_json_errors(server):
 
 
 def test_the_memory_of_unknown_names_is_bounded_in_the_metrics(server):
-    for i in range(50):
-        requests.post(f"{server.url}/v1/models/unknown{i}:predict", data=BODY, timeout=20)
+    for name in [*(f"unknown{i}" for i in range(150)), "unknown" * 100]:
+        requests.post(f"{server.url}/v1/models/{name}:predict", data=BODY, timeout=20)
     page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=20).text
-    assert "unknown" not in page
+    assert 0 < page.count("unknown") <= 100 and "unknownunknown" not in page
+    (rest,) = [line for line in page.splitlines() if ':request_count{model_name="",status="NOT_FOUND"}' in line]
+    assert int(rest.rpartition(" ")[2]) >= 51
 
 
 def test_requests_while_sigterm_drains_are_answered(zoo, tmp_path):

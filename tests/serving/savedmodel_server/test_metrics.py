@@ -99,3 +99,13 @@ def test_failures_count_under_the_name_that_they_ask_for_up_to_a_bound():
     counts = {dict(key[1:])["model_name"]: count for key, count in found.items() if "request_count" in key[0]}
     assert counts["nope7"] == 2 and counts["nope0"] == 1 and counts["m"] == 1
     assert len(counts) == 102 and counts[""] == 101
+
+
+def test_values_that_are_counted_together_count_as_one_by_one():
+    alone, together = Metrics(), Metrics()
+    values = [float(number) for number in range(0, 9000, 2)] + [QUEUING_BUCKETS_US[7], 1e12]
+    for value in values:
+        alone.queuing_latency.observe(("p",), value)
+    for begin in range(0, len(values), 100):
+        together.queuing_latency.observe_all(("p",), values[begin : begin + 100])
+    assert together.page() == alone.page() and together.page() == alone.page()

@@ -16,6 +16,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from PIL import Image
 
+from models.answers import AnswerNames
 from models.manifest import InputSpec
 from models.preprocessing import preprocess
 from serving.errors import WireError
@@ -24,9 +25,10 @@ from serving.wire.protos import tfserving_pb2, torchserve_pb2
 from tests.source_tree import ROOT
 
 INPUT = InputSpec(height=4, width=4, mean=[0.5] * 3, std=[0.25] * 3)
-SPEC = PayloadSpec("serving_default", "tensor", "image_bytes", "images", "probabilities", INPUT)
+SPEC = PayloadSpec("serving_default", "tensor", "image_bytes", "images", INPUT)
 TF, TORCH = WIRES["tfserving"], WIRES["torchserve"]
 ROWS = [[0.25, 0.75], [1.0, 0.0]]
+NAMES = AnswerNames(output="probabilities")
 
 
 def png(seed: int) -> bytes:
@@ -99,7 +101,7 @@ def test_replies_that_tensorflow_writes_are_read(tfs, dtype, rows):
 
     response = tfs["predict"].PredictResponse()
     response.outputs["probabilities"].CopyFrom(make_tensor_proto(np.array(rows, dtype)))
-    found = TF.grpc_answer(response.SerializeToString())
+    found = TF.grpc_answer(response.SerializeToString(), images=len(rows))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, rows)
 
@@ -217,7 +219,7 @@ def test_torchserves_grpc_input_is_its_rest_body(payload):
 
 def test_the_spec_without_a_manifest_is_that_of_an_exported_model_without_tensors():
     spec = payload_spec(None)
-    assert spec == PayloadSpec("serving_default", "tensor", "image_bytes", "images", "probabilities", None)
+    assert spec == PayloadSpec("serving_default", "tensor", "image_bytes", "images", None)
     with pytest.raises(WireError, match="no input spec"):
         TF.rest_predict("cnn", IMAGES, "tensor", spec)
 
@@ -235,7 +237,7 @@ def test_requests_that_cannot_be_made_are_refused(engine, method):
 
 
 def test_a_signature_that_the_model_lacks_is_told_with_the_payload_that_works():
-    only_images = PayloadSpec("serving_default", None, "image_bytes", None, "probabilities", INPUT)
+    only_images = PayloadSpec("serving_default", None, "image_bytes", None, INPUT)
     with pytest.raises(WireError, match="choose payload 'image'"):
         TF.rest_predict("cnn", IMAGES, "tensor", only_images)
 
@@ -247,19 +249,16 @@ def test_a_signature_that_the_model_lacks_is_told_with_the_payload_that_works():
 def test_predictions_are_read_with_and_without_output_names(engine):
     answer = WIRES[engine].rest_answer
     named = [{"probabilities": row, "logits": [9, 9]} for row in ROWS]
-    np.testing.assert_array_equal(answer(json.dumps({"predictions": ROWS}).encode()), ROWS)
-    np.testing.assert_array_equal(answer(json.dumps({"predictions": named}).encode(), "probabilities"), ROWS)
+    np.testing.assert_array_equal(answer(json.dumps({"predictions": ROWS}).encode(), images=2), ROWS)
+    np.testing.assert_array_equal(answer(json.dumps({"predictions": named}).encode(), NAMES, 2), ROWS)
 
 
 BAD = {
     "nothing": b"",
     "text": b"<html>busy</html>",
     "an error": b'{"error": "no such model"}',
-    "a list": b"[[0.5, 0.5]]",
     "no rows": b'{"predictions": []}',
     "empty rows": b'{"predictions": [[], []]}',
-    "one row unwrapped": b'{"predictions": [0.5, 0.5]}',
-    "a number": b'{"predictions": 1}',
     "ragged rows": b'{"predictions": [[0.5, 0.5], [1.0]]}',
     "strings": b'{"predictions": [["0.5", "0.5"]]}',
     "null": b'{"predictions": [[null, 0.5]]}',
@@ -270,13 +269,20 @@ BAD = {
     "mixed rows": b'{"predictions": [{"a": [0.5]}, [0.5]]}',
     "cut off": b'{"predictions": [[0.5, 0.5',
 }
+BAD_ROWS = {
+    "a list": b"[[0.5, 0.5]]",
+    "one row unwrapped": b'{"predictions": [0.5, 0.5]}',
+    "a number": b'{"predictions": 1}',
+}
+"""What a handler of TorchServe may answer to one image, and TensorFlow Serving never does."""
 
 
-@pytest.mark.parametrize("engine", ["savedmodel", "torchserve"])
-@pytest.mark.parametrize("what", BAD)
+@pytest.mark.parametrize(
+    ("engine", "what"), [*(("savedmodel", what) for what in BAD | BAD_ROWS), *(("torchserve", what) for what in BAD)]
+)
 def test_a_rest_reply_that_is_not_what_was_asked_is_refused_in_one_sentence(engine, what):
     with pytest.raises(WireError) as caught:
-        WIRES[engine].rest_answer(BAD[what])
+        WIRES[engine].rest_answer((BAD | BAD_ROWS)[what])
     assert str(caught.value).startswith("the reply") and "\n" not in str(caught.value)
 
 
@@ -305,15 +311,15 @@ GOOD = _tensor([1, 2], dtype=FLOAT, float_val=[0.5, 0.5])
     ("body", "told"),
     [
         (b"\xff\xff", "not a PredictResponse"),
-        (_reply(), "outputs none"),
+        (_reply(), "no outputs"),
         (_reply(a=GOOD, b=GOOD), "outputs a, b"),
-        (_reply(a=_tensor([1], dtype=tfserving_pb2.DT_STRING, string_val=[b"x"])), "not a float"),
+        (_reply(a=_tensor([1], dtype=tfserving_pb2.DT_STRING, string_val=[b"x"])), "not a number"),
         (_reply(a=_tensor([1, 3], dtype=FLOAT, float_val=[0.5] * 4)), "4 values for shape"),
         (_reply(a=_tensor([1, 3], dtype=FLOAT)), "0 values for shape"),
         (_reply(a=_tensor([1 << 40, 1 << 20], dtype=FLOAT, float_val=[0.5])), "has shape"),
         (_reply(a=_tensor([1, 3], dtype=FLOAT, tensor_content=b"1234")), "4 bytes for shape"),
-        (_reply(a=_tensor([2], dtype=FLOAT, float_val=[0.5, 0.5])), "not rows of numbers"),
-        (_reply(a=_tensor([1, 2], dtype=FLOAT, float_val=[float("nan"), 0.5])), "not finite"),
+        (_reply(a=_tensor([2], dtype=FLOAT, float_val=[0.5, 0.5])), "not one row for each image"),
+        (_reply(a=_tensor([1, 2], dtype=FLOAT, float_val=[float("nan"), 0.5])), "not all finite"),
         (_reply(a=_tensor([-1, -2], dtype=FLOAT, float_val=[0.5, 0.5])), "shape"),
     ],
 )
@@ -324,7 +330,7 @@ def test_a_grpc_reply_that_is_not_what_was_asked_is_refused(body, told):
 
 def test_one_of_several_outputs_is_chosen_by_name():
     body = _reply(a=_tensor([1, 1], dtype=FLOAT, float_val=[0.5]), probabilities=GOOD)
-    np.testing.assert_array_equal(TF.grpc_answer(body, "probabilities"), [[0.5, 0.5]])
+    np.testing.assert_array_equal(TF.grpc_answer(body, NAMES), [[0.5, 0.5]])
 
 
 def test_an_answer_is_right_within_the_tolerance_and_only_in_its_shape():
@@ -332,3 +338,11 @@ def test_an_answer_is_right_within_the_tolerance_and_only_in_its_shape():
     assert is_right(expected + 0.0009, expected)
     assert not is_right(expected + 0.0011, expected)
     assert not is_right(np.array([[0.25, 0.75], [0.25, 0.75]]), expected)
+
+
+def test_numbers_larger_than_probabilities_may_differ_by_what_float32_rounds():
+    logits = np.array([[-20_000.0, 3.0], [0.5, 0.5]])
+    assert is_right(np.add(logits, [[0.1, -0.1], [0.0005, 0]]), logits)
+    assert not is_right(np.add(logits, [[0.3, 0], [0, 0]]), logits)
+    assert not is_right(np.add(logits, [[0, 0], [0.0011, 0]]), logits)
+    assert not is_right(np.array([[20_842.0]]), np.array([[20_841.0]]))  # the numbers of two classes

@@ -31,6 +31,7 @@ from serving.backend import AutoscalerOrder
 from serving.backends.process import ProcessBackend
 from tests.source_tree import ROOT
 from tests.stand_ins.autoscaling_run import DECISION_S, DOWN_S, END_S, PLAN, START_S, event, make_scaled_run
+from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.synthetic_run import START_NS
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
@@ -460,7 +461,8 @@ def test_a_cell_asks_for_an_autoscaler_offers_bursts_once_and_stays_for_the_way_
         scaling=None,
         autoscaling={**scaled, "repetitions": 1},
     )
-    study = runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator("invalid"))
+    stand_ins = {"generator": toy_generator("invalid"), "machine": MadeUpMachine()}
+    study = runner.Study(parse_plan(text, "plan"), text, tmp_path / "runs", **stand_ins)
     (cell,) = read_run(study.carry_out()).cells
     assert cluster.asked == [AutoscalerOrder(1, 2, 70, 7)] * 2  # to check its rights, and for the cell
     assert cell.complete

@@ -17,6 +17,8 @@ class RunCounts:
     valid: int
     """Of those."""
     invalid: int
+    disturbed: int
+    """Of all runs, cold starts too."""
     starts: int
     """Cold starts."""
     complete_starts: int
@@ -30,6 +32,7 @@ def run_counts(runs: Sequence[Run]) -> RunCounts:
         loads=sum(run.valid is not None for run in runs),
         valid=sum(run.valid is True for run in runs),
         invalid=sum(run.valid is False for run in runs),
+        disturbed=sum(run.disturbed is not None for run in runs),
         starts=len(starts),
         complete_starts=sum(run.state == "complete" for run in starts),
     )
