@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from models.manifest import ModelDir
+from serving.server_settings import OrderedSettings, RunningServer, ServerSettings
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,12 @@ class Engine(Protocol):
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model answers; never raises for a server that is not up yet."""
 
+    def ordered(self, budget: Budget, batching: Batching) -> OrderedSettings:
+        """The settings that `launch` and `contain` start a server with."""
+
+    def settings(self, server: RunningServer, model: ModelDir) -> ServerSettings:
+        """The settings that a server which is ready really runs with; never raises."""
+
 
 class Deployment(Protocol):
     """A started deployment. Stopping twice is harmless; `with` stops it."""
@@ -231,6 +238,9 @@ class Deployment(Protocol):
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every replica is ready; raises DeploymentError with the last log lines otherwise."""
+
+    def server(self, endpoint: Endpoint) -> RunningServer:
+        """The replica at one of `endpoints`, to be looked at."""
 
     def alive(self) -> bool:
         """True while every replica's process or container runs."""

@@ -21,6 +21,7 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
@@ -50,6 +51,8 @@ class Results:
     metrics: list[Metric]
     verdicts: list[Judgement]
     objectives: list[ObjectiveResult]
+    server_settings: list[ServerSetting]
+    """What the servers reported that they ran with; empty where nothing was read back."""
     runs: list[Run]
     doubts: list[Doubt]
     """Reasons to doubt the runs under load, the gravest first."""
@@ -97,6 +100,7 @@ def compute(record: RunRecord) -> Results:
     measured = [measure(cell, study) for cell in record.cells]
     runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
     used = usable(runs)
+    settings = server_settings(record)
     rows = Rows(engines, used, samples)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     unbatched = unbatched_runs(record)
@@ -112,9 +116,10 @@ def compute(record: RunRecord) -> Results:
         metrics=metrics,
         verdicts=qualified(judge(metrics, plan, groups), unbatched),
         objectives=objectives(metrics, plan),
+        server_settings=settings,
         runs=runs,
-        doubts=_doubts(record, unbatched),
-        notes=[*study.cores.notes, *state_notes(record, runs)],
+        doubts=_doubts(record, unbatched, settings),
+        notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
     )
@@ -137,11 +142,12 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord, unbatched: Sequence[Unbatched]) -> list[Doubt]:
+def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequence[ServerSetting]) -> list[Doubt]:
     conditions = conditions_of(record.study)
     loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
     found = doubts(itertools.chain.from_iterable(loads))
-    every = [*unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]
+    unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
+    every = [*unequal, *unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]
     return sorted(every, key=lambda doubt: SEVERITIES.index(doubt.severity))
 
 

@@ -28,7 +28,7 @@ def differences(old: Recorded, new: Recorded) -> list[str]:
     """What makes the two runs' numbers answers to different questions; empty where nothing does."""
     plans = _spelt_out(old.study), _spelt_out(new.study)
     cores = [len(side.study.cores.engine) if side.study.cores else 0 for side in (old, new)]
-    sentences = [*_models(old, new), *_plan(*plans, "")]
+    sentences = [*_models(old, new), *_plan(*plans, ""), *_server_settings(old, new)]
     if all(cores) and cores[0] != cores[1]:
         sentences.append(f"cores of the engines ({cores[0]} against {cores[1]})")
     return sentences
@@ -85,6 +85,22 @@ def _plan(old: JsonValue, new: JsonValue, place: str) -> Iterator[str]:
                 yield from _plan(old[key], new[key], f"{place}.{key}" if place else str(key))
     elif old != new and not (isinstance(old or {}, Mapping) and isinstance(new or {}, Mapping)):
         yield f"{place} ({_short(old)} against {_short(new)})"
+
+
+def _server_settings(old: Recorded, new: Recorded) -> Iterator[str]:
+    """What servers that ran already were set to: no plan holds it."""
+    if not (old.study.settings.runs_already or new.study.settings.runs_already):
+        return
+    before, after = _read_settings(old), _read_settings(new)
+    for engine, name in sorted(before.keys() & after.keys()):
+        was, now = before[engine, name], after[engine, name]
+        if was != now:
+            yield f"{name} of {ENGINE_SHORT.get(engine, engine)} ({_short([*was])} against {_short([*now])})"
+
+
+def _read_settings(results: Recorded) -> dict[tuple[str, str], list[int]]:
+    """Those that were read, by engine and name."""
+    return {(one.engine, one.name): one.values for one in results.server_settings if one.values}
 
 
 def _short(value: JsonValue) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from servestorm.analysis.results import Results
-from servestorm.plan.cells import batching_label
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.report import sentences, settings
 from servestorm.rundir.shapes.environment import NodeFile
@@ -73,19 +72,8 @@ _REACHED = {"pods": "the pods", "port-forward": "the pods, through the API serve
 _BALANCER = {"haproxy": "HAProxy", "none": "the Service, by connections"}
 
 
-def _server_settings(results: Results) -> list[Fact]:
-    """With which settings the servers were started; nothing where somebody else started them."""
-    plan = results.study.plan
-    if plan.runs_already:
-        return []
-    return [
-        ("Threads a replica", " or ".join(map(str, plan.threads))),
-        ("Batching", "; ".join(batching_label(batching) for batching in plan.batching)),
-    ]
-
-
 def environment(results: Results) -> list[Block]:
-    """The machine, the study, the software."""
+    """The machine, the study, what the servers ran with, the software."""
     here, plan, cores = results.environment, results.study.plan, results.study.cores
     memory = f"{here.memory_bytes / 2**30:.1f} GiB" if here.memory_bytes else None
     machine: list[Fact] = [
@@ -108,7 +96,6 @@ def environment(results: Results) -> list[Block]:
         ),
         *_containers(results),
         *_pods(results),
-        *_server_settings(results),
         ("Seed", plan.seed),
         ("Git commit", (here.git_commit or "")[:12] or None),
         *((ENGINE_SHORT[name], version) for name, version in results.study.engines.items()),
@@ -118,10 +105,12 @@ def environment(results: Results) -> list[Block]:
         ("Java", here.java),
         *here.packages.items(),
     ]
-    blocks = (("Machine", machine), ("Study", study), ("Software", software))
+    servers: list[Fact] = [*settings.of_servers(results)]
+    blocks = (("Machine", machine), ("Study", study), ("Server settings", servers), ("Software", software))
     return [
         Block(title, [(term, "unknown" if value is None else value) for term, value in facts])
         for title, facts in blocks
+        if facts
     ]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from servestorm.analysis.results import Results
+from servestorm.analysis.server_settings import ServerSetting
+from servestorm.plan.cells import batching_label
+from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Autoscaling, Bursty
 from servestorm.rundir.shapes.study import PlanFile
 
@@ -152,3 +155,51 @@ def limits_text(results: Results) -> str:
     cpus, memory_mib = results.study.plan.replica_limits
     limits = [f"{cpus:g} CPU" if cpus else "", f"{memory_mib:,} MiB" if memory_mib else ""]
     return f", each limited to {' and '.join(filter(None, limits))}" if any(limits) else ""
+
+
+_LABELS: Final[Mapping[str, tuple[str, str]]] = {
+    "workers": ("workers", ""),
+    "max_batch_size": ("images in a batch", ""),
+    "batch_delay_us": ("wait for a batch", " µs"),
+    "queue_size": ("requests in the queue", ""),
+    "response_timeout_s": ("limit of an answer", " s"),
+    "threads": ("threads of an operation", ""),
+}
+"""What each server setting is called, and its unit."""
+
+
+def of_servers(results: Results) -> list[tuple[str, str]]:
+    """(term, value) of what each engine's servers reported that they ran with.
+
+    Of a run in which nothing was read back, what was asked for; nothing where somebody else started the servers.
+    """
+    if results.server_settings:
+        return [
+            (f"{ENGINE_SHORT[setting.engine]}: {_LABELS[setting.name][0]}", _setting_text(setting))
+            for setting in results.server_settings
+        ]
+    plan = results.study.plan
+    if plan.runs_already:
+        return []
+    return [
+        ("Threads a replica", f"asked for {' or '.join(map(str, plan.threads))}"),
+        ("Batching", f"asked for {'; '.join(batching_label(batching) for batching in plan.batching)}"),
+    ]
+
+
+def _setting_text(setting: ServerSetting) -> str:
+    """'1 (GET /models/cnn)', 'none: batching is off', or 'not readable: ...; the study set 1'."""
+    reasons, unit = "; ".join(setting.reasons), _LABELS[setting.name][1]
+    if setting.values:
+        text = f"{_numbers(setting.values)}{unit} ({'; '.join(setting.sources)})"
+        return f"{text}; {_not_read(setting)}: {reasons}" if reasons else text
+    asked = f"; the study set {_numbers(setting.ordered)}{unit}" if setting.ordered and setting.applies else ""
+    return f"{_not_read(setting)}: {reasons}{asked}"
+
+
+def _not_read(setting: ServerSetting) -> str:
+    return "not readable" if setting.applies else "none"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return " or ".join(f"{value:,}" for value in values)

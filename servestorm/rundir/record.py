@@ -5,10 +5,10 @@
         study.json          id, state, start and end, the resolved plan, cores, engine versions
         environment.json    the machine, versions, git commit
         manifest.json       of the model (of further ones manifest-2.json and so on)
-        cells/NNN-.../      one run each: cell.json, outcome.json, events.json, use.json, and for load samples.parquet,
-                            summary.json, machine.parquet, metrics.parquet, generator.log; server.log always. A search
-                            for the largest rate keeps capacity.json and a folder for each probe, a sweep keeps
-                            sweep.json and a folder for each load, a cold start keeps settled.json
+        cells/NNN-.../      one run each: cell.json, outcome.json, events.json, settings.json, use.json, and for load
+                            samples.parquet, summary.json, machine.parquet, metrics.parquet, generator.log;
+                            server.log always. A search for the largest rate keeps capacity.json and a folder for each
+                            probe, a sweep keeps sweep.json and a folder for each load, a cold start keeps settled.json
         results.json, report.html
 
 Files are written beside their name and renamed, so a kill at any moment leaves whole files only.
@@ -42,6 +42,7 @@ from servestorm.rundir.shapes.cell import (
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import Shape, checked
 from servestorm.rundir.shapes.search import CapacityFile, PointFile
+from servestorm.rundir.shapes.server_settings import SettingsFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, checked_study
 
 _ENVIRONMENT: Final = TypeAdapter(EnvironmentFile)
@@ -50,6 +51,7 @@ _CELL: Final = TypeAdapter(CellFile)
 _OUTCOME: Final = TypeAdapter(OutcomeFile)
 _EVENTS: Final = TypeAdapter(list[EventFile])
 _USE: Final = TypeAdapter(UseFile)
+_SETTINGS: Final = TypeAdapter(SettingsFile)
 _SUMMARY: Final = TypeAdapter(SummaryFile)
 _FINISHED_LOAD: Final = TypeAdapter(FinishedLoadFile)
 _CAPACITY: Final = TypeAdapter(CapacityFile)
@@ -112,6 +114,8 @@ class CellRecord:
     """sweep.json."""
     settled: list[Answer] | None = None
     """settled.json: the answers after the first, one by one."""
+    settings: SettingsFile | None = None
+    """settings.json: what the servers really ran with."""
 
     @property
     def repeats(self) -> int:
@@ -256,6 +260,7 @@ def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
         capacity=result(files.CAPACITY, _CAPACITY),
         sweep=result(files.SWEEP, _SWEEP),
         settled=result(files.SETTLED, _SETTLED),
+        settings=_optional(folder / files.SETTINGS, _SETTINGS),
     )
     if record.complete:
         _require_files(folder, wanted)

@@ -11,7 +11,7 @@ from servestorm.errors import StudyError
 from servestorm.methods.percentiles import over_runs
 from servestorm.rundir.files import RESULTS, RESULTS_VERSION, STUDY, JsonObject, read_json
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
-from servestorm.rundir.shapes.file_shape import FileShape, first_fault
+from servestorm.rundir.shapes.file_shape import FileShape, Whole, first_fault
 from servestorm.rundir.shapes.study import CoresFile, DeploymentSections
 
 ALIKE = 1e-6
@@ -90,6 +90,14 @@ class RecordedStudy(FileShape):
     engines: dict[str, str] = Field(default_factory=dict)
 
 
+class RecordedSetting(FileShape):
+    """One setting of an engine's servers."""
+
+    engine: str
+    name: str
+    values: list[Whole]
+
+
 def without_nulls(manifest: object) -> object:
     """A model of results.json as its manifest: of a missing key it holds null, of a lost manifest an empty object."""
     if not isinstance(manifest, dict):
@@ -114,6 +122,8 @@ class Recorded(FileShape):
     environment: EnvironmentFile
     models: list[Annotated[ManifestFile | None, BeforeValidator(without_nulls)]]
     engines: list[str]
+    server_settings: list[RecordedSetting] = Field(default_factory=list)
+    """Empty where nothing was read back."""
     metrics: list[RecordedMetric]
     doubts: list[RecordedDoubt] = Field(default_factory=list)
 

@@ -20,6 +20,7 @@ from servestorm.study.load import GeneratorError
 from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.scenario import StudyScenario
 from servestorm.study.scenarios.table import SCENARIO_CELLS
+from servestorm.study.settings_check import check_settings
 from serving.backend import DeploymentOrder
 from serving.deployment import Batching, Budget, Deployment, Endpoint, EventLog
 from serving.errors import DeploymentError
@@ -87,8 +88,10 @@ def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
             if not scenario.scraped:
                 _ready(context, cell, deployment, events)
                 scenario.measure(load, folder)
+                _check_settings(context, cell, deployment, folder)  # no question may slow a start that is timed
             else:
                 with _ready_and_scraped(context, cell, deployment, events, folder):
+                    _check_settings(context, cell, deployment, folder)
                     scenario.measure(load, folder)
     finally:
         write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
@@ -127,7 +130,7 @@ def _deployment(
         context.model(cell),
         replicas=cell.replicas,
         budget=_budget(context, cell),
-        batching=Batching(cell.max_batch_size, cell.timeout_us),
+        batching=_batching(cell),
         workdir=workdir,
         events=events,
         before_spawn=scenario.before_spawn(context, cell, events),
@@ -150,6 +153,17 @@ def _budget(context: StudyContext, cell: Cell) -> Budget:
         memory_bytes=memory_mib * MIB if memory_mib else None,
         cpu_quota=cpus,
     )
+
+
+def _batching(cell: Cell) -> Batching:
+    return Batching(cell.max_batch_size, cell.timeout_us)
+
+
+def _check_settings(context: StudyContext, cell: Cell, deployment: Deployment, folder: Path) -> None:
+    """The servers run with what the study set; of servers that ran already it is only written down."""
+    engine = context.engines[cell.engine]
+    ordered = None if context.plan.runs_already else engine.ordered(_budget(context, cell), _batching(cell))
+    check_settings(engine, context.model(cell), deployment, ordered, folder)
 
 
 def _ready(context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> None:

@@ -14,6 +14,8 @@ from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOr
 from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.probe import Question, http_send
+from serving.running_server import RemoteServer
+from serving.server_settings import RunningServer
 from serving.wire import WIRES
 
 POLL_S = 0.05
@@ -127,6 +129,10 @@ class AttachedDeployment:
                     "check that it runs, that its address is right, and that it serves a model of this name."
                 )
             time.sleep(POLL_S)
+
+    def server(self, endpoint: Endpoint) -> RunningServer:
+        """What can be asked over HTTP; see Deployment."""
+        return RemoteServer(endpoint)
 
     def alive(self) -> bool:
         """True: whether they still run shows in the answers alone."""

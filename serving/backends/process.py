@@ -16,6 +16,7 @@ from serving.backends.replica import ProcessReplica
 from serving.deployment import Endpoint, Engine, Launch, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import require_free
+from serving.running_server import LocalServer
 
 STOP_GRACE_S = 5.0
 """How long a server may take to end after SIGTERM before it is killed."""
@@ -124,6 +125,11 @@ class ProcessDeployment:
     def _last_lines(self, replica: ProcessReplica) -> str:
         tail = replica.tail(_ERROR_LINES)
         return f" Its log {replica.launch.workdir / 'server.log'} ends with:\n{tail}" if tail else ""
+
+    def server(self, endpoint: Endpoint) -> LocalServer:
+        """The process of the replica; see Deployment."""
+        pids = [replica.pid for replica in self._replicas if replica.launch.endpoint == endpoint]
+        return LocalServer(endpoint, pids[0] if pids else None)
 
     def alive(self) -> bool:
         """True while every replica's process runs; False when none was started or left."""

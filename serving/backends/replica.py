@@ -92,6 +92,11 @@ class ProcessReplica:
         """None while the process runs, or was never started."""
         return self._process.poll() if self._process else None
 
+    @property
+    def pid(self) -> int | None:
+        """Of its own process; None where it was never started."""
+        return self._process.pid if self._process else None
+
     def tail(self, lines: int) -> str:
         """The last lines of its log."""
         try:

@@ -10,8 +10,9 @@ from models.manifest import ModelDir
 from serving import extras
 from serving.containers import image
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
-from serving.engines import tensorflow_flags
+from serving.engines import tensorflow_flags, tensorflow_settings
 from serving.errors import EngineUnavailable
+from serving.server_settings import OrderedSettings, RunningServer, ServerSettings
 
 
 class SavedModelEngine:
@@ -59,3 +60,11 @@ class SavedModelEngine:
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""
         return tensorflow_flags.ready(endpoint, model)
+
+    def ordered(self, budget: Budget, batching: Batching) -> OrderedSettings:
+        """What its flags say; see Engine."""
+        return tensorflow_settings.ordered(budget, batching)
+
+    def settings(self, server: RunningServer, model: ModelDir) -> ServerSettings:
+        """What its command line and the files on it say; see Engine."""
+        return tensorflow_settings.settings(server, model)

@@ -12,12 +12,10 @@ import orjson
 from models.manifest import ModelDir
 from serving.containers import CONFIG, MODELS
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
+from serving.engines.tensorflow_settings import MOST_IMAGES, batches_queued
 from serving.errors import EngineUnavailable
 from serving.ports import HOST, free_ports, is_bound_at
 from serving.probe import http_get
-
-_MOST_IMAGES = 1024
-"""Images that one request may hold where batching is on."""
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
@@ -125,13 +123,12 @@ def _batching_parameters(batching: Batching) -> str:
 
     A request with more images than a batch is split: without that it would be refused.
     """
-    batches = max(1, batching.queue_size // batching.max_batch_size)
     return (
-        f"max_batch_size {{ value: {max(batching.max_batch_size, _MOST_IMAGES)} }}\n"
+        f"max_batch_size {{ value: {max(batching.max_batch_size, MOST_IMAGES)} }}\n"
         "enable_large_batch_splitting { value: true }\n"
         f"max_execution_batch_size {{ value: {batching.max_batch_size} }}\n"
         f"batch_timeout_micros {{ value: {batching.timeout_us} }}\n"
-        f"max_enqueued_batches {{ value: {batches} }}\n"
+        f"max_enqueued_batches {{ value: {batches_queued(batching)} }}\n"
         "num_batch_threads { value: 1 }\n"
     )
 

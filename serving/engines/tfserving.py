@@ -12,8 +12,9 @@ from pathlib import Path
 
 from models.manifest import ModelDir
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
-from serving.engines import tensorflow_flags
+from serving.engines import tensorflow_flags, tensorflow_settings
 from serving.errors import EngineUnavailable
+from serving.server_settings import OrderedSettings, RunningServer, ServerSettings
 
 PROGRAM = "tensorflow_model_server"
 _VERSION_TIMEOUT_S = 20.0
@@ -57,6 +58,14 @@ class TfServingEngine:
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once the model is AVAILABLE; see Engine."""
         return tensorflow_flags.ready(endpoint, model)
+
+    def ordered(self, budget: Budget, batching: Batching) -> OrderedSettings:
+        """What its flags say; see Engine."""
+        return tensorflow_settings.ordered(budget, batching)
+
+    def settings(self, server: RunningServer, model: ModelDir) -> ServerSettings:
+        """What its command line and the files on it say; see Engine."""
+        return tensorflow_settings.settings(server, model)
 
 
 def _program() -> str:

@@ -10,7 +10,6 @@ import importlib.metadata
 import importlib.util
 import math
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,11 +21,15 @@ from models.manifest import ModelDir
 from serving import extras
 from serving.containers import CONFIG, MODELS, image
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
+from serving.engines import model_snapshot
+from serving.engines.described_model import settings_of, workers_ready
 from serving.engines.java import find_java
-from serving.errors import EngineUnavailable, ServingError
+from serving.engines.java_files import LOG4J2, properties
+from serving.errors import EngineUnavailable
 from serving.orphans import scratch_folder
 from serving.ports import HOST, free_ports, is_bound_at
 from serving.probe import http_get
+from serving.server_settings import OrderedSettings, RunningServer, ServerSettings
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """Largest request and reply; TorchServe's own 6.5 MB are less than 32 images of 224x224 as JSON numbers."""
@@ -43,7 +46,7 @@ HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "Handl
 """What models/artifacts/handler/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
-_FATAL = "Failed to load model"
+_FATAL = "Failed to load model|Error while registering model|InvalidSnapshotException"
 IMAGE_METRICS = "/etc/servestorm/metrics.yaml"
 """In our image: TorchServe's own metrics and those of our handler."""
 
@@ -113,7 +116,7 @@ class TorchServeEngine:
         store, workflows = str(_archive(model).parent), str(_made(workdir / "workflows"))
         place = _Place(HOST, ports, store, workflows, str(workdir / _METRICS))
         config.write_text(properties(_settings(model, budget, batching, place)), encoding="latin-1")
-        logging.write_text(_LOG4J2)
+        logging.write_text(LOG4J2)
         return Launch(
             command=_command(budget, tmp, config, logging),
             env=_environment(budget, workdir, tmp, config),
@@ -152,18 +155,19 @@ class TorchServeEngine:
 
     def ready(self, endpoint: Endpoint, model: ModelDir) -> bool:
         """True once every worker is READY and the gRPC port, bound last, is there; see Engine."""
-        reply = http_get(f"{endpoint.management_url}/models/{quote(model.name, safe='')}")
+        reply = http_get(f"{endpoint.management_url}{_description(model)}")
         if reply is None or reply[0] != 200:
             return False
-        return _workers_ready(reply[1]) and is_bound_at(endpoint.grpc_target)
+        return workers_ready(reply[1]) and is_bound_at(endpoint.grpc_target)
 
+    def ordered(self, budget: Budget, batching: Batching) -> OrderedSettings:
+        """What config.properties and its snapshot say; see Engine."""
+        return model_snapshot.ordered(budget, batching)
 
-def _workers_ready(body: bytes) -> bool:
-    try:
-        workers = orjson.loads(body)[0]["workers"]
-        return bool(workers) and all(worker["status"] == "READY" for worker in workers)
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return False
+    def settings(self, server: RunningServer, model: ModelDir) -> ServerSettings:
+        """What the management API says of the model; see Engine."""
+        path = _description(model)
+        return settings_of(server.manage(path), f"GET {path}")
 
 
 def _home() -> Path:
@@ -227,6 +231,7 @@ def _environment(budget: Budget, workdir: Path, tmp: Path, config: Path) -> dict
         "METRICS_LOCATION": str(workdir / "logs"),
         "TMPDIR": str(tmp),
         "TEMP": str(tmp),
+        "_JAVA_OPTIONS": "",  # these go over the command line, and so over the processors of the budget
     }
 
 
@@ -260,9 +265,7 @@ def _settings(model: ModelDir, budget: Budget, batching: Batching, place: _Place
         "allowed_urls": "file://.*",
         "model_store": place.store,
         "workflow_store": place.workflows,
-        "load_models": f"{model.name}={archive.name}",
-        "models": _models(model, archive, batching),
-        "default_workers_per_model": 1,
+        "model_snapshot": model_snapshot.snapshot(model.name, archive, batching),
         "initial_worker_port": _WORKER_PORT,
         "number_of_gpu": 0,
         "number_of_netty_threads": threads,
@@ -297,62 +300,6 @@ def _archive(model: ModelDir) -> Path:
     return model.mar_path
 
 
-def _models(model: ModelDir, archive: Path, batching: Batching) -> str:
-    """Settings of the one model, by name and the archive's version. Delays are whole ms, rounded up."""
-    settings = {
-        "defaultVersion": True,
-        "marName": archive.name,
-        "minWorkers": 1,
-        "maxWorkers": 1,
-        "batchSize": max(1, batching.max_batch_size),
-        "maxBatchDelay": max(1, math.ceil(batching.timeout_us / 1000)),
-    }
-    return orjson.dumps({model.name: {archive_version(archive): settings}}).decode()
-
-
-def archive_version(archive: Path) -> str:
-    """Model version in the archive's own manifest. Raises ServingError where it is not a model archive."""
-    try:
-        with zipfile.ZipFile(archive) as contents:
-            return str(orjson.loads(contents.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
-    except (OSError, zipfile.BadZipFile, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ServingError(f"{archive} is not a model archive ({error}): make it with torch-model-archiver.") from error
-
-
-def properties(settings: dict[str, str | int]) -> str:
-    """A Java properties file, which is Latin-1 and takes a backslash as an escape."""
-    return "".join(f"{key}={_escaped(str(value))}\n" for key, value in settings.items())
-
-
-def _escaped(value: str) -> str:
-    units = value.replace("\\", "\\\\").encode("utf-16-be")
-    codes = (int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2))
-    return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)
-
-
-_LOG4J2 = """\
-<?xml version="1.0" encoding="UTF-8"?>
-<!-- One log, on standard output. Lines that TorchServe would write for each request are left out: the other
-     engines write none, and at a thousand requests a second they are a load of their own. -->
-<Configuration>
-  <Appenders>
-    <Console name="STDOUT" target="SYSTEM_OUT">
-      <PatternLayout pattern="%d{ISO8601} [%-5p] %t %c - %m%n"/>
-    </Console>
-  </Appenders>
-  <Loggers>
-    <Logger name="ACCESS_LOG" level="off"/>
-    <Logger name="TS_METRICS" level="off"/>
-    <Logger name="MODEL_METRICS" level="off"/>
-    <Logger name="MODEL_LOG" level="info">
-      <RegexFilter regex="Backend received inference at.*" onMatch="DENY" onMismatch="NEUTRAL"/>
-    </Logger>
-    <Logger name="io.netty" level="error"/>
-    <Logger name="org.apache" level="off"/>
-    <Logger name="org.pytorch.serve.wlm" level="warn"/>
-    <Root level="info">
-      <AppenderRef ref="STDOUT"/>
-    </Root>
-  </Loggers>
-</Configuration>
-"""
+def _description(model: ModelDir) -> str:
+    """Path of the model in the management API."""
+    return f"/models/{quote(model.name, safe='')}"

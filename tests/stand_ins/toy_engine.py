@@ -6,6 +6,7 @@ python toy_engine.py SERVER_MODE GENERATOR_MODE run PLAN --out DIR
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -16,16 +17,18 @@ from servestorm.study.generator_local import LocalGenerator
 from serving.deployment import Endpoint, Launch
 from serving.ports import free_ports
 from serving.probe import http_get
+from serving.server_settings import OrderedSettings, read, unreadable_settings
 
 HERE = Path(__file__).parent
 PROBABILITIES = [0.25, 0.75]
 
 
 class ToyEngine:
-    """toy_server.py in one of its modes."""
+    """toy_server.py in one of its modes; `runs_with` are settings that its servers report."""
 
     def __init__(self, name: str, mode: str = "answer") -> None:
         self.name, self.mode = name, mode
+        self.runs_with: dict[str, int] = {}
         self.artifact = "mar" if name == "torchserve" else "savedmodel"
 
     def check(self):
@@ -44,6 +47,15 @@ class ToyEngine:
 
     def ready(self, endpoint, model):
         return http_get(f"{endpoint.rest_url}/ready") == (200, b"ready")
+
+    def ordered(self, budget, batching):
+        return OrderedSettings(max_batch_size=batching.max_batch_size, threads=budget.threads)
+
+    def settings(self, server, model):
+        settings = unreadable_settings("the stand-in does not report it")
+        return dataclasses.replace(
+            settings, **{name: read(value, "GET /toy") for name, value in self.runs_with.items()}
+        )
 
 
 def toy_engines(mode: str = "answer") -> dict[str, ToyEngine]:

@@ -14,7 +14,8 @@ from servestorm.errors import StudyError
 
 if TYPE_CHECKING:
     from models.manifest import ModelDir
-    from serving.deployment import Endpoint
+    from serving.deployment import Deployment, Endpoint, Engine
+    from serving.server_settings import OrderedSettings
 
 
 def add_options(add: AddVerb) -> None:
@@ -66,11 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
     from serving.orphans import scratch_folder
 
     engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
+    batching = Batching(arguments.max_batch_size, arguments.batch_timeout_us)
     usable = os.sched_getaffinity(0)
     cores = arguments.cpus or tuple(sorted(usable))
     if missing := sorted(set(cores) - usable):
         raise StudyError(f"core {missing[0]} is not usable here: choose of {', '.join(map(str, sorted(usable)))}.")
     ports = None if arguments.port is None else range(arguments.port, arguments.port + arguments.replicas)
+    budget = Budget(cpus=cores, threads=arguments.threads)
     workdir = scratch_folder()
     try:
         with BACKENDS["process"].start(
@@ -78,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
                 engine,
                 model,
                 replicas=arguments.replicas,
-                budget=Budget(cpus=cores, threads=arguments.threads),
-                batching=Batching(arguments.max_batch_size, arguments.batch_timeout_us),
+                budget=budget,
+                batching=batching,
                 workdir=workdir,
                 events=EventLog(),
                 ports=ports,
@@ -87,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         ) as deployment:
             with Display([ProgressStep(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)
+                _require_settings(engine, model, deployment, engine.ordered(budget, batching))
             for endpoint in deployment.endpoints:
                 print(_addresses(endpoint))
             print(_how_to_ask(arguments.engine, model, deployment.endpoints[0]), flush=True)
@@ -96,6 +100,15 @@ def run(arguments: argparse.Namespace) -> int:
             raise DeploymentError(f"{engine.name} ended by itself; its last lines: {deployment.logs(10)}")
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _require_settings(engine: Engine, model: ModelDir, deployment: Deployment, ordered: OrderedSettings) -> None:
+    """Raise DeploymentError where a server runs with another setting than the options say."""
+    from serving.server_settings import require_as_ordered
+
+    for endpoint in deployment.endpoints:
+        settings = engine.settings(deployment.server(endpoint), model)
+        require_as_ordered(f"{engine.name} replica {endpoint.replica}", settings, ordered)
 
 
 def _addresses(endpoint: Endpoint) -> str:

@@ -24,6 +24,7 @@ from serving.backends.preparation import made, port_of
 from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import free_ports, require_free
+from serving.running_server import ContainerServer
 
 STOP_GRACE_S = 5.0
 """How long a server may take to end after SIGTERM before it is killed."""
@@ -183,6 +184,10 @@ class DockerDeployment:
         if self._balancer:
             self._balancer.remove()
             self._balancer = None
+
+    def server(self, endpoint: Endpoint) -> ContainerServer:
+        """The container of the replica; see Deployment."""
+        return next(replica.server() for replica in self._replicas if replica.endpoint == endpoint)
 
     def alive(self) -> bool:
         """True while every replica's container runs; False when none was started or left."""

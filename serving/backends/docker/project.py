@@ -15,13 +15,14 @@ from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOr
 from serving.backends.attach import AttachedDeployment
 from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.docker.engine import asking, connect, describe
-from serving.backends.docker.replica import log_of
+from serving.backends.docker.replica import log_of, printed_by
 from serving.backends.docker.settings import BALANCER, DockerSettings
 from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.backends.preparation import made
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
 from serving.ports import HOST
+from serving.running_server import ContainerServer
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
@@ -91,7 +92,7 @@ class ProjectBackend:
         if self.settings.balancer != "none":
             front = self._endpoint(self._containers(BALANCER)[0], 0, launch)
             order.events.add("balancer_ready", detail=f"haproxy of project {self.project} at {front.rest_url}")
-        return ProjectDeployment(engine, order.model, endpoints, self.client, containers, front)
+        return ProjectDeployment(engine, order.model, endpoints, self.client, containers, front, launch.management_port)
 
     def _endpoint(self, container: Any, index: int, launch: ContainerLaunch) -> Endpoint:
         """Where a container is reached; the balancer's ports are the servers' own."""
@@ -119,14 +120,21 @@ class ProjectDeployment(AttachedDeployment):
         client: Any,
         containers: list[Any],
         front: Endpoint | None,
+        management_port: int | None,
     ) -> None:
         super().__init__(engine, model, endpoints)
         self._client, self._containers, self._front = client, containers, front
+        self._management_port = management_port
 
     @property
     def front(self) -> list[Endpoint]:
         """The project's balancer where the plan asks for it, else the replicas."""
         return [self._front] if self._front else self.endpoints
+
+    def server(self, endpoint: Endpoint) -> ContainerServer:
+        """The container of the replica; see Deployment."""
+        container = self._containers[endpoint.replica]
+        return ContainerServer(lambda command: printed_by(container, command), self._management_port)
 
     def alive(self) -> bool:
         """True while every container runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
 from serving.ports import HOST, is_bound, stays_open
 from serving.probe import http_get
+from serving.running_server import ContainerServer
 
 _BOUND_POLL_S = 0.003
 _READY_POLL_S = 0.01
@@ -112,6 +113,10 @@ class ContainerReplica:
         self._spent = use.spent()
         return use
 
+    def server(self) -> ContainerServer:
+        """Itself, to be looked at from inside."""
+        return ContainerServer(lambda command: printed_by(self._container, command), self.launch.management_port)
+
     def terminate(self) -> None:
         """Ask it to end; returns at once."""
         self._stopping.set()
@@ -202,6 +207,18 @@ def log_of(container: Any, lines: int) -> str:
 
     _leniently(read)
     return log.decode("utf-8", "replace").rstrip("\n")
+
+
+def printed_by(container: Any, command: Sequence[str]) -> bytes | None:
+    """What a command in the container printed; None where it failed, or cannot be run."""
+    done: Any = None
+
+    def run() -> None:
+        nonlocal done
+        done = container.exec_run(list(command), stderr=False)
+
+    _leniently(run)
+    return None if done is None or done.exit_code else bytes(done.output)
 
 
 def _leniently(ask: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from serving.backends.kubernetes.values import values_of
 from serving.backends.preparation import made
 from serving.deployment import Endpoint, Use
 from serving.errors import DeploymentError, ServingError
+from serving.running_server import ContainerServer
 
 _LAST_LINES = 200
 _LOOKS = 2
@@ -61,6 +63,7 @@ class KubernetesDeployment:
         self._ordered = self._gone = False
         workdir = Path(order.workdir)
         launch = order.engine.contain(order.model, order.budget, order.batching, made(workdir / "config"))
+        self._management_port = launch.management_port
         scaling = settings.autoscaling
         self._observed = Observed(self.release, order.events, cluster.clock)
         self._watching = ReleaseWatches(cluster, self.namespace, self.release, self._observed, scaling is not None)
@@ -134,6 +137,18 @@ class KubernetesDeployment:
         with self._observed.changed:  # what this thread has seen must not undo what a watch has seen since
             self._reach.follow(self._observed.replicas)
         self._reach.find_front(self._observed.replicas, deadline)
+
+    def server(self, endpoint: Endpoint) -> ContainerServer:
+        """The server's container of the pod; see Deployment."""
+        pod = next((one.name for one in self._observed.replicas if one.index == endpoint.replica), "")
+        return ContainerServer(lambda command: self._printed(pod, command), self._management_port)
+
+    def _printed(self, pod: str, command: Sequence[str]) -> bytes | None:
+        """What a command in the server's container printed; None where it failed, or was not carried out."""
+        with suppress(NotExecuted):
+            done = execute(self._cluster, self.namespace, pod, SERVER, command)
+            return None if done.code else done.out
+        return None
 
     def alive(self) -> bool:
         """True while every replica is there and its server has not ended; False when none was started or left."""

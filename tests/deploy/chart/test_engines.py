@@ -129,16 +129,22 @@ def test_every_property_of_torchserve_is_one_that_its_own_class_names():
 
 def test_torchserve_s_models_are_those_of_the_values_and_share_its_settings():
     found = properties(render(values=CI / "torchserve-models-values.yaml"))
-    assert found["load_models"] == "cnn=cnn.mar,resnet=resnet.mar,remote=remote.mar"
-    settings = json.loads(found["models"])
-    assert {name: list(versions) for name, versions in settings.items()} == {
-        "cnn": ["1.0"],
-        "resnet": ["2.1"],
-        "remote": ["1.0"],
+    snapshot = json.loads(found["model_snapshot"])
+    assert snapshot["modelCount"] == 3
+    assert {name: settings["marName"] for name, (settings,) in _settings_by_model(snapshot)} == {
+        "cnn": "cnn.mar",
+        "resnet": "resnet.mar",
+        "remote": "remote.mar",
     }
-    two = json.loads(properties(render(values=CI / "torchserve-values.yaml"))["models"])["cnn"]["1.0"]
+    snapshot = json.loads(properties(render(values=CI / "torchserve-values.yaml"))["model_snapshot"])
+    ((_, (two,)),) = _settings_by_model(snapshot)
     assert (two["minWorkers"], two["maxWorkers"], two["batchSize"], two["maxBatchDelay"]) == (2, 2, 8, 2)
     assert two["marName"] == "cnn.mar"
+    assert (two["responseTimeout"], two["startupTimeout"]) == (120, 3600)
+
+
+def _settings_by_model(snapshot):
+    return [(name, tuple(versions.values())) for name, versions in snapshot["models"].items()]
 
 
 def test_torchserve_can_be_managed_from_inside_the_pod_only():

@@ -56,11 +56,13 @@ def test_every_property_that_the_engine_writes_is_torchserve_s(known, tmp_path):
 def test_the_settings_of_the_model_are_torchserve_s_and_bound_batches_as_the_other_engine_s(jar):
     found = properties(FILES[0].read_text())
     name = env_file(ROOT / ".env.example")["MODEL_NAME"]
-    assert found["load_models"] == f"{name}={name}.mar"
+    snapshot = json.loads(found["model_snapshot"])
+    assert snapshot["modelCount"] == len(snapshot["models"])
     assert found["model_store"] == f"/models/{name}"
-    ((model, versions),) = json.loads(found["models"]).items()
+    ((model, versions),) = snapshot["models"].items()
     ((_, settings),) = versions.items()
     assert model == name
+    assert settings["marName"] == f"{name}.mar"
     assert set(settings) <= strings(jar, "org/pytorch/serve/wlm/Model")
     batching = (COMPOSE / "tfserving" / "batching.config").read_text()
     assert f"max_execution_batch_size {{ value: {settings['batchSize']} }}" in batching
@@ -71,5 +73,5 @@ def test_the_settings_of_the_model_are_torchserve_s_and_bound_batches_as_the_oth
 
 def test_compose_and_the_image_configure_torchserve_alike_but_for_the_model():
     compose, image = (properties(file.read_text()) for file in FILES)
-    assert set(compose) - set(image) == {"model_store", "load_models", "models"}
+    assert set(compose) - set(image) == {"model_store", "model_snapshot"}
     assert {name: compose[name] for name in image} == image

@@ -257,6 +257,17 @@ def test_runs_that_did_not_ask_the_same_are_refused_unless_forced(write, change,
     assert "FORCED" in junit(forced)
 
 
+def test_servers_that_ran_already_must_have_had_the_same_settings(write):
+    documents = [results(), results(), results()]
+    for document, size in zip(documents, (1, 4, 1), strict=True):
+        document["study"]["plan"]["backend"] = "attach"
+        one = {"engine": "savedmodel", "name": "max_batch_size", "values": [size]}
+        document["server_settings"] = [one, {**one, "name": "threads", "values": []}]
+    paths = [write(name, document) for name, document in zip(("old", "new", "like"), documents, strict=True)]
+    assert compare(paths[0], paths[2]).differs == []
+    assert compare(*paths[:2], force=True).differs == ["max_batch_size of savedmodel (1 against 4)"]
+
+
 def test_a_scenario_that_only_one_run_asked_for_is_no_difference(write):
     document = results()
     document["study"]["plan"].update(bursty={"base_rate": 5.0}, repetitions=9, seed=7, name="other")

@@ -97,6 +97,7 @@ def edited(value, at, to):
     [
         *("study", "environment", "manifest", "cell", "outcome", "events", "use", "summary", "capacity", "sweep"),
         "settled",
+        "settings",
     ],
 )
 def test_no_edit_of_a_file_is_a_traceback(run, name, monkeypatch):

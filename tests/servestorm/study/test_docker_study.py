@@ -270,7 +270,7 @@ def test_runs_with_other_limits_are_no_answers_to_the_same_question(tmp_path):
     def side(**plan):
         plan = {"backend": "docker", "model": [{"name": "cnn"}], **plan}
         study = RecordedStudy.model_validate({"plan": plan, "cores": {"engine": [0], "generator": [], "notes": []}})
-        return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
+        return SimpleNamespace(study=study, models=[], engines=["savedmodel"], server_settings=[])
 
     limited = side(limits={"cpus": 0.25, "memory_mib": None})
     assert differences(limited, side(limits={"cpus": 0.25, "memory_mib": None})) == []

@@ -333,7 +333,7 @@ def test_load_from_elsewhere_or_another_way_there_is_another_question():
     def side(**plan):
         asked = {"backend": "kubernetes", "model": [{"name": "cnn"}], **plan}
         study = RecordedStudy.model_validate({"plan": asked, "cores": {"engine": [], "generator": [], "notes": []}})
-        return SimpleNamespace(study=study, models=[], engines=["savedmodel"])
+        return SimpleNamespace(study=study, models=[], engines=["savedmodel"], server_settings=[])
 
     assert differences(side(), side(limits={"cpus": 1.0, "memory_mib": 2048}, load_from="here")) == []
     assert differences(side(), side(load_from="cluster")) == ["load_from (here against cluster)"]

@@ -17,14 +17,17 @@ from serving.errors import DeploymentError, EngineUnavailable
 from serving.wire import PayloadSpec, payload_spec
 from tests.exported_cnn import exported_cnn
 from tests.serving.conformance.broken_artifact import with_broken_artifact
+from tests.serving.conformance.overruling_archive import with_own_settings
 
 READY_S = 120
+BUDGET = Budget(cpus=(0, 1))
 BATCHING = Batching(max_batch_size=4, timeout_us=1000)
 
 
 @pytest.fixture(scope="session")
 def served_model(tmp_path_factory) -> ModelDir:
-    return exported_cnn(tmp_path_factory)
+    """Its archive sets workers and batching itself, which no deployment may take over."""
+    return with_own_settings(exported_cnn(tmp_path_factory), tmp_path_factory.mktemp("served") / "cnn")
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +82,7 @@ def deployed(engine_name, served_model, tmp_path_factory) -> Iterator[tuple[Proc
             ENGINES[engine_name],
             served_model,
             replicas=2,
-            budget=Budget(cpus=(0, 1)),
+            budget=BUDGET,
             batching=BATCHING,
             workdir=tmp_path_factory.mktemp(engine_name),
             events=events,

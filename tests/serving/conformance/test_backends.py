@@ -22,6 +22,7 @@ from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
 from serving.probe import first_answer, http_send
+from serving.server_settings import differences
 from serving.wire import WIRES, is_right, payload_spec
 from tests.requirements_here import need_docker, need_image, need_kubernetes
 from tests.serving.conformance.broken_artifact import with_broken_artifact
@@ -147,6 +148,14 @@ def test_a_replica_becomes_ready_in_order_and_gives_right_answers(on, deployed, 
     answered_ns = first_answer(deployment.endpoints[0], WIRES[on[1]], model, timeout_s=TIMEOUT_S)
     assert answered_ns > events.events[-1].t_ns
     ask(deployment, on, model)
+
+
+def test_a_replica_reports_the_settings_that_it_was_ordered_with(on, deployed, model):
+    deployment, engine = deployed[0], ENGINES[on[1]]
+    settings = engine.settings(deployment.server(deployment.endpoints[0]), model)
+    assert differences(settings, engine.ordered(Budget(cpus=(0,)), Batching())) == []
+    assert settings.max_batch_size.value == 1
+    assert (settings.workers.value if on[1] == "torchserve" else settings.threads.value) == 1
 
 
 def test_use_grows_with_the_answers_and_knows_memory_and_disk(on, deployed, model):

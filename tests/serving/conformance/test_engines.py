@@ -18,9 +18,11 @@ from serving.engines import ENGINES
 from serving.engines.java import find_java
 from serving.errors import WireError
 from serving.probe import first_answer, http_get, http_send
+from serving.server_settings import differences
 from serving.wire import PAYLOADS, WIRES, is_right
 from serving.wire import torchserve as torch_wire
 from serving.wire.protos import tfserving_pb2, torchserve_pb2
+from tests.serving.conformance.conftest import BATCHING, BUDGET
 
 pytestmark = pytest.mark.system
 TIMEOUT_S = 60
@@ -56,6 +58,18 @@ def test_replicas_pass_through_the_phases_of_a_start_in_order(deployed):
         mine = [event for event in events.events if event.replica == replica]
         assert [event.name for event in mine] == ["spawned", "port_bound", "ready"]
         assert [event.t_ns for event in mine] == sorted(event.t_ns for event in mine)
+
+
+def test_a_server_runs_with_what_was_ordered_whatever_its_archive_says(deployed, engine_name, served_model):
+    deployment, engine = deployed[0], ENGINES[engine_name]
+    for endpoint in deployment.endpoints:
+        settings = engine.settings(deployment.server(endpoint), served_model)
+        assert differences(settings, engine.ordered(BUDGET, BATCHING)) == []
+        assert settings.workers.value == 1
+        assert (settings.max_batch_size.value, settings.batch_delay_us.value) == (4, 1000)
+        assert settings.queue_size.value == 1000
+        assert (settings.threads.value is None) == (engine_name == "torchserve")
+        assert (settings.response_timeout_s.value == 120) == (engine_name == "torchserve")
 
 
 @pytest.mark.parametrize("count", [1, 3])

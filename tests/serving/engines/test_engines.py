@@ -17,7 +17,7 @@ from models.manifest import ModelDir
 from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
-from serving.engines import ENGINES, java, tensorflow_flags, torchserve
+from serving.engines import ENGINES, described_model, java, java_files, tensorflow_flags, torchserve
 from serving.errors import EngineUnavailable, ServingError
 from tests.serving.engines.tensorflow_serving_flags import TF_SERVING_FLAGS
 
@@ -211,12 +211,15 @@ def test_torchserve_listens_on_loopback_without_tokens_and_says_so(model, tmp_pa
 def test_torchserve_gets_one_worker_and_the_batching_under_the_archives_own_version(model, tmp_path):
     launch("torchserve", model, tmp_path / "work", MANY)
     settings = settings_of(tmp_path / "work")
-    ((version, told),) = json.loads(settings["models"])["toy"].items()
+    snapshot = json.loads(settings["model_snapshot"])
+    assert snapshot["modelCount"] == 1  # with none TorchServe would load nothing
+    ((version, told),) = snapshot["models"]["toy"].items()
     assert version == "2.5"
     assert (told["minWorkers"], told["maxWorkers"]) == (1, 1)
     assert (told["batchSize"], told["maxBatchDelay"]) == (8, 3)  # 2.5 ms, and its unit is a whole one
     assert settings["job_queue_size"] == "100"
-    assert settings["load_models"] == "toy=toy.mar"
+    assert told["marName"] == "toy.mar"
+    assert (told["responseTimeout"], told["startupTimeout"]) == (120, 3600)
 
 
 def test_torchserves_front_end_follows_the_cpu_set(model, tmp_path):
@@ -230,6 +233,7 @@ def test_the_callers_torchserve_variables_do_not_leak_into_the_server(model, tmp
     assert env["TS_CONFIG_FILE"] == str(tmp_path / "work" / "config.properties")
     for name in ("LOG_LOCATION", "METRICS_LOCATION", "TEMP", "TMPDIR"):
         assert env[name].startswith(str(tmp_path))
+    assert env["_JAVA_OPTIONS"] == ""  # it would go over the command line
 
 
 def test_a_work_folder_too_deep_for_a_socket_gets_a_short_temporary_one(model, tmp_path):
@@ -247,7 +251,7 @@ def test_an_archive_that_is_none_is_told(toy_model, tmp_path):
 
 
 def test_java_properties_escape_what_would_not_come_back():
-    text = torchserve.properties({"path": "C:\\models/é€\U0001f600", "n": 1})
+    text = java_files.properties({"path": "C:\\models/é€\U0001f600", "n": 1})
     assert text == "path=C:\\\\models/\\u00e9\\u20ac\\ud83d\\ude00\nn=1\n"
 
 
@@ -263,7 +267,7 @@ def test_java_properties_escape_what_would_not_come_back():
     ],
 )
 def test_torchserve_is_ready_when_all_its_workers_are(body, ready):
-    assert torchserve._workers_ready(body) is ready
+    assert described_model.workers_ready(body) is ready
 
 
 # --- Java -------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def newer(inside: Space) -> Object:
     inside.until("the newer model's checksum", told)
     url = f"http://{server['status']['podIP']}:8000/newer.tar"
     source = {"url": {"url": url, "sha256": checksums[0]}}
-    return {"name": "cnn", "source": source, "archiveVersion": "2.0"}
+    return {"name": "cnn", "source": source}
 
 
 @pytest.fixture(scope="module", params=["savedmodel", "torchserve"])

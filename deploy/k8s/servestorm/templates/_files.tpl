@@ -45,10 +45,6 @@ num_batch_threads { value: {{ int .Values.workers }} }
 
 {{- define "servestorm.file.properties" -}}
 {{- $engine := include "servestorm.engine" . | fromYaml -}}
-{{- $archives := list -}}
-{{- range .Values.models -}}
-{{- $archives = append $archives (printf "%s=%s.mar" .name .name) -}}
-{{- end -}}
 inference_address=http://0.0.0.0:{{ $engine.rest }}
 metrics_address=http://0.0.0.0:{{ $engine.metrics }}
 grpc_inference_address=0.0.0.0
@@ -64,9 +60,8 @@ install_py_dep_per_model=false
 allowed_urls=file://.*
 model_store=/model-store
 workflow_store=/tmp/workflows
-load_models={{ join "," $archives }}
-models={{ include "servestorm.file.modelSettings" . }}
-default_workers_per_model={{ int .Values.workers }}
+# A model-config.yaml in an archive would overrule `models`, but not a snapshot.
+model_snapshot={{ include "servestorm.file.modelSnapshot" . }}
 initial_worker_port=9000
 number_of_gpu=0
 number_of_netty_threads={{ include "servestorm.threads" . }}
@@ -80,15 +75,19 @@ metrics_config=/etc/servestorm/metrics.yaml
 disable_system_metrics=true
 {{- end -}}
 
-{{/* Delays are whole milliseconds, rounded up. */}}
-{{- define "servestorm.file.modelSettings" -}}
+{{/*
+The models with their settings. Delays are whole milliseconds, rounded up. TorchServe takes a version from its archive,
+whatever its key is here. A start is ended by the startup probe, not by TorchServe.
+*/}}
+{{- define "servestorm.file.modelSnapshot" -}}
 {{- $delay := max 1 (div (add (int .Values.batching.timeoutMicros) 999) 1000) -}}
-{{- $settings := dict -}}
+{{- $models := dict -}}
 {{- range .Values.models -}}
 {{- $own := dict "defaultVersion" true "marName" (printf "%s.mar" .name)
       "minWorkers" (int $.Values.workers) "maxWorkers" (int $.Values.workers)
-      "batchSize" (int $.Values.batching.maxSize) "maxBatchDelay" $delay -}}
-{{- $_ := set $settings .name (dict (.archiveVersion | default "1.0") $own) -}}
+      "batchSize" (int $.Values.batching.maxSize) "maxBatchDelay" $delay
+      "responseTimeout" 120 "startupTimeout" 3600 -}}
+{{- $_ := set $models .name (dict "1.0" $own) -}}
 {{- end -}}
-{{- toJson $settings -}}
+{{- toJson (dict "name" "servestorm" "modelCount" (len .Values.models) "models" $models) -}}
 {{- end -}}
