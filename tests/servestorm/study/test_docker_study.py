@@ -256,7 +256,7 @@ def test_a_replica_with_a_quota_needs_no_more_of_a_machine_than_that(tmp_path):
         scenario="capacity",
         key="capacity.images_per_s",
         group="capacity",
-        values={"savedmodel": SimpleNamespace(value=100.0, counts=True)},
+        values={"savedmodel": SimpleNamespace(value=100.0, quotable=100.0)},
     )
 
     def cheapest(plan):
