@@ -27,6 +27,10 @@ class LocustProcess:
         request = {"start": args, "cwd": str(cwd), "env": dict(os.environ), "output": self.stdout.name}
         self.pid: int = _ask(request)["pid"]
 
+    def __del__(self) -> None:
+        # pytest holds an open file that is collected against whichever test runs at that moment
+        self.stdout.close()
+
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
         if self.returncode is None:

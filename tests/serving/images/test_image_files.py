@@ -105,11 +105,13 @@ def test_torchserve_is_set_up_in_its_image_as_in_a_study(launched):
     places = {key for key in image if "address" in key or key.endswith("_port")}
     places |= {"metrics_config", "workflow_store"}
     # The entry point names the model; the JVM's processors decide the number of threads.
-    decided_later = {"model_store", "load_models", "models", "number_of_netty_threads", "netty_client_threads"}
+    decided_later = {"model_store", "model_snapshot", "number_of_netty_threads", "netty_client_threads"}
     assert set(study) - decided_later <= set(image)
     differing = {key for key in image.keys() & study.keys() if image[key] != study[key]}
     assert differing <= places
-    assert set(image) - set(study) == {"enable_model_api"}
+    # A study's snapshot holds the number of workers; the image alone gives a model one unless its archive says otherwise.
+    assert set(image) - set(study) == {"enable_model_api", "default_workers_per_model"}
+    assert image["default_workers_per_model"] == "1"
     assert image["enable_model_api"] == "false"
 
 

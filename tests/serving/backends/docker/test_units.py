@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from types import SimpleNamespace
@@ -87,9 +88,10 @@ def test_a_contained_torchserve_listens_everywhere_and_finds_its_model_where_it_
     launch, config = contained("torchserve", tmp_path, batching=Batching(max_batch_size=4, timeout_us=2000))
     written = dict(line.split("=", 1) for line in (config / "config.properties").read_text().splitlines())
     assert written["inference_address"] == "http://0.0.0.0:8080" and written["grpc_inference_address"] == "0.0.0.0"
-    assert written["model_store"] == "/models/toy" and written["load_models"] == "toy=toy.mar"
+    (settings,) = json.loads(written["model_snapshot"])["models"]["toy"].values()
+    assert written["model_store"] == "/models/toy" and settings["marName"] == "toy.mar"
     assert written["metrics_config"] == "/etc/servestorm/metrics.yaml"
-    assert '"batchSize":4' in written["models"] and '"maxBatchDelay":2' in written["models"]
+    assert settings["batchSize"] == 4 and settings["maxBatchDelay"] == 2
     assert launch.env["TS_CONFIG_FILE"] == "/config/config.properties"
     assert launch.env["JAVA_ACTIVE_PROCESSORS"] == written["number_of_netty_threads"] == "1"  # a quarter of a CPU
 
