@@ -109,7 +109,7 @@ def test_torchserve_is_set_up_in_its_image_as_in_a_study(launched):
     assert set(study) - decided_later <= set(image)
     differing = {key for key in image.keys() & study.keys() if image[key] != study[key]}
     assert differing <= places
-    # A study's snapshot holds the number of workers; the image alone gives a model one unless its archive says otherwise.
+    # A study's snapshot holds the number of workers; the image alone gives one unless the archive says otherwise.
     assert set(image) - set(study) == {"enable_model_api", "default_workers_per_model"}
     assert image["default_workers_per_model"] == "1"
     assert image["enable_model_api"] == "false"
