@@ -43,8 +43,10 @@ class ProjectBackend:
 
     def check(self, engine: Engine) -> str:
         """The image that the project's service runs; raises DeploymentError where it does not run."""
-        image = self._containers(engine.name)[0].image
-        return f"image {(image.tags or ['without a name'])[0]} ({str(image.id)[:19]}) in project {self.project}"
+        container = self._containers(engine.name)[0]
+        # The name it was started with: one image may have several.
+        named = container.attrs["Config"]["Image"]
+        return f"image {named} ({str(container.image.id)[:19]}) in project {self.project}"
 
     def environment(self) -> Mapping[str, Any]:
         """The Docker Engine."""

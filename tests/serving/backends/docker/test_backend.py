@@ -346,10 +346,12 @@ def test_containers_of_a_running_project_are_asked_measured_and_left_running(cli
     labels = {"com.docker.compose.project": project, "com.docker.compose.service": "torchserve"}
     engine = FakeEngine("well")
     engine.name = "torchserve"
+    other_name = f"servestorm-test/another:{project}"
+    client.images.get(engine.image).tag(other_name)
     container = client.containers.run(engine.image, ["8000", "well", "0.0.0.0"], labels=labels, detach=True)
     try:
         backend = ProjectBackend(project, DockerSettings())
-        assert engine.image in backend.check(engine)
+        assert f"image {engine.image} (sha256:" in backend.check(engine)
         arguments = {"budget": Budget(cpus=(0,)), "batching": Batching(), "events": EventLog()}
         arguments["workdir"] = tmp_path / "replica-0"
         with pytest.raises(ServingError, match="runs 1 of torchserve where the plan says 2"):
@@ -369,3 +371,4 @@ def test_containers_of_a_running_project_are_asked_measured_and_left_running(cli
             backend.check(engine)
     finally:
         container.remove(force=True, v=True)
+        client.images.remove(other_name)
