@@ -77,6 +77,8 @@ class PlanFile(DeploymentSections):
     payload: list[Payload]
     images_per_request: list[Many]
     repetitions: Many
+    budget: Share | None = Field(default=None, exclude=True)
+    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -144,7 +146,9 @@ class StudyFile(FileShape):
     engines: dict[EngineName, str]
     """The version of each engine."""
     cells: list[str]
-    """The ids of all runs that the plan asks for, in order."""
+    """The ids of all runs that the plan asks for, in order; with a budget, those that may run."""
+    looks: dict[str, list[Annotated[float, Field(gt=0, le=1)]]] = Field(default_factory=dict)
+    """Of a study that may end early: for each group of questions the shares of its rounds at which it was judged."""
 
     @model_validator(mode="after")
     def _its_cells_are_there_once(self) -> StudyFile:
