@@ -114,7 +114,9 @@ def offer_until_valid(
     for attempt in range(1, attempts + 1):
         offer_once()
         summaries = [read_finished_load(folder) for folder in folders]
-        faulty = any(generator_at_fault(summary.reasons) for summary in summaries)
+        faulty = any(
+            generator_at_fault(summary.reasons, percentile_counts=summary.percentile_counts) for summary in summaries
+        )
         disturbed = any(load.disturbance(folder) for load, folder in zip(loads, folders, strict=True))
         if attempt == attempts or not (faulty or disturbed):
             break

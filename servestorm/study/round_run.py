@@ -71,14 +71,13 @@ def run_round(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Pa
         reason = str(error) or state
         raise
     finally:
-        outcomes = []
+        if reason:
+            reason = _lasting(reason, folders[cells.index(fault_of) if fault_of else 0])
+        at_fault = fault_of.id if fault_of else None
+        outcome = CellOutcome(state, reason, started_at, now(), context.scraper.name, at_fault)
         for folder in folders:
-            lasting = reason and _lasting(reason, folder)
-            at_fault = fault_of.id if fault_of else None
-            outcome = CellOutcome(state, lasting, started_at, now(), context.scraper.name, at_fault)
             write_json(folder / files.OUTCOME, asdict(outcome))
-            outcomes.append(outcome)
-    return outcomes
+    return [outcome] * len(cells)
 
 
 @dataclass
