@@ -12,10 +12,11 @@ from servestorm.analysis.run import QUOTED, mib
 from servestorm.analysis.scenario import Numbers
 from servestorm.errors import StudyError
 from servestorm.methods.percentiles import QUANTILES, percentile
+from servestorm.methods.samples import Samples
 from servestorm.plan.scenarios import Autoscaling, Bursty, Scaling, Steady
 from servestorm.rundir.files import SUMMARY
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples, read_samples, read_traffic_bytes
+from servestorm.rundir.samples import read_samples, read_traffic_bytes
 from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.study import PlanFile
 

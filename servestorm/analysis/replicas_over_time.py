@@ -15,7 +15,7 @@ from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.series import BIN_WIDTHS_NS
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.percentiles import QUANTILES, percentile
-from servestorm.rundir.samples import Samples
+from servestorm.methods.samples import Samples
 
 MOST_BINS, FEWEST_BINS = 120, 24
 BINS_WITH_TAIL: Final = 0.8

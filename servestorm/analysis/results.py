@@ -24,9 +24,9 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
+from servestorm.methods.samples import Samples
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.study import StudyFile
 

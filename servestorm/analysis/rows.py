@@ -20,7 +20,7 @@ from servestorm.analysis.metric import Metric, Row, Source, Value
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.disturbance import worst
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
-from servestorm.rundir.samples import Samples, pooled_ms
+from servestorm.methods.samples import Samples, pooled_ms
 
 PERCENTILE_ROWS: Final[tuple[Row, ...]] = tuple(
     Row(

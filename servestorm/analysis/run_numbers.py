@@ -7,8 +7,8 @@ from typing import Final
 from servestorm.analysis.groups import group_key
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.methods.samples import Samples
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.cell import OutcomeFile
 from servestorm.rundir.shapes.study import StudyFile
 

@@ -12,9 +12,9 @@ from servestorm.analysis.run import Run, SearchResult, SweepPoint
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
 from servestorm.methods.disturbance import Disturbance, disturbance
+from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
 

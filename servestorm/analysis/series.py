@@ -13,7 +13,7 @@ from servestorm.analysis.figures import Figures, OverTime, Series
 from servestorm.analysis.latency_split import mean_splits
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.methods.percentiles import QUANTILES, nearest_rank, over_runs, percentile
-from servestorm.rundir.samples import Samples
+from servestorm.methods.samples import Samples
 
 MOST_BINS, FEWEST_BINS = 60, 6
 BINS_WITH_MEDIAN = 0.9
