@@ -111,7 +111,7 @@ class SliceUse:
         counted = ~self._disturbed
         if not self.too_many_undrained:
             counted &= ~self.undrained
-        if figure in self.late:
+        if figure is not None and figure in self.late:
             counted &= ~self.late[figure]
         return counted
 
