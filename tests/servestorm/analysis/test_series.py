@@ -25,6 +25,7 @@ from servestorm.analysis.series import over_time, spectrum
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
 from servestorm.methods.samples import Samples, pooled_ms
+from servestorm.methods.slices import whole
 from servestorm.plan.cells import Cell
 from servestorm.report.write import write_report
 from servestorm.rundir.record import CellRecord
@@ -42,8 +43,11 @@ def run_of(scenario: str, name: str = "000", engine: str = "savedmodel", **more)
 
 def samples_of(scheduled_s, latency_ms, ok=None, images=1) -> Samples:
     size = len(scheduled_s)
+    scheduled_ns = np.array([round(t * 1e9) for t in scheduled_s], np.int64)
     return Samples(
-        scheduled_ns=np.array([round(t * 1e9) for t in scheduled_s], np.int64),
+        scheduled_ns=scheduled_ns,
+        lag_ns=np.zeros(size, np.int32),
+        use=whole(10**9, int(scheduled_ns.max(initial=0)), 0.0),
         latency_ns=np.array([round(ms * 1e6) for ms in latency_ms], np.int64),
         ok=np.ones(size, np.bool_) if ok is None else np.array(ok),
         images=np.full(size, images, np.int16),
