@@ -286,7 +286,7 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         summary = SummaryFile(valid=True, reasons=[], **begun) if name == "a" else None
         own = SimpleNamespace(id=name, engine="savedmodel")
         files = {"samples_path": path / "samples.parquet", "metrics_path": path / "metrics.parquet"}
-        cells.append(SimpleNamespace(path=path, **files, summary=summary, cell=own))
+        cells.append(SimpleNamespace(path=path, **files, summary=summary, slices=None, cell=own))
     told = ServerTimes(requests=10, total_ms=12.0, inference_ms=10.0, notes=("No queue is told.",))
     since = []
     monkeypatch.setattr(latency_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)
@@ -308,7 +308,7 @@ def test_parts_that_one_run_does_not_know_are_in_the_rest_of_all_so_that_they_ad
         write_samples(tmp_path / name, np.arange(10) / 10, np.full(10, 0.02 if name == "a" else 0.04))
         own = SimpleNamespace(id=name, engine="savedmodel")
         files = {"samples_path": tmp_path / name / "samples.parquet", "metrics_path": tmp_path / name}
-        cells.append(SimpleNamespace(path=tmp_path / name, **files, summary=None, cell=own))
+        cells.append(SimpleNamespace(path=tmp_path / name, **files, summary=None, slices=None, cell=own))
     told = {
         "a": ServerTimes(requests=10, total_ms=12.0, queue_ms=1.0, inference_ms=10.0),
         "b": ServerTimes(requests=10, total_ms=30.0, inference_ms=25.0),
