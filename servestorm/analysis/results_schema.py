@@ -51,7 +51,12 @@ _DESCRIPTION = (
 )
 
 
-YOUNGER = frozenset({"disturbed", "withheld", "rounds", "ratio", "ratio_ci", "paired", "confidence", "smallest_ratio"})
+YOUNGER = frozenset(
+    {
+        *("disturbed", "withheld"),
+        *("rounds", "ratio", "ratio_ci", "paired", "confidence", "smallest_ratio", "minutes_more"),
+    }
+)
 """Fields that a results.json of this version may lack: it is older than they are, and nothing in it was judged so."""
 
 
