@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import WithJsonSchema
@@ -60,6 +60,8 @@ class Results:
     figures: Figures
     stored: StoredJson
     """What results.json copies: not a part of the results."""
+    round_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that one more run of each engine takes, by group of runs; without a group in which none has ended."""
 
     def metric(self, key: str) -> Metric | None:
         """A row by its key, such as steady.p99."""
@@ -79,6 +81,11 @@ class Results:
         used = [run for run in usable(self.runs) if (run.group, run.engine) == (group, engine)]
         return worst(run.disturbed for run in used if run.disturbed and run.valid is not False)
 
+    def seconds_more(self, judged: Judgement) -> float | None:
+        """How long the runs take that would decide a verdict; None where there is one, or where it is not known."""
+        more, round_s = judged.verdict.runs_more, self.round_s.get(judged.group)
+        return None if judged.withheld or more is None or round_s is None else more * round_s
+
     def as_json(self) -> JsonObject:
         """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
         copied: JsonObject = {
@@ -86,7 +93,7 @@ class Results:
             "environment": self.stored.environment,
             "models": [_model(manifest) for manifest in self.stored.manifests],
         }
-        names = [field.name for field in fields(self) if field.name != "stored"]
+        names = [one.name for one in fields(self) if one.name != "stored"]
         return {
             "schema_version": RESULTS_VERSION,
             **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},

@@ -88,6 +88,7 @@ class Run:
     """What the autoscaler did; None where none was asked, or where its clock and the samples' cannot be compared."""
     disturbed: Disturbance | None = None
     """Why it is DISTURBED, by the worst of the loads that decide its numbers; null where it is not."""
+    invalid_figures: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> bool:

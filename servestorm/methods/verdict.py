@@ -56,6 +56,16 @@ class Verdict:
     """So many more runs of each side would probably give an answer; None where there is one, or none can be told."""
     reason: str
     """One sentence for a reader."""
+    ratio: float | None = None
+    """mean_b / mean_a; None of a metric that can be 0."""
+    ratio_ci: tuple[float, float] | None = None
+    """Interval of it at `confidence`."""
+    paired: bool = False
+    """Whether the runs of a round were compared with each other."""
+    rounds: int | None = None
+    """Of a paired verdict: rounds in which both sides have a number."""
+    confidence: float = 0.95
+    """Of the intervals."""
 
 
 def verdict(
