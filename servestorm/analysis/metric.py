@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from servestorm.methods.disturbance import Disturbance
@@ -48,6 +48,9 @@ class Value:
     """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
     disturbed: Disturbance | None = None
     """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
+    rounds: list[int] = field(default_factory=list)
+    """The repetition of each of `runs`, in their order: a round, where engines are measured alternately. Empty where a
+    run of the row is not one repetition."""
 
     @property
     def counts(self) -> bool:

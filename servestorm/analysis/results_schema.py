@@ -51,7 +51,7 @@ _DESCRIPTION = (
 )
 
 
-YOUNGER = frozenset({"disturbed", "withheld"})
+YOUNGER = frozenset({"disturbed", "withheld", "rounds", "ratio", "ratio_ci", "paired", "confidence", "smallest_ratio"})
 """Fields that a results.json of this version may lack: it is older than they are, and nothing in it was judged so."""
 
 

@@ -194,8 +194,18 @@ class Rows:
         valid = all(run.valid is not False for run in used)
         disturbed = worst(run.disturbed for run in used if run.disturbed) if valid else None
         value_from: Source | None = "runs" if over.n else None
+        rounds = [run.repetition for run in used]
+        if len(rounds) != len(numbers) or len(set(rounds)) != len(rounds):
+            rounds = []  # as of a replica count, or of a ratio within a repetition
         value = Value(
-            over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from=value_from, disturbed=disturbed
+            over.mean,
+            over.sd,
+            over.n,
+            list(over.runs),
+            valid=valid,
+            value_from=value_from,
+            disturbed=disturbed,
+            rounds=rounds,
         )
         ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
         return replace(value, ci=ci, ci_from="runs") if ci else value
