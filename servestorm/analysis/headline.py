@@ -91,8 +91,9 @@ class Open:
     ratio: Ratio | None
     """b's figure by a's, where it may be printed."""
     runs_more: int | None
-    """So many more runs of each would probably give an answer; None where that is not known."""
-    seconds_more: float | None
+    """So many more runs of each (paired: rounds) would probably give an answer; None where that is not known."""
+    paired: bool
+    minutes_more: float | None
     """What those runs take."""
     load_s: int | None
     """Of `answers`: seconds of load in which a run gets answers enough; None where that is not known."""
@@ -216,7 +217,8 @@ def _open(results: Results, question: str, judged: Judgement) -> Open:
         detail=detail,
         ratio=ratio,
         runs_more=verdict.runs_more,
-        seconds_more=results.seconds_more(judged),
+        paired=verdict.paired,
+        minutes_more=verdict.minutes_more,
         load_s=_load_s(results, question) if because == "answers" else None,
     )
 

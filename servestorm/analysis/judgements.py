@@ -80,15 +80,17 @@ def judge(
     plan: PlanFile,
     titles: Mapping[str, str],
     looks: Mapping[str, Sequence[float]],
+    round_s: Mapping[str, float],
 ) -> list[Judgement]:
     """Verdicts over the runs, as one family: Holm's correction is for all of them.
 
-    `titles` name the groups; `looks` are the information shares at which a group was judged while the study went on.
+    `titles` name the groups; `looks` are the information shares at which a group was judged while the study went on;
+    `round_s` are the seconds that one more run of each engine takes, of the groups of which that is known.
     """
     wanted = {objective.metric for objective in plan.objectives}
     asked = [m for m in metrics if m.key in wanted or f"{m.scenario}.{m.key.rpartition('.')[2]}" in QUESTIONS]
     family = {
-        (metric.key, a, b): _question(metric, a, b, plan, looks.get(metric.group, ()))
+        (metric.key, a, b): _question(metric, a, b, plan, looks.get(metric.group, ()), round_s.get(metric.group))
         for metric in asked
         for a, b in itertools.combinations(metric.values, 2)
     }
@@ -97,7 +99,9 @@ def judge(
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
 
 
-def _question(metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[float]) -> Question:
+def _question(
+    metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[float], round_s: float | None
+) -> Question:
     """b against a, in pairs where the runs of both are of rounds in which they took turns."""
     left, right = metric.values[a], metric.values[b]
     has_rounds = all(len(value.rounds) == len(value.runs) for value in (left, right))
@@ -109,6 +113,7 @@ def _question(metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[fl
         rounds=(left.rounds, right.rounds) if paired else None,
         looks=looks,
         names=(ENGINE_SHORT[a], ENGINE_SHORT[b]),
+        round_s=round_s,
     )
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from servestorm.methods.verdict import Verdict
-
-WIDEST: Final = 3.0
-"""Upper by lower end of an interval: an inconclusive verdict with a wider one says nothing of the ratio."""
+from servestorm.methods.verdict import WIDE, Verdict
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def says_nothing(verdict: Verdict) -> bool:
     """Whether the verdict is inconclusive because the runs scatter too much for any statement of the ratio."""
     if verdict.outcome != "inconclusive" or verdict.difference_percent is None or verdict.p is None:
         return False
-    return verdict.ci_percent is None or _is_wide(_interval(verdict))
+    return verdict.too_wide or _is_wide(_interval(verdict))
 
 
 def printable_ratio(verdict: Verdict) -> Ratio | None:
@@ -58,4 +54,4 @@ def _interval(verdict: Verdict) -> tuple[float, float] | None:
 
 
 def _is_wide(interval: tuple[float, float] | None) -> bool:
-    return interval is None or interval[1] > WIDEST * interval[0]
+    return interval is None or interval[1] > WIDE * interval[0]

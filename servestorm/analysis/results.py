@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import WithJsonSchema
@@ -16,6 +16,7 @@ from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
+from servestorm.analysis.round_time import round_seconds
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
@@ -24,9 +25,10 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
+from servestorm.methods.samples import Samples
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -60,8 +62,6 @@ class Results:
     figures: Figures
     stored: StoredJson
     """What results.json copies: not a part of the results."""
-    round_s: dict[str, float] = field(default_factory=dict)
-    """Seconds that one more run of each engine takes, by group of runs; without a group in which none has ended."""
 
     def metric(self, key: str) -> Metric | None:
         """A row by its key, such as steady.p99."""
@@ -81,11 +81,6 @@ class Results:
         used = [run for run in usable(self.runs) if (run.group, run.engine) == (group, engine)]
         return worst(run.disturbed for run in used if run.disturbed and run.valid is not False)
 
-    def seconds_more(self, judged: Judgement) -> float | None:
-        """How long the runs take that would decide a verdict; None where there is one, or where it is not known."""
-        more, round_s = judged.verdict.runs_more, self.round_s.get(judged.group)
-        return None if judged.withheld or more is None or round_s is None else more * round_s
-
     def as_json(self) -> JsonObject:
         """What results.json holds: the fields in their order, and of the run's own files all that is in them."""
         copied: JsonObject = {
@@ -104,8 +99,8 @@ def compute(record: RunRecord) -> Results:
     """Every number of a run directory."""
     study, engines = record.study, [str(engine) for engine in record.study.plan.engines]
     plan, groups = study.plan, groups_of(study)
-    measured = [measure(cell, study) for cell in record.cells]
-    runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
+    samples = read_counted_samples(record.cells, plan)
+    runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
     rows = Rows(engines, used, samples)
@@ -121,7 +116,7 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups, study.looks), unbatched),
+        verdicts=qualified(judge(metrics, plan, groups, study.looks, round_seconds(record, samples)), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,

@@ -11,7 +11,7 @@ from servestorm.analysis.offered_rate import offered_rate
 from servestorm.analysis.printable_ratio import says_nothing
 from servestorm.analysis.results import Results
 from servestorm.analysis.rows import REQUEST_ROWS
-from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, duration_text, number, start_of
+from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
 from servestorm.report import settings
 from servestorm.rundir.shapes.environment import ManifestFile
 
@@ -121,19 +121,18 @@ def _pooled(metric: Metric) -> str:
 
 def _judgement(results: Results, metric: Metric) -> str:
     """What the verdicts on a metric say, pair by pair."""
-    return " ".join(judgement_text(results, judged) for judged in results.verdicts if judged.metric == metric.key)
+    return " ".join(judgement_text(judged) for judged in results.verdicts if judged.metric == metric.key)
 
 
-def judgement_text(results: Results, judged: Judgement) -> str:
-    """What a verdict says, and how long the runs take that would tell more.
+def judgement_text(judged: Judgement) -> str:
+    """What a verdict says, without an interval so wide that it says nothing.
 
-    An interval so wide that it says nothing is not printed: results of an earlier servestorm have it in their reason.
+    Today's verdicts leave that out themselves; results of an earlier servestorm have it in their reason.
     """
     verdict, text = judged.verdict, judged.verdict.reason
-    if not judged.withheld and says_nothing(verdict):
-        text = f"Inconclusive: the runs scatter too much to say;{text.partition(';')[2]}"
-    seconds = results.seconds_more(judged)
-    return f"{text} That takes {duration_text(seconds)}." if seconds else text
+    if judged.withheld or not says_nothing(verdict) or verdict.too_wide:
+        return text
+    return f"Inconclusive: the runs scatter too much to say;{text.partition(';')[2]}"
 
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
