@@ -79,14 +79,6 @@ def times_text(ratio: float) -> str:
     return f"{ratio:,.{decimals}f}"
 
 
-def duration_text(seconds: float) -> str:
-    """A rough length of time: '40 s', '4 minutes' or '2.5 hours'."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} minutes" if minutes < 100 else f"{seconds / 3600:.1f} hours"
-
-
 class Figure(Protocol):
     """A figure of one engine, of the results or of a results.json."""
 

@@ -10,8 +10,8 @@ from typing import Final, Literal
 from servestorm.analysis.headline import Because, Equal, Open, Promise, Win, headline
 from servestorm.analysis.printable_ratio import Ratio
 from servestorm.analysis.results import Results
-from servestorm.methods.power import MOST_RUNS_MORE
-from servestorm.plan.labels import ENGINE_SHORT, duration_text, number, times_text
+from servestorm.methods.reasons import advice
+from servestorm.plan.labels import ENGINE_SHORT, number, times_text
 from servestorm.report import sentences, settings
 
 
@@ -36,16 +36,22 @@ class _Question:
     verb: str
     """What the better engine does: 'answers'."""
     kind: Literal["speed", "share"]
-    """speed: '1.62 times as fast as X'; share: '0.48 times X's p99'."""
+    """speed: '1.62 times as fast as X'; share: '0.48 times X's CPU time an image'."""
     vaguely: str
     """The same where no number is known: 'faster'."""
+    at: str = ""
+    """What follows the size: 'at the p99'."""
+    note: str = ""
+    """What the size is of, in brackets."""
 
 
+_P50: Final = ("answers", "speed", "faster", "", "p50")
+_P99: Final = ("is", "speed", "faster", "at the p99", "")
 _QUESTIONS: Final = {
-    "steady.p50": _Question("p50", "under steady load", "answers", "speed", "faster"),
-    "bursty.p50": _Question("p50", "in bursty load", "answers", "speed", "faster"),
-    "steady.p99": _Question("p99", "under steady load", "has", "share", "a lower p99"),
-    "bursty.p99": _Question("p99", "in bursty load", "has", "share", "a lower p99"),
+    "steady.p50": _Question("p50", "under steady load", *_P50),
+    "bursty.p50": _Question("p50", "in bursty load", *_P50),
+    "steady.p99": _Question("p99", "under steady load", *_P99),
+    "bursty.p99": _Question("p99", "in bursty load", *_P99),
     "steady.cpu_ms_per_image": _Question("CPU time an image", "", "uses", "share", "less CPU time an image"),
     "coldstart.total_s": _Question("cold start", "", "starts", "speed", "faster"),
     "capacity.images_per_s": _Question("rate under the objective", "", "sustains", "share", "a higher rate"),
@@ -61,34 +67,42 @@ _QUESTIONS: Final = {
 def first_line(results: Results) -> FirstLine:
     """The verdict of a study, in sentences that need no other line of the report."""
     chosen = headline(results)
-    wins = _win_texts(chosen.wins, several=len(results.engines) > 2)
-    equal = _equal_texts(chosen.equal, settings.margin_percent(results))
     promises = [_promise_text(promise) for promise in chosen.promises]
-    unanswered = _open_texts(chosen.open, several=len(results.engines) > 2)
-    every = [*wins, *equal, *promises, *unanswered]
-    if wins:
-        return FirstLine(" ".join(wins), every[len(wins) :])
-    if not results.verdicts:
+    if results.verdicts:
+        every = [
+            *(
+                _engine_text(engine, list(own))
+                for engine, own in itertools.groupby(chosen.wins, lambda win: win.engine)
+            ),
+            *_equal_texts(chosen.equal, settings.margin_percent(results)),
+            *promises,
+            *_open_texts(chosen.open, results.engines),
+        ]
+    else:
         every = [*_alone(results), *promises]
     first, *further = every or [_nothing(results)]
     return FirstLine(first, further)
 
 
-def _win_texts(wins: Sequence[Win], several: bool) -> list[str]:
+def _win_texts(wins: Sequence[Win]) -> list[str]:
     """A sentence for each engine that is better than another at something, the best engine first."""
-    return [
-        _engine_text(engine, list(own), several) for engine, own in itertools.groupby(wins, key=lambda win: win.engine)
-    ]
+    by_engine = itertools.groupby(wins, key=lambda win: win.engine)
+    return [_engine_text(engine, list(own)) for engine, own in by_engine]
 
 
-def _engine_text(engine: str, wins: Sequence[Win], several: bool) -> str:
-    """'savedmodel answers 1.62 times as fast as TorchServe under steady load (p50; 1.55 to 1.70), uses ...'"""
+def _engine_text(engine: str, wins: Sequence[Win]) -> str:
+    """What an engine is better at.
+
+    'savedmodel answers 1.62 times as fast as TorchServe under steady load (p50; 1.55 to 1.70), uses 0.48 times ...'
+    """
     by_question = {
         question: list(own)
         for question, own in itertools.groupby(wins, key=lambda win: win.question)
         if not _is_said(question, wins)
     }
-    clauses, place = [], ""
+    several = len({win.over for win in wins}) > 1
+    clauses: list[str] = []
+    place = ""
     for question, own in by_question.items():
         clauses.append(_clause(_QUESTIONS[question], own, named=several or not clauses, before=place))
         place = _QUESTIONS[question].place or place
@@ -103,18 +117,18 @@ def _is_said(question: str, wins: Sequence[Win]) -> bool:
 
 
 def _clause(asked: _Question, wins: Sequence[Win], named: bool, before: str) -> str:
+    """'answers 1.62 times as fast as TorchServe under steady load (p50; 1.55 to 1.70)'."""
     place = "" if asked.place == before else asked.place
-    note = asked.noun if asked.kind == "speed" and asked.noun.startswith("p") else ""
     if len(wins) == 1:
         (win,) = wins
-        note = _joined(note, _where(win), by=", ")
+        note = _joined(asked.note, _where(win), by=", ")
         asides = _joined(note, _interval(_shown(asked, win)), by="; ")
-        return _joined(asked.verb, _size(asked, win, named), place, _bracketed(asides))
+        return _joined(asked.verb, _size(asked, win, named), asked.at, place, _bracketed(asides))
     sizes = [
         _joined(_size(asked, win, named=True), _bracketed(_joined(_interval(_shown(asked, win)), _where(win), by=", ")))
         for win in wins
     ]
-    return _joined(asked.verb, sentences.listed(sizes), place, _bracketed(note))
+    return _joined(asked.verb, sentences.listed(sizes), asked.at, place, _bracketed(asked.note))
 
 
 def _joined(*parts: str, by: str = " ") -> str:
@@ -167,8 +181,8 @@ def _where(part: Win | Equal) -> str:
 
 
 def _series(clauses: Sequence[str]) -> str:
-    """'a', 'a, and b' or 'a, b, and c': with the last comma, for clauses hold lists of their own."""
-    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
+    """'a', 'a and b' or 'a, b, and c': with the last comma, for clauses hold lists of their own."""
+    return " and ".join(clauses) if len(clauses) < 3 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
 
 
 def _equal_texts(equal: Sequence[Equal], margin_percent: float) -> list[str]:
@@ -208,23 +222,23 @@ def _promise_text(promise: Promise) -> str:
     return f"{text}; no search of {names} that counts has such a rate." if names else f"{text}."
 
 
-def _open_texts(unanswered: Sequence[Open], several: bool) -> list[str]:
-    """A sentence for the questions of each pair that are open for the same reason."""
+def _open_texts(unanswered: Sequence[Open], engines: Sequence[str]) -> list[str]:
+    """A sentence for the questions that are open for the same reason."""
     alike: dict[tuple[object, ...], list[Open]] = {}
     for one in unanswered:
-        own = one.question if one.because == "near" else None
-        key = (one.a, one.b, one.because, tuple(one.engines), one.detail, own, one.runs_more is None)
-        alike.setdefault(key, []).append(one)
-    return [_open_text(own, several) for own in alike.values()]
+        own = (one.question, one.a, one.b) if one.because == "near" else None
+        alike.setdefault((one.because, tuple(one.engines), one.detail, own, one.runs_more is None), []).append(one)
+    return [_open_text(own, engines) for own in alike.values()]
 
 
-def _open_text(unanswered: Sequence[Open], several: bool) -> str:
+def _open_text(unanswered: Sequence[Open], engines: Sequence[str]) -> str:
     """'No answer on p99 under steady load: the runs scatter too much to say; about 14 more runs of each would tell.'"""
-    first = unanswered[0]
     most = max(unanswered, key=lambda one: one.runs_more or 0)
     nouns = sentences.listed(list(dict.fromkeys(_noun(one.question) for one in unanswered)))
-    pair = f" between {ENGINE_SHORT[first.a]} and {ENGINE_SHORT[first.b]}" if several else ""
-    return f"No answer on {nouns}{pair}: {_why(first)}; {_remedy(most)}."
+    pairs = list(dict.fromkeys((one.a, one.b) for one in unanswered))
+    every = len(pairs) == len(list(itertools.combinations(engines, 2)))
+    between = sentences.listed([f"between {ENGINE_SHORT[a]} and {ENGINE_SHORT[b]}" for a, b in pairs])
+    return f"No answer on {_joined(nouns, '' if every else between)}: {_why(unanswered[0])}; {_remedy(most)}."
 
 
 def _why(one: Open) -> str:
@@ -232,8 +246,7 @@ def _why(one: Open) -> str:
     detail = f" ({one.detail.rstrip('.')})" if one.detail else ""
     if one.because == "near" and one.ratio:
         times = _interval(one.ratio) or times_text(one.ratio.value)
-        size = f"{ENGINE_SHORT[one.b]}'s is {times} times {ENGINE_SHORT[one.a]}'s"
-        return f"{size}, which may be chance with so many questions" if one.leaves_one_out else size
+        return f"{ENGINE_SHORT[one.b]}'s is {times} times {ENGINE_SHORT[one.a]}'s"
     return {
         "disturbed": f"no run of {names} was undisturbed{detail}",
         "invalid": f"no run of {names} is VALID{detail}",
@@ -256,20 +269,15 @@ _REMEDIES: Final[dict[Because, str]] = {
 def _remedy(one: Open) -> str:
     if one.because == "answers":
         return f"load each run for at least {one.load_s} s" if one.load_s else "load each run for longer"
-    return _REMEDIES.get(one.because) or more_text(one.runs_more, one.seconds_more)
-
-
-def more_text(runs_more: int | None, seconds_more: float | None) -> str:
-    """'about 6 more runs of each (4 minutes) would tell'."""
-    if runs_more is None:
-        return f"even {MOST_RUNS_MORE:,} more runs of each would not tell, so use a quieter machine or longer runs"
-    took = f" ({duration_text(seconds_more)})" if seconds_more else ""
-    return f"about {runs_more:,} more run{'' if runs_more == 1 else 's'} of each{took} would tell"
+    if one.because in _REMEDIES:
+        return _REMEDIES[one.because]
+    more = advice(one.runs_more, one.minutes_more, one.paired, one.leaves_one_out)
+    return f"{more}, so use a quieter machine or longer runs" if one.runs_more is None else more
 
 
 _ALONE: Final = (
     ("steady.p50", "answers in {} under steady load (p50)"),
-    ("steady.p99", "has a p99 of {} under steady load"),
+    ("steady.p99", "has a p99 of {} there"),
     ("bursty.p99", "has a p99 of {} in bursty load"),
     ("coldstart.total_s", "starts in {}"),
 )
