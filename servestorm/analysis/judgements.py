@@ -13,7 +13,7 @@ from servestorm.methods.verdict import Question, Verdict, verdicts
 from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
-from servestorm.rundir.shapes.study import PlanFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 QUESTIONS = (
     "coldstart.total_s",
@@ -77,20 +77,19 @@ class ObjectiveResult:
 
 def judge(
     metrics: Sequence[Metric],
-    plan: PlanFile,
+    study: StudyFile,
     titles: Mapping[str, str],
-    looks: Mapping[str, Sequence[float]],
-    round_s: Mapping[str, float],
+    round_s: Mapping[tuple[str, str, str], float],
 ) -> list[Judgement]:
     """Verdicts over the runs, as one family: Holm's correction is for all of them.
 
-    `titles` name the groups; `looks` are the information shares at which a group was judged while the study went on;
-    `round_s` are the seconds that one more run of each engine takes, of the groups of which that is known.
+    `titles` name the groups; `round_s` is how long one more run of two engines takes, by group, engine and engine.
     """
+    plan = study.plan
     wanted = {objective.metric for objective in plan.objectives}
     asked = [m for m in metrics if m.key in wanted or f"{m.scenario}.{m.key.rpartition('.')[2]}" in QUESTIONS]
     family = {
-        (metric.key, a, b): _question(metric, a, b, plan, looks.get(metric.group, ()), round_s.get(metric.group))
+        (metric.key, a, b): _question(metric, a, b, study, round_s.get((metric.group, a, b)))
         for metric in asked
         for a, b in itertools.combinations(metric.values, 2)
     }
@@ -99,19 +98,17 @@ def judge(
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
 
 
-def _question(
-    metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[float], round_s: float | None
-) -> Question:
+def _question(metric: Metric, a: str, b: str, study: StudyFile, round_s: float | None) -> Question:
     """b against a, in pairs where the runs of both are of rounds in which they took turns."""
     left, right = metric.values[a], metric.values[b]
     has_rounds = all(len(value.rounds) == len(value.runs) for value in (left, right))
-    paired = plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
+    paired = study.plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
     return Question(
         _quotable(left),
         _quotable(right),
         metric.better,
         rounds=(left.rounds, right.rounds) if paired else None,
-        looks=looks,
+        looks=study.looks.get(metric.group, ()),
         names=(ENGINE_SHORT[a], ENGINE_SHORT[b]),
         round_s=round_s,
     )

@@ -116,7 +116,7 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups, study.looks, round_seconds(record, samples)), unbatched),
+        verdicts=qualified(judge(metrics, study, groups, round_seconds(record.cells, study)), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,

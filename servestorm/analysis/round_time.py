@@ -1,60 +1,58 @@
-"""How long one more run of each engine takes, by what the runs of a study took."""
+"""How long one more run of two engines takes, from how long their runs took: what advice says in minutes."""
 
 from __future__ import annotations
 
-import statistics
+import datetime
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
 
 from servestorm.analysis.groups import group_key
-from servestorm.methods.samples import Samples
-from servestorm.rundir.record import CellRecord, RunRecord
+from servestorm.rundir.record import CellRecord
+from servestorm.rundir.shapes.cell import OutcomeFile
+from servestorm.rundir.shapes.study import StudyFile
 
-_SECOND_NS: Final = 1e9
+Span = tuple[float, float]
+"""Begin and end, Unix time in s."""
 
 
-def round_seconds(record: RunRecord, samples: Mapping[str, Samples]) -> dict[str, float]:
-    """Seconds of a repetition with all engines, by group of runs: the median over those in which every run ended.
+def round_seconds(cells: Iterable[CellRecord], study: StudyFile) -> dict[tuple[str, str, str], float]:
+    """By (group, engine, engine), mean over the repetitions that both engines completed, start and end of servers
+    included.
 
-    From the order to start to the last moment of which something is recorded, so without the servers' end. Runs that
-    were there at the same time count once.
+    Where both stood together the time counts once. Pairs of which no repetition is complete are left out, and those of
+    run directories without the times.
     """
-    rounds: dict[tuple[str, int], list[CellRecord]] = defaultdict(list)
-    for cell in record.cells:
-        rounds[group_key(cell.cell, record.study.variants[cell.cell.variant]), cell.cell.repetition].append(cell)
-    took: dict[str, list[float]] = defaultdict(list)
-    for (group, _), cells in rounds.items():
-        spans = [_span_ns(cell, samples.get(cell.cell.id)) for cell in cells if cell.complete]
-        known = [span for span in spans if span]
-        if len(known) == len(cells):
-            took[group].append(_covered_ns(known) / _SECOND_NS)
-    return {group: statistics.median(seconds) for group, seconds in took.items()}
+    spans: dict[tuple[str, int], dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        if cell.complete and cell.outcome and (span := _span(cell.outcome)):
+            group = group_key(cell.cell, study.variants[cell.cell.variant])
+            spans[group, cell.cell.repetition][cell.cell.engine].append(span)
+    return _means(spans, [str(engine) for engine in study.plan.engines])
 
 
-def _span_ns(cell: CellRecord, samples: Samples | None) -> tuple[int, int] | None:
-    """The first and the last recorded moment of a run; None where nothing is recorded after the start."""
-    begin_ns = min((event.t_ns for event in cell.events), default=None)
-    end_ns = max(_moments_ns(cell, samples), default=None)
-    return None if begin_ns is None or end_ns is None or end_ns <= begin_ns else (begin_ns, end_ns)
+def _means(
+    spans: Mapping[tuple[str, int], Mapping[str, Sequence[Span]]], engines: Sequence[str]
+) -> dict[tuple[str, str, str], float]:
+    lengths = defaultdict(list)
+    for (group, _), own in spans.items():
+        for a, b in itertools.combinations(engines, 2):
+            if a in own and b in own:
+                lengths[group, a, b].append(_covered_s([*own[a], *own[b]]))
+    return {key: sum(values) / len(values) for key, values in lengths.items()}
 
 
-def _moments_ns(cell: CellRecord, samples: Samples | None) -> Iterator[int]:
-    yield from (event.t_ns for event in cell.events)
-    yield from (at_ns for at_ns, _ in cell.settled or ())
-    yield from (second.end_ns for second in cell.machine())
-    for load in cell.loads:
-        yield from (second.end_ns for second in load.machine())
-    if cell.slices:
-        yield cell.slices.slices[-1].end_ns
-    elif samples and samples.scheduled_ns.size:
-        yield samples.begin_ns + int(samples.scheduled_ns[-1])
+def _span(outcome: OutcomeFile) -> Span | None:
+    if outcome.started_at is None or outcome.ended_at is None:
+        return None
+    begin_s, end_s = (datetime.datetime.fromisoformat(at).timestamp() for at in (outcome.started_at, outcome.ended_at))
+    return (begin_s, end_s) if begin_s <= end_s else None  # the clock was set back in between
 
 
-def _covered_ns(spans: list[tuple[int, int]]) -> int:
-    """The time that the spans cover together."""
-    covered_ns, until_ns = 0, 0
-    for begin_ns, end_ns in sorted(spans):
-        covered_ns += max(0, end_ns - max(begin_ns, until_ns))
-        until_ns = max(until_ns, end_ns)
-    return covered_ns
+def _covered_s(spans: Iterable[Span]) -> float:
+    """The time that the spans cover, what is in several of them once."""
+    covered_s, until_s = 0.0, -float("inf")
+    for begin_s, end_s in sorted(spans):
+        covered_s += max(0.0, end_s - max(begin_s, until_s))
+        until_s = max(until_s, end_s)
+    return covered_s
