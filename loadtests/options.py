@@ -124,6 +124,13 @@ def read_options(namespace: argparse.Namespace) -> LoadOptions:
             raise LoadTestError(f"{flag} must be 0 or more, not {getattr(options, name):g}.")
     if options.arrivals == "trace" and not options.trace:
         raise LoadTestError("--arrivals trace needs --trace FILE.")
+    if options.give_up_in_flight and options.closed_loop:
+        raise LoadTestError("--give-up-in-flight is for an open loop: leave it or --closed-loop out.")
+    if options.give_up_in_flight > options.max_in_flight:
+        raise LoadTestError(
+            f"--give-up-in-flight {options.give_up_in_flight} would never come: {options.max_in_flight} requests are "
+            "the most (--max-in-flight)."
+        )
     return _with_turns(options)
 
 

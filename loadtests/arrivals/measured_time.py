@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 _NO_END = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredTime:
     """Intervals [begin, end) in order and apart, int64 ns: after a load's start, or on a clock (see `started`).
 
@@ -51,3 +52,7 @@ class MeasuredTime:
     def within_ns(self, from_ns: int, until_ns: int) -> int:
         """How much of the time between two moments is measured."""
         return int(np.maximum(np.minimum(self.end_ns, until_ns) - np.maximum(self.begin_ns, from_ns), 0).sum())
+
+
+ALWAYS: Final = MeasuredTime.since(0)
+"""Of a load without a warm-up: from its start on."""

@@ -62,7 +62,7 @@ class Turns:
     idle_cpu_s: Floats
     """CPU time of the load's servers while the others had the slice of that number; NaN where it is unknown."""
     idle_s: Floats
-    """Seconds of that."""
+    """Seconds of that; NaN where they are unknown."""
 
     @property
     def length_ns(self) -> int:
@@ -72,7 +72,7 @@ class Turns:
     @property
     def idle_share(self) -> float | None:
         """Share of one core that the servers used while others were loaded; None where it is unknown."""
-        known = ~np.isnan(self.idle_cpu_s)
+        known = ~np.isnan(self.idle_cpu_s) & ~np.isnan(self.idle_s)
         idle_s = float(self.idle_s[known].sum())
         return float(self.idle_cpu_s[known].sum()) / idle_s if idle_s else None
 
