@@ -58,7 +58,8 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _head(page: Page) -> str:
     badges = " · ".join(f"**{escaped(badge.text)}**" for badge in page.badges)
-    lines = [f"# {escaped(page.headline)}", escaped(" · ".join(page.meta)), badges]
+    meta = " · ".join([page.title, *page.meta])
+    lines = [f"# {escaped(page.headline)}", *map(escaped, page.further), escaped(meta), badges]
     return "\n\n".join(line for line in lines if line)
 
 

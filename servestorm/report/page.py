@@ -9,6 +9,7 @@ from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.results import Results
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
+from servestorm.report.headline import first_line
 from servestorm.report.part import Section
 from servestorm.report.result_table import Card, EngineName, Pair, ResultGroup, RunTable
 from servestorm.report.sections.table import SECTIONS
@@ -30,7 +31,12 @@ class Page:
     """Of servestorm."""
     id: str
     """Of the run."""
+    title: str
+    """What the page is about."""
     headline: str
+    """The verdict."""
+    further: list[str]
+    """What else a reader must know at once, a sentence each."""
     meta: list[str]
     badges: list[Badge]
     contents: list[tuple[str, str]]
@@ -53,10 +59,13 @@ class Page:
 def page_of(results: Results) -> Page:
     """The page of a study's results."""
     sections = [section for make in SECTIONS if (section := make(results)).parts]
+    first = first_line(results)
     return Page(
         version=__version__,
         id=results.id,
-        headline=sentences.headline(results),
+        title=sentences.title(results),
+        headline=first.verdict,
+        further=first.further,
         meta=facts.meta(results),
         badges=_badges(results),
         contents=[

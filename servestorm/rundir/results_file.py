@@ -157,11 +157,11 @@ def read_recorded(path: Path) -> Recorded:
         raise not_as_written(file, error) from error
 
 
-def read_document(file: Path) -> JsonObject:
-    """The content of a results.json of this version; raises StudyError with one sentence where it is not one."""
+def read_document(file: Path, oldest: int = RESULTS_VERSION) -> JsonObject:
+    """The content of a results.json of version `oldest` to this one; raises StudyError with one sentence otherwise."""
     raw = read_json(file)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or version != RESULTS_VERSION:
+    if not isinstance(raw, dict) or not isinstance(version, int) or not oldest <= version <= RESULTS_VERSION:
         earlier = isinstance(version, int) and version < RESULTS_VERSION
         raise StudyError(
             f"{file} is of version {version}, this servestorm reads {RESULTS_VERSION}: "
