@@ -66,11 +66,22 @@ def _rates(search: SearchResult, images_per_request: int) -> Numbers:
 def _search(stored: CapacityFile) -> SearchResult:
     """The search, with where p99 meets the objective by all its probes."""
     probes = [
-        Probe(probe.rate_per_s, probe.verdict, probe.reason, probe.p99_ms, probe.error_percent, probe.confirms)
+        Probe(
+            probe.rate_per_s,
+            probe.verdict,
+            probe.reason,
+            probe.p99_ms,
+            probe.error_percent,
+            probe.confirms,
+            probe.p99_claim_ms,
+            probe.given_up,
+        )
         for probe in stored.probes
     ]
     return SearchResult(
-        objective=SearchObjective(stored.objective.p99_ms, stored.objective.max_error_percent),
+        objective=SearchObjective(
+            stored.objective.p99_ms, stored.objective.max_error_percent, stored.objective.promise
+        ),
         rate_per_s=stored.rate_per_s,
         low=stored.low,
         high=stored.high,

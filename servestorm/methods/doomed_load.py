@@ -11,9 +11,9 @@ slow answer, but it can be seen from the number N of requests in flight:
 
 p99 is of right answers, and a share f of the requests may fail. If more than (0.01 + f) n of them are late or fail,
 either more than f fail or more than 1 % of those that are answered are late: the probe fails whatever comes. So it is
-doomed where N > A + B + (0.01 + f) n. A, B and n are Poisson with means lambda L, lambda W and lambda T; the limit takes
-each at a value that it exceeds once in a thousand million loads. Little's law says the same of means: N in flight on
-average means an average latency of N / lambda.
+doomed where N > A + B + (0.01 + f) n. A, B and n are Poisson with means lambda L, lambda W and lambda T; the limit
+takes each at a value that it exceeds once in a thousand million loads. Little's law says the same of means: N in flight
+on average means an average latency of N / lambda.
 
 L is not the objective but `capacity_estimate.NEAR` times the objective: under it the p99 of a probe that fails still
 tells where the capacity is. So giving up changes neither the verdict nor the estimate, and the rates of the search stay

@@ -90,9 +90,15 @@ def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: i
     )
 
 
-def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
-    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
-    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+def probe_load(
+    rate_per_s: float, duration_s: float, warmup_s: float, images: int, give_up_in_flight: int
+) -> LoadCommand:
+    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server.
+
+    It is given up where so many requests are in flight.
+    """
+    give_up = ("--give-up-in-flight", str(give_up_in_flight))
+    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *give_up, *_times(duration_s, warmup_s))
     return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 
