@@ -63,15 +63,13 @@ class LoadOutcome:
     lost: int
     """Requests that a lost worker of the generator took with it."""
     p99_ms: float | None
-    """Of right answers, from the scheduled time."""
+    """Of right answers, from the scheduled time; None too where the generator's lag moved it too far."""
     service_p99_ms: float | None
     """Of right answers, from the send."""
     lag_p99_ms: float | None
     """From the scheduled time to the send."""
     p99_claim_ms: float | None = None
     """What p99 does not exceed, with 99 % confidence (see servestorm.methods.percentile_claim)."""
-    p99_moved: bool = False
-    """The generator's lag moved p99 too far, so that p99_ms is None (see loadtests.samples.validity)."""
     given_up: bool = False
     """It was ended early because so many requests were in flight that it could not pass any more."""
     disturbed: str | None = None

@@ -33,12 +33,21 @@ _LATE: Final = 0.01
 _CHANCE: Final = 1e-9
 
 
-def doomed_in_flight(rate_per_s: float, duration_s: float, warmup_s: float, objective: SearchObjective) -> int:
-    """Requests in flight from which on a load of Poisson arrivals surely has a p99 far over the objective."""
+def doomed_in_flight(
+    rate_per_s: float, duration_s: float, warmup_s: float, objective: SearchObjective, most_in_flight: int
+) -> int | None:
+    """Requests in flight from which on a load of Poisson arrivals surely fails.
+
+    `most_in_flight` is how many the generator allows: an arrival beyond is dropped, which fails the load too, unless it
+    is one of the warm-up. None where the warm-up alone may bring about as many.
+    """
     limit_s = NEAR * objective.p99_ms / 1000
     lost = _LATE + objective.max_error_percent / 100
     recent, of_warmup, measured = (_most(rate_per_s * time_s) for time_s in (limit_s, warmup_s, duration_s))
-    return recent + of_warmup + math.floor(lost * measured) + 1
+    doomed = recent + of_warmup + math.floor(lost * measured) + 1
+    if doomed <= most_in_flight:
+        return doomed
+    return most_in_flight if of_warmup < most_in_flight else None
 
 
 def _most(mean: float) -> int:

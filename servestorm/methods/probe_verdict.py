@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
+from loadtests.samples.validity import GENERATOR, MAX_RATE_DEVIATION, MOST_MOVED, samples_needed
 from servestorm.methods.capacity_search import LoadOutcome, Outcome, Probe, SearchObjective
 
 
@@ -22,8 +22,6 @@ def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
         return "fail", failed
     if not load.valid:
         return "invalid", "; ".join(load.reasons)
-    if load.p99_moved:
-        return "invalid", "the generator sent so late that p99 is INVALID"
     return _latency_verdict(load, objective)
 
 
@@ -31,8 +29,7 @@ def _latency_verdict(load: LoadOutcome, objective: SearchObjective) -> tuple[Out
     """The verdict on a load that is VALID and without too many failures."""
     limit_ms = objective.p99_ms
     if load.p99_ms is None:
-        need = samples_needed(0.99)
-        return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+        return _without_p99(load)
     if load.p99_ms > limit_ms:
         return "fail", _over(load.p99_ms, limit_ms)
     if not objective.promise:
@@ -43,6 +40,13 @@ def _latency_verdict(load: LoadOutcome, objective: SearchObjective) -> tuple[Out
     if load.p99_claim_ms > limit_ms:
         return "fail", f"{claim}, over the objective of {limit_ms:g} ms, and {load.p99_ms:.4g} ms in the sample"
     return "pass", f"{claim}, within the objective of {limit_ms:g} ms"
+
+
+def _without_p99(load: LoadOutcome) -> tuple[Outcome, str]:
+    need = samples_needed(0.99)
+    if load.ok >= need:
+        return "invalid", f"{GENERATOR} sent late: its lag moved the p99 by more than {MOST_MOVED['p99']:.0%}"
+    return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
 
 
 def probe_of(rate_per_s: float, load: LoadOutcome, objective: SearchObjective) -> Probe:
@@ -78,12 +82,12 @@ def _failure(load: LoadOutcome, objective: SearchObjective) -> str | None:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    return None if load.valid and not load.p99_moved else _failure_of_invalid(load, objective)
+    return None if load.valid and load.p99_ms is not None else _failure_of_invalid(load, objective)
 
 
 def _failure_of_invalid(load: LoadOutcome, objective: SearchObjective) -> str | None:
     """What the server did wrong in a load of which the generator's part is in doubt."""
-    if load.dropped or load.wrong_answers:
+    if not load.valid and (load.dropped or load.wrong_answers):
         return f"{load.dropped} arrivals were dropped and {load.wrong_answers} answers were wrong"
     service_ms, lag_ms = load.service_p99_ms, load.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length

@@ -16,7 +16,7 @@ from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import CAPACITY, ESTIMATE_FOLDER, SAMPLES, probe_folder, write_json
 from servestorm.rundir.samples import read_samples
 from servestorm.study.cell_load import CellLoad
-from servestorm.study.load import closed_load, probe_load
+from servestorm.study.load import PROBE_MOST_IN_FLIGHT, closed_load, probe_load
 from servestorm.study.scenario import loads_guess_s
 
 PROBES_GUESS = 8
@@ -84,7 +84,7 @@ class RateSearch:
         """Offer a probe's load, which is given up as soon as it cannot pass any more."""
         warmup_s = self._capacity.warmup_s
         probe_s = max(self._capacity.probe_s, SPARE * samples_needed(0.99) / rate_per_s)
-        in_flight = doomed_in_flight(rate_per_s, probe_s, warmup_s, self._objective)
+        in_flight = doomed_in_flight(rate_per_s, probe_s, warmup_s, self._objective, PROBE_MOST_IN_FLIGHT)
         images = self._load.variant.images_per_request
         outcome = self._load.offer(probe_load(rate_per_s, probe_s, warmup_s, images, in_flight), folder).outcome
         disturbed = self._load.disturbance(folder)

@@ -13,6 +13,7 @@ from tests.simulations import md1
 
 SERVICE_MS = 8.0
 DURATION_S, WARMUP_S = 20.0, 1.0
+MOST = 10**6
 
 
 def load(rate_per_s, seed, pause_s=0.0, last_first=False):
@@ -44,7 +45,7 @@ def p99_ms(scheduled, done):
 
 
 def is_doomed(scheduled, done, rate_per_s, objective_ms):
-    limit = doomed_in_flight(rate_per_s, DURATION_S, WARMUP_S, SearchObjective(objective_ms, 0.1))
+    limit = doomed_in_flight(rate_per_s, DURATION_S, WARMUP_S, SearchObjective(objective_ms, 0.1), MOST)
     return most_in_flight(scheduled, done) >= limit
 
 
@@ -64,7 +65,7 @@ def test_no_probe_is_given_up_that_would_have_passed_or_told_where_the_capacity_
 
 def test_far_over_the_capacity_most_of_the_probe_is_saved():
     scheduled, done = load(400.0, 1)
-    limit = doomed_in_flight(400.0, DURATION_S, WARMUP_S, SearchObjective(40.0, 0.1))
+    limit = doomed_in_flight(400.0, DURATION_S, WARMUP_S, SearchObjective(40.0, 0.1), MOST)
     in_flight = np.arange(1, scheduled.size + 1) - np.searchsorted(np.sort(done), scheduled)
     assert scheduled[np.argmax(in_flight >= limit)] < 0.2 * (DURATION_S + WARMUP_S)
 
@@ -77,10 +78,16 @@ def test_a_server_that_hangs_through_its_warm_up_alone_is_not_given_up():
 
 def test_the_limit_grows_with_all_that_may_be_in_flight_without_harm():
     objective = SearchObjective(50.0, 0.1)
-    limit = doomed_in_flight(100.0, 20.0, 1.0, objective)
+    limit = doomed_in_flight(100.0, 20.0, 1.0, objective, MOST)
     assert limit > 100 * (0.2 + 1.0 + 0.011 * 20)
-    assert limit < doomed_in_flight(100.0, 40.0, 1.0, objective)
-    assert limit < doomed_in_flight(100.0, 20.0, 2.0, objective)
-    assert limit < doomed_in_flight(100.0, 20.0, 1.0, SearchObjective(100.0, 0.1))
-    assert limit < doomed_in_flight(100.0, 20.0, 1.0, SearchObjective(50.0, 1.0))
-    assert limit < doomed_in_flight(120.0, 20.0, 1.0, objective)
+    assert limit < doomed_in_flight(100.0, 40.0, 1.0, objective, MOST)
+    assert limit < doomed_in_flight(100.0, 20.0, 2.0, objective, MOST)
+    assert limit < doomed_in_flight(100.0, 20.0, 1.0, SearchObjective(100.0, 0.1), MOST)
+    assert limit < doomed_in_flight(100.0, 20.0, 1.0, SearchObjective(50.0, 1.0), MOST)
+    assert limit < doomed_in_flight(120.0, 20.0, 1.0, objective, MOST)
+
+
+def test_where_the_generator_allows_fewer_the_load_is_given_up_there_unless_the_warm_up_may_bring_them_about():
+    objective = SearchObjective(50.0, 0.1)
+    assert doomed_in_flight(100.0, 20.0, 1.0, objective, 200) == 200
+    assert doomed_in_flight(100.0, 20.0, 1.0, objective, 150) is None
