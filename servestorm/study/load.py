@@ -13,7 +13,6 @@ from servestorm.plan.cells import Variant
 from servestorm.plan.study_plan import Autoscaling, Bursty
 from serving.deployment import Deployment, Endpoint
 
-
 PROBE_MOST_IN_FLIGHT: Final = 1000
 """Requests of a probe in flight at once; an arrival beyond is dropped, and the probe fails."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from servestorm.methods.percentile_claim import allowed_above, percentile_claim
+from servestorm.methods.percentile_claim import allowed_above, batches_by_time, bunching, percentile_claim
 from tests.simulations import md1
 
 
@@ -52,13 +52,41 @@ def test_in_99_of_100_loads_the_true_percentile_is_at_most_the_claim_and_in_half
     assert 0.4 < np.mean(np.sort(draws, axis=1)[:, 1484] >= true) < 0.6
 
 
-def test_in_a_queue_that_delays_neighbours_together_it_holds_less_often_as_the_docstring_warns():
-    rate, service_ms = 400.0, 2.0  # a utilisation of 0.8
+def test_values_that_have_nothing_to_do_with_their_neighbours_lose_little_by_batches():
+    draws = np.random.default_rng(4).exponential(size=(400, 3000))
+    batches = np.arange(3000) // 100
+    factors = [bunching(row, 0.99, batches) for row in draws]
+    assert 1 <= np.mean(factors) < 1.25
+    assert all(percentile_claim(row, 0.99, batches) >= percentile_claim(row, 0.99) for row in draws[:100])
+
+
+def test_values_that_come_in_bunches_count_as_so_many_fewer():
+    fine, slow = np.zeros(3000), np.full(10, 5.0)
+    fine[1000:1010] = fine[2000:2010] = fine[2400:2410] = slow
+    spread = np.zeros(3000)
+    spread[::100] = 5.0
+    batches = np.arange(3000) // 100
+    assert bunching(spread, 0.99, batches) == 1
+    assert bunching(fine + np.arange(3000) * 1e-9, 0.99, batches) > 8
+
+
+@pytest.mark.parametrize("rate", [250.0, 350.0])
+def test_in_a_queue_that_delays_neighbours_together_the_claim_holds_and_loadgens_does_not(rate):
+    service_ms, true = 2.0, md1.quantile_ms(rate, 2.0)
     generator = np.random.default_rng(3)
-    true = md1.quantile_ms(rate, service_ms)
-    claims = [percentile_claim(_latencies_ms(generator, rate, service_ms, 8_000), 0.99) for _ in range(200)]
-    assert 0.75 < np.mean(np.array(claims) >= true) < 0.99
+    plain, batched = [], []
+    for _ in range(150):
+        arrivals_s = np.cumsum(generator.exponential(1 / rate, int(60 * rate)))
+        latency_ms = md1.simulated_ms(arrivals_s, service_ms)
+        batches = batches_by_time((arrivals_s * 1e9).astype(np.int64))
+        plain.append(percentile_claim(latency_ms, 0.99))
+        batched.append(percentile_claim(latency_ms, 0.99, batches) or np.inf)
+    assert np.mean(np.array(plain) >= true) < 0.9
+    assert np.mean(np.array(batched) >= true) > 0.93
+    assert np.median(batched) < 1.35 * true
 
 
-def _latencies_ms(generator, rate, service_ms, count):
-    return md1.simulated_ms(np.cumsum(generator.exponential(1 / rate, count)), service_ms)
+def test_batches_are_equal_spans_of_time():
+    scheduled_ns = np.array([5, 14, 15, 24, 25, 34], np.int64)
+    assert batches_by_time(scheduled_ns, 3).tolist() == [0, 0, 1, 1, 2, 2]
+    assert batches_by_time(np.empty(0, np.int64)).size == 0
