@@ -36,9 +36,10 @@ class Value:
     """Runs behind the mean and sd."""
     runs: list[float | None]
     samples: int | None = None
-    """Of a percentile: the answers of all counted runs."""
+    """Of a percentile: the answers of all counted runs, in the slices that count for it."""
     valid: bool = True
-    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared."""
+    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared. False, with no
+    value, where the figure is INVALID in every run that might have it."""
     ci: tuple[float, float] | None = None
     """95 % interval of the value. Of a mean over runs: Student's t, as a factor where every run is over 0. Of a
     percentile of one run, or of all answers together: between two of the samples. None where neither can be had."""

@@ -24,9 +24,10 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
+from servestorm.methods.samples import Samples
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -97,8 +98,8 @@ def compute(record: RunRecord) -> Results:
     """Every number of a run directory."""
     study, engines = record.study, [str(engine) for engine in record.study.plan.engines]
     plan, groups = study.plan, groups_of(study)
-    measured = [measure(cell, study) for cell in record.cells]
-    runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
+    samples = read_counted_samples(record.cells, plan)
+    runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
     rows = Rows(engines, used, samples)

@@ -12,6 +12,7 @@ from servestorm.analysis.rows import Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
 from servestorm.methods.disturbance import Disturbance
+from servestorm.methods.samples import Samples
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -39,7 +40,7 @@ class CapacityAnalysis(ScenarioAnalysis):
     name = "capacity"
     computed_in = "analysis/search_numbers.py"
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         return measured_search(record, study.variants[record.cell.variant].images_per_request)
 
@@ -51,7 +52,7 @@ class CapacityAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return search_reasons(record)
 
-    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+    def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
         """See ScenarioAnalysis."""
         return search_disturbance(record, study)
 

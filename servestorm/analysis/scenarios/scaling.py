@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from servestorm.analysis.figures import Figures, Law
-from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
 from servestorm.methods.disturbance import Disturbance
+from servestorm.methods.samples import Samples
 from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
 from servestorm.rundir.record import CellRecord, RunRecord
@@ -24,15 +25,11 @@ class ScalingAnalysis(ScenarioAnalysis):
     name = "scaling"
     computed_in = "analysis/scenarios/scaling.py"
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         if by_capacity(study.plan, record.cell):
             return measured_search(record, study.variants[record.cell.variant].images_per_request)
-        asked = study.plan.scaling
-        assert asked
-        samples = read_load_samples(record, asked)
-        numbers = load_numbers(record, samples, asked, study.plan) if samples else {}
-        return Measured(numbers, samples)
+        return Measured(load_numbers(record, samples, study.plan) if samples else {})
 
     def is_valid(self, record: CellRecord) -> bool | None:
         """See ScenarioAnalysis."""
@@ -42,9 +39,9 @@ class ScalingAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return [*super().reasons(record), *search_reasons(record)]
 
-    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+    def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
         """See ScenarioAnalysis."""
-        return search_disturbance(record, study) if record.capacity else super().disturbance(record, study)
+        return search_disturbance(record, study) if record.capacity else super().disturbance(record, study, samples)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""

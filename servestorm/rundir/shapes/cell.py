@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
@@ -155,6 +155,10 @@ class UseFile(FileShape):
         return None
 
 
+SENT_LATE: Final = "the generator sent late"
+"""How an earlier generator's reason began."""
+
+
 class SummaryFile(FileShape):
     """summary.json of the load generator, as far as an analysis reads it; see loadtests.samples.summary.Summary."""
 
@@ -178,6 +182,20 @@ class SummaryFile(FileShape):
         if self.has("started_at") and not self.has("warmup_s"):
             raise ValueError("warmup_s: field required")
         return self
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the load is INVALID as a whole.
+
+        An earlier generator called a load INVALID as a whole where it had sent late: that is judged figure by figure
+        today, from the samples.
+        """
+        return [reason for reason in self.reasons if not reason.startswith(SENT_LATE)]
+
+    @property
+    def valid_as_a_whole(self) -> bool:
+        """Whether the load counts, whichever of its figures do."""
+        return self.valid or (bool(self.reasons) and not self.faults)
 
     def has(self, name: str) -> bool:
         """Whether the file has that key: some runs' generators did not write all of them."""

@@ -24,10 +24,11 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.series import over_time, spectrum
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
+from servestorm.methods.samples import Samples, pooled_ms
 from servestorm.plan.cells import Cell
 from servestorm.report.write import write_report
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples, pooled_ms, read_samples
+from servestorm.rundir.samples import read_samples
 from servestorm.rundir.shapes.cell import SummaryFile
 from tests.stand_ins.synthetic_run import bare_record, make_run, write_samples
 
