@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.disturbance import worst
-from servestorm.methods.verdict import Verdict, verdicts
+from servestorm.methods.verdict import Question, Verdict, verdicts
+from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
 from servestorm.rundir.shapes.study import PlanFile
@@ -28,6 +29,11 @@ QUESTIONS = (
     "autoscaling.replica_seconds",
 )
 """Metrics on which engines are judged, in every group that has them; those of the objectives come on top."""
+
+PAIRED: Final[frozenset[Scenario]] = frozenset({"steady", "bursty", "capacity"})
+"""Scenarios whose runs are judged in pairs where the plan is interleaved: the engines of a round take turns.
+
+Cold starts run one after another and have next to nothing in common."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +70,41 @@ class ObjectiveResult:
     """None where there is no number that may be quoted."""
 
 
-def judge(metrics: Sequence[Metric], plan: PlanFile, titles: Mapping[str, str]) -> list[Judgement]:
-    """Verdicts over the runs, as one family: Holm's correction is for all of them. `titles` name the groups."""
+def judge(
+    metrics: Sequence[Metric],
+    plan: PlanFile,
+    titles: Mapping[str, str],
+    looks: Mapping[str, Sequence[float]],
+) -> list[Judgement]:
+    """Verdicts over the runs, as one family: Holm's correction is for all of them.
+
+    `titles` name the groups; `looks` are the information shares at which a group was judged while the study went on.
+    """
     wanted = {objective.metric for objective in plan.objectives}
     asked = [m for m in metrics if m.key in wanted or f"{m.scenario}.{m.key.rpartition('.')[2]}" in QUESTIONS]
-    family, names = {}, {}
-    for metric in asked:
-        for a, b in itertools.combinations(metric.values, 2):
-            left, right = metric.values[a], metric.values[b]
-            family[metric.key, a, b] = (_quotable(left), _quotable(right), metric.better)
-            names[metric.key, a, b] = (ENGINE_SHORT[a], ENGINE_SHORT[b])
-    judged = verdicts(family, plan.margin_percent / 100, names=names)
+    family = {
+        (metric.key, a, b): _question(metric, a, b, plan, looks.get(metric.group, ()))
+        for metric in asked
+        for a, b in itertools.combinations(metric.values, 2)
+    }
+    judged = verdicts(family, plan.margin_percent / 100)
     by_key = {metric.key: metric for metric in asked}
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
+
+
+def _question(metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[float]) -> Question:
+    """b against a, in pairs where the runs of both are of rounds in which they took turns."""
+    left, right = metric.values[a], metric.values[b]
+    has_rounds = all(len(value.rounds) == len(value.runs) for value in (left, right))
+    paired = plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
+    return Question(
+        _quotable(left),
+        _quotable(right),
+        metric.better,
+        rounds=(left.rounds, right.rounds) if paired else None,
+        looks=looks,
+        names=(ENGINE_SHORT[a], ENGINE_SHORT[b]),
+    )
 
 
 def _quotable(value: Value) -> list[float | None]:

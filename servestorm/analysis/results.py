@@ -115,7 +115,7 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups), unbatched),
+        verdicts=qualified(judge(metrics, plan, groups, study.looks), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,

@@ -14,7 +14,7 @@ single-stream runs LoadGen prints the next larger sample, which is a little more
 LoadGen takes the samples to be independent. Latencies of one load are not: a queue delays neighbours together, so the
 samples above a percentile come in bunches, and a load holds fewer bunches than samples. At a utilisation of 0.5 of a
 simulated queue, LoadGen's claim of "99 %" holds in 80 of 100 loads, at 0.8 in 55 (`docs/explanation/statistics.md`). So
-n is divided by how many times more the number of samples over the percentile scatters between batches of neighbours
+n is divided by how many times more the number of samples over the percentile scatters between slices of it
 than it would if they were independent (batch means: Conway, "Some tactical problems in digital simulation", 1963). The
 claim is never under LoadGen's, and the same where neighbours have nothing to do with each other.
 """
@@ -28,8 +28,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE: Final = 0.99
-BATCHES: Final = 30
-"""By time: each long against what delays neighbours together, and enough of them to see the scatter between them."""
 
 
 def allowed_above(count: int, q: float) -> int | None:
@@ -44,15 +42,15 @@ def allowed_above(count: int, q: float) -> int | None:
     return allowed if allowed >= 0 else None
 
 
-def percentile_claim(values: ArrayLike, q: float, batch_of: NDArray[np.integer] | None = None) -> float | None:
+def percentile_claim(values: ArrayLike, q: float, slice_of: NDArray[np.integer] | None = None) -> float | None:
     """The smallest of the values that quantile `q` (0..1) does not exceed, with 99 % confidence; in their unit.
 
-    `values`, (n,), are of one load. `batch_of`, (n,), numbers the batch of neighbours in time that each belongs to;
-    without it the values are taken to be independent, as LoadGen takes them. None where there are too few values, or
+    `values`, (n,), are of one load; `slice_of`, (n,), is the slice of time that each belongs to. Without it the values
+    are taken to be independent, as LoadGen takes them. None where there are too few values, or
     too few bunches of them.
     """
     array = np.asarray(values, dtype=np.float64)
-    bunched = 1.0 if batch_of is None else bunching(array, q, batch_of)
+    bunched = 1.0 if slice_of is None else bunching(array, q, slice_of)
     allowed = allowed_above(int(array.size / bunched), q)
     if allowed is None:
         return None
@@ -60,27 +58,19 @@ def percentile_claim(values: ArrayLike, q: float, batch_of: NDArray[np.integer] 
     return float(np.partition(array, place)[place])
 
 
-def bunching(values: NDArray[np.float64], q: float, batch_of: NDArray[np.integer]) -> float:
-    """How many times more the number of values over their quantile `q` scatters between batches than by chance; >= 1.
+def bunching(values: NDArray[np.float64], q: float, slice_of: NDArray[np.integer]) -> float:
+    """How many times more the number of values over their quantile `q` scatters between slices than by chance; >= 1.
 
-    Mean square of the batches' numbers about what their sizes lead to expect, by that of a binomial.
+    Mean square of the slices' numbers about what their sizes lead to expect, by that of a binomial.
     """
     if not values.size:
         return 1.0
-    place = max(0, math.ceil(q * values.size) - 1)
-    over = values > np.partition(values, place)[place]
-    _, batch = np.unique(batch_of, return_inverse=True)
-    sizes, counts = np.bincount(batch), np.bincount(batch, weights=over)
+    rank = max(0, math.ceil(q * values.size) - 1)
+    over = values > np.partition(values, rank)[rank]
+    _, place = np.unique(slice_of, return_inverse=True)
+    sizes, counts = np.bincount(place), np.bincount(place, weights=over)
     share = over.mean()
     if sizes.size < 2 or share == 0:
         return 1.0
     squares = (counts - sizes * share) ** 2 / (sizes * share * (1 - share))
     return max(1.0, float(squares.sum() / (sizes.size - 1)))
-
-
-def batches_by_time(scheduled_ns: NDArray[np.int64], batches: int = BATCHES) -> NDArray[np.int64]:
-    """The batch of each request, from 0: so many equal spans of the time between the first and the last of them."""
-    if not scheduled_ns.size:
-        return np.empty(0, np.int64)
-    since_ns = scheduled_ns - scheduled_ns.min()
-    return since_ns * batches // (int(since_ns.max()) + 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from loadtests.samples.validity import samples_needed
 from servestorm.methods.capacity_search import LoadOutcome, Search, SearchObjective
 from servestorm.methods.doomed_load import doomed_in_flight
-from servestorm.methods.percentile_claim import batches_by_time, percentile_claim
+from servestorm.methods.percentile_claim import percentile_claim
 from servestorm.methods.probe_verdict import probe_of
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import CAPACITY, ESTIMATE_FOLDER, SAMPLES, probe_folder, write_json
@@ -95,8 +95,7 @@ class RateSearch:
 def _claim_ms(folder: Path) -> float | None:
     """What the p99 of the load's requests does not exceed, with 99 % confidence."""
     samples = read_samples(folder / SAMPLES)
-    batches = batches_by_time(samples.scheduled_ns[samples.ok])
-    return percentile_claim(samples.latency_ns[samples.ok] / 1e6, 0.99, batches)
+    return percentile_claim(samples.requests_ms(), 0.99, samples.slice_of()[samples.right()])
 
 
 def search_guess_s(plan: Plan) -> float:

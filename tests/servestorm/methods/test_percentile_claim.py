@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from servestorm.methods.percentile_claim import allowed_above, batches_by_time, bunching, percentile_claim
+from servestorm.methods.percentile_claim import allowed_above, bunching, percentile_claim
 from tests.simulations import md1
 
 
@@ -52,7 +52,7 @@ def test_in_99_of_100_loads_the_true_percentile_is_at_most_the_claim_and_in_half
     assert 0.4 < np.mean(np.sort(draws, axis=1)[:, 1484] >= true) < 0.6
 
 
-def test_values_that_have_nothing_to_do_with_their_neighbours_lose_little_by_batches():
+def test_values_that_have_nothing_to_do_with_their_neighbours_lose_little_by_slices():
     draws = np.random.default_rng(4).exponential(size=(400, 3000))
     batches = np.arange(3000) // 100
     factors = [bunching(row, 0.99, batches) for row in draws]
@@ -78,15 +78,9 @@ def test_in_a_queue_that_delays_neighbours_together_the_claim_holds_and_loadgens
     for _ in range(150):
         arrivals_s = np.cumsum(generator.exponential(1 / rate, int(60 * rate)))
         latency_ms = md1.simulated_ms(arrivals_s, service_ms)
-        batches = batches_by_time((arrivals_s * 1e9).astype(np.int64))
+        slices = arrivals_s.astype(np.int64)
         plain.append(percentile_claim(latency_ms, 0.99))
-        batched.append(percentile_claim(latency_ms, 0.99, batches) or np.inf)
+        batched.append(percentile_claim(latency_ms, 0.99, slices) or np.inf)
     assert np.mean(np.array(plain) >= true) < 0.9
     assert np.mean(np.array(batched) >= true) > 0.93
     assert np.median(batched) < 1.35 * true
-
-
-def test_batches_are_equal_spans_of_time():
-    scheduled_ns = np.array([5, 14, 15, 24, 25, 34], np.int64)
-    assert batches_by_time(scheduled_ns, 3).tolist() == [0, 0, 1, 1, 2, 2]
-    assert batches_by_time(np.empty(0, np.int64)).size == 0
