@@ -50,8 +50,8 @@ P99_CLAIM_ROW: Final = Row(
     "p99 latency that may be promised",
     "ms per image",
     "lower",
-    "smallest answer that p99 does not exceed with 99 % confidence, by the early-stopping rule of MLPerf's LoadGen, with "
-    "answers that come in bunches counted as so many fewer; the figure of several runs is the largest of them",
+    "smallest answer that p99 does not exceed with 99 % confidence, by the early-stopping rule of MLPerf's LoadGen, in "
+    "which late answers that come in a bunch count once; of several runs the largest, and none if a run has none",
 )
 MEAN_LATENCY: Final = Row(
     "mean_ms",
@@ -260,7 +260,7 @@ class Rows:
 def _largest(value: Value) -> Value:
     claims = [run for run in value.runs if run is not None]
     if not claims or len(claims) < len(value.runs):
-        return replace(value, value=None, sd=None, ci=None, ci_from=None, value_from=None)
+        return replace(value, value=None, sd=None, ci=None, ci_from=None, value_from="largest")
     return replace(value, value=max(claims), sd=None, ci=None, ci_from=None, value_from="largest")
 
 
