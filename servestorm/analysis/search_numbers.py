@@ -42,9 +42,9 @@ def missing_estimates(runs: Sequence[Run]) -> Iterator[str]:
         own = [run.capacity for run in counted if run.engine == engine]
         if missing := sum(search is not None and search.crossing is None for search in own):
             yield (
-                f"{missing} of {len(own)} searches for the capacity of {ENGINE_SHORT[engine]} do not tell at which rate "
-                "p99 meets the objective: too few probes came near it, or p99 jumps from far below to far above it. They "
-                "count for the rate to promise, but not for verdicts, cost and scaling, which go by that rate."
+                f"{missing} of {len(own)} searches for the capacity of {ENGINE_SHORT[engine]} do not tell at which "
+                "rate p99 meets the objective: too few probes came near it, or p99 jumps from far below to far above "
+                "it. They count for the rate to promise, but not for verdicts, cost and scaling, which go by that rate."
             )
 
 

@@ -22,8 +22,8 @@ def run_figures(samples: Samples, *, duration_s: float, cpu_s: float | None) -> 
 
     p50 to p999 and p99_claim (ms per image), request_p50 and request_p99 (ms, where a request holds several images),
     mean_ms, images_per_s, failed_percent and cpu_ms_per_image. A percentile that the generator's lag made INVALID is
-    None, as is one of too few answers. `duration_s` is the measured time of the load; `cpu_s` the CPU time of its servers over the
-    whole of it, which counts where they were not read slice by slice.
+    None, as is one of too few answers. `duration_s` is the measured time of the load; `cpu_s` the CPU time of its
+    servers over the whole of it, which counts where they were not read slice by slice.
     """
     latencies_ms = _Latencies(samples)
     numbers = {name: latencies_ms.percentile(name) for name in QUANTILES}
