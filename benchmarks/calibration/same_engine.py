@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(HERE))
 
-from servestorm.analysis.judgements import QUESTIONS  # noqa: E402
+from servestorm.plan.questions import QUESTIONS  # noqa: E402
 from servestorm.analysis.results import Results, compute  # noqa: E402
 from servestorm.methods.verdict import Question, Verdict, verdicts  # noqa: E402
 from servestorm.plan.study_plan import Plan, parse_plan  # noqa: E402

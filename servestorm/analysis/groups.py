@@ -5,6 +5,7 @@ from __future__ import annotations
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.plan.labels import SCENARIO_LABELS
+from servestorm.plan.questions import group_name
 from servestorm.rundir.shapes.study import StudyFile, VariantFile
 
 
@@ -14,17 +15,13 @@ def groups_of(study: StudyFile) -> dict[str, str]:
     for scenario, analysis in SCENARIO_ANALYSES.items():
         for label in analysis.labels(study):
             title = f"{SCENARIO_LABELS[scenario]} ({label})" if label else SCENARIO_LABELS[scenario]
-            titles.setdefault(_key(scenario, label), title)
+            titles.setdefault(group_name(scenario, label), title)
     return titles
 
 
 def group_key(cell: Cell, variant: VariantFile) -> str:
     """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
-    return _key(cell.scenario, SCENARIO_ANALYSES[cell.scenario].label(cell, variant))
-
-
-def _key(scenario: Scenario, label: str) -> str:
-    return f"{scenario}[{label}]" if label else scenario
+    return group_name(cell.scenario, SCENARIO_ANALYSES[cell.scenario].label(cell, variant))
 
 
 def scenario_of(group: str) -> Scenario:

@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Literal
 
 from servestorm.analysis.metric import Metric, Value
 from servestorm.methods.disturbance import worst
 from servestorm.methods.verdict import Question, Verdict, verdicts
-from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.plan.questions import PAIRED, is_asked
 from servestorm.plan.scenarios import Objective
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
-
-QUESTIONS = (
-    "coldstart.total_s",
-    "steady.p50",
-    "steady.p99",
-    "steady.cpu_ms_per_image",
-    "bursty.p50",
-    "bursty.p99",
-    "capacity.crossing_images_per_s",
-    "autoscaling.violations_percent",
-    "autoscaling.ready_s",
-    "autoscaling.recover_s",
-    "autoscaling.replica_seconds",
-)
-"""Metrics on which engines are judged, in every group that has them; those of the objectives come on top."""
-PROMISED: Final = frozenset({"capacity.images_per_s"})
-"""Metrics on which engines are not judged, also where an objective names them: which of two neighbouring rates passed
-twice is a matter of chance. The estimate of the same search is judged instead."""
-
-PAIRED: Final[frozenset[Scenario]] = frozenset({"steady", "bursty", "capacity"})
-"""Scenarios whose runs are judged in pairs where the plan is interleaved: the engines of a round take turns.
-
-Cold starts run one after another and have next to nothing in common."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,7 @@ def judge(
     """
     plan = study.plan
     wanted = {objective.metric for objective in plan.objectives}
-    asked = [metric for metric in metrics if _is_asked(metric, wanted)]
+    asked = [metric for metric in metrics if is_asked(metric.key, wanted)]
     family = {
         (metric.key, a, b): _question(metric, a, b, study, round_s.get((metric.group, a, b)))
         for metric in asked
@@ -100,11 +77,6 @@ def judge(
     judged = verdicts(family, plan.margin_percent / 100)
     by_key = {metric.key: metric for metric in asked}
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
-
-
-def _is_asked(metric: Metric, objectives: Collection[str]) -> bool:
-    base = f"{metric.scenario}.{metric.key.rpartition('.')[2]}"
-    return base in QUESTIONS or (metric.key in objectives and base not in PROMISED)
 
 
 def _question(metric: Metric, a: str, b: str, study: StudyFile, round_s: float | None) -> Question:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from servestorm.analysis.run import Run, SearchResult
 from servestorm.analysis.scenario import Measured, Numbers, disturbance_of
-from servestorm.methods.capacity_estimate import crossing
-from servestorm.methods.capacity_search import Probe, SearchObjective
+from servestorm.methods.capacity_search import SearchObjective
 from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.record import CellRecord
@@ -27,7 +26,7 @@ def is_search_valid(record: CellRecord) -> bool | None:
     """Whether the search found a rate that passed twice, or an estimate; None where it left no probe."""
     if not record.capacity:
         return None
-    return record.capacity.confirmed or _search(record.capacity).crossing is not None
+    return record.capacity.confirmed or record.capacity.crossing is not None
 
 
 def search_reasons(record: CellRecord) -> list[str]:
@@ -83,19 +82,6 @@ def _rates(search: SearchResult, images_per_request: int) -> Numbers:
 
 def _search(stored: CapacityFile) -> SearchResult:
     """The search, with where p99 meets the objective by all its probes."""
-    probes = [
-        Probe(
-            probe.rate_per_s,
-            probe.verdict,
-            probe.reason,
-            probe.p99_ms,
-            probe.error_percent,
-            probe.confirms,
-            probe.p99_claim_ms,
-            probe.given_up,
-        )
-        for probe in stored.probes
-    ]
     return SearchResult(
         objective=SearchObjective(
             stored.objective.p99_ms, stored.objective.max_error_percent, stored.objective.promise
@@ -104,7 +90,7 @@ def _search(stored: CapacityFile) -> SearchResult:
         low=stored.low,
         high=stored.high,
         confirmed=stored.confirmed,
-        probes=probes,
+        probes=[one.probe for one in stored.probes],
         reason=stored.reason,
-        crossing=crossing(probes, stored.objective.p99_ms),
+        crossing=stored.crossing,
     )

@@ -29,6 +29,7 @@ from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
 from servestorm.study.round_run import CellOutcome, run_round
 from servestorm.study.scraper import open_scraper
+from servestorm.study.stopping import Stopping
 from serving.backend import counted
 from serving.deployment import Engine
 from serving.engines import ENGINES
@@ -170,9 +171,10 @@ class Study:
 
     def _run_rounds(self, models: Sequence[ModelDir], rounds: Sequence[Sequence[Cell]], display: Display) -> None:
         pending = deque(rounds)
+        stopping = Stopping(self.plan, rounds_of(self.plan, self.cells), self._resume) if self.plan.budget else None
         troubles, first_loads = _Troubles(), FirstLoads(self.plan, [cell for cells in rounds for cell in cells])
         with self._shared_by_all(models) as context:
-            while cells := self._next_round(pending):
+            while cells := stopping.next_round(pending) if stopping else _first(pending):
                 with display.step():
                     outcomes = run_round(context, cells, [self._folder(cell) for cell in cells])
                 self._report_failure(cells, outcomes, display)
@@ -180,10 +182,21 @@ class Study:
                     if outcome.state == "complete":
                         first_loads.saw(cell, self._folder(cell))
                     troubles.saw(cell, outcome)
+                if stopping:
+                    self._judge(stopping, cells, pending, display)
+        if stopping:
+            stopping.end()
+            self._study.update(stopping.record)
 
-    def _next_round(self, pending: deque[Sequence[Cell]]) -> Sequence[Cell]:
-        """The cells that run next; empty where the study is at its end."""
-        return pending.popleft() if pending else ()
+    def _judge(
+        self, stopping: Stopping, cells: Sequence[Cell], pending: Sequence[Sequence[Cell]], display: Display
+    ) -> None:
+        """Judge what the round decided; study.json says at once at which share of the budget that was."""
+        assert self.path is not None
+        for line in stopping.look(cells, self.path, pending):
+            display.tell(line)
+        self._study.update(stopping.record)
+        files.write_json(self.path / files.STUDY, self._study)
 
     @contextmanager
     def _shared_by_all(self, models: Sequence[ModelDir]) -> Iterator[StudyContext]:
@@ -207,6 +220,11 @@ class Study:
         display.tell(f"{names} failed: {reason}")
         if self.keep:
             raise DeploymentError(f"--keep ended the study with {names}: {reason}")
+
+
+def _first(pending: deque[Sequence[Cell]]) -> Sequence[Cell]:
+    """The next of all rounds; empty where none is left."""
+    return pending.popleft() if pending else ()
 
 
 class _Troubles:

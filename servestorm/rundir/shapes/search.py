@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from servestorm.methods.capacity_search import Outcome, bounds
+from servestorm.methods.capacity_estimate import Crossing, crossing
+from servestorm.methods.capacity_search import Outcome, Probe, bounds
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Share
 
 
@@ -32,6 +33,11 @@ class ProbeFile(FileShape):
     p99_claim_ms: Share | None = None
     given_up: bool = False
 
+    @property
+    def probe(self) -> Probe:
+        """For the functions of methods."""
+        return Probe(**dict(self))
+
 
 class CapacityFile(FileShape):
     """capacity.json: a search for the largest rate; see servestorm.methods.capacity_search.Capacity."""
@@ -43,6 +49,11 @@ class CapacityFile(FileShape):
     confirmed: bool
     probes: Annotated[list[ProbeFile], Field(min_length=1)]
     reason: str
+
+    @property
+    def crossing(self) -> Crossing | None:
+        """The rate at which p99 meets the objective, estimated from all probes; None where they do not tell."""
+        return crossing([one.probe for one in self.probes], self.objective.p99_ms)
 
     @model_validator(mode="after")
     def _it_is_what_its_probes_show(self) -> CapacityFile:

@@ -79,7 +79,6 @@ class PlanFile(DeploymentSections):
     images_per_request: list[Many]
     repetitions: Many
     budget: Share | None = Field(default=None, exclude=True)
-    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -138,6 +137,14 @@ class CoresFile(FileShape):
     notes: list[str]
 
 
+class SpentFile(FileShape):
+    """How much of its budget a study has spent; seconds."""
+
+    all_s: Share
+    before_rounds_s: Share | None
+    """Before the first round that is repeated; None where there was none yet."""
+
+
 class StudyFile(FileShape):
     """study.json."""
 
@@ -157,6 +164,8 @@ class StudyFile(FileShape):
     """The ids of all runs that the plan asks for, in order; with a budget, those that may run."""
     looks: dict[str, list[Share]] = Field(default_factory=dict, exclude=True)
     """By group of runs: the information shares (0..1] at which the study looked at its verdicts, to end early."""
+    budget_spent: SpentFile | None = Field(default=None, exclude=True)
+    """Of a study with a budget."""
 
     @model_validator(mode="after")
     def _its_cells_are_there_once(self) -> StudyFile:

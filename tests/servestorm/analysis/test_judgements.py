@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from servestorm.analysis.judgements import QUESTIONS
+from servestorm.plan.questions import QUESTIONS
 from servestorm.analysis.results import compute
 from servestorm.analysis.round_time import round_seconds
 from servestorm.errors import StudyError
