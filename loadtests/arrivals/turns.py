@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from loadtests.arrivals import processes
 from loadtests.arrivals.measured_time import MeasuredTime
@@ -118,5 +118,6 @@ def _turn(entry: Any) -> Turn:
     return turn
 
 
-def _in_ns(seconds: Any) -> NDArray[np.int64]:
-    return np.rint(np.asarray(seconds, float) * _NS).astype(np.int64)
+def _in_ns(seconds: ArrayLike) -> NDArray[np.int64]:
+    rounded: NDArray[np.float64] = np.rint(np.asarray(seconds, np.float64) * _NS)
+    return rounded.astype(np.int64)

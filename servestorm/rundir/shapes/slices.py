@@ -24,7 +24,7 @@ class SliceFile(FileShape):
     """CPU time of this load's servers between the gaps before and after the slice."""
     idle_cpu_s: Share | None
     """CPU time of this load's servers while the slice of that number of the others ran."""
-    idle_s: Share
+    idle_s: Share | None
     """Seconds of that."""
 
 
@@ -68,5 +68,5 @@ def _times(values: list[int]) -> Times:
     return np.array(values, np.int64)
 
 
-def _floats(values: list[float] | list[float | None]) -> Floats:
+def _floats(values: list[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -228,7 +228,7 @@ def test_the_figures_of_a_load_in_turns_are_of_its_turns(tmp_path):
 
 def test_a_late_turn_is_left_out_as_a_whole(tmp_path):
     table = rows()
-    table[800:1000, 1] += 9_000_000
+    table[800:1000, 1:4] += 9_000_000
     summary = summary_of(tmp_path, table, measured=TURNS, settings={"slices": 2})
     assert summary.figures["p95"].slices_used == 1
     assert summary.figures["p95"].counts
