@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from servestorm.analysis.metric import Metric, Value
+from servestorm.methods.decisions import decisions
 from servestorm.methods.disturbance import worst
-from servestorm.methods.verdict import Question, Verdict, verdicts
+from servestorm.methods.verdict import Question, Verdict
 from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
@@ -88,7 +89,7 @@ def judge(
         for metric in asked
         for a, b in itertools.combinations(metric.values, 2)
     }
-    judged = verdicts(family, plan.margin_percent / 100)
+    judged = decisions(family, plan.margin_percent / 100).verdicts
     by_key = {metric.key: metric for metric in asked}
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
 
