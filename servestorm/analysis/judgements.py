@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from servestorm.analysis.metric import Metric, Value
+from servestorm.methods.decisions import decisions
 from servestorm.methods.disturbance import worst
-from servestorm.methods.verdict import Question, Verdict, verdicts
+from servestorm.methods.verdict import Question, Verdict
 from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
-from servestorm.rundir.shapes.study import PlanFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 QUESTIONS = (
     "coldstart.total_s",
@@ -76,22 +77,23 @@ class ObjectiveResult:
 
 def judge(
     metrics: Sequence[Metric],
-    plan: PlanFile,
+    study: StudyFile,
     titles: Mapping[str, str],
-    looks: Mapping[str, Sequence[float]],
+    round_s: Mapping[tuple[str, str, str], float],
 ) -> list[Judgement]:
     """Verdicts over the runs, as one family: Holm's correction is for all of them.
 
-    `titles` name the groups; `looks` are the information shares at which a group was judged while the study went on.
+    `titles` name the groups; `round_s` is how long one more run of two engines takes, by group, engine and engine.
     """
+    plan = study.plan
     wanted = {objective.metric for objective in plan.objectives}
     asked = [metric for metric in metrics if _is_asked(metric, wanted)]
     family = {
-        (metric.key, a, b): _question(metric, a, b, plan, looks.get(metric.group, ()))
+        (metric.key, a, b): _question(metric, a, b, study, round_s.get((metric.group, a, b)))
         for metric in asked
         for a, b in itertools.combinations(metric.values, 2)
     }
-    judged = verdicts(family, plan.margin_percent / 100)
+    judged = decisions(family, plan.margin_percent / 100).verdicts
     by_key = {metric.key: metric for metric in asked}
     return [_judgement(by_key[key], a, b, verdict, titles) for (key, a, b), verdict in judged.items()]
 
@@ -101,18 +103,19 @@ def _is_asked(metric: Metric, objectives: Collection[str]) -> bool:
     return base in QUESTIONS or (metric.key in objectives and base not in PROMISED)
 
 
-def _question(metric: Metric, a: str, b: str, plan: PlanFile, looks: Sequence[float]) -> Question:
+def _question(metric: Metric, a: str, b: str, study: StudyFile, round_s: float | None) -> Question:
     """b against a, in pairs where the runs of both are of rounds in which they took turns."""
     left, right = metric.values[a], metric.values[b]
     has_rounds = all(len(value.rounds) == len(value.runs) for value in (left, right))
-    paired = plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
+    paired = study.plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
     return Question(
         _quotable(left),
         _quotable(right),
         metric.better,
         rounds=(left.rounds, right.rounds) if paired else None,
-        looks=looks,
+        looks=study.looks.get(metric.group, ()),
         names=(ENGINE_SHORT[a], ENGINE_SHORT[b]),
+        round_s=round_s,
     )
 
 

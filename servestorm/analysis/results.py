@@ -16,6 +16,7 @@ from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
+from servestorm.analysis.round_time import round_seconds
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
@@ -115,7 +116,7 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups, study.looks), unbatched),
+        verdicts=qualified(judge(metrics, study, groups, round_seconds(record.cells, study)), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,

@@ -95,6 +95,11 @@ class RecordedStudy(FileShape):
     cores: CoresFile | None = None
     engines: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def design(self) -> Literal["blocks", "interleaved"]:
+        """How its engines were loaded; older plans do not say, and were blocks."""
+        return "interleaved" if self.plan.get("design") == "interleaved" else "blocks"
+
 
 class RecordedSetting(FileShape):
     """One setting of an engine's servers."""

@@ -50,7 +50,8 @@ class OutcomeFile(FileShape):
     state: str
     """complete, failed or interrupted."""
     reason: str | None = None
-    started_at: str | None = None
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
 
 
 class EventFile(FileShape):
