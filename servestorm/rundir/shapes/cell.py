@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
+from loadtests.samples.validity import percentile_counts
 from servestorm.methods.capacity_search import LoadOutcome
 from servestorm.methods.disturbance import MachineShares, share_percent
 from servestorm.plan.cells import Cell, Scenario
@@ -155,6 +156,10 @@ class UseFile(FileShape):
         return None
 
 
+SENT_LATE: Final = "the generator sent late"
+"""How an earlier generator's reason began."""
+
+
 class SummaryFile(FileShape):
     """summary.json of the load generator, as far as an analysis reads it; see loadtests.samples.summary.Summary."""
 
@@ -179,6 +184,20 @@ class SummaryFile(FileShape):
             raise ValueError("warmup_s: field required")
         return self
 
+    @property
+    def faults(self) -> list[str]:
+        """Why the load is INVALID as a whole.
+
+        An earlier generator called a load INVALID as a whole where it had sent late: that is judged figure by figure
+        today, from the samples.
+        """
+        return [reason for reason in self.reasons if not reason.startswith(SENT_LATE)]
+
+    @property
+    def valid_as_a_whole(self) -> bool:
+        """Whether the load counts, whichever of its figures do."""
+        return self.valid or (bool(self.reasons) and not self.faults)
+
     def has(self, name: str) -> bool:
         """Whether the file has that key: some runs' generators did not write all of them."""
         return name in self.model_fields_set
@@ -199,6 +218,13 @@ class PercentilesFile(FileShape):
     p99: Number | None = None
 
 
+class FigureReadingsFile(FileShape):
+    """One figure of a load, as far as a study reads it; see loadtests.samples.summary.FigureReadings."""
+
+    counts: bool | None
+    """False where the generator's lag moved it too far; None where the samples are too few."""
+
+
 class FinishedLoadFile(SummaryFile):
     """summary.json as the study reads it that has just offered the load."""
 
@@ -211,6 +237,14 @@ class FinishedLoadFile(SummaryFile):
     latency_ms: PercentilesFile
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
+    figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
+    gave_up: bool = False
+    """Whether it was ended early because too many requests were in flight."""
+
+    @property
+    def percentile_counts(self) -> bool:
+        """False where the generator's lag made every percentile INVALID that the samples are enough for."""
+        return percentile_counts({name: figure.counts for name, figure in self.figures.items()})
 
     @property
     def outcome(self) -> LoadOutcome:
@@ -226,4 +260,5 @@ class FinishedLoadFile(SummaryFile):
             p99_ms=self.latency_ms.p99,
             service_p99_ms=self.service_ms.p99,
             lag_p99_ms=self.lag_ms.p99,
+            given_up=self.gave_up,
         )
