@@ -17,8 +17,8 @@ from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
 """Of study.json."""
-RESULTS_VERSION = 3
-"""Of results.json. 3: a figure is the mean over runs everywhere, also a percentile."""
+RESULTS_VERSION = 4
+"""Of results.json. 4: a figure is of the slices of its run that count, and INVALID or not for itself."""
 
 PLAN = "plan.yaml"
 """As the person wrote it."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from servestorm.errors import StudyError
+from servestorm.methods.group_sequential import checked_shares
 from servestorm.plan.cells import Scenario
 from servestorm.plan.deployments import BatchingPlan, DeployedPlan, DisturbancePlan
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
@@ -78,7 +79,6 @@ class PlanFile(DeploymentSections):
     images_per_request: list[Many]
     repetitions: Many
     budget: Share | None = Field(default=None, exclude=True)
-    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -93,6 +93,8 @@ class PlanFile(DeploymentSections):
     scaling: Scaling | None
     sweep: Sweep | None = None
     autoscaling: Autoscaling | None = None
+    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
+    """Younger than some runs, which were blocks."""
 
     def asked(self, scenario: Scenario) -> object:
         """What the plan asks of a scenario: its section, or the number of cold starts; falsy where it asks nothing."""
@@ -146,14 +148,20 @@ class StudyFile(FileShape):
     engines: dict[EngineName, str]
     """The version of each engine."""
     cells: list[str]
-    """The ids of all runs that the plan asks for, in order; with a budget, those that may run."""
-    looks: dict[str, list[Annotated[float, Field(gt=0, le=1)]]] = Field(default_factory=dict)
-    """Of a study that may end early: for each group of questions the shares of its rounds at which it was judged."""
+    """The ids of all runs that the plan asks for, in order."""
+    looks: dict[str, list[Share]] = Field(default_factory=dict, exclude=True)
+    """By group of runs: the information shares (0..1] at which the study looked at its verdicts, to end early."""
 
     @model_validator(mode="after")
     def _its_cells_are_there_once(self) -> StudyFile:
         if twice := sorted({cell for cell in self.cells if self.cells.count(cell) > 1}):
             raise ValueError(f"cells: {twice[0]} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _looks_rise(self) -> StudyFile:
+        for shares in self.looks.values():
+            checked_shares(shares)
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from servestorm.analysis.run_numbers import measure
 from servestorm.errors import StudyError
 from servestorm.report import page, result_table, sentences
 from servestorm.report.markdown import markdown
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
 from tests.stand_ins.synthetic_run import make_run, write_samples
@@ -119,16 +120,16 @@ def test_a_percentile_of_too_few_samples_is_none(run):
     metric = compute(read_run(run)).metric("steady.p99")
     assert metric.values["savedmodel"].value is None
     assert metric.values["torchserve"].value is not None
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
 
 
 def test_invalid_runs_are_shown_and_left_out(run):
     folder = cell(run, "steady-savedmodel")
-    edit(folder / "summary.json", valid=False, reasons=["the generator sent late"])
+    edit(folder / "summary.json", valid=False, reasons=["3 answers were wrong"])
     results = compute(read_run(run))
     assert results.metric("steady.mean_ms").values["savedmodel"].n == 2
     shown = next(r for r in results.runs if r.id == folder.name)
-    assert (shown.valid, shown.reasons, shown.counts) == (False, ["the generator sent late"], False)
+    assert (shown.valid, shown.reasons, shown.counts) == (False, ["3 answers were wrong"], False)
     assert shown.numbers["p50"] is not None
     assert "1 of 26 runs is INVALID" in " ".join(results.notes)
 
@@ -141,7 +142,7 @@ def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):
     shown = results.metric("bursty.p50")
     assert (shown.values["torchserve"].valid, shown.values["savedmodel"].valid) == (False, True)
     assert shown.values["torchserve"].value > 0
-    assert shown.welch_p["savedmodel|torchserve"] is None
+    assert shown.p["savedmodel|torchserve"] is None
     assert sentences.better(results, shown) is None
     assert not any("11." in sentence for sentence in sentences.summary(results) if "bursty" in sentence)
 
@@ -201,7 +202,7 @@ def test_the_same_directory_gives_the_same_results(whole):
 def test_a_single_run_gives_no_deviation_and_no_p(whole):
     metric = compute(read_run(whole)).metric("scaling.images_per_s_x1")
     assert metric.values["savedmodel"].sd is None
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_a_difference_in_another_metric_is_called_real_only_under_five_percent(w
     results = compute(read_run(whole))
     metric = results.metric("steady.mean_ms")
     assert sentences.better(results, metric) == "savedmodel"
-    metric.welch_p["savedmodel|torchserve"] = 0.06
+    metric.p["savedmodel|torchserve"] = 0.06
     assert sentences.better(results, metric) is None
 
 
@@ -305,8 +306,9 @@ def test_gpus_of_a_machine_that_the_servers_may_not_be_on_are_not_theirs(run, ch
     record = read_run(run)
     study = record.study.model_copy(update={"plan": record.study.plan.model_copy(update=changes)})
     cell = next(cell for cell in record.cells if cell.cell.scenario == "steady")
-    assert measure(cell, record.study)[0].numbers["gpu_percent"] == 50.0
-    assert "gpu_percent" not in measure(cell, study)[0].numbers
+    samples = read_counted_samples(record.cells, record.study.plan)[cell.cell.id]
+    assert measure(cell, record.study, samples).numbers["gpu_percent"] == 50.0
+    assert "gpu_percent" not in measure(cell, study, samples).numbers
 
 
 def test_an_edited_gpu_is_named_with_its_file(run):
