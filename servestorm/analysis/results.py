@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
-from servestorm.analysis.doubts import SEVERITIES, Doubt, doubts
+from servestorm.analysis.doubts import Doubt, doubts
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
+from servestorm.analysis.machine_doubts import SEVERITIES
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
 from servestorm.analysis.round_time import round_seconds
@@ -103,7 +104,7 @@ def compute(record: RunRecord) -> Results:
     runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
-    rows = Rows(engines, used, samples)
+    rows = Rows(engines, used, samples, interleaved=plan.interleaved)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     unbatched = unbatched_runs(record)
     return Results(
@@ -120,7 +121,7 @@ def compute(record: RunRecord) -> Results:
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,
-        doubts=_doubts(record, unbatched, settings),
+        doubts=_doubts(record, samples, unbatched, settings),
         notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
@@ -144,9 +145,15 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequence[ServerSetting]) -> list[Doubt]:
+def _doubts(
+    record: RunRecord,
+    samples: Mapping[str, Samples],
+    unbatched: Sequence[Unbatched],
+    settings: Sequence[ServerSetting],
+) -> list[Doubt]:
     conditions = conditions_of(record.study)
-    loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
+    slices = {name: own.use for name, own in samples.items()}
+    loads = [facts_of_loads(cell, conditions, slices.get(cell.cell.id)) for cell in record.cells if cell.complete]
     found = doubts(itertools.chain.from_iterable(loads))
     unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
     every = [*unequal, *unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]

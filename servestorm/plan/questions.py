@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from servestorm.plan.cells import Scenario
-
 QUESTIONS: Final = (
     "coldstart.total_s",
     "steady.p50",
@@ -24,10 +22,6 @@ QUESTIONS: Final = (
 PROMISED: Final = frozenset({"capacity.images_per_s"})
 """Metrics on which engines are not judged, also where an objective names them: which of two neighbouring rates passed
 twice is a matter of chance. The estimate of the same search is judged instead."""
-PAIRED: Final[frozenset[Scenario]] = frozenset({"steady", "bursty", "capacity"})
-"""Scenarios whose runs are judged in pairs where the plan is interleaved: the engines of a round take turns.
-
-Cold starts run one after another and have next to nothing in common."""
 
 
 def group_name(scenario: str, label: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic_ns
 from typing import Final
 
 from servestorm.plan.turns import Slicing, Turn, turn_tables
@@ -47,7 +47,7 @@ def _offer_once(
     tables = [command.turns for command in commands]
     readings: list[list[CpuReading]] = []
     with watched(loads, folders):
-        start_ns = time.monotonic_ns() + round(START_AHEAD_S * S_NS)
+        start_ns = monotonic_ns() + round(START_AHEAD_S * S_NS)
         cancelled = threading.Event()
         orders = [
             load.order(command, folder, start_ns, cancelled)
@@ -99,7 +99,7 @@ def _read_in_gaps(
 ) -> None:
     """Read what each deployment has used in every gap between slices, until the loads end."""
     for due_s in reading_times_s(slices_in_time(tables), gap_s):
-        left_s = (start_ns - time.monotonic_ns()) / S_NS + due_s
+        left_s = (start_ns - monotonic_ns()) / S_NS + due_s
         done = wait(futures, max(0.0, left_s), FIRST_EXCEPTION)
         if not done.not_done or any(future.exception() for future in done.done):
             return
@@ -111,4 +111,4 @@ def _reading(load: CellLoad) -> CpuReading:
     cpu_s = None
     with suppress(DeploymentError):
         cpu_s = load.deployment.use().cpu_s
-    return CpuReading(time.monotonic_ns(), cpu_s)
+    return CpuReading(monotonic_ns(), cpu_s)

@@ -96,11 +96,6 @@ class PlanFile(DeploymentSections):
     design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
     """Younger than some runs, which were blocks."""
 
-    @property
-    def interleaved(self) -> bool:
-        """Whether the engines of a round stood together and were loaded alternately."""
-        return self.design == "interleaved" and len(self.engines) > 1 and self.load_from == "here"
-
     def asked(self, scenario: Scenario) -> object:
         """What the plan asks of a scenario: its section, or the number of cold starts; falsy where it asks nothing."""
         sections: dict[Scenario, object] = {

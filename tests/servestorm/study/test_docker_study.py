@@ -26,12 +26,12 @@ from servestorm.rundir.shapes.cell import EventFile, UseFile
 from servestorm.rundir.shapes.study import LimitsSection
 from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_load import CellLoad
-from servestorm.study.round_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
+from servestorm.study.round_run import _budget
 from servestorm.study.runner import Study
 from servestorm.study.scenarios.table import SCENARIO_CELLS
 from serving.backend import Leftovers

@@ -30,10 +30,10 @@ from servestorm.rundir.shapes.cell import EventFile, UseFile
 from servestorm.rundir.shapes.study import DeploymentSections
 from servestorm.study import runner, scraper
 from servestorm.study.backend_choice import choose_backend
-from servestorm.study.round_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.resume import complete_cells
+from servestorm.study.round_run import _budget
 from servestorm.study.runner import Study
 from serving.backends import KubernetesBackend
 from serving.backends.kubernetes import settings as kubernetes_settings
