@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from servestorm.methods.disturbance import Disturbance
 
 Better = Literal["lower", "higher"]
-Source = Literal["runs", "samples"]
+Source = Literal["runs", "samples", "largest"]
 
 
 class Row(NamedTuple):
@@ -46,7 +46,8 @@ class Value:
     ci_from: Source | None = None
     """samples: without the scatter between runs, and so too narrow."""
     value_from: Source | None = None
-    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
+    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had.
+    largest: the largest of the runs, and only if every run has one: a claim must hold for all of them."""
     disturbed: Disturbance | None = None
     """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
     rounds: list[int] = field(default_factory=list)

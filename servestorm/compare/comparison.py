@@ -26,7 +26,7 @@ DEFAULT_KEYS = (
     "coldstart.total_s",
     *(f"steady.{name}" for name in ("p50", "p99", "images_per_s", "failed_percent", "cpu_ms_per_image")),
     *(f"bursty.{name}" for name in ("p99", "failed_percent")),
-    "capacity.images_per_s",
+    "capacity.crossing_images_per_s",
     *(f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s")),
     "scaling.images_per_s_x",
 )

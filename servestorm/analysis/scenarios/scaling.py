@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from servestorm.analysis.figures import Figures, Law
 from servestorm.analysis.load_numbers import load_numbers
@@ -10,13 +11,22 @@ from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
-from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
+from servestorm.analysis.search_numbers import (
+    is_search_valid,
+    measured_search,
+    missing_estimates,
+    search_disturbance,
+    search_reasons,
+)
 from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.samples import Samples
 from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.shapes.study import StudyFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
+
+_RATES: Final = {"throughput": "images_per_s", "capacity": "crossing_images_per_s"}
+"""The number of a run that is compared between replica counts, by what the plan measures."""
 
 
 class ScalingAnalysis(ScenarioAnalysis):
@@ -47,11 +57,11 @@ class ScalingAnalysis(ScenarioAnalysis):
         """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""
         asked = record.study.plan.scaling
         assert asked
-        base = asked.replicas[0]
+        base, rate = asked.replicas[0], _RATES[asked.measure]
         for count in asked.replicas:
-            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, "images_per_s", count))
+            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, rate, count))
         for count in asked.replicas[1:]:
-            factors = {engine: _factors(rows.runs_of(group, engine), base, count) for engine in rows.engines}
+            factors = {engine: _factors(rows.runs_of(group, engine), rate, base, count) for engine in rows.engines}
             shares = {e: [None if f is None else 100 * f * base / count for f in own] for e, own in factors.items()}
             yield rows.metric(group, _speed_up(base, count), factors)
             yield rows.metric(group, _efficiency(count), shares)
@@ -61,16 +71,26 @@ class ScalingAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return (_rate("throughput", "N"), _speed_up("the first number", "N"), _efficiency("N"), _unevenness("N"))
 
+    def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:
+        """Searches without an estimate."""
+        return missing_estimates(runs)
+
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
-        if runs.runs:
+        asked = runs.record.study.plan.scaling
+        if runs.runs and asked:
+            rate = _RATES[asked.measure]
             figures.scaling_law[runs.group] = {
-                engine: _law(own, _means(runs, engine)) for engine, own in runs.by_engine().items()
+                engine: _law(own, rate, _means(runs, engine)) for engine, own in runs.by_engine().items()
             }
 
 
 def _rate(measure: str, count: int | str) -> Row:
-    what = "as in the capacity's rows" if measure == "capacity" else f"{THROUGHPUT.definition}, in a closed loop"
+    what = (
+        "the estimate, as in the capacity's rows"
+        if measure == "capacity"
+        else f"{THROUGHPUT.definition}, in a closed loop"
+    )
     label = f"{measure}, {count} replica{'' if count == 1 else 's'}"
     return Row(f"images_per_s_x{count}", label, "images/s", "higher", what)
 
@@ -112,18 +132,18 @@ def _numbers(rows: Rows, group: str, name: str, replicas: int) -> dict[str, list
     }
 
 
-def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
+def _factors(runs: Sequence[Run], rate: str, base: int, count: int) -> list[float | None]:
     """Of each repetition that has both: its own throughput ratio."""
-    rates = {(run.repetition, run.replicas): run.numbers.get("images_per_s") for run in runs}
+    rates = {(run.repetition, run.replicas): run.numbers.get(rate) for run in runs}
     repetitions = sorted({repetition for repetition, _ in rates})
     pairs = [(rates.get((r, base)), rates.get((r, count))) for r in repetitions]
     return [many / one for one, many in pairs if one and many]
 
 
-def _law(runs: Sequence[Run], means: list[tuple[int, float]]) -> Law:
+def _law(runs: Sequence[Run], rate: str, means: list[tuple[int, float]]) -> Law:
     """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
-    points = [(run.replicas, rate) for run in runs if (rate := run.numbers.get("images_per_s")) is not None]
-    law = fit_usl([count for count, _ in points], [rate for _, rate in points])
+    points = [(run.replicas, own) for run in runs if (own := run.numbers.get(rate)) is not None]
+    law = fit_usl([count for count, _ in points], [own for _, own in points])
     return Law(
         points=points,
         lambda_=law.lambda_ if law else None,

@@ -238,6 +238,8 @@ class FinishedLoadFile(SummaryFile):
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
     figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
+    gave_up: bool = False
+    """Whether it was ended early because too many requests were in flight."""
 
     @property
     def percentile_counts(self) -> bool:
@@ -258,4 +260,5 @@ class FinishedLoadFile(SummaryFile):
             p99_ms=self.latency_ms.p99,
             service_p99_ms=self.service_ms.p99,
             lag_p99_ms=self.lag_ms.p99,
+            given_up=self.gave_up,
         )
