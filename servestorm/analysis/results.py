@@ -120,7 +120,7 @@ def compute(record: RunRecord) -> Results:
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,
-        doubts=_doubts(record, unbatched, settings),
+        doubts=_doubts(record, samples, unbatched, settings),
         notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
@@ -144,9 +144,15 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequence[ServerSetting]) -> list[Doubt]:
+def _doubts(
+    record: RunRecord,
+    samples: Mapping[str, Samples],
+    unbatched: Sequence[Unbatched],
+    settings: Sequence[ServerSetting],
+) -> list[Doubt]:
     conditions = conditions_of(record.study)
-    loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
+    slices = {name: own.use for name, own in samples.items()}
+    loads = [facts_of_loads(cell, conditions, slices.get(cell.cell.id)) for cell in record.cells if cell.complete]
     found = doubts(itertools.chain.from_iterable(loads))
     unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
     every = [*unequal, *unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]

@@ -47,6 +47,18 @@ class SliceCount:
     late: dict[str, int]
     """Left out of that figure alone, because the load generator sent late; of figures that leave some out."""
 
+    @property
+    def too_many_undrained(self) -> bool:
+        """Whether undrained slices count, because they are more than half of those that are not DISTURBED."""
+        counted = self.planned if 2 * self.disturbed > self.planned else self.planned - self.disturbed
+        return 2 * self.undrained > counted
+
+    @property
+    def left_out(self) -> int:
+        """Slices that are left out of every figure."""
+        disturbed = 0 if 2 * self.disturbed > self.planned else self.disturbed
+        return disturbed + (0 if self.too_many_undrained else self.undrained)
+
 
 @dataclass(frozen=True)
 class Turns:
@@ -99,8 +111,7 @@ class SliceUse:
     @property
     def too_many_undrained(self) -> bool:
         """Whether so many slices are undrained that they all count: the rate is more than a server can take."""
-        rest = self.undrained & ~self._disturbed
-        return 2 * int(rest.sum()) > int((~self._disturbed).sum())
+        return self.count().too_many_undrained
 
     @property
     def _disturbed(self) -> Flags:
@@ -121,7 +132,7 @@ class SliceUse:
             planned=int(self.measured_s.size),
             length_s=self.slice_ns / SECOND_NS,
             disturbed=int(self.disturbed.sum()),
-            undrained=int((self.undrained & ~self.disturbed).sum()),
+            undrained=int((self.undrained & ~self._disturbed).sum()),
             late={name: int(left_out.sum()) for name, left_out in self.late.items()},
         )
 
