@@ -22,17 +22,15 @@ class SliceTotals:
     """Other programs or machines took too much, in this engine's slice or in another's of the round."""
     undrained: int
     """At its begin a request of the slice before was unanswered, of any engine of the round."""
+    counted: int
+    """Slices of which the figures are that the generator's lag does not touch. Disturbed and undrained ones count where
+    they are most of a run's: then the run is DISTURBED, or the rate is more than the server can take."""
     late: dict[str, int]
     """Left out of that figure alone, because the load generator sent late."""
     runs: int
     """Runs behind these numbers."""
     invalid: dict[str, int]
     """Runs in which that figure is INVALID, because the load generator sent late."""
-
-    @property
-    def counted(self) -> int:
-        """Slices of which the figures are that the generator's lag does not touch."""
-        return self.planned - self.disturbed - self.undrained
 
 
 def slice_totals(runs: Sequence[Run]) -> list[SliceTotals]:
@@ -56,6 +54,7 @@ def _totals(group: str, engine: str, runs: Sequence[Run]) -> SliceTotals:
         planned=sum(count.planned for count in counts),
         disturbed=sum(count.disturbed for count in counts),
         undrained=sum(count.undrained for count in counts),
+        counted=sum(count.planned - count.left_out for count in counts),
         late={name: number for name, number in late.items() if number},
         runs=len(runs),
         invalid=dict(Counter(name for run in runs for name in run.invalid_figures)),

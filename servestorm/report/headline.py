@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from servestorm.analysis.headline import Equal, Promise, Win, headline
 from servestorm.analysis.printable_ratio import Ratio
