@@ -103,7 +103,7 @@ def compute(record: RunRecord) -> Results:
     runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
-    rows = Rows(engines, used, samples)
+    rows = Rows(engines, used, samples, interleaved=plan.interleaved)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     unbatched = unbatched_runs(record)
     return Results(

@@ -76,9 +76,9 @@ class CapacityAnalysis(ScenarioAnalysis):
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
-        promise, estimate = runs.row(PROMISE), runs.row(ESTIMATE)
-        if promise and estimate:
+        if promise := runs.row(PROMISE):
             figures.capacity_per_s[runs.group] = _requests_per_s(promise, runs.record)
+        if estimate := runs.row(ESTIMATE):
             figures.cost[runs.group] = capacity_costs(estimate, runs.metrics, runs.record)
 
     def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
 
 from servestorm.analysis.figures import Figures, Law
 from servestorm.analysis.load_numbers import load_numbers
@@ -24,9 +23,6 @@ from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
-
-_RATES: Final = {"throughput": "images_per_s", "capacity": "crossing_images_per_s"}
-"""The number of a run that is compared between replica counts, by what the plan measures."""
 
 
 class ScalingAnalysis(ScenarioAnalysis):
@@ -57,15 +53,15 @@ class ScalingAnalysis(ScenarioAnalysis):
         """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""
         asked = record.study.plan.scaling
         assert asked
-        base, rate = asked.replicas[0], _RATES[asked.measure]
+        base = asked.replicas[0]
         for count in asked.replicas:
-            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, rate, count))
+            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, _images_per_s, count))
         for count in asked.replicas[1:]:
-            factors = {engine: _factors(rows.runs_of(group, engine), rate, base, count) for engine in rows.engines}
+            factors = {engine: _factors(rows.runs_of(group, engine), base, count) for engine in rows.engines}
             shares = {e: [None if f is None else 100 * f * base / count for f in own] for e, own in factors.items()}
             yield rows.metric(group, _speed_up(base, count), factors)
             yield rows.metric(group, _efficiency(count), shares)
-            yield rows.metric(group, _unevenness(count), _numbers(rows, group, "largest_over_mean", count))
+            yield rows.metric(group, _unevenness(count), _numbers(rows, group, _largest_over_mean, count))
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
@@ -77,11 +73,9 @@ class ScalingAnalysis(ScenarioAnalysis):
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
-        asked = runs.record.study.plan.scaling
-        if runs.runs and asked:
-            rate = _RATES[asked.measure]
+        if runs.runs:
             figures.scaling_law[runs.group] = {
-                engine: _law(own, rate, _means(runs, engine)) for engine, own in runs.by_engine().items()
+                engine: _law(own, _means(runs, engine)) for engine, own in runs.by_engine().items()
             }
 
 
@@ -124,25 +118,36 @@ def _means(runs: GroupOfRuns, engine: str) -> list[tuple[int, float]]:
     return [(count, rate) for count, rate in known if rate is not None]
 
 
-def _numbers(rows: Rows, group: str, name: str, replicas: int) -> dict[str, list[float | None]]:
+def _images_per_s(run: Run) -> float | None:
+    """The rate by which replica counts are compared: of a search the estimate, of a closed loop the throughput."""
+    return run.numbers.get("crossing_images_per_s" if run.capacity else "images_per_s")
+
+
+def _largest_over_mean(run: Run) -> float | None:
+    return run.numbers.get("largest_over_mean")
+
+
+def _numbers(
+    rows: Rows, group: str, number: Callable[[Run], float | None], replicas: int
+) -> dict[str, list[float | None]]:
     """A number of each engine's runs with so many replicas."""
     return {
-        engine: [run.numbers.get(name) for run in rows.runs_of(group, engine) if run.replicas == replicas]
+        engine: [number(run) for run in rows.runs_of(group, engine) if run.replicas == replicas]
         for engine in rows.engines
     }
 
 
-def _factors(runs: Sequence[Run], rate: str, base: int, count: int) -> list[float | None]:
+def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
     """Of each repetition that has both: its own throughput ratio."""
-    rates = {(run.repetition, run.replicas): run.numbers.get(rate) for run in runs}
+    rates = {(run.repetition, run.replicas): _images_per_s(run) for run in runs}
     repetitions = sorted({repetition for repetition, _ in rates})
     pairs = [(rates.get((r, base)), rates.get((r, count))) for r in repetitions]
     return [many / one for one, many in pairs if one and many]
 
 
-def _law(runs: Sequence[Run], rate: str, means: list[tuple[int, float]]) -> Law:
+def _law(runs: Sequence[Run], means: list[tuple[int, float]]) -> Law:
     """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
-    points = [(run.replicas, own) for run in runs if (own := run.numbers.get(rate)) is not None]
+    points = [(run.replicas, own) for run in runs if (own := _images_per_s(run)) is not None]
     law = fit_usl([count for count, _ in points], [own for _, own in points])
     return Law(
         points=points,

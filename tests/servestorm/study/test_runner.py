@@ -90,7 +90,7 @@ def test_its_results_tell_the_engines_apart(whole):
     p50 = results.metric("steady.p50")
     assert p50.values["savedmodel"].value == pytest.approx(3.5, abs=0.2)
     assert p50.values["torchserve"].value == pytest.approx(9.5, abs=0.2)
-    assert p50.welch_p["savedmodel|torchserve"] < 0.001
+    assert p50.p["savedmodel|torchserve"] < 0.001
     assert results.metric("coldstart.total_s").values["savedmodel"].value > 0
     assert results.unanswered() == []
 
