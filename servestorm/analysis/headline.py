@@ -24,6 +24,7 @@ LEADING: Final = (
     "bursty.p99",
     "steady.cpu_ms_per_image",
     "coldstart.total_s",
+    "capacity.crossing_images_per_s",
     "capacity.images_per_s",
     "autoscaling.ready_s",
     "autoscaling.recover_s",
@@ -32,13 +33,14 @@ LEADING: Final = (
 )
 """The questions of the first line, the most important first; objectives on other metrics stand further below."""
 
-Because = Literal["disturbed", "invalid", "late", "answers", "runs", "alike", "scatter", "near"]
+Because = Literal["disturbed", "invalid", "late", "answers", "runs", "estimate", "alike", "scatter", "near"]
 """Why a question is open.
 
 * disturbed, invalid: an engine has only such runs
 * late: the load generator sent too late for this figure in the runs of an engine
 * answers: no run has answers enough for this percentile
 * runs: an engine has fewer than two runs with the figure
+* estimate: the probes of an engine do not tell at which rate p99 meets the objective
 * alike: the runs of each side are all alike, so that chance cannot be told
 * scatter: the runs scatter too much to say anything of the ratio
 * near: the ratio is known roughly, and is too near 1, or too uncertain, for a verdict
@@ -231,6 +233,8 @@ def _reason(results: Results, metric: Metric, judged: Judgement) -> tuple[Becaus
         return "disturbed", disturbed, "; ".join(_distinct(d.reason for v in values.values() if (d := v.disturbed)))
     if invalid := [engine for engine in pair if not values[engine].valid]:
         return "invalid", invalid, _first_reason(results, metric.group, invalid)
+    if judged.withheld == "no estimate":
+        return "estimate", [engine for engine in pair if not any(values[engine].runs)], ""
     if few := [engine for engine in pair if sum(run is not None for run in values[engine].runs) < 2]:
         return _too_few(results, metric, few, values)
     if judged.verdict.difference_percent is not None and judged.verdict.ci_percent is None:

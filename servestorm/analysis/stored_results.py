@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from servestorm.analysis.results import Results
 from servestorm.rundir.results_file import not_as_written, read_document, without_nulls
-
-OLDEST_DRAWN: Final = 3
-"""The oldest version of results.json of which a page can be drawn: younger ones only add fields, and define the
-figures anew, so that they are drawn and never compared with those of another version."""
 
 
 def read_results(path: Path) -> Results:
@@ -21,7 +16,7 @@ def read_results(path: Path) -> Results:
 
     Raises StudyError with one sentence where it is half-written, of another version or not as servestorm wrote it.
     """
-    document = read_document(path, OLDEST_DRAWN)
+    document = read_document(path)
     models = document.get("models")
     manifests = [without_nulls(model) for model in models] if isinstance(models, list) else models
     stored = {"study": document.get("study"), "environment": document.get("environment"), "manifests": models}

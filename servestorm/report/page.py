@@ -10,7 +10,7 @@ from servestorm.analysis.results import Results
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
 from servestorm.report.headline import first_line
-from servestorm.report.part import Section
+from servestorm.report.part import Section, Table
 from servestorm.report.result_table import Card, EngineName, Pair, ResultGroup, RunTable
 from servestorm.report.sections.table import SECTIONS
 
@@ -52,6 +52,8 @@ class Page:
     sections: list[Section]
     """Those with figures."""
     validity: str
+    slices: Table | None
+    """Of how many slices the figures are; None where no load had slices."""
     runs: RunTable
     environment: list[Block]
 
@@ -85,6 +87,7 @@ def page_of(results: Results) -> Page:
         groups=result_table.groups(results),
         sections=sections,
         validity=sentences.validity(results),
+        slices=result_table.slices(results),
         runs=result_table.runs(results),
         environment=facts.environment(results),
     )

@@ -32,7 +32,7 @@ class RecordedValue(FileShape):
     runs: list[Number | None]
     value: Number | None
     sd: Number | None
-    value_from: Literal["runs", "samples", "largest"] | None
+    value_from: Literal["runs", "samples"] | None
     valid: bool = True
     disturbed: RecordedDisturbance | None = None
     """Why only DISTURBED runs could be used; older servestorms did not judge that."""
@@ -48,16 +48,10 @@ class RecordedValue(FileShape):
         if not over.n and self.value_from == "samples":
             return self
         room = ALIKE * max((abs(run) for run in self.runs if run is not None), default=0.0)
-        mean, sd = (self._largest(), None) if self.value_from == "largest" else (over.mean, over.sd)
-        for name, given, own in (("value", self.value, mean), ("sd", self.sd, sd)):
+        for name, given, own in (("value", self.value, over.mean), ("sd", self.sd, over.sd)):
             if not _alike(given, own, room):
                 raise ValueError(f"the {name} is {_text(given)}, and that of its runs {_text(own)}")
         return self
-
-    def _largest(self) -> float | None:
-        """Of a claim, which must hold for every run."""
-        known = [run for run in self.runs if run is not None]
-        return max(known) if known and len(known) == len(self.runs) else None
 
 
 def _alike(given: float | None, own: float | None, room: float) -> bool:
@@ -94,11 +88,6 @@ class RecordedStudy(FileShape):
     settings: ComparedPlan = Field(validation_alias="plan")
     cores: CoresFile | None = None
     engines: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def design(self) -> Literal["blocks", "interleaved"]:
-        """How its engines were loaded; older plans do not say, and were blocks."""
-        return "interleaved" if self.plan.get("design") == "interleaved" else "blocks"
 
 
 class RecordedSetting(FileShape):
@@ -163,11 +152,11 @@ def read_recorded(path: Path) -> Recorded:
         raise not_as_written(file, error) from error
 
 
-def read_document(file: Path, oldest: int = RESULTS_VERSION) -> JsonObject:
-    """The content of a results.json of version `oldest` to this one; raises StudyError with one sentence otherwise."""
+def read_document(file: Path) -> JsonObject:
+    """The content of a results.json of this version; raises StudyError with one sentence where it is not one."""
     raw = read_json(file)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or not isinstance(version, int) or not oldest <= version <= RESULTS_VERSION:
+    if not isinstance(raw, dict) or version != RESULTS_VERSION:
         earlier = isinstance(version, int) and version < RESULTS_VERSION
         raise StudyError(
             f"{file} is of version {version}, this servestorm reads {RESULTS_VERSION}: "

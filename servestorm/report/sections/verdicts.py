@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from servestorm.analysis.judgements import Judgement
 from servestorm.analysis.printable_ratio import Ratio, printable_ratio, says_nothing
 from servestorm.analysis.results import Results
-from servestorm.methods.verdict import USUAL_CONFIDENCE, WIDE, Verdict, signed
+from servestorm.methods.verdict import WIDE, Verdict, signed
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text, times_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
@@ -21,6 +21,8 @@ from servestorm.report.part import Section, SectionPart, Table, make_part, secti
 
 NEAR = 1.6
 """A factor: a figure whose ratios differ by less has ticks at every twentieth."""
+USUAL_CONFIDENCE = "95 %"
+"""Of intervals whose row does not say another."""
 NARROW_LETTERS = 26
 """Line width of a row's name on a narrow figure: it must leave room for the intervals."""
 
@@ -80,7 +82,8 @@ def _difference(verdict: Verdict) -> tuple[str, str]:
     difference = f"× {times_text(verdict.ratio)}" if by_ratio and verdict.ratio else signed(verdict.difference_percent)
     if ends is None:
         return difference, "–"
-    level = "" if verdict.confidence == USUAL_CONFIDENCE else f" ({100 * verdict.confidence:.3g} %)"
+    confidence = f"{100 * verdict.confidence:.3g} %"
+    level = "" if confidence == USUAL_CONFIDENCE else f" ({confidence})"
     return difference, " to ".join(map(size, ends)) + level
 
 
