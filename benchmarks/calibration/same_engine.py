@@ -20,9 +20,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(HERE))
 
-from servestorm.plan.questions import QUESTIONS  # noqa: E402
 from servestorm.analysis.results import Results, compute  # noqa: E402
 from servestorm.methods.verdict import Question, Verdict, verdicts  # noqa: E402
+from servestorm.plan.questions import QUESTIONS  # noqa: E402
 from servestorm.plan.study_plan import Plan, parse_plan  # noqa: E402
 from servestorm.rundir.record import read_run  # noqa: E402
 from servestorm.study.runner import Study  # noqa: E402

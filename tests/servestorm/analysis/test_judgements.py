@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from servestorm.plan.questions import QUESTIONS
 from servestorm.analysis.results import compute
 from servestorm.analysis.round_time import round_seconds
 from servestorm.errors import StudyError
 from servestorm.methods.group_sequential import nominal_level
 from servestorm.methods.verdict import verdict
+from servestorm.plan.questions import QUESTIONS
 from servestorm.rundir.record import read_run
 from tests.stand_ins.synthetic_run import make_run, write_samples
 
