@@ -40,7 +40,9 @@ def options_for(arrivals_default: str) -> list[Option]:
         *arrival_options(arrivals_default),
         Option("--warmup", float, 5.0, "seconds of constant load before, left out of every figure"),
         Option("--turns", str, "", "JSON file: when this load takes turns with another; cuts its --duration", True),
-        Option("--start-at-ns", int, 0, "start at this moment of the machine's monotonic clock (0: when ready)", True),
+        Option(
+            "--start-file", str, "", "start at the moment of the monotonic clock (ns) that this file will hold", True
+        ),
         Option("--max-in-flight", int, 1000, "requests under way at once; arrivals over it are dropped and counted"),
         Option("--give-up-in-flight", int, 0, "end the load where so many requests are under way (0: never)", True),
         Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
@@ -118,7 +120,7 @@ def read_options(namespace: argparse.Namespace) -> LoadOptions:
         if getattr(options, name) <= 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be over 0, not {getattr(options, name):g}.")
-    for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate", "start_at_ns", "give_up_in_flight"):
+    for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate", "give_up_in_flight"):
         if getattr(options, name) < 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be 0 or more, not {getattr(options, name):g}.")

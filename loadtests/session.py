@@ -147,8 +147,8 @@ class Session:
     def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
         self._load = prepared.load
         self._sink = sink
-        asked_ns = prepared.options.start_at_ns
-        self.generator = Generator(prepared.target, prepared.load, start_at_ns or asked_ns, punctual=asked_ns > 0)
+        punctual = bool(prepared.options.start_file)
+        self.generator = Generator(prepared.target, prepared.load, start_at_ns, punctual=punctual)
         self._follower = prepared.follower(self.generator)
         self._cpu_when_measured: tuple[float, int] | None = None
         self._stopped_early = False

@@ -246,7 +246,7 @@ class Generator:
         self._preconnect()
         if self._punctual and (late_ns := monotonic_ns() - self._start_at_ns) > 0:
             raise LoadEnvironmentError(
-                f"the generator was ready {late_ns / 1e9:.2g} s after the moment of --start-at-ns: give a later one."
+                f"the generator was ready {late_ns / 1e9:.2g} s after the moment of --start-file: give a later one."
             )
         # A moment that has passed is kept: workers share it, and a late one must show its lag.
         self.start_ns = self._start_at_ns or monotonic_ns() + _LEAD_NS

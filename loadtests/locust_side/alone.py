@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import gevent
@@ -13,6 +14,7 @@ from loadtests.locust_side.roles import POLL_S, Role, drain, locust_statistics, 
 from loadtests.samples.prometheus import GeneratorMetrics, expose
 from loadtests.samples.recorder import measured_rows, without_gaps
 from loadtests.session import Collector, Prepared, Rows, Session
+from loadtests.start_file import agreed_start_ns
 
 _SETTLE_S: Final = 3 * POLL_S
 
@@ -42,7 +44,9 @@ class AloneRole(Role):
             for feed in feeds:
                 feed(rows)
 
-        session = self._session = Session(prepared, sink)
+        start_file = prepared.options.start_file
+        start_at_ns = agreed_start_ns(Path(start_file), gevent.sleep) if start_file else 0
+        session = self._session = Session(prepared, sink, start_at_ns)
         statistics = locust_statistics(self.environment, prepared, lambda: session.measured_from_ns)
         measured_feeds.append(statistics.feed)
         self._collector = Collector(prepared, lambda: session.generator.start_ns)

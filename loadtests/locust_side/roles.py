@@ -43,9 +43,9 @@ def prepare_from(environment: Any) -> Prepared:
     namespace.host = environment.host or namespace.host
     options = read_options(namespace)
     shared = environment.web_ui or namespace.master or namespace.worker or namespace.csv_prefix or namespace.html_file
-    if (options.turns or options.start_at_ns) and shared:
+    if (options.turns or options.start_file) and shared:
         raise LoadTestError(
-            "--turns and --start-at-ns are for one headless process without Locust's own reports: leave out the web "
+            "--turns and --start-file are for one headless process without Locust's own reports: leave out the web "
             "page, --master, --worker, --processes, --csv and --html."
         )
     return prepare(options, getattr(environment, "servestorm_run_time_s", None))

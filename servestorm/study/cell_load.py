@@ -64,11 +64,10 @@ class CellLoad:
         self,
         load: LoadCommand,
         folder: Path,
-        start_at_ns: int | None = None,
+        start_file: Path | None = None,
         cancelled: threading.Event | None = None,
     ) -> LoadOrder:
-        """The order for the load generator; one that comes in turns starts at that time of the monotonic clock."""
-        waiting_s = max(0.0, (start_at_ns - time.monotonic_ns()) / 1e9) if start_at_ns else 0.0
+        """The order for the load generator; one that comes in turns starts when that file says so."""
         return LoadOrder(
             load,
             self.deployment,
@@ -78,8 +77,8 @@ class CellLoad:
             seed=self.cell.seed,
             out=folder,
             cores=self.cores.generator,
-            limit_s=waiting_s + load.length_s + self.plan.timeouts.generator_s,
-            start_at_ns=start_at_ns,
+            limit_s=load.length_s + self.plan.timeouts.generator_s,
+            start_file=start_file,
             cancelled=cancelled or threading.Event(),
         )
 

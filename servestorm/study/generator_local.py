@@ -67,7 +67,7 @@ def _turn_options(order: LoadOrder) -> list[str]:
     if not order.command.turns:
         return []
     write_json(order.out / TURNS, {"turns": [asdict(turn) for turn in order.command.turns]})
-    return ["--turns", str(order.out / TURNS), "--start-at-ns", str(order.start_at_ns)]
+    return ["--turns", str(order.out / TURNS), "--start-file", str(order.start_file)]
 
 
 def run_to_end(

@@ -54,8 +54,8 @@ class LoadOrder:
     """For a generator on this machine."""
     limit_s: float
     """After so many seconds a generator that has not ended is ended."""
-    start_at_ns: int | None = None
-    """When a load that comes in turns starts, on the monotonic clock."""
+    start_file: Path | None = None
+    """Of a load that comes in turns: holds its start once every generator of the round is ready."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set where the load is of no use any more: the generator is ended."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
+from loadtests.start_file import ready_file
 from servestorm.plan.turns import Slicing, Turn, turn_tables
 from servestorm.rundir import files
-from servestorm.rundir.files import write_json
+from servestorm.rundir.files import write_json, write_text
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cell_load import CellLoad, offer_until_valid, watched
 from servestorm.study.faults import blamed_on
@@ -20,8 +21,11 @@ from servestorm.study.load import LoadCommand, LoadOrder, in_turns
 from servestorm.study.slice_cpu import S_NS, CpuReading, reading_times_s, slice_files, slices_in_time
 from serving.errors import DeploymentError
 
-START_AHEAD_S: Final = 6.0
-"""From the order to the common start: the generators load their programs meanwhile, on a core that they share."""
+GENERATORS_START_GUESS_S: Final = 4.0
+"""Until the generators are ready: they load their programs on a core that they share."""
+_START_AHEAD_S: Final = 0.5
+"""From the moment when they are told to the start."""
+_LOOK_EVERY_S: Final = 0.05
 
 
 def offer_in_turns(
@@ -29,36 +33,60 @@ def offer_in_turns(
     folders: Sequence[Path],
     command: Callable[[CellLoad], LoadCommand],
     slicing: Slicing,
+    meanwhile: Callable[[], None],
 ) -> list[FinishedLoadFile]:
     """Load each deployment in its turns and give the summaries; all again where one is DISTURBED or INVALID.
 
-    `command` gives the load of a deployment, without turns. Every folder gets the files of a load and slices.json.
+    `command` gives the load of a deployment, without turns. `meanwhile` is what must have been done before any load:
+    the generators load their programs during it. Every folder gets the files of a load and slices.json.
     """
     cell = loads[0].cell
     tables = turn_tables(slicing, len(loads), f"{cell.seed} {cell.scenario} {cell.variant}")
     length_s = slicing.seconds(len(loads))
     commands = [in_turns(command(load), table, length_s) for load, table in zip(loads, tables, strict=True)]
-    return offer_until_valid(loads, folders, lambda: _offer_once(loads, folders, commands, slicing))
+    return offer_until_valid(loads, folders, lambda: _offer_once(loads, folders, commands, slicing, meanwhile))
 
 
 def _offer_once(
-    loads: Sequence[CellLoad], folders: Sequence[Path], commands: Sequence[LoadCommand], slicing: Slicing
+    loads: Sequence[CellLoad],
+    folders: Sequence[Path],
+    commands: Sequence[LoadCommand],
+    slicing: Slicing,
+    meanwhile: Callable[[], None],
 ) -> None:
     tables = [command.turns for command in commands]
     readings: list[list[CpuReading]] = []
     with watched(loads, folders):
-        start_ns = monotonic_ns() + round(START_AHEAD_S * S_NS)
+        start_ns = None
         cancelled = threading.Event()
         orders = [
-            load.order(command, folder, start_ns, cancelled)
+            load.order(command, folder, folder / files.START, cancelled)
             for load, command, folder in zip(loads, commands, folders, strict=True)
         ]
         try:
             with _offered(loads, orders, cancelled) as futures:
+                meanwhile()
+                start_ns = _start(folders, futures)
                 _read_in_gaps(loads, tables, slicing.gap_s, start_ns, futures, readings)
         finally:
-            for folder, slices in zip(folders, slice_files(tables, slicing, start_ns, readings), strict=True):
-                write_json(folder / files.SLICES, slices.model_dump())
+            if start_ns is not None:
+                for folder, slices in zip(folders, slice_files(tables, slicing, start_ns, readings), strict=True):
+                    write_json(folder / files.SLICES, slices.model_dump())
+
+
+def _start(folders: Sequence[Path], futures: Sequence[Future[None]]) -> int:
+    """Wait until every generator is ready, or has ended, and tell all of them the same start, which is given too."""
+    ready = [ready_file(folder / files.START) for folder in folders]
+    while not all(path.exists() for path in ready):
+        done = wait(futures, _LOOK_EVERY_S, FIRST_EXCEPTION)
+        if not done.not_done or any(future.exception() for future in done.done):
+            break
+    start_ns = monotonic_ns() + round(_START_AHEAD_S * S_NS)
+    for folder in folders:
+        write_text(folder / files.START, f"{start_ns}\n")
+    for path in ready:
+        path.unlink(missing_ok=True)
+    return start_ns
 
 
 @contextmanager

@@ -115,15 +115,19 @@ def _measure(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Pat
         for load, folder in zip(standing, folders, strict=True):
             with blamed_on(load.cell):
                 stack.enter_context(_ready(context, load, folder))
-        for load in standing if scenario.scraped else ():
-            context.scraper.wait_first(load.cell.id, len(_with_metrics(load.deployment)))
         progress.stands = True
-        if scenario.scraped:
-            _check_all_settings(context, standing, folders)
+
+        def before_load() -> None:
+            if scenario.scraped:
+                for load in standing:
+                    context.scraper.wait_first(load.cell.id, len(_with_metrics(load.deployment)))
+                _check_all_settings(context, standing, folders)
+
         if len(standing) == 1:
+            before_load()
             scenario.measure(standing[0], folders[0])
         else:
-            scenario.measure_round(standing, folders)
+            scenario.measure_round(standing, folders, before_load)
         if not scenario.scraped:
             _check_all_settings(context, standing, folders)  # no question may slow a start that is timed
 

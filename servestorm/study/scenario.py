@@ -35,12 +35,14 @@ class StudyScenario(Protocol):
         """
         ...
 
-    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path], meanwhile: Callable[[], None]) -> None:
         """Measure deployments that stand together and are all ready, only one of them under load at a time.
 
-        `folders` holds one folder for each of `loads`. By default the deployments are measured one after the other.
+        `folders` holds one folder for each of `loads`. `meanwhile` is called before any load: what takes a while, such
+        as the start of generators, may be done beside it. By default the deployments are measured one after the other.
         Raises as `measure` does.
         """
+        meanwhile()
         for load, folder in zip(loads, folders, strict=True):
             self.measure(load, folder)
 

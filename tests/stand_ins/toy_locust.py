@@ -29,6 +29,8 @@ if MODE in endings:
     print(line)
     sys.exit(code)
 if MODE == "hang":
+    if start_file := option("--start-file"):
+        Path(f"{start_file}.ready").touch()
     (out / "hanging").touch()
     time.sleep(600)
 

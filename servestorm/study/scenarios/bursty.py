@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servestorm.plan.study_plan import Plan
 from servestorm.plan.turns import bursty_slicing
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.load import LoadCommand, bursty_load, bursty_slices
-from servestorm.study.round_load import START_AHEAD_S, offer_in_turns
+from servestorm.study.round_load import GENERATORS_START_GUESS_S, offer_in_turns
 from servestorm.study.scenario import StudyScenario, loads_guess_s
 
 
@@ -23,7 +23,7 @@ class BurstyCells(StudyScenario):
         assert load.plan.bursty
         load.offer(bursty_load(load.plan.bursty, load.variant.images_per_request), folder)
 
-    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path], meanwhile: Callable[[], None]) -> None:
         """See StudyScenario."""
         bursty = loads[0].plan.bursty
         assert bursty
@@ -32,7 +32,7 @@ class BurstyCells(StudyScenario):
         def slices(load: CellLoad) -> LoadCommand:
             return bursty_slices(bursty, slicing, load.variant.images_per_request)
 
-        offer_in_turns(loads, folders, slices, slicing)
+        offer_in_turns(loads, folders, slices, slicing, meanwhile)
 
     def expected_s(self, plan: Plan) -> float:
         """See StudyScenario."""
@@ -42,4 +42,4 @@ class BurstyCells(StudyScenario):
     def expected_round_s(self, plan: Plan, cells: int) -> float:
         """See StudyScenario."""
         assert plan.bursty
-        return START_AHEAD_S + bursty_slicing(plan.bursty).seconds(cells)
+        return GENERATORS_START_GUESS_S + bursty_slicing(plan.bursty).seconds(cells)

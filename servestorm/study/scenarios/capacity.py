@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servestorm.plan.study_plan import Plan
@@ -20,8 +20,9 @@ class CapacityCells(StudyScenario):
         """See StudyScenario."""
         search(load, folder)
 
-    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path], meanwhile: Callable[[], None]) -> None:
         """The probes of all searches alternate, so that a bad moment of the machine meets neighbours alike."""
+        meanwhile()
         interleaved_searches(loads, folders)
 
     def expected_s(self, plan: Plan) -> float:

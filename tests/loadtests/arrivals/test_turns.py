@@ -170,7 +170,6 @@ def test_what_does_not_go_with_turns_is_refused(arguments, sentence, tmp_path):
         (["--give-up-in-flight", 4, "--closed-loop", 4], "is for an open loop"),
         (["--give-up-in-flight", 40, "--max-in-flight", 30], "40 would never come: 30 requests"),
         (["--give-up-in-flight", -1], "must be 0 or more"),
-        (["--start-at-ns", -1], "must be 0 or more"),
     ],
 )
 def test_a_give_up_that_cannot_come_is_refused(arguments, sentence):

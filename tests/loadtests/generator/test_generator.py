@@ -85,7 +85,7 @@ def test_a_load_starts_at_the_moment_that_it_is_given():
 
 def test_a_load_that_is_ready_too_late_is_refused_and_sends_nothing():
     over = {"start_at_ns": time.monotonic_ns() - 1, "punctual": True}
-    with known_server() as port, pytest.raises(LoadEnvironmentError, match="s after the moment of --start-at-ns: give"):
+    with known_server() as port, pytest.raises(LoadEnvironmentError, match="s after the moment of --start-file: give"):
         run(http_target(port), load(EVERY_5_MS[:20]), **over)
 
 

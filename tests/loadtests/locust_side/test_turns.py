@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from loadtests.errors import LoadTestError
 from loadtests.generator.jobs import OUTCOMES
+from loadtests.start_file import agreed_start_ns, ready_file
+from servestorm.rundir.files import write_text
 from tests.loadtests.generator.loads import known_server
 from tests.loadtests.locust_side.locust_processes import LocustProcess, exit_code_of
 from tests.source_tree import ROOT
@@ -37,16 +40,21 @@ def read(folder):
 
 
 def test_two_generators_take_turns_with_the_same_arrivals_and_no_sample_is_lost(tmp_path):
-    start_ns = time.monotonic_ns() + 15_000_000_000
     with known_server("--fixed-ms", 1) as port, ExitStack() as stack:
         processes = {}
         for name, turns in TURNS.items():
             (tmp_path / name).mkdir()
             arguments = ["--host", f"http://127.0.0.1:{port}", "--arrivals", "poisson", "--seed", 3, "--rate", 100]
             arguments += ["--duration", 2, "--warmup", 0, "--turns", write_turns(tmp_path / name, turns)]
-            arguments += ["--start-at-ns", start_ns, "--json-file", tmp_path / name / "locust"]
+            arguments += ["--start-file", tmp_path / name / "start", "--json-file", tmp_path / name / "locust"]
             processes[name] = start(tmp_path / name, *arguments)
             stack.callback(processes[name].kill)
+        while not all(ready_file(tmp_path / name / "start").exists() for name in TURNS):
+            assert all(process.poll() is None for process in processes.values())
+            time.sleep(0.05)
+        start_ns = time.monotonic_ns() + 1_000_000_000
+        for name in TURNS:
+            write_text(tmp_path / name / "start", f"{start_ns}\n")
         output = {name: process.communicate(timeout=120)[0] for name, process in processes.items()}
     arrivals = {}
     for name, turns in TURNS.items():
@@ -69,12 +77,20 @@ def test_two_generators_take_turns_with_the_same_arrivals_and_no_sample_is_lost(
 
 
 def test_a_start_that_is_over_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "start").write_text("1\n")
     with known_server("--fixed-ms", 1) as port:
-        process = start(tmp_path, "--host", f"http://127.0.0.1:{port}", "--start-at-ns", 1)
+        process = start(tmp_path, "--host", f"http://127.0.0.1:{port}", "--start-file", tmp_path / "start")
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 3, output
-    assert "after the moment of --start-at-ns: give a later one." in output
+    assert "after the moment of --start-file: give a later one." in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", ""])
+def test_a_start_file_without_a_moment_is_refused_in_one_sentence(text, tmp_path):
+    (tmp_path / "start").write_text(text)
+    with pytest.raises(LoadTestError, match=r"holds .*, not nanoseconds of the clock"):
+        agreed_start_ns(tmp_path / "start", time.sleep)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +99,7 @@ def test_a_start_that_is_over_is_refused_in_one_sentence(tmp_path):
 @pytest.mark.parametrize("asked", ["turns", "start"])
 def test_what_would_show_the_waits_between_turns_as_load_is_refused(arguments, asked, tmp_path):
     turns = ["--turns", write_turns(tmp_path, [(0, 0, 30)]), "--warmup", 0]
-    options = turns if asked == "turns" else ["--start-at-ns", 10**18]
+    options = turns if asked == "turns" else ["--start-file", tmp_path / "start"]
     process = start(tmp_path, "--host", "http://127.0.0.1:1", *options, *arguments)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.start_file import ready_file
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
@@ -74,7 +75,8 @@ def test_both_generators_of_a_round_get_one_start_the_same_arrivals_and_turns_th
     path = study().carry_out()
     assert len(rounds_in(path)) == 3
     for first, second in rounds_in(path):
-        for name in ("--start-at-ns", "--seed", "--rate", "--duration"):
+        assert (first / "start-ns").read_text() == (second / "start-ns").read_text()
+        for name in ("--seed", "--rate", "--duration"):
             assert option(first, name) == option(second, name)
         assert (option(first, "--duration"), option(first, "--warmup")) == ("8", "0")
         turns = [turn for folder in (first, second) for turn in loaded(folder, "turns.json")["turns"]]
@@ -97,7 +99,7 @@ def test_the_servers_of_a_round_stand_at_the_same_time_and_each_run_keeps_what_a
             names = {file.name for file in folder.iterdir()}
             assert names >= {"samples.parquet", "summary.json", "use.json", "slices.json", "server.log"}
             slices = SlicesFile.model_validate(loaded(folder, "slices.json"))
-            start_ns, turns = int(option(folder, "--start-at-ns")), loaded(folder, "turns.json")["turns"][1:]
+            start_ns, turns = int((folder / "start-ns").read_text()), loaded(folder, "turns.json")["turns"][1:]
             assert [one.begin_ns for one in slices.slices] == [start_ns + round(t["begin_s"] * 1e9) for t in turns]
     assert [[second.steal_share for second in cell.machine()][:1] for cell in record.cells[2:]] == [[0.04]] * 4
 
@@ -146,6 +148,7 @@ class Clock:
 
         class Waiting:
             def offer(_, order):
+                ready_file(order.start_file).touch()
                 assert self.ended.wait(20)
                 real.offer(order)
 
@@ -237,7 +240,7 @@ def test_a_study_that_began_before_there_were_rounds_goes_on_in_blocks(tmp_path,
 
 def test_an_interrupted_round_ends_its_generators_and_keeps_what_lies_there(study):
     made = study(generator="hang")
-    interrupt_when(lambda: len(list((made.path or Path("/")).glob("cells/*/hanging"))) == 2 if made.path else False)
+    interrupt_when(lambda: len(list((made.path or Path("/")).glob("cells/*/start-ns"))) == 2 if made.path else False)
     with pytest.raises(KeyboardInterrupt):
         made.carry_out()
     record = read_run(made.path)
