@@ -20,7 +20,7 @@ from servestorm.study.load import GeneratorError, LoadOrder, address_options
 from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
-VALID_EXIT, INVALID_EXIT = 0, 4
+VALID_EXIT, USAGE_EXIT, INVALID_EXIT = 0, 2, 4
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def require_summary(code: int, out: Path) -> None:
     if code in (VALID_EXIT, INVALID_EXIT) and (out / SUMMARY).is_file():
         return
     last = last_line(log)
-    if code == 2:
+    if code == USAGE_EXIT:
         raise StudyError(f"the load generator refuses its options: {last}")
     raise GeneratorError(f"the load generator ended with code {code} and without a summary: {last} (see {log})")
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from loadtests.start_file import ready_file
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.slices import SlicesFile
 from servestorm.study import round_load, runner, scraper
+from servestorm.study.cell_load import disturbance_in
 from servestorm.study.expected_time import expected_s, title
+from servestorm.study.generator_local import require_summary
 from servestorm.study.load import GeneratorError
 from servestorm.study.resume import complete_cells
 from serving import processes
@@ -127,8 +131,6 @@ class Clock:
         monkeypatch.setattr(round_load, "monotonic_ns", self.now_ns)
 
     def now_ns(self) -> int:
-        import time
-
         return time.monotonic_ns() + self._ahead_ns
 
     def wait(self, futures, timeout=None, return_when=None):
@@ -287,3 +289,64 @@ def test_two_cells_of_the_same_engine_may_stand_together(study, monkeypatch):
     path = made.carry_out()
     assert [cell.complete for cell in read_run(path).cells] == [True, True]
     assert len({option(folder, "--host") for folder in rounds_in(path)[0]}) == 2
+
+
+class ReadyInTurn:
+    """Generators that wait for their start as the real ones do, of which the second is ready later than the first."""
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[int, int]] = []
+        self._toy, self._first = toy_generator(), threading.Event()
+
+    def offer(self, order):
+        if order.engine == "torchserve":
+            assert self._first.wait(20)
+        ready_ns = time.monotonic_ns()
+        ready_file(order.start_file).touch()
+        if order.engine == "savedmodel":
+            assert not order.start_file.exists()
+            self._first.set()
+        while not order.start_file.exists():
+            time.sleep(0.01)
+        self.starts.append((ready_ns, int(order.start_file.read_text())))
+        self._toy.offer(order)
+        self._first.clear()
+
+
+def test_the_generators_of_a_round_begin_together_once_all_are_ready(study):
+    source = ReadyInTurn()
+    path = study(generator=source).carry_out()
+    assert len(source.starts) == 6
+    for place in range(0, 6, 2):
+        (first_ns, start_ns), (second_ns, other_start_ns) = source.starts[place : place + 2]
+        assert start_ns == other_start_ns > max(first_ns, second_ns)
+    assert not list(path.glob("cells/*/*.ready"))
+
+
+def load_in(folder: Path, begins_s, slices_s, other_share) -> Path:
+    """What disturbance is judged by: seconds of the machine from `begins_s` on, and two slices at `slices_s`."""
+    folder.mkdir()
+    seconds = [
+        MachineSecond(int(t * 1e9), int((t + 1) * 1e9), 0.0, share, None, None, None, None, None)
+        for t, share in zip(begins_s, other_share, strict=True)
+    ]
+    (folder / "machine.parquet").write_bytes(machine_bytes(seconds))
+    watch = {"elapsed_s": 10.0, "cores": [0], "other_s": 10 * sum(other_share) / len(other_share), "steal_s": 0.0}
+    (folder / "use.json").write_text(json.dumps({"end": {}, "watch": watch}))
+    slices = [
+        {"begin_ns": int(t * 1e9), "end_ns": int((t + 2) * 1e9), "cpu_s": None, "idle_cpu_s": None, "idle_s": None}
+        for t in slices_s
+    ]
+    (folder / "slices.json").write_text(json.dumps({"lead_s": 0.0, "length_s": 2.0, "slices": slices}))
+    return folder
+
+
+def test_a_load_in_turns_is_disturbed_where_most_of_its_own_slices_are(tmp_path, model):
+    plan = parse_plan(toy_plan(model), "p")
+    others_turn = [0.0, 0.0, 0.9, 0.9, 0.9, 0.9, 0.0, 0.0]
+    quiet = load_in(tmp_path / "quiet", range(8), (0, 6), others_turn)
+    busy = load_in(tmp_path / "busy", range(8), (2, 4), others_turn)
+    assert disturbance_in(quiet, plan) is None
+    assert disturbance_in(busy, plan).reason.endswith("in 2 of 2 slices")
+    stopped = load_in(tmp_path / "stopped", range(8), (20, 40), others_turn)
+    assert disturbance_in(stopped, plan).cause == "other_load"
