@@ -16,7 +16,6 @@ from servestorm.analysis.metric import Row
 from servestorm.analysis.rows import FAILED, LOAD_ROWS, MEAN_LATENCY, PERCENTILE_ROWS, REQUEST_ROWS, THROUGHPUT
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 
-
 LEFT_OUT: Final = (
     "A figure of a run under load is of the slices of its load that count (whole cycles of a load with bursts, the "
     "slices of a load that took turns, and seconds of any other): left out of all figures are slices in which other "
