@@ -23,7 +23,6 @@ from servestorm.rundir.shapes.slices import SlicesFile
 from servestorm.study import round_load, runner, scraper
 from servestorm.study.cell_load import disturbance_in
 from servestorm.study.expected_time import expected_s, title
-from servestorm.study.generator_local import require_summary
 from servestorm.study.load import GeneratorError
 from servestorm.study.resume import complete_cells
 from serving import processes
