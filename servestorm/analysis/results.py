@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
-from servestorm.analysis.doubts import SEVERITIES, Doubt, doubts
+from servestorm.analysis.doubts import Doubt, doubts
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
+from servestorm.analysis.machine_doubts import SEVERITIES
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
 from servestorm.analysis.round_time import round_seconds
