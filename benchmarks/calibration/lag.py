@@ -100,9 +100,8 @@ def total(rows: list[dict], name: str, most_moved: float) -> dict:
 
 
 def summary(totals: list[dict]) -> None:
-    print(
-        f"\n| figure | most moved | counted | slices left out | error: median | 99 of 100 | largest | goal |\n{'| --- ' * 8}|"
-    )
+    heads = "figure,most moved,counted,slices left out,error: median,99 of 100,largest,goal"
+    print(f"\n| {heads.replace(',', ' | ')} |\n|{' --- |' * 8}")
     for one in totals:
         parts = [f"{100 * one[name]:.2f} %" for name in ("counted", "left_out", "median", "high", "largest")]
         goal = f"{100 * one['goal']:g} %: {'reached' if one['reached'] else 'missed'}"

@@ -99,9 +99,9 @@ def turns_of(order: random.Random, options: argparse.Namespace) -> tuple[dict[st
 
 
 def times_of(begins: list[float], duet: float, options: argparse.Namespace) -> list[float]:
-    """Arrivals in seconds of the schedule: a warm-up, the slices, the duet. The first second stays empty."""
+    """Arrivals in seconds of the schedule: one at 0, from which its begin is read, a warm-up, the slices, the duet."""
     spans = [(FIRST_S, WARM_UP_S), *((begin, options.slice_s) for begin in begins), (duet, options.duet_s)]
-    return [begin + i / options.rate for begin, length in spans for i in range(int(length * options.rate))]
+    return [0.0, *(begin + i / options.rate for begin, length in spans for i in range(int(length * options.rate)))]
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def load(engine: str, folder: Path, times: list[float]) -> Iterator[subprocess.P
     """The project's generator, which sends at these times of its schedule."""
     out, trace = folder / engine, folder / f"{engine}.csv"
     out.mkdir(exist_ok=True)
-    trace.write_text("t\n0.000000\n" + "".join(f"{at:.6f}\n" for at in times))
+    trace.write_text("t\n" + "".join(f"{at:.6f}\n" for at in times))
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests/steady.py"), "--headless"]
     command += ["--host", f"http://127.0.0.1:{PORTS[engine]}", "--engine", engine, "--protocol", "rest"]
     command += ["--model", "cnn", "--payload", "image", "--images-per-request", "1", "--seed", "1"]
@@ -209,8 +209,8 @@ def columns(prefix: str, tables: list[dict], kinds: dict[str, type], other: type
 
 
 def begin_ns(samples: Path) -> int:
-    """Begin of a generator's schedule on the monotonic clock: its first request is sent FIRST_S later."""
-    return int(pq.read_table(samples, columns=["scheduled_ns"])["scheduled_ns"].to_numpy().min() - FIRST_S * 1e9)
+    """Begin of a generator's schedule on the monotonic clock: the trace's first request is at 0."""
+    return int(pq.read_table(samples, columns=["scheduled_ns"])["scheduled_ns"].to_numpy().min())
 
 
 def read_requests(samples: Path, facts: dict, engine: str) -> dict[str, np.ndarray]:
