@@ -1,12 +1,13 @@
 """Designs of a comparison of two engines, simulated on recorded noise: what each finds, and how often it is wrong.
 
-A design gives the figures of many studies, an array of (studies, sides, runs, figures), NaN where a run has none. The
-true ratio of a design is that of the means over all its simulated runs, so "no difference" is exact: B is divided by
-it. Any other ratio is injected by scaling B, since a percentile of scaled latencies is the scaled percentile.
+A design gives the figures of the recorded rounds as it would have measured them (NaN where it throws a run away).
+Studies are drawn from them without a true difference: both sides have a mean of 1. Any ratio is injected by scaling B,
+since a percentile of scaled latencies is the scaled percentile.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from servestorm.methods.disturbance import OTHER_PERCENT, STEAL_PERCENT
-from tests.simulations.recorded_noise import FIGURES, LEAD_S, Recording, Slice, blocks, figures, quantile
+from servestorm.methods.welch import ROUNDING
+from tests.simulations.recorded_noise import FIGURES, LEAD_S, Recording, Slice, figures, quantile
 
 ALPHA, POWER = 0.05, 0.8
 MAX_LAG_MS, MAX_LAG_SHARE = 1.0, 0.05
 """The rule of the blocks design, as it was until 2026-11-29 (loadtests/samples/validity.py): a run whose p99 lag is
 longer than 1 ms and than 5 % of its p50 is INVALID as a whole."""
+BANDWIDTH = 0.5
+"""Of the smoothing, in standard deviations between rounds."""
 Floats = NDArray[np.float64]
 
 
@@ -58,71 +62,67 @@ def calm(slices: list[Slice]) -> bool:
     return bool(steal <= STEAL_PERCENT and other <= OTHER_PERCENT)
 
 
-def blocks_design(noise: Recording, rng: np.random.Generator, studies: int, runs: int = 3, slices: int = 8) -> Floats:
-    """A server of its own for every run of 10 s, minutes apart; a late generator or a disturbance costs the whole run.
+def blocks_runs(noise: Recording, slices: int = 8, strict: bool = True) -> Floats:
+    """Logarithm of each figure of a run of 10 s on a server of its own, (rounds, sides, figures).
 
-    Two attempts at each run, as in the quickstart.
+    With `strict`, as it was, a late generator or a disturbance costs the whole run, after two attempts at it (as in the
+    quickstart): NaN. Without, every run counts.
     """
-    result = np.full((studies, 2, runs, len(FIGURES)), np.nan)
-    for study, side, run in np.ndindex(studies, 2, runs):
-        recorded = noise.rounds[rng.integers(len(noise.rounds))][side]
-        for _ in range(2):
-            first = rng.integers(len(recorded))
-            mine = [recorded[(first + k) % len(recorded)] for k in range(slices)]
+    result = np.full((len(noise.rounds), 2, len(FIGURES)), np.nan)
+    for number, side in np.ndindex(len(noise.rounds), 2):
+        recorded = noise.rounds[number][side]
+        for begin in (0, slices // 2):
+            mine = list(recorded[begin : begin + slices])
             found = figures(mine)
             late = quantile(np.concatenate([one.lag_ms for one in mine]), 0.99)
-            if late <= max(MAX_LAG_MS, MAX_LAG_SHARE * found[0]) and calm(mine):
-                result[study, side, run] = found
+            if not strict or (late <= max(MAX_LAG_MS, MAX_LAG_SHARE * found[0]) and calm(mine)):
+                result[number, side] = np.log(found)
                 break
     return result
 
 
-def interleaved_design(
-    noise: Recording,
-    rng: np.random.Generator,
-    studies: int,
-    rounds: int,
-    slices: int,
-    pieces: int = 1,
-    apart: bool = False,
-) -> Floats:
-    """Both sides on servers of the same round, loaded in turns, slice k of both side by side.
+def interleaved_runs(noise: Recording, slices: int, pieces: int = 1, apart: bool = False) -> Floats:
+    """Logarithm of each figure where both sides are loaded in turns, slice k side by side, (rounds, sides, figures).
 
     A slice is `pieces` recorded ones in a row. They were recorded farther apart than a long slice is long: with `apart`
     B takes those after A's (farther from A than in a real study), without it those beside A's (nearer).
-    A slice in which the machine was disturbed is left out on both sides, unless that is more than half of them.
+    A slice in which the machine was disturbed is left out on both sides; a round that loses more than half is NaN.
     """
-    result = np.full((studies, 2, rounds, len(FIGURES)), np.nan)
-    for study, place in np.ndindex(studies, rounds):
-        left, right = noise.rounds[rng.integers(len(noise.rounds))]
-        at = (pieces * blocks(len(left) // pieces, slices, rng)[:, None] + np.arange(pieces)).ravel()
-        beside = (at + (pieces if apart else 0)) % len(left)
-        a, b = [left[k] for k in at], [right[k] for k in beside]
-        counts = [calm([one]) and calm([other]) for one, other in zip(a, b, strict=True)]
-        if 2 * sum(counts) < len(counts):
-            continue
-        for side, chosen in enumerate((a, b)):
-            result[study, side, place] = figures([one for one, good in zip(chosen, counts, strict=True) if good])
+    result = np.full((len(noise.rounds), 2, len(FIGURES)), np.nan)
+    begin, count = pieces if apart else 0, slices * pieces
+    for number, (left, right) in enumerate(noise.rounds):
+        pairs = list(zip(left[:count], right[begin : begin + count], strict=True))
+        good = [pair for pair in pairs if all(calm([one]) for one in pair)]
+        if 2 * len(good) >= count:
+            result[number] = np.log([figures(side) for side in zip(*good, strict=True)])
     return result
 
 
-def duet_design(noise: Recording, rng: np.random.Generator, studies: int, rounds: int, slices: int = 8) -> Floats:
-    """Both sides loaded at once, on the same core."""
-    result = np.full((studies, 2, rounds, len(FIGURES)), np.nan)
-    cut = [[_pieces(one, slices) for one in sides] for sides in noise.duets]
-    for study, place in np.ndindex(studies, rounds):
-        drawn = cut[rng.integers(len(cut))]
-        at = blocks(slices, slices, rng)
-        for side in range(2):
-            latency = np.concatenate([drawn[side][k] for k in at])
-            result[study, side, place, :2] = quantile(latency, 0.5), quantile(latency, 0.99)
-    return result
+def duet_runs(noise: Recording) -> Floats:
+    """Logarithm of p50 and p99 where both sides are loaded at once on the same core, (rounds, sides, 2)."""
+    return np.log([[[quantile(one.latency_ms, q) for q in (0.5, 0.99)] for one in sides] for sides in noise.duets])
 
 
-def _pieces(one: Slice, count: int) -> list[Floats]:
-    ends = np.linspace(one.offset_ms.min(), one.offset_ms.max() + 1e-6, count + 1)
-    number = np.searchsorted(ends, one.offset_ms, side="right") - 1
-    return [one.latency_ms[number == piece] for piece in range(count)]
+def drawn(runs: Floats, rng: np.random.Generator, studies: int, count: int, *, together: bool) -> Floats:
+    """Figures of many studies of `count` runs of each side, (studies, sides, count, figures).
+
+    Recorded rounds are drawn with replacement: for both sides `together`, or for each side alone. So few rounds make a
+    lumpy distribution, so a draw is smoothed, and shrunk to keep the recorded variance and covariance of the sides (the
+    smoothed bootstrap, Silverman and Young 1987, with a bandwidth of BANDWIDTH standard deviations). The mean of B is
+    that of A in all of them.
+    """
+    rounds, sides, names = runs.shape
+    at = rng.integers(rounds, size=(studies, 1 if together else sides, count)).repeat(sides if together else 1, axis=1)
+    result = np.empty((studies, sides, count, names))
+    for name in range(names):
+        logs = runs[..., name]
+        mean = np.nanmean(logs, axis=0)
+        whole = logs[np.isfinite(logs).all(axis=1)]
+        spread = np.cov(whole.T) if together else np.diag(np.nanvar(logs, axis=0, ddof=1))
+        smooth = rng.multivariate_normal(np.zeros(sides), spread, (studies, count)).transpose(0, 2, 1)
+        taken = logs[at, np.arange(sides)[:, None]] - mean[:, None]
+        result[..., name] = np.exp((taken + BANDWIDTH * smooth) / math.sqrt(1 + BANDWIDTH**2))
+    return result / np.nanmean(result, axis=(0, 2), keepdims=True)
 
 
 def slice_pairs(
@@ -136,9 +136,8 @@ def slice_pairs(
             lambda side: [one.cpu_ms_per_image for one in side],
         )
     )
-    at = np.array([[blocks(p50.shape[1], slices, rng) for _ in range(rounds)] for _ in range(studies)])
-    drawn = rng.integers(len(p50), size=(studies, rounds))[..., None]
-    return p50[drawn, at], cpu[drawn, at]
+    at = rng.integers(len(p50), size=(studies, rounds))
+    return p50[at, :slices], cpu[at, :slices]
 
 
 @dataclass(frozen=True)
@@ -150,9 +149,10 @@ class LogRatios:
     df: Floats
 
     def p(self, shift: float = 0.0) -> Floats:
-        """Two-sided p of each study, with B scaled by exp(shift); 1 where there is no estimate."""
-        p = 2 * student.sf(np.abs(self.value + shift) / self.error, self.df)
-        return np.where(np.isfinite(p), p, 1.0)
+        """Two-sided p of each study, with B scaled by exp(shift); 1 where there is no estimate, or no scatter."""
+        with np.errstate(all="ignore"):
+            p = 2 * student.sf(np.abs(self.value + shift) / self.error, self.df)
+        return np.where(np.isfinite(p) & (self.error > 0), p, 1.0)
 
 
 def paired(runs: Floats) -> LogRatios:
@@ -163,6 +163,7 @@ def paired(runs: Floats) -> LogRatios:
         mean_a, mean_b = _mean(a), _mean(b)
         scatter = b / mean_b[:, None] - a / mean_a[:, None]
         error = np.sqrt(np.nansum(scatter**2, axis=1) / (count - 1) / count)
+        error[error < ROUNDING] = 0.0
         return LogRatios(np.log(mean_b / mean_a), np.where(count > 1, error, np.nan), (count - 1).astype(float))
 
 
@@ -207,25 +208,16 @@ def fieller_covers(runs: Floats, ratio: float) -> tuple[int, int]:
     return int((inside & bounded).sum()), int(bounded.sum())
 
 
-def true_ratio(runs: Floats) -> float:
-    """Mean of B over mean of A, over all runs of all studies of (studies, 2, runs)."""
-    return float(np.nanmean(runs[:, 1]) / np.nanmean(runs[:, 0]))
-
-
-def centred(runs: Floats) -> Floats:
-    """The studies with B divided by the true ratio: no difference is left but noise."""
-    return runs / np.array([1.0, true_ratio(runs)])[:, None]
-
-
 def found(p: Callable[[float], Floats], log_ratio: float, alpha: float = ALPHA) -> float:
     """Share of the studies with p under alpha where B is truly exp(log_ratio) times A, up and down averaged."""
     return float(np.mean([(p(sign * log_ratio) < alpha).mean() for sign in (1, -1)]))
 
 
 def smallest_log_ratio(p: Callable[[float], Floats], alpha: float = ALPHA) -> float:
-    """The log-ratio that is found with a chance of POWER; infinity where not even a factor of e^3 is."""
+    """The log-ratio that is found with a chance of POWER; infinity where not even a factor of e^3 is, and
+    where as many are found without any difference."""
     most = 3.0
-    if found(p, most, alpha) < POWER:
+    if found(p, most, alpha) < POWER or found(p, 0.0, alpha) > POWER:
         return float("inf")
     return float(brentq(lambda size: found(p, size, alpha) - POWER, 1e-5, most, xtol=1e-4))
 

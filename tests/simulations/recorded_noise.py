@@ -1,7 +1,8 @@
 """The noise in benchmarks/calibration/recorded/noise.npz, and runs resampled from it whose true ratio is known.
 
-Rounds are drawn with replacement, and within a round slices in stationary blocks (Politis and Romano 1994), so that
-drift within and between rounds stays as recorded. Both sides of a round get the same slice numbers: neighbours.
+Rounds are drawn with replacement, and of a round the first slices, in their order: so drift stays as recorded,
+between rounds, within them, and while a server warms up. Slices of a round are not resampled one by one, for that would
+count their scatter twice: the recorded rounds differ by it already. Both sides of a round get the same slice numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DUET = 255
 LEAD_S = 0.25
 """Left out at the begin of a slice, as a study leaves out its lead-in."""
 BLOCK = 4
-"""Mean length of a block, in slices."""
+"""Mean length of a block, in slices, where an endless stretch of load is made of recorded slices."""
 FIGURES = ("p50", "p99", "cpu")
 Floats = NDArray[np.float64]
 
@@ -114,7 +115,7 @@ def figures(slices: Sequence[Slice]) -> Floats:
 
 
 def blocks(size: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`count` of `size` places in stationary blocks of BLOCK on average, on a circle."""
+    """`count` of `size` places in stationary blocks of BLOCK on average, on a circle (Politis and Romano 1994)."""
     starts = rng.random(count) < 1 / BLOCK
     starts[0] = True
     fresh = rng.integers(0, size, count)
