@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from loadtests.arrivals.options import Option, arrival_options
 from loadtests.arrivals.processes import Schedule
 from loadtests.arrivals.table import ARRIVALS
+from loadtests.arrivals.turns import Turns, read_turns
 from loadtests.errors import LoadTestError
 from loadtests.generator.endpoints_file import EndpointsFile
 from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
 from serving.wire import PAYLOADS
 
 _DEFAULT_GRPC_CONNECTIONS: Final = 4
+_SAME_LENGTH_S: Final = 1e-3
+"""A command line rounds --duration; the turns do not."""
 
 
 def options_for(arrivals_default: str) -> list[Option]:
@@ -36,7 +39,10 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--http-body-file", str, "", "engine http: file sent as the body", True),
         *arrival_options(arrivals_default),
         Option("--warmup", float, 5.0, "seconds of constant load before, left out of every figure"),
+        Option("--turns", str, "", "JSON file: when this load takes turns with another; cuts its --duration", True),
+        Option("--start-at-ns", int, 0, "start at this moment of the machine's monotonic clock (0: when ready)", True),
         Option("--max-in-flight", int, 1000, "requests under way at once; arrivals over it are dropped and counted"),
+        Option("--give-up-in-flight", int, 0, "end the load where so many requests are under way (0: never)", True),
         Option("--connections", int, 0, "connections an endpoint (0: --max-in-flight for REST, 4 for gRPC)"),
         Option(
             "--closed-loop",
@@ -69,6 +75,8 @@ class LoadOptions:
     namespace: argparse.Namespace
     file: EndpointsFile | None = None
     """Where `hosts` come from, to be looked at again."""
+    turns: Turns | None = None
+    """From the file that --turns names."""
 
     def __getattr__(self, name: str) -> Any:
         """An option's value by its name: `options.peak_rate`."""
@@ -91,6 +99,10 @@ class LoadOptions:
 
     def capped(self, run_time_s: float | None) -> float:
         """Measured seconds: --duration, or what Locust's -t leaves of it after the warm-up."""
+        if self.turns:
+            if run_time_s is not None:
+                raise LoadTestError("--turns says how long the load takes: leave -t out.")
+            return self.turns.duration_s
         if run_time_s is None:
             return float(self.duration)
         left = run_time_s - self.warmup
@@ -106,13 +118,37 @@ def read_options(namespace: argparse.Namespace) -> LoadOptions:
         if getattr(options, name) <= 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be over 0, not {getattr(options, name):g}.")
-    for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate"):
+    for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate", "start_at_ns", "give_up_in_flight"):
         if getattr(options, name) < 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be 0 or more, not {getattr(options, name):g}.")
     if options.arrivals == "trace" and not options.trace:
         raise LoadTestError("--arrivals trace needs --trace FILE.")
-    return options
+    if options.give_up_in_flight and options.closed_loop:
+        raise LoadTestError("--give-up-in-flight is for an open loop: leave it or --closed-loop out.")
+    if options.give_up_in_flight > options.max_in_flight:
+        raise LoadTestError(
+            f"--give-up-in-flight {options.give_up_in_flight} would never come: {options.max_in_flight} requests are "
+            "the most (--max-in-flight)."
+        )
+    return _with_turns(options)
+
+
+def _with_turns(options: LoadOptions) -> LoadOptions:
+    path = options.namespace.turns
+    if not path:
+        return options
+    if options.closed_loop:
+        raise LoadTestError("--turns cuts a schedule, and a closed loop has none: leave --closed-loop out.")
+    if options.warmup:
+        raise LoadTestError("--turns says what is warm-up: give --warmup 0.")
+    turns = read_turns(Path(path))
+    if abs(turns.duration_s - options.duration) > _SAME_LENGTH_S:
+        raise LoadTestError(
+            f"--duration is {options.duration:g} s, but the turns of {path} are {turns.duration_s:g} s long: "
+            "give the sum of their length_s."
+        )
+    return replace(options, turns=turns)
 
 
 def _with_hosts(namespace: argparse.Namespace) -> LoadOptions:

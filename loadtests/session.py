@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.generator import jobs
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
@@ -28,7 +29,7 @@ from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.targets import build_target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
-from loadtests.samples.summary import SUMMARY, LoadFacts, Summary, summarise
+from loadtests.samples.summary import SUMMARY, GaveUp, LoadFacts, Summary, summarise
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -59,8 +60,8 @@ class Prepared:
 
     @property
     def warmup_ns(self) -> int:
-        """Length of the warm-up."""
-        return self.load.warmup_ns
+        """From the start to the first moment that is measured."""
+        return self.load.measured.from_ns
 
     def share(self, worker: int, workers: int) -> Prepared:
         """What one of several workers does: its arrivals, its part of the closed loop, of the cap on requests."""
@@ -71,6 +72,7 @@ class Prepared:
             schedule=processes.deal(load.schedule, worker, workers),
             closed_loop=closed,
             max_in_flight=-(-load.max_in_flight // workers),
+            give_up_in_flight=-(-load.give_up_in_flight // workers),
         )
         return replace(self, load=dealt)
 
@@ -83,12 +85,14 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
     schedule, process = _schedule(options, duration_s) if not closed else (np.empty(0, np.int64), {})
     load = LoadSpec(
         schedule=schedule,
-        duration_ns=int((options.warmup + duration_s) * _NS),
+        duration_ns=int(options.turns.active.end_ns[-1]) if options.turns else int((options.warmup + duration_s) * _NS),
         timeout_ns=int(options.timeout * _NS),
         max_in_flight=options.max_in_flight,
         connections=options.connection_limit,
         closed_loop=options.closed_loop,
-        warmup_ns=int(options.warmup * _NS),
+        measured=options.turns.measured if options.turns else MeasuredTime.since(int(options.warmup * _NS)),
+        active=options.turns.active if options.turns else ALWAYS,
+        give_up_in_flight=options.give_up_in_flight,
     )
     settings = {
         "loop": "closed" if closed else "open",
@@ -101,6 +105,7 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         "rate": None if closed else options.rate,
         "duration_s": duration_s,
         "warmup_s": options.warmup,
+        "slices": len(options.turns.measured.begin_ns) if options.turns else None,
         "timeout_s": options.timeout,
         "max_in_flight": options.max_in_flight,
         "connections": options.connection_limit,
@@ -112,8 +117,10 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
 
 
 def _schedule(options: LoadOptions, duration_s: float) -> tuple[processes.Schedule, dict[str, Any]]:
-    """The warm-up at a constant rate, then the process; both in int64 ns from the start."""
+    """The warm-up at a constant rate, then the process, or both in turns; int64 ns from the start."""
     measured, process = build_schedule(options, duration_s)
+    if options.turns:
+        return options.turns.place(measured, options.rate), process
     if not options.warmup:
         return measured, process
     warmup_ns = int(options.warmup * _NS)
@@ -126,8 +133,10 @@ class SessionEnd:
 
     error_details: Mapping[str, int]
     cpu_share: float | None
-    """CPU seconds a second of the process, warm-up left out."""
+    """CPU seconds a second of the process while the load was on, warm-up left out."""
     stopped_early: bool
+    gave_up_after_ns: int | None = None
+    """From the load's start to the moment at which it was given up; None where it was not."""
     kept_awake: bool = False
     """True where a process of idle priority kept the core awake."""
 
@@ -136,19 +145,25 @@ class Session:
     """A load running in this process; poll() several times a second hands samples to `sink`."""
 
     def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
-        self._warmup_ns = prepared.warmup_ns
+        self._load = prepared.load
         self._sink = sink
-        self.generator = Generator(prepared.target, prepared.load, start_at_ns)
+        asked_ns = prepared.options.start_at_ns
+        self.generator = Generator(prepared.target, prepared.load, start_at_ns or asked_ns, punctual=asked_ns > 0)
         self._follower = prepared.follower(self.generator)
-        self._cpu_at_warm: tuple[float, int] | None = None
+        self._cpu_when_measured: tuple[float, int] | None = None
         self._stopped_early = False
         self._wanted_awake = prepared.options.keep_awake
         self._kept_awake: KeptAwake | None = None
 
     @property
+    def measured(self) -> MeasuredTime:
+        """The measured time on this machine's monotonic clock, once the load has begun."""
+        return self._load.measured.started(self.generator.start_ns)
+
+    @property
     def measured_from_ns(self) -> int:
-        """End of the warm-up on this machine's monotonic clock; 0 while the load has not begun."""
-        return self.generator.start_ns + self._warmup_ns if self.generator.start_ns else 0
+        """The first measured moment on this machine's monotonic clock; 0 while the load has not begun."""
+        return self.measured.from_ns if self.generator.start_ns else 0
 
     def start(self) -> None:
         """Begin on the generator's thread."""
@@ -165,8 +180,8 @@ class Session:
         while chunks:
             self._sink(rows_of(chunks.popleft()))
         from_ns, now_ns = self.measured_from_ns, time.monotonic_ns()
-        if from_ns and self._cpu_at_warm is None and now_ns >= from_ns:
-            self._cpu_at_warm = (_cpu_s(), now_ns)
+        if from_ns and self._cpu_when_measured is None and now_ns >= from_ns:
+            self._cpu_when_measured = (_cpu_s(), now_ns)
         if ended and self.generator.crash is not None:
             raise self.generator.crash
         return not ended
@@ -181,11 +196,22 @@ class Session:
         """To be asked once poll() was False, or when no more is waited for."""
         if self._kept_awake:
             self._kept_awake.close()
-        share = None
-        if self._cpu_at_warm is not None:
-            cpu_s, at_ns = self._cpu_at_warm
-            share = (_cpu_s() - cpu_s) / max((time.monotonic_ns() - at_ns) / 1e9, 1e-9)
-        return SessionEnd(dict(self.generator.reasons), share, self._stopped_early, self._kept_awake is not None)
+        generator = self.generator
+        return SessionEnd(
+            dict(generator.reasons),
+            self._cpu_share(),
+            self._stopped_early,
+            generator.gave_up_ns - generator.start_ns if generator.gave_up_ns else None,
+            self._kept_awake is not None,
+        )
+
+    def _cpu_share(self) -> float | None:
+        """All that the process used since the first measured moment, over the time that the load was on since then."""
+        if self._cpu_when_measured is None:
+            return None
+        cpu_s, at_ns = self._cpu_when_measured
+        active_ns = self._load.active.started(self.generator.start_ns).within_ns(at_ns, time.monotonic_ns())
+        return (_cpu_s() - cpu_s) / max(active_ns / 1e9, 1e-9)
 
 
 class Collector:
@@ -199,12 +225,11 @@ class Collector:
         self._temporary = None if prepared.options.out_dir else TemporaryDirectory(prefix="servestorm-")
         folder = prepared.options.out_dir or Path(self._temporary.name if self._temporary else ".")
         self._writer = SampleWriter(folder, prepared.options.images_per_request)
-        self._started_at = datetime.now(UTC)
         self._flushed_ns = 0
 
     @property
-    def _warm_ns(self) -> int:
-        return self._start_ns() + self._prepared.warmup_ns
+    def _measured(self) -> MeasuredTime:
+        return self._prepared.load.measured.started(self._start_ns())
 
     def add(self, rows: Rows) -> None:
         """Take samples, (n, len(ROW)) int64; they lie on disk within a second."""
@@ -212,7 +237,7 @@ class Collector:
         now_ns = time.monotonic_ns()
         if now_ns - self._flushed_ns >= _NS:
             self._flushed_ns = now_ns
-            self._writer.flush(self._warm_ns)
+            self._writer.flush(self._measured)
 
     def add_lost(self, schedule: processes.Schedule) -> Rows:
         """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for.
@@ -232,18 +257,21 @@ class Collector:
         details: Counter[str] = Counter()
         for ending in endings:
             details.update(ending.error_details)
-        if any(ending.stopped_early for ending in endings):
+        given_up = [ending.gave_up_after_ns for ending in endings if ending.gave_up_after_ns is not None]
+        if any(ending.stopped_early for ending in endings) and not given_up:
             faults = [*faults, "the load was stopped before its end"]
         shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
-        samples = self._writer.close(self._warm_ns)
+        samples = self._writer.close(self._measured)
+        load = self._prepared.load
         facts = LoadFacts(
             settings={
                 **self._prepared.settings,
                 "workers": self._workers,
-                "started_at": self._started_at.isoformat(),
+                "started_at": _moment(self._start_ns()).isoformat(),
             },
-            measured_from_ns=self._warm_ns,
-            measured_until_ns=self._start_ns() + self._prepared.load.duration_ns,
+            measured=self._measured,
+            ended_ns=self._start_ns() + min([load.duration_ns, *given_up]),
+            gave_up=GaveUp(min(given_up) / 1e9, self._prepared.options.give_up_in_flight) if given_up else None,
             cpu_share=max(shares, default=None),
             error_details=details,
             answers="checked" if self._prepared.target.checked else "unchecked",
@@ -255,6 +283,12 @@ class Collector:
         if self._temporary:
             self._temporary.cleanup()
         return summary
+
+
+def _moment(monotonic_ns: int) -> datetime:
+    """A moment of this machine's monotonic clock on the wall clock; now where it is 0."""
+    ago_ns = time.monotonic_ns() - monotonic_ns if monotonic_ns else 0
+    return datetime.now(UTC) - timedelta(microseconds=ago_ns // 1000)
 
 
 def renumbered(rows: Rows, theirs: list[str], ours: list[str]) -> Rows:

@@ -20,6 +20,7 @@ _CHUNK = 4096
 
 
 def measure(count: int) -> None:
+    from loadtests.arrivals.measured_time import ALWAYS
     from loadtests.generator.load import ROW
     from loadtests.samples.recorder import SampleWriter
     from loadtests.samples.summary import LoadFacts, summarise
@@ -48,11 +49,10 @@ def measure(count: int) -> None:
             rows[:, 2] = rows[:, 3] = rows[:, 1] + random.integers(1_000_000, 50_000_000, len(rows))
             writer.add(rows)
             if first // _CHUNK % 12 == 11:  # about a second's samples at 50,000/s
-                writer.flush(0)
+                writer.flush(ALWAYS)
         written_s = time.monotonic() - begun
-        summary = summarise(
-            writer.close(0), LoadFacts(settings, 0, int(settings["duration_s"] * 1e9), 0.1, {}, "unchecked")
-        )
+        facts = LoadFacts(settings, ALWAYS, int(settings["duration_s"] * 1e9), 0.1, {}, "unchecked")
+        summary = summarise(writer.close(ALWAYS), facts)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024, written_s, time.monotonic() - begun, summary.latency_ms.p99)
 

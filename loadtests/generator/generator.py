@@ -12,13 +12,14 @@ import gc
 import resource
 import struct
 import sys
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Final
 
+from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import jobs
 from loadtests.generator.connection_grpc import GrpcConnection
 from loadtests.generator.connection_http1 import Http1Connection
@@ -36,6 +37,10 @@ _OK: Final = jobs.OK
 _CHUNK_BYTES: Final = _ROW_BYTES * 4096
 _TICK_NS: Final = 50_000_000
 _LEAD_NS: Final = 20_000_000
+_POLL_S: Final = 0.02
+# Without a request under way and with none due so soon, what is looked at in every tick is looked at less often.
+_WAIT_NS: Final = 200_000_000
+_WAITING_POLL_S: Final = 0.1
 _SCHEDULE_BLOCK: Final = 8192
 _MOST_REASONS: Final = 20
 """Sentences about failures that are counted one by one; each reply may say something else."""
@@ -57,9 +62,13 @@ class _Endpoint:
 
 
 class Generator:
-    """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True."""
+    """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True.
 
-    def __init__(self, target: Target, load: LoadSpec, start_at_ns: int = 0) -> None:
+    It starts at `start_at_ns` of the monotonic clock, or when it is ready (0). Where it is ready later than that, a
+    `punctual` one ends with a LoadEnvironmentError, and another one begins with the arrivals that are overdue.
+    """
+
+    def __init__(self, target: Target, load: LoadSpec, start_at_ns: int = 0, *, punctual: bool = False) -> None:
         self.chunks: deque[bytes] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
         self.reasons: Counter[str] = Counter()
@@ -67,13 +76,15 @@ class Generator:
         self.finished = False
         self.crash: BaseException | None = None
         self.start_ns = 0
+        self.gave_up_ns = 0
+        """When the load was given up (see LoadSpec.give_up_in_flight); 0 where it was not."""
         self.cpu_s = 0.0
         """CPU seconds of the generator's own thread."""
         self.in_flight = 0
         self.fired = 0
         self._target = target
         self._load = load
-        self._start_at_ns = start_at_ns
+        self._start_at_ns, self._punctual = start_at_ns, punctual
         self._addresses, self._requests = list(target.addresses), list(target.requests)
         self._endpoints = [_Endpoint(i) for i in range(len(target.addresses))]
         self._listed = list(self._endpoints)
@@ -86,7 +97,9 @@ class Generator:
         self._sizes = [len(request.head) + len(request.data) for request in target.requests[0]]
         self._following_image = [*range(1, len(self._sizes)), 0]
         self._timeout_ns = load.timeout_ns
-        gap_ns = load.duration_ns / max(len(load.schedule), 1)
+        self._measured_begins, self._measured_ends = load.measured.begin_ns.tolist(), load.measured.end_ns.tolist()
+        self._most_in_flight = min(load.max_in_flight, load.give_up_in_flight or load.max_in_flight)
+        gap_ns = load.active.within_ns(0, load.duration_ns) / max(len(load.schedule), 1)
         self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
         self._closed_until_ns = 0
         self._next_image = 0
@@ -94,6 +107,7 @@ class Generator:
         self._running = False
         self._tend_soon = False
         self._closing_ns = 0
+        self._poll_s = _POLL_S
         self._turn = 0
         self._due: list[int] = []
         self._due_at = 0
@@ -230,6 +244,10 @@ class Generator:
         self._epoll.register(self._timer.fd, 1)
         self._handlers[self._timer.fd] = self._ignore
         self._preconnect()
+        if self._punctual and (late_ns := monotonic_ns() - self._start_at_ns) > 0:
+            raise LoadEnvironmentError(
+                f"the generator was ready {late_ns / 1e9:.2g} s after the moment of --start-at-ns: give a later one."
+            )
         # A moment that has passed is kept: workers share it, and a late one must show its lag.
         self.start_ns = self._start_at_ns or monotonic_ns() + _LEAD_NS
         self._running = True
@@ -237,10 +255,10 @@ class Generator:
         if self._load.closed_loop:
             self._closed_until_ns = self.start_ns + self._load.duration_ns
             self._restarts = [self.start_ns] * self._load.closed_loop
-        next_tick_ns = self.start_ns
+        next_tick_ns = 0
         poll, handlers = self._epoll.poll, self._handlers
         while not self._is_finished():
-            for fd, mask in poll(0.02):
+            for fd, mask in poll(self._poll_s):
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(mask)
@@ -272,7 +290,7 @@ class Generator:
                 self._open(endpoint)
         limit_ns = monotonic_ns() + min(self._load.timeout_ns, 3_000_000_000)
         while monotonic_ns() < limit_ns and any(not c.connected for e in self._endpoints for c in e.open):
-            for fd, mask in self._epoll.poll(0.02):
+            for fd, mask in self._epoll.poll(_POLL_S):
                 self._handlers[fd](mask)
 
     def _next_block(self) -> None:
@@ -308,11 +326,10 @@ class Generator:
         return now_ns
 
     def _fire(self, scheduled_ns: int) -> None:
-        job = self._new_job(scheduled_ns, monotonic_ns())
-        if self.in_flight >= self._load.max_in_flight:
-            self._count_failure("dropped (too many in flight)", scheduled_ns)
-            self._record(job, jobs.NEVER, jobs.DROPPED, -1, 0, 0, jobs.UNCHECKED)
+        if self.in_flight >= self._most_in_flight:
+            self._refrain(scheduled_ns)
             return
+        job = self._new_job(scheduled_ns, monotonic_ns())
         endpoint = self._choose()
         connection = self._find_room(endpoint)
         if connection is not None:
@@ -322,6 +339,16 @@ class Generator:
         job.endpoint = endpoint.index
         endpoint.in_flight += 1
         self._pending.append(job)
+
+    def _refrain(self, scheduled_ns: int) -> None:
+        """Too many requests are under way for this arrival: give up the rest of the schedule, or drop this one."""
+        if self._load.give_up_in_flight:
+            self.gave_up_ns = monotonic_ns()
+            self._scheduled_up_to, self._due_at = len(self._load.schedule), len(self._due)
+            return
+        job = self._new_job(scheduled_ns, monotonic_ns())
+        self._count_failure("dropped (too many in flight)", scheduled_ns)
+        self._record(job, jobs.NEVER, jobs.DROPPED, -1, 0, 0, jobs.UNCHECKED)
 
     def _new_job(self, scheduled_ns: int, now_ns: int) -> Job:
         image = self._next_image
@@ -409,6 +436,9 @@ class Generator:
         if not self._closing_ns and self._is_last(now_ns):
             self._closing_ns = now_ns
             self._due, self._next_due_ns, self._restarts = [], sys.maxsize, []
+        # Two generators that take turns share a core: the one that waits must leave it alone.
+        waits = not (self.in_flight or self._load.closed_loop) and self._next_due_ns - now_ns > _WAIT_NS
+        self._poll_s = _WAITING_POLL_S if waits else _POLL_S
 
     def _is_last(self, now_ns: int) -> bool:
         return self._over(now_ns) if self._load.closed_loop or self._stopping else not self._due
@@ -473,7 +503,9 @@ class Generator:
             self._hand_over()
 
     def _count_failure(self, reason: str, due_ns: int) -> None:
-        if self.start_ns and due_ns >= self.start_ns + self._load.warmup_ns:
+        after_ns = due_ns - self.start_ns
+        number = bisect_right(self._measured_begins, after_ns) - 1
+        if self.start_ns and number >= 0 and after_ns < self._measured_ends[number]:
             self.reasons[reason] += 1
 
     def _hand_over(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.processes import Schedule
 from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 from loadtests.generator.endpoints_file import Made
@@ -55,12 +56,16 @@ class LoadSpec:
     schedule: Schedule
     """Open loop: int64 nanoseconds after the start, warm-up included. Closed loop: empty."""
     duration_ns: int
-    """Of the whole load, warm-up included."""
+    """Of the whole load, warm-up and waits between turns included."""
     timeout_ns: int
     max_in_flight: int
     connections: int
     """Most connections an endpoint."""
     closed_loop: int = 0
     """Requests kept under way; 0 means open loop."""
-    warmup_ns: int = 0
-    """Its first part: arrivals due in it count in no figure."""
+    measured: MeasuredTime = ALWAYS
+    """After the start: arrivals due at other times are warm-up, and count in no figure."""
+    active: MeasuredTime = ALWAYS
+    """After the start: when the load is on, warm-up included; a load that takes turns waits in between."""
+    give_up_in_flight: int = 0
+    """Open loop: the load ends when an arrival is due while so many requests are under way; 0 means never."""

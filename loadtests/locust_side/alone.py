@@ -11,7 +11,7 @@ import numpy as np
 
 from loadtests.locust_side.roles import POLL_S, Role, drain, locust_statistics, prepare_from
 from loadtests.samples.prometheus import GeneratorMetrics, expose
-from loadtests.samples.recorder import measured_rows
+from loadtests.samples.recorder import measured_rows, without_gaps
 from loadtests.session import Collector, Prepared, Rows, Session
 
 _SETTLE_S: Final = 3 * POLL_S
@@ -33,7 +33,10 @@ class AloneRole(Role):
         feeds: list[Callable[[Rows], None]] = []
 
         def sink(rows: Rows) -> None:
-            measured = measured_rows(rows, session.measured_from_ns)
+            measured = measured_rows(rows, session.measured)
+            if prepared.options.turns:
+                # Locust's rates are over the time from its first to its last request
+                measured = without_gaps(measured, session.measured)
             for feed in measured_feeds:
                 feed(measured)
             for feed in feeds:
@@ -73,18 +76,27 @@ class Offered:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._session = session
         self._closed_loop = bool(prepared.load.closed_loop)
-        self._warmup = int(np.searchsorted(prepared.load.schedule, prepared.warmup_ns))
-        """Requests of the warm-up: by the schedule, or in a closed loop those that have ended."""
+        schedule, measured = prepared.load.schedule, prepared.load.measured
+        self._first = np.searchsorted(schedule, measured.begin_ns)
+        self._after = np.searchsorted(schedule, measured.end_ns)
+        """Places in the schedule: of the first arrival of each measured interval, and of the first one after it."""
+        self._warmup = 0
+        """In a closed loop: requests of the warm-up that have ended."""
         self._count = 0
 
     def feed(self, rows: Rows) -> None:
         """Take samples, (n, len(ROW)) int64, of the warm-up too."""
         if self._closed_loop:
-            self._warmup += len(rows) - len(measured_rows(rows, self._session.measured_from_ns))
+            self._warmup += len(rows) - len(measured_rows(rows, self._session.measured))
 
     def __call__(self) -> int:
         """The count so far."""
         from_ns = self._session.measured_from_ns
         if from_ns and time.monotonic_ns() >= from_ns:
-            self._count = max(self._count, self._session.generator.fired - self._warmup)
+            self._count = max(self._count, self._begun(self._session.generator.fired))
         return self._count
+
+    def _begun(self, fired: int) -> int:
+        if self._closed_loop:
+            return fired - self._warmup
+        return int((np.clip(fired, self._first, self._after) - self._first).sum())

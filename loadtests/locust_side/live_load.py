@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from loadtests.samples.seconds import COUNTS, Seconds
-from loadtests.samples.summary import Summary
+from loadtests.samples.summary import Summary, late_sentence
 from loadtests.session import Prepared, Rows
 
 WAITING, WARMUP, RUNNING, ENDED, REFUSED = "waiting", "warm-up", "running", "ended", "refused"
@@ -127,11 +127,19 @@ class LiveLoad:
         if self._summary:
             figures = self._summary.latency_ms.model_dump(include={"p50", "p99", "max"})
             figures["requests_per_s"] = self._summary.requests_per_s
-            return {"valid": self._summary.valid, "reasons": self._summary.reasons, **figures}
+            invalid = self._summary.invalid_figures
+            notes = [late_sentence(self._summary)] if invalid else []
+            return {
+                "valid": self._summary.valid,
+                "percentile_counts": self._summary.percentile_counts,
+                "reasons": [*self._summary.reasons, *notes],
+                "invalid_figures": invalid,
+                **figures,
+            }
         assert self._seconds is not None
         dropped = self._seconds.dropped
         reasons = [f"{dropped} arrivals were dropped so far"] if dropped else []
-        return {"valid": False if reasons else None, "reasons": reasons}
+        return {"valid": False if reasons else None, "percentile_counts": None, "reasons": reasons}
 
 
 def _settings(prepared: Prepared) -> dict[str, Any]:

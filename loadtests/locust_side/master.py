@@ -11,6 +11,7 @@ import numpy as np
 from locust.runners import STATE_MISSING
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.errors import LoadTestError
 from loadtests.generator.load import ROW
 from loadtests.locust_side.clocks import boot_id, wall_minus_monotonic_ns
@@ -74,7 +75,7 @@ class MasterRole(Role):
         self._workers = [client.id for client in runner.clients.ready]
         self._start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         self._collector = Collector(prepared, lambda: self._start_ns, len(self._workers))
-        self._statistics = locust_statistics(self.environment, prepared, lambda: self._measured_from_ns)
+        self._statistics = locust_statistics(self.environment, prepared, lambda: self._measured.from_ns)
         if self.live:
             self.live.begin(prepared, lambda: self._start_ns, _SETTLE_S)
         if prepared.options.metrics_port:
@@ -95,9 +96,9 @@ class MasterRole(Role):
             runner.send_message(DEAL, deal, client_id=client)
 
     @property
-    def _measured_from_ns(self) -> int:
+    def _measured(self) -> MeasuredTime:
         assert self._prepared is not None
-        return self._start_ns + self._prepared.warmup_ns
+        return self._prepared.load.measured.started(self._start_ns)
 
     def take_question(self, client: str) -> None:
         """A worker knows of no share: it has lost it, or there is none because it came too late."""
@@ -116,7 +117,7 @@ class MasterRole(Role):
         self._seen.setdefault(data["worker"], []).append(rows[:, SCHEDULED].copy())
         if self.live:
             self.live.add(rows)
-        measured = measured_rows(rows, self._measured_from_ns)
+        measured = measured_rows(rows, self._measured)
         self._offered += len(measured)
         if self._metrics:
             self._metrics.feed(measured)
@@ -124,7 +125,11 @@ class MasterRole(Role):
     def take_ending(self, data: dict[str, Any]) -> None:
         """A worker has done its share."""
         self._endings[data["worker"]] = SessionEnd(
-            data["error_details"], data["cpu_share"], data["stopped_early"], data["kept_awake"]
+            data["error_details"],
+            data["cpu_share"],
+            data["stopped_early"],
+            data["gave_up_after_ns"],
+            data["kept_awake"],
         )
 
     def take_refusal(self, data: dict[str, Any]) -> None:
@@ -141,6 +146,8 @@ class MasterRole(Role):
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
         while len(self._endings) + len(self._lost) < len(self._workers) and not self._concluded:
+            if any(ending.gave_up_after_ns is not None for ending in self._endings.values()):
+                return  # the others end with it
             self._look_for_lost(time.monotonic_ns() > limit_ns)
             self._statistics.tick()
             gevent.sleep(POLL_S)
@@ -184,7 +191,7 @@ class MasterRole(Role):
         if self.live:
             self.live.add(rows)
         if self._statistics:
-            self._statistics.feed(measured_rows(rows, self._measured_from_ns))
+            self._statistics.feed(measured_rows(rows, self._measured))
 
     def _unseen(self, worker: int) -> processes.Schedule:
         """The arrivals dealt to a worker that no sample came of."""

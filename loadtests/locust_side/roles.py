@@ -14,7 +14,7 @@ from loadtests.generator.load import ROW
 from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.locust_stats import LocustStatistics
 from loadtests.options import read_options
-from loadtests.samples.summary import Summary
+from loadtests.samples.summary import FigureReadings, Summary, late_sentence
 from loadtests.session import Prepared, Session, prepare
 
 EXIT_VALID, EXIT_BUG, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID = 0, 70, 2, 3, 4
@@ -41,7 +41,14 @@ def prepare_from(environment: Any) -> Prepared:
     """Check the options of the command line, or of the web form. Raises LoadTestError."""
     namespace = environment.parsed_options
     namespace.host = environment.host or namespace.host
-    return prepare(read_options(namespace), getattr(environment, "servestorm_run_time_s", None))
+    options = read_options(namespace)
+    shared = environment.web_ui or namespace.master or namespace.worker or namespace.csv_prefix or namespace.html_file
+    if (options.turns or options.start_at_ns) and shared:
+        raise LoadTestError(
+            "--turns and --start-at-ns are for one headless process without Locust's own reports: leave out the web "
+            "page, --master, --worker, --processes, --csv and --html."
+        )
+    return prepare(options, getattr(environment, "servestorm_run_time_s", None))
 
 
 class Role:
@@ -108,7 +115,8 @@ class Role:
         gevent.spawn_later(last_table_s, runner.stop if self.environment.web_ui else runner.quit)
 
     def _tell(self, summary: Summary) -> None:
-        self.environment.process_exit_code = EXIT_VALID if summary.valid else EXIT_INVALID
+        good = summary.valid and summary.percentile_counts
+        self.environment.process_exit_code = EXIT_VALID if good else EXIT_INVALID
         if self.live:
             self.live.end(summary)
         for line in summary_lines(summary):
@@ -131,11 +139,7 @@ def locust_statistics(environment: Any, prepared: Prepared, measured_from_ns: Ca
 
 def summary_lines(summary: Summary) -> list[str]:
     """The summary in a few lines for the log."""
-    latency = summary.latency_ms
-    figures = ", ".join(
-        f"{name} {value:.2f} ms" if value is not None else f"{name} too few samples"
-        for name, value in (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
-    )
+    figures = ", ".join(f"{name} {_shown(summary.figures[name])}" for name in ("p50", "p95", "p99"))
     rate = f"{summary.offered_rate:.1f}/s offered, " if summary.offered_rate is not None else ""
     if summary.mean_in_flight is not None:
         rate = f"{summary.mean_in_flight:.1f} of {summary.closed_loop} under way on average, "
@@ -148,4 +152,12 @@ def summary_lines(summary: Summary) -> list[str]:
         details = ", ".join(f"{n} x {name}" for name, n in summary.error_details.items())
         lines.append(f"failures: {details or summary.errors}")
     lines.append("VALID" if summary.valid else f"INVALID: {'; '.join(summary.reasons)}")
+    if summary.invalid_figures:
+        lines.append(late_sentence(summary))
     return lines
+
+
+def _shown(figure: FigureReadings) -> str:
+    if figure.scheduled_ms is None:
+        return "too few samples"
+    return f"{figure.scheduled_ms:.2f} ms" if figure.counts else "INVALID"

@@ -56,7 +56,7 @@ class WorkerRole(Role):
             start_at_ns = self._deal["start_ns"]
 
         def sink(rows: Rows) -> None:
-            statistics.feed(measured_rows(rows, session.measured_from_ns))
+            statistics.feed(measured_rows(rows, session.measured))
             self._rows.append(rows)
 
         session = self._session = Session(prepared, sink, start_at_ns)
@@ -117,6 +117,7 @@ class WorkerRole(Role):
                 "error_details": dict(ending.error_details),
                 "cpu_share": ending.cpu_share,
                 "stopped_early": ending.stopped_early,
+                "gave_up_after_ns": ending.gave_up_after_ns,
                 "kept_awake": ending.kept_awake,
             },
         )

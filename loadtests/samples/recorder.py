@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.errors import LoadEnvironmentError
 from loadtests.generator.jobs import OUTCOMES
 from loadtests.generator.load import ROW
@@ -48,14 +49,19 @@ TIMES: Final = ("scheduled_ns", "sent_ns", "first_byte_ns", "done_ns")
 _MERGED_ROWS: Final = 65_536
 
 
-def in_warmup(scheduled_ns: NDArray[np.int64], warmup_until_ns: int) -> NDArray[np.bool_]:
-    """Which requests belong to the warm-up, and thus to no figure: those due before its end."""
-    return scheduled_ns < warmup_until_ns
+def measured_rows(rows: NDArray[np.int64], measured: MeasuredTime) -> NDArray[np.int64]:
+    """Samples, (n, len(ROW)) int64, without those of the warm-up: what was due outside of the measured time."""
+    return rows[measured.contains(rows[:, ROW.index("scheduled_ns")])]
 
 
-def measured_rows(rows: NDArray[np.int64], warmup_until_ns: int) -> NDArray[np.int64]:
-    """Samples, (n, len(ROW)) int64, without those of the warm-up."""
-    return rows[~in_warmup(rows[:, ROW.index("scheduled_ns")], warmup_until_ns)]
+def without_gaps(rows: NDArray[np.int64], measured: MeasuredTime) -> NDArray[np.int64]:
+    """Measured samples on the time of the measured intervals put end to end, from the first one's begin on."""
+    lengths_ns = measured.end_ns - measured.begin_ns
+    gaps_ns = measured.begin_ns - measured.from_ns - (np.cumsum(lengths_ns) - lengths_ns)
+    gap_ns = gaps_ns[measured.interval_of(rows[:, ROW.index("scheduled_ns")])]
+    moved, times = rows.copy(), [ROW.index(name) for name in TIMES]
+    moved[:, times] = np.where(rows[:, times] >= 0, rows[:, times] - gap_ns[:, None], rows[:, times])
+    return moved
 
 
 def rows_of(chunk: bytes) -> NDArray[np.int64]:
@@ -63,7 +69,7 @@ def rows_of(chunk: bytes) -> NDArray[np.int64]:
     return np.frombuffer(chunk, dtype=np.int64).reshape(-1, len(ROW))
 
 
-def table_of(rows: NDArray[np.int64], images_per_request: int, warmup_until_ns: int) -> pa.Table:
+def table_of(rows: NDArray[np.int64], images_per_request: int, measured: MeasuredTime) -> pa.Table:
     """Samples as an Arrow table of SCHEMA."""
     column = dict(zip(ROW, rows.T, strict=True))
     count = len(rows)
@@ -80,7 +86,7 @@ def table_of(rows: NDArray[np.int64], images_per_request: int, warmup_until_ns: 
         pa.array(column["image"].astype(np.int32)),
         pa.array(np.full(count, images_per_request, np.int16)),
         pa.array(correct == 1, mask=correct < 0),
-        pa.array(in_warmup(column["scheduled_ns"], warmup_until_ns)),
+        pa.array(~measured.contains(column["scheduled_ns"])),
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
@@ -103,7 +109,7 @@ class SampleWriter:
         """Keep samples for the next part."""
         self._waiting.append(rows)
 
-    def flush(self, warmup_until_ns: int) -> None:
+    def flush(self, measured: MeasuredTime) -> None:
         """Write what was added since the last part as a part of its own; call it once a second."""
         if not self._waiting:
             return
@@ -113,7 +119,7 @@ class SampleWriter:
         with _disk(path):
             temporary = path.with_suffix(".tmp")
             pq.write_table(
-                table_of(rows, self._images, warmup_until_ns),
+                table_of(rows, self._images, measured),
                 temporary,
                 compression="zstd",
                 use_dictionary=["outcome"],
@@ -122,9 +128,9 @@ class SampleWriter:
         self._part += 1
         self.written += len(rows)
 
-    def close(self, warmup_until_ns: int) -> Path:
+    def close(self, measured: MeasuredTime) -> Path:
         """Write the rest and merge the parts into samples.parquet."""
-        self.flush(warmup_until_ns)
+        self.flush(measured)
         return merge_parts(self.folder)
 
 

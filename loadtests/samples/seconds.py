@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.arrivals.processes import Schedule
 from loadtests.generator import jobs
 from loadtests.generator.load import ROW
@@ -56,7 +57,7 @@ class Seconds:
         scheduled, done = rows[:, _SCHEDULED] - measured_from_ns, rows[:, _DONE]
         self._entered.add(scheduled)
         self._left.add(np.where(done >= 0, done - measured_from_ns, scheduled))
-        rows = measured_rows(rows, measured_from_ns)
+        rows = measured_rows(rows, MeasuredTime.since(measured_from_ns))
         scheduled, sent, done, outcome = rows[:, [_SCHEDULED, _SENT, _DONE, _OUTCOME]].T
         ended = np.where(done >= 0, done, scheduled) - measured_from_ns
         ok, dropped = outcome == jobs.OK, outcome == jobs.DROPPED

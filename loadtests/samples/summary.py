@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.generator.load import RETRY_NS
 from loadtests.samples.in_flight import slot_use
+from loadtests.samples.measured_samples import SliceOf, Tally, slices_of_answers, spans_of, tally_of
+from loadtests.samples.slices import FigureSlices, reading, seconds_of, usable_slices
 from loadtests.samples.validity import (
+    GAVE_UP,
     GENERATOR,
     MAX_CPU_SHARE,
-    MAX_LAG_MS,
-    MAX_LAG_SHARE,
     MAX_RATE_DEVIATION,
     MIN_IN_FLIGHT_SHARE,
-    samples_needed,
+    MOST_MOVED,
+    figure_counts,
+    moved_by,
+    percentile_counts,
 )
 
 SUMMARY: Final = "summary.json"
-PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 _NS_PER_MS: Final = 1e6
 
 
 class Distribution(BaseModel):
-    """Milliseconds; a percentile that the samples cannot support is None."""
+    """Milliseconds; a figure that the samples cannot support, or that is INVALID, is None."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,6 +44,23 @@ class Distribution(BaseModel):
     p99: float | None = None
     p999: float | None = Field(default=None, description="99.9th percentile")
     max: float | None = None
+
+
+class FigureReadings(BaseModel):
+    """One figure of the latency, read twice over the same slices: with the generator's lag and without it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scheduled_ms: float | None = Field(description="from the scheduled times; None where the samples are too few")
+    sent_ms: float | None = Field(description="from the sends")
+    slices: int = Field(description="turns, or seconds of the schedule, in which a request was due that got an answer")
+    slices_used: int = Field(description="those that the readings are of")
+    counts: bool | None = Field(description="False: INVALID, the lag moved it too far; None: too few samples")
+
+    @property
+    def moved_by(self) -> float | None:
+        """Share by which the lag moved the figure; None where there is none."""
+        return None if self.scheduled_ms is None or self.sent_ms is None else moved_by(self.scheduled_ms, self.sent_ms)
 
 
 class Summary(BaseModel):
@@ -59,8 +77,9 @@ class Summary(BaseModel):
     images_per_request: int
     arrivals: dict[str, Any] = Field(description="process and its parameters")
     rate: float | None = Field(description="requests/s asked for; None in a closed loop")
-    duration_s: float
+    duration_s: float = Field(description="measured seconds; of all turns")
     warmup_s: float
+    slices: int | None = Field(default=None, description="turns that were measured; None without --turns")
     timeout_s: float
     max_in_flight: int
     connections: int
@@ -87,13 +106,33 @@ class Summary(BaseModel):
     )
     requests_per_s: float | None = Field(description="right answers/s until the last one")
     images_per_s: float | None
-    latency_ms: Distribution = Field(description="of right answers, from the scheduled time")
+    latency_ms: Distribution = Field(description="of right answers, from the scheduled time; see `figures`")
+    figures: dict[str, FigureReadings] = Field(description="how far the generator's lag moved each of latency_ms")
     service_ms: Distribution = Field(description="of right answers, from the send")
     lag_ms: Distribution = Field(description="send minus scheduled time")
     cpu_share: float | None = Field(description="of one core, the busiest generator process")
     valid: bool
     reasons: list[str] = Field(description="why not VALID, empty otherwise")
+    gave_up: bool = Field(default=False, description="ended early, see --give-up-in-flight; the reasons say when")
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def percentile_counts(self) -> bool:
+        """False where the generator's lag made every percentile INVALID that the samples are enough for."""
+        return percentile_counts({name: figure.counts for name, figure in self.figures.items()})
+
+    @property
+    def invalid_figures(self) -> list[str]:
+        """Names of the figures that the generator's lag moved too far."""
+        return [name for name, figure in self.figures.items() if figure.counts is False]
+
+
+class GaveUp(NamedTuple):
+    """When a load was given up, and because of how many requests under way."""
+
+    after_s: float
+    """Seconds from the load's start."""
+    in_flight: int
 
 
 @dataclass(frozen=True)
@@ -102,8 +141,10 @@ class LoadFacts:
 
     settings: Mapping[str, Any]
     """The fields of Summary that were asked for."""
-    measured_from_ns: int
-    measured_until_ns: int
+    measured: MeasuredTime
+    """On the clock of the samples."""
+    ended_ns: int
+    """When no more requests were due."""
     cpu_share: float | None
     """Of one core, the busiest generator process."""
     error_details: Mapping[str, int]
@@ -111,6 +152,19 @@ class LoadFacts:
     faults: list[str] = field(default_factory=list)
     """Reasons to doubt that only the runner knows (stopped early, a lost worker)."""
     notes: list[str] = field(default_factory=list)
+    gave_up: GaveUp | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Measured seconds."""
+        return self.measured.within_ns(self.measured.from_ns, self.ended_ns) / 1e9
+
+    @property
+    def slice_of(self) -> SliceOf:
+        """Scheduled times to slices: to turns, or to seconds."""
+        if self.settings.get("slices") is not None:
+            return self.measured.interval_of
+        return lambda scheduled_ns: seconds_of(scheduled_ns, self.measured.from_ns)
 
 
 def distribution(values_ns: NDArray[np.int64]) -> Distribution:
@@ -119,28 +173,25 @@ def distribution(values_ns: NDArray[np.int64]) -> Distribution:
     if count == 0:
         return Distribution()
     values_ns.sort()
-    percentiles = {
-        name: float(values_ns[min(count - 1, int(np.ceil(q * count)) - 1)]) / _NS_PER_MS
-        for name, q in PERCENTILES.items()
-        if count >= samples_needed(q)
-    }
-    return Distribution(mean=float(values_ns.mean()) / _NS_PER_MS, max=float(values_ns[-1]) / _NS_PER_MS, **percentiles)
+    figures = {name: _ms(reading(name, values_ns)) for name in MOST_MOVED}
+    return Distribution(max=float(values_ns[-1]) / _NS_PER_MS, **figures)
 
 
 def summarise(samples: Path, facts: LoadFacts) -> Summary:
     """Read samples.parquet column by column and summarise the load."""
-    tally = _tally(samples)
+    tally = tally_of(samples, facts.measured, facts.slice_of)
     counts, sent = tally.counts, tally.sent
     ok = counts.get("ok", 0)
     scheduled = sum(counts.values())
     dropped = counts.get("dropped", 0)
-    latency = distribution(_spans(samples, "scheduled_ns", "done_ns", only_ok=True))
-    service = distribution(_spans(samples, "sent_ns", "done_ns", only_ok=True))
-    lag = distribution(_spans(samples, "scheduled_ns", "sent_ns", only_ok=False))
-    duration_s = (facts.measured_until_ns - facts.measured_from_ns) / 1e9
+    latency = distribution(spans_of(samples, "scheduled_ns", "done_ns", only_ok=True))
+    service = distribution(spans_of(samples, "sent_ns", "done_ns", only_ok=True))
+    lag = distribution(spans_of(samples, "scheduled_ns", "sent_ns", only_ok=False))
+    figures = _figures(samples, facts, latency, service, tally)
+    duration_s = facts.duration_s
     open_loop = facts.settings["loop"] == "open"
-    send_s = max(duration_s, (tally.last_sent_ns - facts.measured_from_ns) / 1e9) if sent else duration_s
-    answer_s = max(duration_s, (tally.last_ok_ns - facts.measured_from_ns) / 1e9) if ok else None
+    send_s = duration_s + _overhang_s(tally.last_sent_ns, facts)
+    answer_s = duration_s + _overhang_s(tally.last_ok_ns, facts) if ok else None
     requests_per_s = ok / answer_s if answer_s else None
     images = facts.settings["images_per_request"]
     fields = {
@@ -158,28 +209,80 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
         **_slot_use(samples, facts),
         "requests_per_s": requests_per_s,
         "images_per_s": requests_per_s * images if requests_per_s is not None else None,
-        "latency_ms": latency,
+        "latency_ms": latency.model_copy(
+            update={name: figure.scheduled_ms if figure.counts else None for name, figure in figures.items()}
+        ),
+        "figures": figures,
         "service_ms": service,
         "lag_ms": lag,
         "cpu_share": facts.cpu_share,
+        "gave_up": facts.gave_up is not None,
         "notes": facts.notes,
     }
     draft = Summary(valid=True, reasons=[], **fields)
-    reasons = [*facts.faults, *doubts(draft)]
+    reasons = [*facts.faults, *_given_up(facts.gave_up), *doubts(draft)]
     return draft.model_copy(update={"valid": not reasons, "reasons": reasons})
 
 
 def _slot_use(samples: Path, facts: LoadFacts) -> dict[str, float]:
     """The fields of Summary about a closed loop's slots; empty in an open loop."""
     slots = facts.settings["closed_loop"]
-    use = slot_use(samples, slots, facts.measured_from_ns, facts.measured_until_ns) if slots else None
+    use = slot_use(samples, slots, facts.measured.from_ns, facts.ended_ns) if slots else None
     return {"mean_in_flight": use.mean_in_flight, "rested_s": use.rested_s} if use else {}
+
+
+def _figures(
+    samples: Path, facts: LoadFacts, latency: Distribution, service: Distribution, tally: Tally
+) -> dict[str, FigureReadings]:
+    """The readings of each figure; of fewer slices where the lag moved one of them too far in all."""
+    slices = len(tally.slices)
+    figures = {}
+    for name in MOST_MOVED:
+        scheduled, sent = getattr(latency, name), getattr(service, name)
+        ruled = facts.settings["loop"] == "open"
+        counts = None if scheduled is None else not ruled or figure_counts(name, scheduled, sent)
+        figures[name] = FigureReadings(
+            scheduled_ms=scheduled, sent_ms=sent, slices=slices, slices_used=slices, counts=counts
+        )
+    if any(figure.counts is False for figure in figures.values()):
+        # rare, and this alone takes all latencies in memory at once
+        scheduled_ns = spans_of(samples, "scheduled_ns", "done_ns", only_ok=True)
+        sent_ns = spans_of(samples, "sent_ns", "done_ns", only_ok=True)
+        used = usable_slices(scheduled_ns, sent_ns, slices_of_answers(samples, facts.slice_of))
+        return {name: _in_ms(figure, slices) for name, figure in used.items()}
+    return figures
+
+
+def _in_ms(figure: FigureSlices, slices: int) -> FigureReadings:
+    """Readings of nanoseconds."""
+    return FigureReadings(
+        scheduled_ms=_ms(figure.scheduled),
+        sent_ms=_ms(figure.sent),
+        slices=slices,
+        slices_used=int(figure.used.sum()),
+        counts=figure.counts,
+    )
+
+
+def _ms(value_ns: float | None) -> float | None:
+    return None if value_ns is None else value_ns / _NS_PER_MS
+
+
+def _overhang_s(last_ns: NDArray[np.int64], facts: LoadFacts) -> float:
+    """Seconds by which the last event of each measured interval, (intervals,), came after the interval's end."""
+    return float(np.maximum(last_ns - np.minimum(facts.measured.end_ns, facts.ended_ns), 0).sum()) / 1e9
+
+
+def _given_up(gave_up: GaveUp | None) -> list[str]:
+    if gave_up is None:
+        return []
+    return [f"{GAVE_UP} after {gave_up.after_s:.1f} s: {gave_up.in_flight} requests were under way at once"]
 
 
 def doubts(summary: Summary) -> list[str]:
     """Why a load must not be believed, a sentence each."""
     reasons = []
-    if not summary.ok:
+    if not summary.ok and not summary.gave_up:
         reasons.append("no right answer came")
     # the generator's own turn is a gap as well, and nearly as long as the answer of a very fast server
     may_rest = bool(summary.errors) or _too_few_connections(summary)
@@ -193,10 +296,6 @@ def doubts(summary: Summary) -> list[str]:
         reasons.append(f"{summary.dropped} arrivals were dropped: {summary.max_in_flight} requests were under way")
     if summary.wrong_answers:
         reasons.append(f"{summary.wrong_answers} answers were wrong")
-    if (lag := summary.lag_ms.p99) is not None and summary.loop == "open":
-        limit = max(MAX_LAG_MS, MAX_LAG_SHARE * (summary.latency_ms.p50 or 0))
-        if lag > limit:
-            reasons.append(f"{GENERATOR} sent late: p99 lag {lag:.2f} ms, over {limit:.2f} ms")
     if summary.cpu_share is not None and summary.cpu_share > MAX_CPU_SHARE and summary.loop == "open":
         reasons.append(f"{GENERATOR} was busy: {summary.cpu_share:.0%} of a core, over {MAX_CPU_SHARE:.0%}")
     if summary.offered_rate and summary.achieved_rate is not None:
@@ -212,6 +311,14 @@ def doubts(summary: Summary) -> list[str]:
     return reasons
 
 
+def late_sentence(summary: Summary) -> str:
+    """What the generator's lag cost: the INVALID figures, each with how far it was moved."""
+    moved = [(name, summary.figures[name].moved_by) for name in summary.invalid_figures]
+    named = ", ".join(f"{name} (moved by {share:.1%}, over {MOST_MOVED[name]:.0%})" for name, share in moved)
+    which = "some figures are" if summary.percentile_counts else "no percentile counts, and these are"
+    return f"{GENERATOR} sent late, so {which} INVALID: {named}"
+
+
 def _too_few_connections(summary: Summary) -> bool:
     """Whether slots of a closed loop wait for a connection: over HTTP/1.1 each takes one request at a time."""
     return summary.protocol == "rest" and summary.connections * len(summary.endpoints) < summary.closed_loop
@@ -222,49 +329,3 @@ def _mostly(summary: Summary) -> str:
     others = ("dropped", "wrong_answer")
     causes = {cause: n for cause, n in summary.error_details.items() if not cause.startswith(others)}
     return f", most often: {max(causes, key=lambda cause: causes[cause])}" if causes else ""
-
-
-@dataclass
-class _Tally:
-    counts: dict[str, int] = field(default_factory=dict)
-    sent: int = 0
-    last_sent_ns: int = 0
-    last_ok_ns: int = 0
-
-
-def _tally(samples: Path) -> _Tally:
-    """Counts and last moments of the measured samples."""
-    tally = _Tally()
-    for table in _measured(samples, ["sent_ns", "done_ns", "outcome"]):
-        for entry in pc.value_counts(table["outcome"].combine_chunks().cast("string")).to_pylist():
-            tally.counts[entry["values"]] = tally.counts.get(entry["values"], 0) + entry["counts"]
-        tally.sent += len(table) - table["sent_ns"].null_count
-        tally.last_sent_ns = max(tally.last_sent_ns, pc.max(table["sent_ns"]).as_py() or 0)
-        answered = table.filter(_is_ok(table))
-        tally.last_ok_ns = max(tally.last_ok_ns, pc.max(answered["done_ns"]).as_py() or 0)
-    return tally
-
-
-def _measured(samples: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """Measured samples by row group, so that a long run's table never lies in memory whole."""
-    with pq.ParquetFile(samples) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=[*columns, "warmup"])
-            yield table.filter(pc.invert(table["warmup"]))
-
-
-def _is_ok(table: pa.Table) -> Any:
-    return pc.equal(table["outcome"].cast("string"), "ok")
-
-
-def _spans(samples: Path, begin: str, end: str, *, only_ok: bool) -> NDArray[np.int64]:
-    """end - begin of the measured samples, in row groups, so that only the result lies in memory."""
-    spans = np.empty(pq.read_metadata(samples).num_rows, np.int64)
-    filled = 0
-    for table in _measured(samples, [begin, end, "outcome"]):
-        keep = pc.is_valid(table[end])
-        selected = table.filter(pc.and_(keep, _is_ok(table)) if only_ok else keep)
-        part = selected[end].to_numpy() - selected[begin].to_numpy()
-        spans[filled : filled + len(part)] = part
-        filled += len(part)
-    return spans[:filled]

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from loadtests.samples.validity import MAX_RATE_DEVIATION, samples_needed
+from loadtests.samples.validity import GENERATOR, MAX_RATE_DEVIATION, MOST_MOVED, samples_needed
 
 Outcome = Literal["pass", "fail", "invalid", "disturbed"]
 Standing = Literal["pass", "fail", "barred", "open"]
@@ -304,11 +304,17 @@ def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
     if not load.valid:
         return "invalid", "; ".join(load.reasons)
     if load.p99_ms is None:
-        need = samples_needed(0.99)
-        return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
+        return _without_p99(load)
     if load.p99_ms > objective.p99_ms:
         return "fail", _over(load.p99_ms, objective.p99_ms)
     return "pass", f"p99 {load.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
+
+
+def _without_p99(load: LoadOutcome) -> tuple[Outcome, str]:
+    need = samples_needed(0.99)
+    if load.ok >= need:
+        return "invalid", f"{GENERATOR} sent late: its lag moved the p99 by more than {MOST_MOVED['p99']:.0%}"
+    return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
 
 
 def error_percent(load: LoadOutcome) -> float | None:
@@ -328,9 +334,9 @@ def _failure(load: LoadOutcome, objective: SearchObjective) -> str | None:
         return "no right answer came"
     if percent is not None and percent > most:
         return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if load.valid:
+    if load.valid and load.p99_ms is not None:
         return None
-    if load.dropped or load.wrong_answers:
+    if not load.valid and (load.dropped or load.wrong_answers):
         return f"{load.dropped} arrivals were dropped and {load.wrong_answers} answers were wrong"
     service_ms, lag_ms = load.service_p99_ms, load.lag_p99_ms
     # late sends come in bunches, and a bunch of that length costs the server no more than its length

@@ -50,7 +50,8 @@ class CellLoad:
         for attempt in range(1, attempts + 1):
             self._attempt(load, folder)
             summary = read_finished_load(folder)
-            if attempt == attempts or not (self.disturbance(folder) or generator_at_fault(summary.reasons)):
+            late = generator_at_fault(summary.reasons, percentile_counts=summary.percentile_counts)
+            if attempt == attempts or not (self.disturbance(folder) or late):
                 break
             _set_aside(folder, attempt)
         return summary

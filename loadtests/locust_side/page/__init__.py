@@ -19,6 +19,7 @@ from loadtests.locust_side.live_load import ENDED, LiveLoad
 
 TAB: Final = {"title": "Second by second", "key": "servestorm"}
 _FOLDER: Final = Path(__file__).parent
+_VERDICTS: Final = {True: "VALID", False: "INVALID"}
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript"}
 _IN_LOCUSTS_PAGE: Final = """\
 <link rel="stylesheet" href="./servestorm/seconds.css">
@@ -110,7 +111,7 @@ def _section(live: LiveLoad) -> str:
     verdict = shown.get("verdict")
     sentences = [shown["refusal"]] if shown["refusal"] else []
     if verdict and shown["phase"] == ENDED:
-        sentences = ["VALID" if verdict["valid"] else f"INVALID: {'; '.join(verdict['reasons'])}"]
+        sentences = [": ".join([_VERDICTS[verdict["valid"]], *filter(None, ["; ".join(verdict["reasons"])])])]
     data = json.dumps(shown).replace("<", "\\u003c")
     return f"""
     <style>{_file("seconds.css")}</style>

@@ -70,7 +70,9 @@ class ServestormCharts {
         tiles.push(["answered per second", number(verdict.requests_per_s), false]);
         for (const name of ["p50", "p99", "max"]) {
           const value = verdict[name];
-          tiles.push([name === "max" ? "slowest, ms" : `${name}, ms`, value === null ? "too few" : number(value), false]);
+          const invalid = verdict.invalid_figures.includes(name);
+          const shown = invalid ? "INVALID" : value === null ? "too few" : number(value);
+          tiles.push([name === "max" ? "slowest, ms" : `${name}, ms`, shown, invalid]);
         }
       }
     }
@@ -153,8 +155,9 @@ class ServestormCharts {
       return {badge: doomed ? "INVALID so far" : "running", kind: doomed ? "invalid" : "",
         sentence: doomed ? "" : sentence, reasons: verdict.reasons};
     }
-    return {badge: verdict.valid ? "VALID" : "INVALID", kind: verdict.valid ? "valid" : "invalid", sentence: "",
-      reasons: verdict.reasons};
+    const good = verdict.valid && verdict.percentile_counts;
+    const badge = good ? "VALID" : verdict.valid ? "no percentile counts" : "INVALID";
+    return {badge, kind: good ? "valid" : "invalid", sentence: "", reasons: verdict.reasons};
   }
 
   static settings(load) {

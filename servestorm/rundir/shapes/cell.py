@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from loadtests.samples.validity import percentile_counts
 from servestorm.methods.capacity_search import LoadOutcome
 from servestorm.methods.disturbance import MachineShares, share_percent
 from servestorm.plan.cells import Cell, Scenario
@@ -198,6 +199,13 @@ class PercentilesFile(FileShape):
     p99: Number | None = None
 
 
+class FigureReadingsFile(FileShape):
+    """One figure of a load, as far as a study reads it; see loadtests.samples.summary.FigureReadings."""
+
+    counts: bool | None
+    """False where the generator's lag moved it too far; None where the samples are too few."""
+
+
 class FinishedLoadFile(SummaryFile):
     """summary.json as the study reads it that has just offered the load."""
 
@@ -210,6 +218,12 @@ class FinishedLoadFile(SummaryFile):
     latency_ms: PercentilesFile
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
+    figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
+
+    @property
+    def percentile_counts(self) -> bool:
+        """False where the generator's lag made every percentile INVALID that the samples are enough for."""
+        return percentile_counts({name: figure.counts for name, figure in self.figures.items()})
 
     @property
     def outcome(self) -> LoadOutcome:

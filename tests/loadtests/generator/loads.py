@@ -39,15 +39,15 @@ def http_target(*ports, check=accept_all, body=b"", host="127.0.0.1", tls=None):
     return Target([resolve(host, port, tls) for port in ports], requests, False, check)
 
 
-def load(schedule, *, timeout_s=5.0, max_in_flight=1000, connections=1000, closed_loop=0, duration_s=None):
+def load(schedule, *, timeout_s=5.0, max_in_flight=1000, connections=1000, closed_loop=0, duration_s=None, **more):
     schedule = np.asarray(schedule, np.int64)
     duration_ns = int(duration_s * 1e9) if duration_s else int(schedule[-1]) + 1
-    return LoadSpec(schedule, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop)
+    return LoadSpec(schedule, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop, **more)
 
 
-def run(target, asked, limit_s=30.0, meanwhile=lambda generator: None):
+def run(target, asked, limit_s=30.0, meanwhile=lambda generator: None, **start):
     """Samples by column name, after the load has ended, and the generator."""
-    generator = Generator(target, asked)
+    generator = Generator(target, asked, **start)
     generator.start()
     until = time.monotonic() + limit_s
     while not generator.finished:

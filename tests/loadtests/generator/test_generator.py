@@ -4,12 +4,15 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.measured_time import MeasuredTime
+from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import jobs
 from loadtests.generator.load import RETRY_NS
 from tests.loadtests.generator.loads import accept_all, http_target, known_server, load, outcomes, run
@@ -55,6 +58,53 @@ def test_arrivals_over_the_cap_are_recorded_as_dropped():
     assert generator.reasons["dropped (too many in flight)"] == found["dropped"]
     dropped = samples["outcome"] == jobs.DROPPED
     assert (samples["sent_ns"][dropped] == jobs.NEVER).all()
+
+
+def test_a_load_is_given_up_when_so_many_requests_are_under_way():
+    with known_server("--fixed-ms", 400) as port:
+        samples, generator = run(http_target(port), load(EVERY_5_MS, give_up_in_flight=20))
+    assert outcomes(samples) == {"ok": 20}
+    assert generator.gave_up_ns >= samples["scheduled_ns"].max()
+    assert generator.reasons == {}
+
+
+def test_a_load_whose_requests_end_in_time_is_not_given_up():
+    with known_server("--fixed-ms", 1) as port:
+        samples, generator = run(http_target(port), load(EVERY_5_MS[:50], give_up_in_flight=50))
+    assert (outcomes(samples), generator.gave_up_ns) == ({"ok": 50}, 0)
+
+
+def test_a_load_starts_at_the_moment_that_it_is_given():
+    at_ns = time.monotonic_ns() + 700_000_000
+    with known_server("--fixed-ms", 1) as port:
+        samples, generator = run(http_target(port), load(EVERY_5_MS[:20]), start_at_ns=at_ns, punctual=True)
+    assert generator.start_ns == at_ns
+    assert sorted(samples["scheduled_ns"] - at_ns) == EVERY_5_MS[:20].tolist()
+    assert (samples["sent_ns"] >= samples["scheduled_ns"]).all()
+
+
+def test_a_load_that_is_ready_too_late_is_refused_and_sends_nothing():
+    over = {"start_at_ns": time.monotonic_ns() - 1, "punctual": True}
+    with known_server() as port, pytest.raises(LoadEnvironmentError, match="s after the moment of --start-at-ns: give"):
+        run(http_target(port), load(EVERY_5_MS[:20]), **over)
+
+
+def test_failures_outside_of_the_turns_are_in_no_count_of_causes():
+    turns = MeasuredTime(np.array([100, 300]) * 1_000_000, np.array([200, 400]) * 1_000_000)
+    with known_server("--misbehave", "http-503") as port:
+        samples, generator = run(http_target(port), load(EVERY_5_MS[:100], measured=turns))
+    assert outcomes(samples) == {"http_error": 100}
+    assert generator.reasons == {"HTTP 503": 40}
+
+
+def test_a_generator_that_waits_for_its_turn_looks_up_less_often():
+    """Every wake-up takes time from the generator that has the turn, on the core that both share."""
+    pauses = []
+    with known_server("--fixed-ms", 1) as port:
+        asked = load(np.array([0, 1_500_000_000]))
+        samples, _ = run(http_target(port), asked, meanwhile=lambda generator: pauses.append(generator._poll_s))
+    assert outcomes(samples) == {"ok": 2}
+    assert pauses.count(0.1) > pauses.count(0.02)
 
 
 def test_a_limit_on_connections_makes_requests_wait_rather_than_vanish():

@@ -62,6 +62,12 @@ class LocustProcess:
         self.send_signal(signal.SIGKILL)
 
 
+def exit_code_of(summary: dict[str, Any]) -> int:
+    """What a headless load with that summary.json ends with."""
+    counts = [each["counts"] for name, each in summary["figures"].items() if name != "mean"]
+    return 0 if summary["valid"] and (True in counts or False not in counts) else 4
+
+
 def _ask(request: dict[str, Any]) -> dict[str, Any]:
     forks = _forks()
     assert forks.stdin and forks.stdout

@@ -15,7 +15,7 @@ import pytest
 
 from serving.ports import free_ports
 from tests.loadtests.generator.loads import known_server
-from tests.loadtests.locust_side.locust_processes import LocustProcess
+from tests.loadtests.locust_side.locust_processes import LocustProcess, exit_code_of
 from tests.source_tree import ROOT
 
 STEADY = ROOT / "loadtests" / "steady.py"
@@ -65,7 +65,7 @@ def test_the_union_of_several_workers_is_the_schedule(workers, tmp_path):
     # a machine that is busy with other things may keep a worker from a sign of life for seconds
     lost = summary["errors"].get("lost_worker", 0)
     assert summary["sent"] == summary["ok"] == len(asked) - lost, summary["reasons"]
-    assert master.returncode == (0 if summary["valid"] else 4)
+    assert master.returncode == exit_code_of(summary)
 
 
 def test_a_killed_worker_is_named_and_its_arrivals_are_counted_as_lost(tmp_path):
@@ -87,6 +87,19 @@ def test_a_killed_worker_is_named_and_its_arrivals_are_counted_as_lost(tmp_path)
     assert summary["sent"] + summary["dropped"] + lost == summary["scheduled"] == 90 * 12
     assert not summary["valid"]
     assert any("was lost" in reason for reason in summary["reasons"])
+    assert master.returncode == 4
+
+
+def test_a_worker_that_gives_up_ends_the_load_of_all(tmp_path):
+    with known_server("--fixed-ms", 3_000) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 40, "--duration", 200]
+        arguments += ["--warmup", 0, "--give-up-in-flight", 20, "--out", tmp_path / "out"]
+        master, _ = stack.enter_context(cluster(2, *arguments, cwd=tmp_path))
+        output, _ = master.communicate(timeout=150)
+    summary, _ = read(tmp_path / "out")
+    assert summary["gave_up"], output
+    assert any("20 requests were under way at once" in reason for reason in summary["reasons"])
+    assert not any("stopped before its end" in reason for reason in summary["reasons"])
     assert master.returncode == 4
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests.options import options_for
 from serving.ports import free_ports
 from tests.loadtests.generator.loads import known_server
-from tests.loadtests.locust_side.locust_processes import LocustProcess
+from tests.loadtests.locust_side.locust_processes import LocustProcess, exit_code_of
 from tests.source_tree import ROOT
 
 LOADTESTS = ROOT / "loadtests"
@@ -64,7 +64,7 @@ def test_a_load_ends_by_itself_with_samples_and_a_summary_that_agree(locustfile,
             locustfile, "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path, start=start_by_hand
         )
     summary = summary_in(tmp_path / "out")
-    assert code == (0 if summary["valid"] else 4), output
+    assert code == exit_code_of(summary), output
     table = pq.read_table(tmp_path / "out" / "samples.parquet")
     measured = table.num_rows - sum(table["warmup"].to_pylist())
     assert summary["scheduled"] == summary["sent"] == summary["ok"] == measured > 0

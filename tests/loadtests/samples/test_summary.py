@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 
+from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.generator import jobs
 from loadtests.generator.load import ROW
 from loadtests.samples.prometheus import BOUNDS_S, GeneratorMetrics
 from loadtests.samples.recorder import SampleWriter
-from loadtests.samples.summary import LoadFacts, distribution, summarise
-from loadtests.samples.validity import samples_needed, servers_overloaded
+from loadtests.samples.summary import GaveUp, LoadFacts, distribution, late_sentence, summarise
+from loadtests.samples.validity import (
+    MOST_MOVED,
+    figure_counts,
+    generator_at_fault,
+    moved_by,
+    percentile_counts,
+    samples_needed,
+    servers_overloaded,
+)
 
 SETTINGS = {
     "loop": "open",
@@ -30,6 +39,8 @@ SETTINGS = {
     "started_at": "2026-01-01T00:00:00+00:00",
 }
 START, WARM = 5_000_000_000, 6_000_000_000
+SECOND = 1_000_000_000
+MEASURED = MeasuredTime.since(WARM)
 
 
 def rows(count=1000, *, latency_ms=10.0, lag_ms=0.1, outcome=jobs.OK, begin=WARM):
@@ -44,14 +55,14 @@ def rows(count=1000, *, latency_ms=10.0, lag_ms=0.1, outcome=jobs.OK, begin=WARM
     return table
 
 
-def summary_of(tmp_path, *tables, **facts):
+def summary_of(tmp_path, *tables, measured=MEASURED, **facts):
     writer = SampleWriter(tmp_path, 2)
     for table in tables:
         writer.add(table)
-        writer.flush(WARM)
-    known = {"cpu_share": 0.1, "error_details": {}, "answers": "unchecked", **facts}
+        writer.flush(measured)
+    known = {"cpu_share": 0.1, "error_details": {}, "answers": "unchecked", "ended_ns": WARM + 10 * SECOND, **facts}
     settings = {**SETTINGS, **known.pop("settings", {})}
-    return summarise(writer.close(WARM), LoadFacts(settings, WARM, WARM + 10_000_000_000, **known))
+    return summarise(writer.close(measured), LoadFacts(settings, measured, **known))
 
 
 def test_warm_up_counts_nowhere(tmp_path):
@@ -74,7 +85,6 @@ def test_rates_and_images_are_told_of_the_measured_time(tmp_path):
     ("tables", "facts", "reason"),
     [
         ([rows(990), rows(10, outcome=jobs.DROPPED)], {}, "10 arrivals were dropped"),
-        ([rows(lag_ms=3)], {}, "the generator sent late"),
         ([rows()], {"cpu_share": 0.9}, "the generator was busy: 90% of a core"),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, "20 of 1000 requests failed"),
         ([rows(999), rows(1, outcome=jobs.WRONG_ANSWER)], {}, "1 answers were wrong"),
@@ -94,7 +104,10 @@ def test_a_load_not_to_be_believed_is_invalid_and_says_why(tables, facts, reason
         ([rows(900), rows(100, outcome=jobs.DROPPED)], {}, True),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {}, True),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {"error_details": {"timeout": 20}}, True),
-        ([rows(980, lag_ms=3), rows(20, outcome=jobs.TIMEOUT)], {}, False),
+        ([rows(980, lag_ms=3), rows(20, outcome=jobs.TIMEOUT)], {}, True),
+        ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {"cpu_share": 0.9}, False),
+        ([rows(20, outcome=jobs.TIMEOUT)], {"gave_up": GaveUp(1.0, 20)}, True),
+        ([rows(20, outcome=jobs.TIMEOUT)], {"gave_up": GaveUp(1.0, 20), "cpu_share": 0.9}, False),
         ([rows(980), rows(20, outcome=jobs.WRONG_ANSWER)], {}, False),
         ([rows(outcome=jobs.TIMEOUT)], {}, False),
         ([rows(980), rows(20, outcome=jobs.TIMEOUT)], {"faults": ["the load was stopped before its end"]}, False),
@@ -108,7 +121,125 @@ def test_a_load_that_only_the_servers_could_not_take_is_told_from_one_not_to_be_
 
 
 def test_a_lag_that_is_small_against_the_latency_is_allowed(tmp_path):
-    assert summary_of(tmp_path, rows(latency_ms=100, lag_ms=4)).valid
+    summary = summary_of(tmp_path, rows(latency_ms=300, lag_ms=4))
+    assert summary.valid and summary.percentile_counts
+    assert summary.latency_ms.p50 == pytest.approx(300)
+    readings = summary.figures["p50"]
+    assert (readings.scheduled_ms, readings.sent_ms) == pytest.approx((300, 296))
+    assert (readings.slices, readings.slices_used, readings.counts) == (10, 10, True)
+
+
+def test_late_sends_make_figures_invalid_and_not_the_load(tmp_path):
+    summary = summary_of(tmp_path, rows(lag_ms=3))
+    assert (summary.valid, summary.reasons) == (True, [])
+    assert summary.percentile_counts is False
+    assert summary.invalid_figures == ["p50", "p90", "p95", "p99", "mean"]
+    assert summary.latency_ms.p50 is summary.latency_ms.p99 is summary.latency_ms.mean is None
+    assert summary.figures["p50"].scheduled_ms == pytest.approx(10)
+    assert summary.figures["p999"].counts is None
+    assert late_sentence(summary).startswith(
+        "the generator sent late, so no percentile counts, and these are INVALID: p50 (moved by 42.9%, over 2%)"
+    )
+
+
+def test_a_hiccup_costs_only_the_second_in_which_it_fell(tmp_path):
+    table = rows()
+    hiccup = slice(300, 400)
+    table[hiccup, 1] += 50_000_000
+    table[hiccup, 2:4] += 50_000_000
+    summary = summary_of(tmp_path, table)
+    assert summary.invalid_figures == []
+    assert summary.latency_ms.p99 == pytest.approx(10)
+    used = {name: summary.figures[name].slices_used for name in MOST_MOVED}
+    assert used == {"p50": 10, "p90": 10, "p95": 9, "p99": 9, "p999": 10, "mean": 9}
+    assert summary.latency_ms.max == pytest.approx(60)
+
+
+def test_the_lag_moves_a_figure_by_a_share_of_its_reading_from_the_send():
+    assert moved_by(10.2, 10.0) == moved_by(9.8, 10.0) == pytest.approx(0.02)
+    assert (moved_by(0.0, 0.0), moved_by(1.0, 0.0)) == (0.0, float("inf"))
+    assert all(figure_counts(name, 1 + most - 1e-9, 1.0) for name, most in MOST_MOVED.items())
+    assert not any(figure_counts(name, 1 + most + 1e-9, 1.0) for name, most in MOST_MOVED.items())
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"p50": True, "p99": False, "mean": False}, True),
+        ({"p50": False, "p99": False, "mean": True}, False),
+        ({"p50": False, "p99": None}, False),
+        ({"p50": None, "p99": None, "mean": False}, True),
+        ({}, True),
+    ],
+)
+def test_a_percentile_counts_unless_the_lag_took_all_that_the_samples_are_enough_for(counts, expected):
+    assert percentile_counts(counts) == expected
+
+
+BUSY, OVERLOADED = "the generator was busy: 90% of a core, over 80%", "20 of 1000 requests failed"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "counts", "expected"),
+    [
+        ([], True, False),
+        ([], False, True),
+        ([BUSY], True, True),
+        ([BUSY], False, True),
+        ([BUSY, OVERLOADED], True, False),
+        ([OVERLOADED], False, False),
+    ],
+)
+def test_another_attempt_is_as_good_where_only_the_generator_was_at_fault(reasons, counts, expected):
+    assert generator_at_fault(reasons, percentile_counts=counts) == expected
+
+
+def test_a_load_that_was_given_up_is_an_overload_and_its_rates_are_of_its_time(tmp_path):
+    facts = {"ended_ns": WARM + 2 * SECOND, "gave_up": GaveUp(3.0, 50)}
+    summary = summary_of(tmp_path, rows(150), rows(50, outcome=jobs.TIMEOUT, begin=WARM + 3 * SECOND // 2), **facts)
+    assert (summary.gave_up, summary.valid) == (True, False)
+    assert summary.reasons[0] == "the load was given up after 3.0 s: 50 requests were under way at once"
+    assert servers_overloaded(summary.reasons) and not generator_at_fault(summary.reasons)
+    assert summary.offered_rate == summary.achieved_rate == pytest.approx(100)
+
+
+def test_a_load_that_was_given_up_in_its_warm_up_is_an_overload(tmp_path):
+    summary = summary_of(tmp_path, rows(50, begin=START), ended_ns=START, gave_up=GaveUp(0.5, 50))
+    assert (summary.scheduled, summary.latency_ms.p50) == (0, None)
+    assert servers_overloaded(summary.reasons)
+
+
+TURNS = MeasuredTime(WARM + np.array([0, 7]) * SECOND, WARM + np.array([2, 10]) * SECOND)
+"""Two turns of 2 and 3 seconds."""
+
+
+def test_the_figures_of_a_load_in_turns_are_of_its_turns(tmp_path):
+    waiting = slice(200, 700)
+    table = rows()
+    table[waiting, 3] += 900_000_000
+    summary = summary_of(tmp_path, table, measured=TURNS, settings={"slices": 2, "duration_s": 5.0})
+    assert (summary.scheduled, summary.sent, summary.ok, summary.slices) == (500, 500, 500, 2)
+    assert summary.offered_rate == summary.achieved_rate == pytest.approx(100)
+    assert summary.requests_per_s == pytest.approx(100, rel=0.01)
+    assert summary.latency_ms.max == pytest.approx(10)
+    assert summary.figures["p50"].slices == summary.figures["p50"].slices_used == 2
+    assert summary.valid, summary.reasons
+
+
+def test_a_late_turn_is_left_out_as_a_whole(tmp_path):
+    table = rows()
+    table[800:1000, 1:4] += 9_000_000
+    summary = summary_of(tmp_path, table, measured=TURNS, settings={"slices": 2})
+    assert summary.figures["p95"].slices_used == 1
+    assert summary.figures["p95"].counts
+    assert summary.latency_ms.p95 == pytest.approx(10)
+
+
+def test_sends_that_overhang_each_turn_lower_the_achieved_rate(tmp_path):
+    table = rows(latency_ms=900)
+    table[:, 1] += 500_000_000
+    summary = summary_of(tmp_path, table, measured=TURNS, settings={"slices": 2})
+    assert summary.achieved_rate == pytest.approx(500 / (5 + 2 * 0.4901), rel=1e-3)
 
 
 def test_sends_that_take_longer_than_the_schedule_are_an_achieved_rate_too_low(tmp_path):
@@ -163,6 +294,12 @@ def test_an_open_loop_has_no_slots(tmp_path):
     assert (summary.mean_in_flight, summary.rested_s) == (None, None)
 
 
+def test_a_closed_loop_has_no_schedule_that_the_generator_could_miss(tmp_path):
+    summary = summary_of(tmp_path, rows(lag_ms=3), settings={**CLOSED, "closed_loop": 1})
+    assert summary.invalid_figures == []
+    assert summary.latency_ms.p50 == pytest.approx(10)
+
+
 def test_percentiles_are_exact_by_nearest_rank():
     found = distribution(np.arange(1, 10_001, dtype=np.int64) * 1_000_000)
     assert (found.p50, found.p90, found.p99, found.p999, found.max) == (5000, 9000, 9900, 9990, 10_000)
@@ -187,7 +324,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("loadtests.samples.recorder.pq.write_table", full)
     writer.add(rows(1))
     with pytest.raises(LoadEnvironmentError, match=r"No space left on device; free space"):
-        writer.flush(WARM)
+        writer.flush(MEASURED)
 
 
 def test_histogram_percentiles_are_within_two_percent():
