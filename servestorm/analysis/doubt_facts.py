@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servestorm.analysis.balance import balance, counted_balance
 from servestorm.errors import StudyError
+from servestorm.methods.slices import SliceUse
 from servestorm.rundir.record import CellRecord, LoadRecord
 from servestorm.rundir.samples import read_requests_by_endpoint
 from servestorm.rundir.shapes.cell import UseFile, Watch
@@ -45,6 +46,10 @@ class RunFacts:
     """A probe that did not pass: how the generator fared under it says nothing about the numbers."""
     unchecked: bool = False
     """Whether any well-formed answer counted, because the right ones were not known."""
+    idle_share: float | None = None
+    """Share of one core that its servers used while other engines were loaded; None where that was not read."""
+    slices: SliceUse | None = None
+    """Which slices of its one load count."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +78,14 @@ def conditions_of(study: StudyFile) -> LoadConditions:
     )
 
 
-def facts_of_loads(record: CellRecord, conditions: LoadConditions) -> list[RunFacts]:
+def facts_of_loads(record: CellRecord, conditions: LoadConditions, slices: SliceUse | None = None) -> list[RunFacts]:
     """The facts of every load of a cell that was watched: its own, a search's probes or a sweep's loads.
 
-    Raises StudyError for a broken file.
+    `slices` are those of its own load. Raises StudyError for a broken file.
     """
     probes = record.capacity.probes if record.capacity else []
     passed = {number for number, probe in enumerate(probes, 1) if probe.verdict == "pass"}
-    own = [facts_of(record, conditions)] if record.use and record.use.is_of_a_load else []
+    own = [replace(facts_of(record, conditions), slices=slices)] if record.use and record.use.is_of_a_load else []
     return own + [
         facts_of(record, conditions, load, overload=load.probe is not None and load.probe not in passed)
         for load in record.loads
@@ -114,6 +119,7 @@ def facts_of(
         load=load.path.name if load else "",
         overload=overload,
         unchecked=of.summary is not None and of.summary.answers == "unchecked",
+        idle_share=None if load or not record.slices else record.slices.turns.idle_share,
     )
 
 

@@ -3,7 +3,8 @@
 `doubts` turns what `servestorm.study.machine_counters` saw, and what the run directory holds besides, into sentences. A
 doubt makes no run INVALID: that is the generator's judgement of itself. It says how far a reader may trust the numbers.
 From the shares on that make a doubt about the machine grave, a run is DISTURBED (servestorm.methods.disturbance),
-unless its plan sets other limits.
+unless its plan sets other limits. Where that is judged slice by slice, only a run that is DISTURBED as a whole is in
+grave doubt.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_CPU_SHARE
 from servestorm.analysis.doubt_facts import RunFacts
-from servestorm.methods.disturbance import OTHER_PERCENT, REMEDIES, STEAL_PERCENT, SWAPPED_PERCENT
-from servestorm.rundir.shapes.cell import Watch
+from servestorm.methods.disturbance import OTHER_PERCENT, REMEDIES, STEAL_PERCENT, SWAPPED_PERCENT, Cause
 
 Severity = Literal["grave", "doubt", "note"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("grave", "doubt", "note")
@@ -27,6 +27,8 @@ OTHER_SHARE, GRAVE_OTHER_SHARE = 0.03, OTHER_PERCENT / 100
 STEAL_SHARE, GRAVE_STEAL_SHARE = 0.01, STEAL_PERCENT / 100
 THROTTLED_SHARE = 0.01
 DRIFT_MS = 20.0
+IDLE_SHARE = 0.01
+"""Of one core."""
 UNEVEN = 1.10
 NEAR_SATURATION = 0.6
 
@@ -92,7 +94,8 @@ def _of_run(run: RunFacts) -> Iterable[Found]:
     if not run.overload:
         yield from _generator(run)
     yield from _answers(run)
-    yield from _machine(run.use.watch)
+    yield from _turns(run)
+    yield from _machine(run)
     yield from _clock(run.use.watch)
 
 
@@ -236,29 +239,73 @@ def _answers(run: RunFacts) -> Iterable[Found]:
         )
 
 
-def _machine(watch: Watch) -> Iterable[Found]:
+def _turns(run: RunFacts) -> Iterable[Found]:
+    """What engines that stand together do to each other."""
+    if run.idle_share is not None and run.idle_share > IDLE_SHARE:
+        yield (
+            "doubt",
+            "idle_engine",
+            run.idle_share,
+            (
+                f"Its servers used {100 * run.idle_share:.1f} % of a core while other engines were loaded, and slowed "
+                "them by it: let them do nothing without a request, or set design: blocks."
+            ),
+        )
+    count = run.slices.count() if run.slices else None
+    if count and count.too_many_undrained:
+        yield (
+            "doubt",
+            "undrained",
+            count.undrained / count.planned,
+            (
+                f"{count.undrained} of {count.planned} slices began while requests of the slice before were unanswered, "
+                "too many to leave them out: an engine of the round cannot take the rate, and takes time from the "
+                "others; lower the rate, or set design: blocks."
+            ),
+        )
+
+
+def _by_slices(run: RunFacts, cause: Cause) -> bool:
+    """Whether what that cause disturbed is left out slice by slice, so that the rest of the run stands."""
+    slices = run.slices
+    return slices is not None and cause in slices.watched and slices.disturbance is None
+
+
+def _left_out(run: RunFacts, cause: Cause) -> str:
+    if not _by_slices(run, cause) or not run.slices or not run.slices.disturbed.any():
+        return ""
+    return ", and its DISTURBED slices are left out"
+
+
+def _machine(run: RunFacts) -> Iterable[Found]:
+    watch = run.use.watch
     whole_s = (watch.elapsed_s or 0.0) * len(watch.cores or [])
     if not whole_s:
         return
     other = (watch.other_s or 0.0) / whole_s
     if other > OTHER_SHARE:
-        severity: Severity = "grave" if other > GRAVE_OTHER_SHARE else "doubt"
+        grave = other > GRAVE_OTHER_SHARE and not _by_slices(run, "other_load")
+        severity: Severity = "grave" if grave else "doubt"
         yield (
             severity,
             "other_load",
             other,
-            (f"Other programs used {100 * other:.0f} % of the study's cores: {REMEDIES['other_load']}."),
+            (
+                f"Other programs used {100 * other:.0f} % of the study's cores{_left_out(run, 'other_load')}: "
+                f"{REMEDIES['other_load']}."
+            ),
         )
     steal = (watch.steal_s or 0.0) / whole_s
     if steal > STEAL_SHARE:
-        severity = "grave" if steal > GRAVE_STEAL_SHARE else "doubt"
+        grave = steal > GRAVE_STEAL_SHARE and not _by_slices(run, "steal")
+        severity = "grave" if grave else "doubt"
         yield (
             severity,
             "steal",
             steal,
             (
-                f"The hypervisor took {100 * steal:.0f} % of the study's cores for other machines (steal): "
-                f"{REMEDIES['steal']}."
+                f"The hypervisor took {100 * steal:.0f} % of the study's cores for other machines (steal)"
+                f"{_left_out(run, 'steal')}: {REMEDIES['steal']}."
             ),
         )
 

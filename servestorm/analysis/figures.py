@@ -13,7 +13,7 @@ from servestorm.analysis.latency_split import Parts
 
 @dataclass(frozen=True)
 class Series:
-    """One engine's answers over time: one value a bin, null where a bin has too few answers."""
+    """One engine's answers over time: one value a bin, null where a bin has too few answers in slices that count."""
 
     median_ms: list[float | None]
     """Milliseconds per image."""
@@ -27,7 +27,8 @@ class OverTime:
     bin_s: float
     """Width of a bin."""
     t_s: list[float]
-    """Where each bin begins, from the first request after the warm-up."""
+    """Where each bin begins, from the first request after the warm-up; of loads in turns on the time of their measured
+    slices put end to end."""
     offered_per_s: list[float]
     """Requests a second, mean over runs."""
     engines: dict[str, Series]

@@ -2,6 +2,8 @@
 
 The generator's samples tell the lag and the time on the way; the server's own metrics tell what it did meanwhile. Both
 are means over the same load, so the parts add up to the mean latency. What nobody measured has a part of its own.
+Since a server's means are of all its requests, these hold the slices that do not count for the rows, and of a load in
+turns its lead-ins.
 """
 
 from __future__ import annotations
@@ -9,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.methods.percentiles import over_runs
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import MeanLatency, read_mean_latency
+from servestorm.rundir.samples import MeanLatency, read_first_due_ns, read_mean_latency
 
 LAG = "generator lag"
 CLIENT = "client and network"
@@ -59,12 +61,13 @@ class Split:
     notes: tuple[str, ...]
 
 
-def split(samples: Path, times: ServerTimes) -> Split | None:
+def split(samples: Path, times: ServerTimes, since_ns: int | None = None) -> Split | None:
     """Split the mean latency of samples.parquet; None where no right answer came. Raises StudyError for a broken file.
 
+    `since_ns` as in servestorm.rundir.samples.read_mean_latency.
     Client and network is the time from the send to the last byte less the server's own total.
     """
-    means = read_mean_latency(samples)
+    means = read_mean_latency(samples, since_ns)
     return None if means is None else split_means(means, times)
 
 
@@ -104,26 +107,49 @@ def mean_splits(cells: Mapping[str, Sequence[CellRecord]]) -> dict[str, Parts]:
     `ms` is None where no server told. Raises StudyError for a broken file of samples or metrics.
     """
     loads = {
-        engine: [(cell.samples_path, _times(cell)) for cell in own if cell.samples_path]
+        engine: [_Load(cell.samples_path, _times(cell), _since_ns(cell)) for cell in own if cell.samples_path]
         for engine, own in cells.items()
     }
     splits = {engine: _alike(own) for engine, own in loads.items()}
     return {engine: _means(own) for engine, own in splits.items()} if any(splits.values()) else {}
 
 
+class _Load(NamedTuple):
+    samples: Path
+    times: ServerTimes
+    since_ns: int | None
+    """Of a load in turns: the begin of its first slice."""
+
+
+def _since_ns(cell: CellRecord) -> int | None:
+    """A server's means hold the lead-ins as well, so those of the generator do, where a load took turns."""
+    return cell.slices.slices[0].begin_ns if cell.slices else None
+
+
 def _times(cell: CellRecord) -> ServerTimes:
-    since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
     metrics = cell.metrics_path
-    return server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
+    return server_times(cell.cell.engine, metrics, since_unix_ms=_since_unix_ms(cell)) if metrics else UNREAD
+
+
+def _since_unix_ms(cell: CellRecord) -> int | None:
+    """When what the means are over began; None where that is unknown."""
+    since_ms, since_ns = cell.summary.measured_from_unix_ms if cell.summary else None, _since_ns(cell)
+    if since_ms is None or since_ns is None or cell.samples_path is None:
+        return since_ms
+    # the summary's moment is that of the first request, which a load in turns has before its slices
+    first_ns = read_first_due_ns(cell.samples_path)
+    return None if first_ns is None else since_ms + (since_ns - first_ns) // 1_000_000
 
 
 _TIMES: Final = ("total_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms")
 
 
-def _alike(loads: Sequence[tuple[Path, ServerTimes]]) -> list[Split]:
+def _alike(loads: Sequence[_Load]) -> list[Split]:
     """Every load split by what all of them know: means of parts of different loads would not add up."""
-    unknown: dict[str, Any] = {name: None for name in _TIMES if any(getattr(times, name) is None for _, times in loads)}
-    splits = (split(samples, replace(times, **unknown)) for samples, times in loads)
+    unknown: dict[str, Any] = {
+        name: None for name in _TIMES if any(getattr(load.times, name) is None for load in loads)
+    }
+    splits = (split(load.samples, replace(load.times, **unknown), load.since_ns) for load in loads)
     return [one for one in splits if one is not None]
 
 

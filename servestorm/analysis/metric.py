@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from servestorm.methods.disturbance import Disturbance
 
 Better = Literal["lower", "higher"]
-Source = Literal["runs", "samples"]
+Source = Literal["runs", "samples", "largest"]
 
 
 class Row(NamedTuple):
@@ -36,18 +36,23 @@ class Value:
     """Runs behind the mean and sd."""
     runs: list[float | None]
     samples: int | None = None
-    """Of a percentile: the answers of all counted runs."""
+    """Of a percentile: the answers of all counted runs, in the slices that count for it."""
     valid: bool = True
-    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared."""
+    """False where only INVALID runs could be used: a hint of the size, never to be quoted or compared. False, with no
+    value, where the figure is INVALID in every run that might have it."""
     ci: tuple[float, float] | None = None
     """95 % interval of the value. Of a mean over runs: Student's t, as a factor where every run is over 0. Of a
     percentile of one run, or of all answers together: between two of the samples. None where neither can be had."""
     ci_from: Source | None = None
     """samples: without the scatter between runs, and so too narrow."""
     value_from: Source | None = None
-    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
+    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had.
+    largest: the largest of the runs, and only if every run has one: a claim must hold for all of them."""
     disturbed: Disturbance | None = None
     """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
+    rounds: list[int] = field(default_factory=list)
+    """The repetition of each of `runs`, in their order: a round, where engines are measured alternately. Empty where a
+    run of the row is not one repetition."""
 
     @property
     def counts(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -34,6 +35,7 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")
     notes += _repeated(record)
+    notes += slice_notes(runs)
     for scenario, analysis in SCENARIO_ANALYSES.items():
         notes += analysis.notes([run for run in runs if run.scenario == scenario], record.study.plan)
     if invalid := sum(run.valid is False for run in runs):
@@ -50,6 +52,31 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
             "numbers; where no other VALID run is left, the numbers are marked DISTURBED and there is no verdict."
         )
     return notes
+
+
+def slice_notes(runs: Sequence[Run]) -> Iterator[str]:
+    """What is left out of the figures of runs that count, and which figures are INVALID."""
+    counts = [run.slices for run in runs if run.slices and run.counts]
+    if left_out := sum(count.left_out for count in counts):
+        planned = sum(count.planned for count in counts)
+        yield (
+            f"{left_out:,} of {planned:,} slices of the runs under load are left out of all their figures, because "
+            "other programs or machines took too much or the slice before had not drained; runs that took turns leave "
+            "out the same slices."
+        )
+    if late := sum(bool(count.late) for count in counts):
+        runs_leave = "1 run leaves" if late == 1 else f"{late} runs leave"
+        yield f"{runs_leave} further slices out of single figures, because the load generator sent late in them."
+    invalid = Counter((run.group, name) for run in runs if run.counts for name in run.invalid_figures)
+    if invalid:
+        named = ", ".join(
+            f"{name} of {group} in {times} {'run' if times == 1 else 'runs'}"
+            for (group, name), times in invalid.items()
+        )
+        yield (
+            f"The load generator's late sends decided some figures, which are INVALID: {named}. The other figures of "
+            "these runs stand."
+        )
 
 
 def _repeated(record: RunRecord) -> Iterator[str]:

@@ -15,7 +15,7 @@ from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.series import BIN_WIDTHS_NS
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.percentiles import QUANTILES, percentile
-from servestorm.rundir.samples import Samples
+from servestorm.methods.samples import Samples
 
 MOST_BINS, FEWEST_BINS = 120, 24
 BINS_WITH_TAIL: Final = 0.8
@@ -72,8 +72,8 @@ def _bin_width_ns(loads: Mapping[str, Sequence[Samples]], end_ns: int) -> int:
 def _by_bin(loads: Sequence[Samples], width_ns: int, bins: int) -> Latencies:
     """Of whole requests: the objective is a request's."""
     answered = [load for load in loads if load.ok.size]
-    place = np.concatenate([np.empty(0, np.int64), *(load.scheduled_ns[load.ok] // width_ns for load in answered)])
-    latency_ms = np.concatenate([np.empty(0), *(load.latency_ns[load.ok] / 1e6 for load in answered)])
+    place = np.concatenate([np.empty(0, np.int64), *(load.scheduled_ns[load.right()] // width_ns for load in answered)])
+    latency_ms = np.concatenate([np.empty(0), *(load.requests_ms() for load in answered)])
     ends = np.cumsum(np.bincount(place.astype(np.int64), minlength=bins))
     return np.split(latency_ms[np.argsort(place, kind="stable")], ends[:-1])
 

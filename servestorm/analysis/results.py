@@ -16,6 +16,7 @@ from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
+from servestorm.analysis.round_time import round_seconds
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
@@ -24,9 +25,10 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
+from servestorm.methods.samples import Samples
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.files import RESULTS_VERSION, JsonObject
 from servestorm.rundir.record import RunRecord, StoredJson
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -97,8 +99,8 @@ def compute(record: RunRecord) -> Results:
     """Every number of a run directory."""
     study, engines = record.study, [str(engine) for engine in record.study.plan.engines]
     plan, groups = study.plan, groups_of(study)
-    measured = [measure(cell, study) for cell in record.cells]
-    runs, samples = [run for run, _ in measured], {run.id: own for run, own in measured if own is not None}
+    samples = read_counted_samples(record.cells, plan)
+    runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
     rows = Rows(engines, used, samples)
@@ -114,11 +116,11 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups), unbatched),
+        verdicts=qualified(judge(metrics, study, groups, round_seconds(record.cells, study)), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,
-        doubts=_doubts(record, unbatched, settings),
+        doubts=_doubts(record, samples, unbatched, settings),
         notes=[*study.cores.notes, *settings_notes(record), *state_notes(record, runs)],
         figures=_figures(groups, engines, used, samples, metrics, record),
         stored=record.stored,
@@ -142,9 +144,15 @@ def _figures(
     return figures
 
 
-def _doubts(record: RunRecord, unbatched: Sequence[Unbatched], settings: Sequence[ServerSetting]) -> list[Doubt]:
+def _doubts(
+    record: RunRecord,
+    samples: Mapping[str, Samples],
+    unbatched: Sequence[Unbatched],
+    settings: Sequence[ServerSetting],
+) -> list[Doubt]:
     conditions = conditions_of(record.study)
-    loads = [facts_of_loads(cell, conditions) for cell in record.cells if cell.complete]
+    slices = {name: own.use for name, own in samples.items()}
+    loads = [facts_of_loads(cell, conditions, slices.get(cell.cell.id)) for cell in record.cells if cell.complete]
     found = doubts(itertools.chain.from_iterable(loads))
     unequal = unequal_settings(settings) if record.study.plan.runs_already else ()
     every = [*unequal, *unbatched_doubts(unbatched), *found, *unit_doubts(record.study.plan)]

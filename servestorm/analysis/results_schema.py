@@ -51,10 +51,6 @@ _DESCRIPTION = (
 )
 
 
-YOUNGER = frozenset({"disturbed", "withheld"})
-"""Fields that a results.json of this version may lack: it is older than they are, and nothing in it was judged so."""
-
-
 def _tidy(part: dict[str, Any], texts: dict[str, str]) -> None:
     """Closed objects whose fields say what they are; a title that repeats the name says nothing.
 
@@ -64,7 +60,7 @@ def _tidy(part: dict[str, Any], texts: dict[str, str]) -> None:
         return
     part["additionalProperties"] = False
     # asdict() writes every field, also those that have a default
-    part["required"] = [name for name in part["properties"] if name not in YOUNGER]
+    part["required"] = list(part["properties"])
     for name, field in part["properties"].items():
         field.pop("title", None)
         field.pop("default", None)

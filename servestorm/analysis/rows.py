@@ -20,7 +20,8 @@ from servestorm.analysis.metric import Metric, Row, Source, Value
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.disturbance import worst
 from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
-from servestorm.rundir.samples import Samples, pooled_ms
+from servestorm.methods.run_figures import P99_CLAIM
+from servestorm.methods.samples import Samples, pooled_ms
 
 PERCENTILE_ROWS: Final[tuple[Row, ...]] = tuple(
     Row(
@@ -43,6 +44,14 @@ REQUEST_ROWS: Final[tuple[Row, ...]] = tuple(
         "request holds several images",
     )
     for name in ("p50", "p99")
+)
+P99_CLAIM_ROW: Final = Row(
+    P99_CLAIM,
+    "p99 latency that may be promised",
+    "ms per image",
+    "lower",
+    "smallest answer that p99 does not exceed with 99 % confidence, by the early-stopping rule of MLPerf's LoadGen, in "
+    "which late answers that come in a bunch count once; of several runs the largest, and none if a run has none",
 )
 MEAN_LATENCY: Final = Row(
     "mean_ms",
@@ -145,8 +154,8 @@ _OPTIONAL = {
 """Rows of any load that are left out where no engine has a figure."""
 _SHARES = {"failed_percent", "burst_violations_percent", "violations_percent", "ready_percent", "gpu_percent"}
 """Rows that cannot be over 100 %."""
-Latencies = Callable[[Sequence[Samples]], NDArray[np.float64]]
-"""From samples of several runs to the sorted latencies of their right answers, in ms."""
+Latencies = Callable[[Sequence[Samples], str], NDArray[np.float64]]
+"""From samples of several runs to the sorted latencies, in ms, of the right answers that a percentile is of."""
 
 
 class Rows:
@@ -158,23 +167,29 @@ class Rows:
     def of_load(self, group: str, further: Sequence[Row] = (), optional: Collection[str] = ()) -> Iterable[Metric]:
         """The percentiles, the rows of any load, and further ones; `optional` as in `listed`."""
         yield from self.percentiles(group)
+        yield self.largest(group, P99_CLAIM_ROW)
         yield from self.listed(group, [*LOAD_ROWS, *further], optional)
 
     def percentiles(self, group: str) -> Iterable[Metric]:
         """The latency percentiles per image."""
-        return (self._percentile(group, row, QUANTILES[row.name], pooled_ms) for row in PERCENTILE_ROWS)
+        return (self._percentile(group, row, row.name, pooled_ms) for row in PERCENTILE_ROWS)
 
     def listed(self, group: str, rows: Sequence[Row], optional: Collection[str] = ()) -> Iterable[Metric]:
         """These rows; those named in `optional` are left out where no engine has a figure."""
         for row in rows:
             if row in REQUEST_ROWS:
-                quantile = QUANTILES[row.name.removeprefix("request_")]
-                metric = self._percentile(group, row, quantile, _requests_ms)
+                metric = self._percentile(group, row, row.name.removeprefix("request_"), _requests_ms)
             else:
                 metric = self._of_runs(group, row)
             may_lack = row.name in _OPTIONAL or row.name in optional
             if not may_lack or any(value.value is not None for value in metric.values.values()):
                 yield metric
+
+    def largest(self, group: str, row: Row) -> Metric:
+        """A row of claims: each engine's is the largest of its runs, None where a run has none. They are not tested."""
+        metric = self._of_runs(group, row)
+        values = {engine: _largest(value) for engine, value in metric.values.items()}
+        return replace(metric, values=values, welch_p=dict.fromkeys(metric.welch_p))
 
     def runs_of(self, group: str, engine: str) -> list[Run]:
         """The counted runs of a group on an engine."""
@@ -192,10 +207,22 @@ class Rows:
     def _value(self, group: str, engine: str, name: str, numbers: Sequence[float | None]) -> Value:
         over, used = over_runs(numbers), self.runs_of(group, engine)
         valid = all(run.valid is not False for run in used)
+        if not over.n:  # the generator's lag left no run that has the figure
+            valid = valid and not any(name in run.invalid_figures for run in used)
         disturbed = worst(run.disturbed for run in used if run.disturbed) if valid else None
         value_from: Source | None = "runs" if over.n else None
+        rounds = [run.repetition for run in used]
+        if len(rounds) != len(numbers) or len(set(rounds)) != len(rounds):
+            rounds = []  # as of a replica count, or of a ratio within a repetition
         value = Value(
-            over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from=value_from, disturbed=disturbed
+            over.mean,
+            over.sd,
+            over.n,
+            list(over.runs),
+            valid=valid,
+            value_from=value_from,
+            disturbed=disturbed,
+            rounds=rounds,
         )
         ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
         return replace(value, ci=ci, ci_from="runs") if ci else value
@@ -205,29 +232,38 @@ class Rows:
             group, row, {e: [run.numbers.get(row.name) for run in self.runs_of(group, e)] for e in self.engines}
         )
 
-    def _percentile(self, group: str, row: Row, q: float, latencies: Latencies) -> Metric:
+    def _percentile(self, group: str, row: Row, figure: str, latencies: Latencies) -> Metric:
         """The row, with what only samples tell where fewer than two runs have the percentile."""
         metric = self._of_runs(group, row)
         values = {
-            engine: self._with_samples(value, row.name, self.runs_of(group, engine), q, latencies)
+            engine: self._with_samples(value, row.name, self.runs_of(group, engine), figure, latencies)
             for engine, value in metric.values.items()
         }
         return replace(metric, values=values)
 
-    def _with_samples(self, value: Value, name: str, runs: Sequence[Run], q: float, latencies: Latencies) -> Value:
-        asked = [run for run in runs if name in run.numbers and run.id in self._samples]
-        value = replace(value, samples=sum(int(self._samples[run.id].ok.sum()) for run in asked))
+    def _with_samples(self, value: Value, name: str, runs: Sequence[Run], figure: str, latencies: Latencies) -> Value:
+        q = QUANTILES[figure]
+        judged = [run for run in runs if name in run.numbers and run.id in self._samples]
+        asked = [run for run in judged if name not in run.invalid_figures]
+        value = replace(value, samples=sum(int(self._samples[run.id].right(figure).sum()) for run in asked))
         if value.n > 1:
             return value
         # one run alone has an interval of its own samples; where none has enough of them, all are taken together
         behind = [run for run in asked if not value.n or run.numbers[name] is not None]
-        ordered = latencies([self._samples[run.id] for run in behind])
+        ordered = latencies([self._samples[run.id] for run in behind], figure)
         if not value.n and ordered.size >= samples_needed(q):
             value = replace(value, value=float(ordered[nearest_rank(ordered.size, q)]), value_from="samples")
         ci = order_interval(ordered, q)
         return replace(value, ci=ci, ci_from="samples") if ci else value
 
 
-def _requests_ms(group: Sequence[Samples]) -> NDArray[np.float64]:
+def _largest(value: Value) -> Value:
+    claims = [run for run in value.runs if run is not None]
+    if not claims or len(claims) < len(value.runs):
+        return replace(value, value=None, sd=None, ci=None, ci_from=None, value_from="largest")
+    return replace(value, value=max(claims), sd=None, ci=None, ci_from=None, value_from="largest")
+
+
+def _requests_ms(group: Sequence[Samples], figure: str) -> NDArray[np.float64]:
     """Latencies of the right answers, ms per request, sorted."""
-    return np.sort(np.concatenate([np.empty(0), *(samples.latency_ns[samples.ok] / 1e6 for samples in group)]))
+    return np.sort(np.concatenate([np.empty(0), *(samples.requests_ms(figure) for samples in group)]))

@@ -9,11 +9,10 @@ from servestorm.methods.bursts import Burst
 from servestorm.methods.capacity_estimate import Crossing
 from servestorm.methods.capacity_search import Probe, SearchObjective
 from servestorm.methods.disturbance import Disturbance
+from servestorm.methods.slices import SliceCount
 from servestorm.plan.cells import Scenario
 
 QUOTED = ("p50", "p90", "p95", "p99", "p999")
-
-
 MIB = 1024 * 1024
 
 
@@ -71,7 +70,8 @@ class Run:
     state: str
     """complete, failed, interrupted, or unfinished where the study was killed."""
     valid: bool | None
-    """The load generator's judgement; None where no load was asked or none ended."""
+    """Whether the load counts as a whole: rate, drops, failures and the generator's CPU. None where no load was asked
+    or none ended."""
     reasons: list[str]
     numbers: dict[str, float | None]
     samples: int = 0
@@ -88,6 +88,10 @@ class Run:
     """What the autoscaler did; None where none was asked, or where its clock and the samples' cannot be compared."""
     disturbed: Disturbance | None = None
     """Why it is DISTURBED, by the worst of the loads that decide its numbers; null where it is not."""
+    slices: SliceCount | None = None
+    """How many slices of its load its numbers are of; null where no load was offered, or several were."""
+    invalid_figures: dict[str, str] = field(default_factory=dict)
+    """Numbers that are INVALID, and so null, though the run is not, with the reason: the load generator sent late."""
 
     @property
     def counts(self) -> bool:

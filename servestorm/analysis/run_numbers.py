@@ -7,8 +7,8 @@ from typing import Final
 from servestorm.analysis.groups import group_key
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.methods.samples import Samples
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.cell import OutcomeFile
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -16,16 +16,15 @@ UNFINISHED: Final = OutcomeFile(state="unfinished", reason="the study was killed
 """The outcome of a cell that left none."""
 
 
-def measure(record: CellRecord, study: StudyFile) -> tuple[Run, Samples | None]:
-    """A cell's run, and its samples where it is complete and one load was offered. Raises StudyError for a broken file.
+def measure(record: CellRecord, study: StudyFile, samples: Samples | None) -> Run:
+    """A cell's run; `samples` are of a complete one with one load. Raises StudyError for a broken file.
 
     `study` holds the plan and its variants.
     """
     cell, outcome = record.cell, record.outcome or UNFINISHED
     analysis = SCENARIO_ANALYSES[cell.scenario]
-    measured = analysis.measure(record, study)
-    samples = measured.samples
-    run = Run(
+    measured = analysis.measure(record, study, samples)
+    return Run(
         id=cell.id,
         scenario=cell.scenario,
         engine=cell.engine,
@@ -43,6 +42,7 @@ def measure(record: CellRecord, study: StudyFile) -> tuple[Run, Samples | None]:
         bursts=measured.bursts,
         autoscaling=measured.autoscaling,
         points=measured.points,
-        disturbed=analysis.disturbance(record, study) if record.complete else None,
+        disturbed=analysis.disturbance(record, study, samples) if record.complete else None,
+        slices=samples.use.count() if samples else None,
+        invalid_figures=analysis.invalid_figures(samples) if samples else {},
     )
-    return run, samples

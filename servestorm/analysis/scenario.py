@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.metric import Metric, Row
@@ -11,10 +11,11 @@ from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run, SearchResult, SweepPoint
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
-from servestorm.methods.disturbance import Disturbance, disturbance
+from servestorm.methods.disturbance import Cause, Disturbance, disturbance, worst
+from servestorm.methods.run_figures import invalid_figures
+from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.samples import Samples
 from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
 
@@ -27,8 +28,6 @@ class Measured:
     """What one run showed; the fields are those of servestorm.analysis.run.Run."""
 
     numbers: Numbers = field(default_factory=dict)
-    samples: Samples | None = None
-    """Of a run that is complete and had one load."""
     phases_s: Numbers = field(default_factory=dict)
     capacity: SearchResult | None = None
     points: list[SweepPoint] = field(default_factory=list)
@@ -86,21 +85,33 @@ class ScenarioAnalysis:
         """The label of the group that a cell belongs to; '' where the scenario has one group."""
         return variant.label
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
-        """What a run showed, complete or not. Raises StudyError for a broken file."""
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
+        """What a run showed, complete or not; `samples` are of a complete run with one load.
+
+        Raises StudyError for a broken file.
+        """
         raise NotImplementedError
 
     def is_valid(self, record: CellRecord) -> bool | None:
         """Whether a complete run is VALID; None where no load was asked or none ended."""
-        return record.summary.valid if record.summary else None
+        return record.summary.valid_as_a_whole if record.summary else None
 
     def reasons(self, record: CellRecord) -> list[str]:
         """Why a run is INVALID, a sentence each."""
-        return record.summary.reasons if record.summary else []
+        return record.summary.faults if record.summary else []
 
-    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
-        """Why a complete run is DISTURBED; None where it is not."""
-        return disturbance_of(record.use, study.plan)
+    def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
+        """Why a complete run is DISTURBED; None where it is not.
+
+        By its slices where the machine was watched second by second, and by the whole load for the rest.
+        """
+        whole = disturbance_of(record.use, study.plan, but=samples.use.watched if samples else frozenset())
+        by_slices = samples.use.disturbance if samples else None
+        return worst(one for one in (whole, by_slices) if one)
+
+    def invalid_figures(self, samples: Samples) -> dict[str, str]:
+        """Why figures of a run with one load are INVALID while the run is not, by the names of their rows."""
+        return invalid_figures(samples)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """The rows of a group of runs."""
@@ -118,7 +129,18 @@ class ScenarioAnalysis:
         """Add what the figures of a group show; nothing where there is nothing to show."""
 
 
-def disturbance_of(use: UseFile | None, plan: PlanFile) -> Disturbance | None:
-    """Why the load or the start that left this use.json is DISTURBED; None where it is not, or was not watched."""
+def disturbance_of(use: UseFile | None, plan: PlanFile, but: Collection[Cause] = ()) -> Disturbance | None:
+    """Why the load or the start that left this use.json is DISTURBED; None where it is not, or was not watched.
+
+    The causes of `but` are not judged.
+    """
     limits = plan.disturbance_limits
-    return disturbance(use.machine_shares, limits) if limits and use else None
+    if not limits or not use:
+        return None
+    shares = use.machine_shares
+    judged = replace(
+        shares,
+        other_percent=None if "other_load" in but else shares.other_percent,
+        steal_percent=None if "steal" in but else shares.steal_percent,
+    )
+    return disturbance(judged, limits)

@@ -13,7 +13,7 @@ from servestorm.analysis.figures import Figures, OverTime, Series
 from servestorm.analysis.latency_split import mean_splits
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.methods.percentiles import QUANTILES, nearest_rank, over_runs, percentile
-from servestorm.rundir.samples import Samples
+from servestorm.methods.samples import Samples
 
 MOST_BINS, FEWEST_BINS = 60, 6
 BINS_WITH_MEDIAN = 0.9
@@ -37,7 +37,10 @@ def add_load_figures(figures: Figures, runs: GroupOfRuns) -> None:
 
 
 def over_time(groups: Mapping[str, Sequence[Samples]]) -> OverTime:
-    """Bins of one width: the offered rate, and each engine's median and slowest answer of all its runs together."""
+    """Bins of one width: the offered rate, and each engine's median and slowest answer of all its runs together.
+
+    The rate is that of the whole schedule; answers are of the slices that count for all figures.
+    """
     everything = [sample for group in groups.values() for sample in group]
     end_ns = max((int(sample.scheduled_ns.max()) for sample in everything if sample.ok.size), default=0)
     width_ns = _bin_width_ns(groups, end_ns)
@@ -64,7 +67,7 @@ def _bin_width_ns(groups: Mapping[str, Sequence[Samples]], end_ns: int) -> int:
     step = math.gcd(*widths)
     # counted once, by what every width is a multiple of
     fine = [
-        np.sum([_counts(sample.scheduled_ns[sample.ok], step, end_ns // step + 1) for sample in group], axis=0)
+        np.sum([_counts(sample.scheduled_ns[sample.right()], step, end_ns // step + 1) for sample in group], axis=0)
         for group in groups.values()
         if group
     ]
@@ -81,7 +84,7 @@ def _merged(counts: NDArray[np.int64], times: int) -> NDArray[np.int64]:
 def _binned(group: Sequence[Samples], width_ns: int, bins: int) -> Series:
     if not group:
         return Series([None] * bins, [None] * bins)
-    place = np.concatenate([(sample.scheduled_ns[sample.ok] // width_ns).astype(np.uint16) for sample in group])
+    place = np.concatenate([(sample.scheduled_ns[sample.right()] // width_ns).astype(np.uint16) for sample in group])
     latencies = np.concatenate([sample.image_latency_ms for sample in group])
     ends = np.cumsum(np.bincount(place, minlength=bins))
     # 16-bit numbers are sorted by counting, in linear time
@@ -106,7 +109,20 @@ def spectrum(group: Sequence[Samples]) -> list[tuple[float, float]]:
 
 
 def _quantiles_ms(samples: Samples) -> dict[float, float]:
-    """The run's own quantiles, ms per image, of the shares that its answers suffice for."""
-    latencies = np.sort(samples.image_latency_ms)
-    shares = [share for share in SPECTRUM if latencies.size >= samples_needed(share)]
-    return {share: float(latencies[nearest_rank(latencies.size, share)]) for share in shares}
+    """The run's own quantiles, ms per image, of the shares that its answers suffice for.
+
+    A share is of the slices that count for the next percentile of the rows, and missing where that is INVALID.
+    """
+    quantiles: dict[float, float] = {}
+    sorted_ms: dict[str | None, NDArray[np.float64]] = {}
+    for share in SPECTRUM:
+        figure = next((name for name, quantile in QUANTILES.items() if share <= quantile), "p999")
+        if figure in samples.use.invalid:
+            continue
+        slices_of = figure if figure in samples.use.late else None
+        if slices_of not in sorted_ms:
+            sorted_ms[slices_of] = np.sort(samples.latencies_ms(slices_of))
+        latencies = sorted_ms[slices_of]
+        if latencies.size >= samples_needed(share):
+            quantiles[share] = float(latencies[nearest_rank(latencies.size, share)])
+    return quantiles

@@ -7,7 +7,8 @@ its base rate (loadtests/arrivals.py, on_off).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -109,6 +110,24 @@ def bursts(
             )
         )
     return results
+
+
+def bursts_in_turns(
+    turns: Sequence[LoadSamples], *, on_s: float, off_s: float, objective_ms: float | None = None
+) -> list[Burst]:
+    """The burst of every turn of one cycle, by time: turn i begins i (on + off) seconds after the first.
+
+    Each is judged as in `bursts` by the requests of its own turn. A turn ends with its burst, and what comes after it
+    waits for the next turn, so that nothing is seen of recovery.
+    """
+    found = []
+    for index, load in enumerate(turns):
+        own = bursts(load, on_s=on_s, off_s=off_s, duration_s=off_s + on_s, objective_ms=objective_ms)
+        begin_s = index * (off_s + on_s)
+        found += [
+            replace(burst, index=index, start_s=begin_s + burst.start_s, end_s=begin_s + burst.end_s) for burst in own
+        ]
+    return found
 
 
 def _since(start_ns: int, times_ns: Times) -> Times:

@@ -69,7 +69,7 @@ def disturbance(shares: MachineShares, limits: DisturbanceLimits) -> Disturbance
         ("servers_swapped", shares.swapped_percent, limits.swapped_percent),
     )
     return worst(
-        Disturbance(cause, percent, limit, _reason(cause, percent))
+        Disturbance(cause, percent, limit, reason_of(cause, percent))
         for cause, percent, limit in judged
         if percent is not None and percent > limit
     )
@@ -88,7 +88,8 @@ def share_percent(used_s: float | None, elapsed_s: float | None, cores: int) -> 
     return percent if math.isfinite(percent) else None
 
 
-def _reason(cause: Cause, percent: float) -> str:
+def reason_of(cause: Cause, percent: float) -> str:
+    """What happened, for a reader, without a capital or a full stop."""
     return {
         "other_load": f"other programs used {percent:.0f} % of the study's cores",
         "steal": f"the hypervisor took {percent:.0f} % of the study's cores for other machines (steal)",

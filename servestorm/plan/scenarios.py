@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.plan.values import (
     BATCH_TIMEOUT,
@@ -71,6 +71,16 @@ class Capacity(Strict):
     tolerance_percent: Annotated[float, Field(gt=0, le=50)] = Field(
         default=3, description="the search ends when pass and fail lie this close together, percent"
     )
+    promise: bool = Field(
+        default=False,
+        description="whether a probe passes only if p99 is within `p99_ms` with 99 % confidence, not just in the "
+        "sample; the rate to promise is lower then, the more so the shorter the probes are",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_no_promise_is_asked(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)  # promise is younger than run directories that may go on
+        return {key: value for key, value in dumped.items() if key != "promise" or value}
 
 
 class Scaling(Strict):

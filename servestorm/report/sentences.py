@@ -131,7 +131,8 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     limit = settings.capacity_p99_ms(results)
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
-    return f"{text} {_judgement(results, metric)}".strip()
+    estimate = results.metric(f"{metric.group}.crossing_images_per_s")
+    return f"{text} {_judgement(results, estimate) if estimate else ''}".strip()
 
 
 def _tail(results: Results, metric: Metric, _opening: str) -> str | None:

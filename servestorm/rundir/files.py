@@ -17,8 +17,8 @@ from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
 """Of study.json."""
-RESULTS_VERSION = 3
-"""Of results.json. 3: a figure is the mean over runs everywhere, also a percentile."""
+RESULTS_VERSION = 4
+"""Of results.json. 4: a figure is of the slices of its run that count, and INVALID or not for itself."""
 
 PLAN = "plan.yaml"
 """As the person wrote it."""
@@ -51,7 +51,9 @@ AGENTS = "agents.json"
 """The pods of a load generator in a cluster."""
 MACHINE = "machine.parquet"
 """What the machine did in each second of a load."""
-OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE, MACHINE)
+SLICES = "slices.json"
+"""When a load had its turns, where engines that stand together were loaded in turn."""
+OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE, MACHINE, SLICES)
 """The files that one load leaves."""
 CAPACITY = "capacity.json"
 """The search for the largest rate: its probes and its result."""

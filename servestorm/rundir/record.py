@@ -6,9 +6,10 @@
         environment.json    the machine, versions, git commit
         manifest.json       of the model (of further ones manifest-2.json and so on)
         cells/NNN-.../      one run each: cell.json, outcome.json, events.json, settings.json, use.json, and for load
-                            samples.parquet, summary.json, machine.parquet, metrics.parquet, generator.log;
-                            server.log always. A search for the largest rate keeps capacity.json and a folder for each
-                            probe, a sweep keeps sweep.json and a folder for each load, a cold start keeps settled.json
+                            samples.parquet, summary.json, machine.parquet, metrics.parquet, generator.log,
+                            and slices.json where engines were loaded in turn; server.log always. A search for the
+                            largest rate keeps capacity.json and a folder for each probe, a sweep keeps sweep.json and a
+                            folder for each load, a cold start keeps settled.json
         results.json, report.html
 
 Files are written beside their name and renamed, so a kill at any moment leaves whole files only.
@@ -43,6 +44,7 @@ from servestorm.rundir.shapes.environment import EnvironmentFile, ManifestFile
 from servestorm.rundir.shapes.file_shape import Shape, checked
 from servestorm.rundir.shapes.search import CapacityFile, PointFile
 from servestorm.rundir.shapes.server_settings import SettingsFile
+from servestorm.rundir.shapes.slices import SlicesFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, checked_study
 
 _ENVIRONMENT: Final = TypeAdapter(EnvironmentFile)
@@ -56,19 +58,22 @@ _SUMMARY: Final = TypeAdapter(SummaryFile)
 _FINISHED_LOAD: Final = TypeAdapter(FinishedLoadFile)
 _CAPACITY: Final = TypeAdapter(CapacityFile)
 _SWEEP: Final = TypeAdapter(list[PointFile])
+_SLICES: Final = TypeAdapter(SlicesFile)
 _SETTLED: Final = TypeAdapter(list[Answer])
 
 _LOAD: Final = (files.SUMMARY, files.SAMPLES)
+_IN_TURNS: Final = (*_LOAD, files.SLICES)
 _RESULT_FILES: Final[Mapping[Scenario, tuple[str, ...]]] = {
     "coldstart": (files.SETTLED,),
-    "steady": _LOAD,
-    "bursty": _LOAD,
+    "steady": _IN_TURNS,
+    "bursty": _IN_TURNS,
     "capacity": (files.CAPACITY,),
     "scaling": _LOAD,
     "sweep": (files.SWEEP,),
     "autoscaling": _LOAD,
 }
 """The files in which a run of each scenario leaves its result; scaling by capacity leaves what capacity does."""
+_MAY_LACK: Final = (files.SETTLED, files.SLICES)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ class CellRecord:
     """settled.json: the answers after the first, one by one."""
     settings: SettingsFile | None = None
     """settings.json: what the servers really ran with."""
+    slices: SlicesFile | None = None
+    """slices.json; None where the load did not take turns with others."""
 
     @property
     def repeats(self) -> int:
@@ -261,6 +268,7 @@ def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
         sweep=result(files.SWEEP, _SWEEP),
         settled=result(files.SETTLED, _SETTLED),
         settings=_optional(folder / files.SETTINGS, _SETTINGS),
+        slices=result(files.SLICES, _SLICES),
     )
     if record.complete:
         _require_files(folder, wanted)
@@ -274,7 +282,7 @@ def _result_files(cell: Cell, plan: PlanFile) -> tuple[str, ...]:
 
 def _require_files(folder: Path, names: Sequence[str]) -> None:
     for name in names:
-        if name != files.SETTLED and not (folder / name).is_file():
+        if name not in _MAY_LACK and not (folder / name).is_file():
             raise StudyError(
                 f"{folder / name} is missing: the run was moved or edited without it; copy it whole, or run the "
                 "study again."

@@ -1,74 +1,61 @@
 """The generator's samples as arrays: the one place that reads samples.parquet.
 
 Ten million samples must fit beside everything else in 1 GB, so a file is read batch by batch into integers of the width
-that they need (19 bytes a sample); seconds and milliseconds are made of them where they are asked for.
+that they need (23 bytes a sample); seconds and milliseconds are made of them where they are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from servestorm.errors import StudyError
-from servestorm.methods.bursts import Flags, LoadSamples, Times
-from servestorm.rundir.sample_columns import OK, OUTCOME, WARMUP, SampleFile, sample_file
+from servestorm.methods.bursts import Flags, Times
+from servestorm.methods.samples import NEVER_NS, Samples
+from servestorm.methods.slices import SECOND_NS, SliceUse, Turns, of_turns, whole
+from servestorm.rundir.files import SLICES
+from servestorm.rundir.sample_columns import OK, OUTCOME, WARMUP, sample_file
 
-NEVER_NS = np.iinfo(np.int64).min
-"""The latency of a request that got no reply."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Requests of one run after its warm-up, in the order of the file; times from the first scheduled of them."""
-
-    scheduled_ns: NDArray[np.int64]
-    latency_ns: NDArray[np.int64]
-    """From the scheduled time to the reply's last byte; NEVER_NS where no reply came."""
-    ok: NDArray[np.bool_]
-    """A right answer came (or an unchecked one, where answers are not checked)."""
-    images: NDArray[np.integer[Any]]
-    images_with_warmup: int
-    """Images of all right answers, those of the warm-up too."""
-
-    @property
-    def image_latency_ms(self) -> NDArray[np.float64]:
-        """Of each right answer, from the scheduled time: milliseconds of its request by its images."""
-        latency_ms = self.latency_ns[self.ok] / 1e6
-        latency_ms /= self.images[self.ok]
-        return latency_ms
-
-    def images_per_s(self, duration_s: float) -> float | None:
-        """Images of right answers by the measured time, which lasts until the last of them; None without a request."""
-        if not self.ok.size:
-            return None
-        last_ns = (self.scheduled_ns[self.ok] + self.latency_ns[self.ok]).max() if self.ok.any() else 0
-        return float(self.images[self.ok].sum(dtype=np.int64)) / max(duration_s, float(last_ns) / 1e9)
+ROUNDING_NS: Final = 1_000_000
+"""A request may be due so much outside of its slice: both moments were rounded."""
+_LAGS_NS: Final = (np.iinfo(np.int32).min, np.iinfo(np.int32).max)
 
 
-def pooled_ms(group: Sequence[Samples]) -> NDArray[np.float64]:
-    """Milliseconds per image of all right answers of the runs together, sorted: every percentile is one of these."""
-    pooled = np.empty(sum(int(np.count_nonzero(samples.ok)) for samples in group))
-    begin = 0
-    for samples in group:
-        latencies = samples.image_latency_ms
-        pooled[begin : begin + latencies.size] = latencies
-        begin += latencies.size
-    pooled.sort()
-    return pooled
+def read_samples(path: Path, slice_s: float = 1.0, duration_s: float = 0.0) -> Samples:
+    """Read samples.parquet without the warm-up, in slices of `slice_s` seconds that all count.
+
+    `duration_s` is the measured time, which may cut the last slice short. Raises StudyError naming the file where it is
+    not one of samples.
+    """
+    reader = _read(path, _Reader)
+    return reader.samples(int(slice_s * SECOND_NS), duration_s)
 
 
-def read_samples(path: Path) -> Samples:
-    """Read samples.parquet without the warm-up; raises StudyError naming the file where it is not one."""
+def read_turns(path: Path, turns: Turns, begins_ns: Times) -> tuple[Samples, Times]:
+    """As read_samples, of a load that took turns: all its slices count.
+
+    `begins_ns` are moments in ascending order, such as the begins of the slices of all loads of a round; the second
+    result is how many of this load's requests, those of the warm-up too, were due and unanswered at each.
+    Raises StudyError as well where a request is due outside of the turns.
+    """
+    reader = _read(path, lambda path, rows: _TurnsReader(path, rows, turns, begins_ns))
+    return reader.samples_in_turns(), reader.unanswered
+
+
+AnyReader = TypeVar("AnyReader", bound="_Reader")
+
+
+def _read(path: Path, make: Callable[[Path, int], AnyReader]) -> AnyReader:
     with sample_file(path) as file:
-        reader = _Reader(path, file.rows)
-        for batch in file.batches(["scheduled_ns", "done_ns", "images", WARMUP, OUTCOME]):
+        reader = make(path, file.rows)
+        for batch in file.batches(["scheduled_ns", "sent_ns", "done_ns", "images", WARMUP, OUTCOME]):
             reader.add(_cast(batch))
-    return reader.samples()
+    return reader
 
 
 def read_traffic_bytes(path: Path) -> tuple[int, int]:
@@ -114,8 +101,12 @@ class MeanLatency:
     """From the send to the last byte of the answer."""
 
 
-def read_mean_latency(path: Path) -> MeanLatency | None:
-    """The mean latency in its two parts; None without a right answer. Raises StudyError for a broken file."""
+def read_mean_latency(path: Path, since_ns: int | None = None) -> MeanLatency | None:
+    """The mean latency in its two parts, over the right answers after the warm-up; None without one.
+
+    Where `since_ns` is given, of the monotonic clock, over all right answers to requests that were due since then.
+    Raises StudyError for a broken file.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -123,7 +114,9 @@ def read_mean_latency(path: Path) -> MeanLatency | None:
     count, lag_ns, service_ns = 0, 0, 0
     with sample_file(path) as file:
         for batch in file.batches([*times, OUTCOME, WARMUP]):
-            right = batch.filter(pc.and_(pc.equal(batch[OUTCOME].cast(pa.string()), OK), pc.invert(batch[WARMUP])))
+            late = batch["scheduled_ns"]
+            wanted = pc.invert(batch[WARMUP]) if since_ns is None else pc.greater_equal(late, since_ns)
+            right = batch.filter(pc.and_(pc.equal(batch[OUTCOME].cast(pa.string()), OK), wanted))
             if right["sent_ns"].null_count:
                 raise StudyError(f"{path} has an answer to what was never sent: it was edited; run the study again.")
             scheduled, sent, done = (right[name].to_numpy(zero_copy_only=False) for name in times)
@@ -133,46 +126,14 @@ def read_mean_latency(path: Path) -> MeanLatency | None:
     return MeanLatency(count, lag_ns / count / 1e6, service_ns / count / 1e6) if count else None
 
 
-def read_load(path: Path, warmup_s: float) -> tuple[LoadSamples, int] | None:
-    """The load of a samples.parquet, its times counted from the bursts' schedule, and that moment's own nanoseconds.
+def read_first_due_ns(path: Path) -> int | None:
+    """When the first request was due, the warm-up's too, of the monotonic clock; None without a request."""
 
-    The warm-up is a constant load whose first request is due at the very start, so it shows when the bursts' schedule
-    began; without a warm-up the first request stands for the start, which is late by about one gap of the base rate.
-    None where there is no sample at all. Raises StudyError naming the file where it is not one of samples.
-    """
     with sample_file(path) as file:
-        columns = _load_columns(file)
-    return _load_of(*columns, warmup_s) if columns[0].size else None
-
-
-def _load_columns(file: SampleFile) -> tuple[Times, Times, Flags, Flags]:
-    """scheduled_ns, done_ns (-1 where there is none), ok and warmup of all samples, in the file's order."""
-    import pyarrow.compute as pc
-
-    rows = file.rows
-    scheduled_ns, done_ns = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    ok, warmup = np.empty(rows, np.bool_), np.empty(rows, np.bool_)
-    filled = 0
-    for batch in file.batches(["scheduled_ns", "done_ns", OUTCOME, WARMUP]):
-        part = slice(filled, filled + len(batch))
-        scheduled_ns[part] = batch["scheduled_ns"].to_numpy(zero_copy_only=False)
-        done_ns[part] = batch["done_ns"].fill_null(-1).to_numpy(zero_copy_only=False)
-        ok[part] = pc.equal(batch[OUTCOME].cast("string"), OK).to_numpy(zero_copy_only=False)
-        warmup[part] = batch[WARMUP].to_numpy(zero_copy_only=False)
-        filled += len(batch)
-    return scheduled_ns, done_ns, ok, warmup
-
-
-def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warmup_s: float) -> tuple[LoadSamples, int]:
-    start_ns = int(scheduled_ns.min()) + (int(warmup_s * 1e9) if warmup.any() else 0)
-    # of the warm-up only what is still under way when the bursts' schedule begins counts, for the queue
-    chosen = ~warmup | (done_ns > start_ns)
-    order = np.argsort(scheduled_ns, kind="stable")  # samples lie in the order in which they ended
-    order = order[chosen[order]]
-    load = LoadSamples(scheduled_ns[order], done_ns[order], ok[order], start_ns=0)
-    load.scheduled_ns[:] -= start_ns
-    load.done_ns[:] -= start_ns  # what never was under way stays negative; what ended did so after the start
-    return load, start_ns
+        firsts = [
+            batch["scheduled_ns"].to_numpy(zero_copy_only=False).min() for batch in file.batches(["scheduled_ns"])
+        ]
+    return int(min(firsts)) if firsts else None
 
 
 _Columns = Mapping[str, Any]
@@ -183,7 +144,10 @@ def _cast(batch: Any) -> _Columns:
     """The batch's columns with the types that the arithmetic needs."""
     import pyarrow as pa
 
-    types = {"scheduled_ns": pa.int64(), "done_ns": pa.int64(), "images": pa.int16(), WARMUP: pa.bool_()}
+    types = {name: pa.int64() for name in ("scheduled_ns", "sent_ns", "done_ns")} | {
+        "images": pa.int16(),
+        WARMUP: pa.bool_(),
+    }
     columns = {name: batch.column(name).cast(kind) for name, kind in types.items()}
     outcome = batch.column(OUTCOME)
     # codes: ten million strings would cost more than all the rest
@@ -195,9 +159,10 @@ class _Reader:
     """Fills arrays that have their final size from the start: growing ones would be held twice."""
 
     def __init__(self, path: Path, rows: int) -> None:
-        self._path = path
+        self.path = path
         self._scheduled_ns = np.empty(rows, np.int64)
         self._latency_ns = np.empty(rows, np.int64)
+        self._lag_ns = np.empty(rows, np.int32)
         self._ok = np.empty(rows, np.bool_)
         self._images = np.empty(rows, np.int16)
         self._rows = self._images_with_warmup = 0
@@ -206,40 +171,107 @@ class _Reader:
         """Keep a batch's requests that are not of the warm-up."""
         for name in ("scheduled_ns", "images", "warmup", "outcome"):
             if batch[name].null_count:
-                raise StudyError(f"{self._path} has gaps in its column {name}: it was edited; run the study again.")
+                raise StudyError(f"{self.path} has gaps in its column {name}: it was edited; run the study again.")
         scheduled_ns, images = batch["scheduled_ns"].to_numpy(), batch["images"].to_numpy()
         latency_ns = np.array(batch["done_ns"].fill_null(0).to_numpy()) - scheduled_ns
         latency_ns[batch["done_ns"].is_null().to_numpy(zero_copy_only=False)] = NEVER_NS
+        lag_ns = batch["sent_ns"].fill_null(0).to_numpy() - scheduled_ns
+        lag_ns[batch["sent_ns"].is_null().to_numpy(zero_copy_only=False)] = 0
+        np.clip(lag_ns, *_LAGS_NS, out=lag_ns)
         self._check(latency_ns, images)
         codes, names = batch["outcome"].indices.to_numpy(), batch["outcome"].dictionary
         ok = (latency_ns != NEVER_NS) & (codes == names.index(OK).as_py())
         self._images_with_warmup += int(images[ok].sum(dtype=np.int64))
-        self._keep(~batch["warmup"].to_numpy(zero_copy_only=False), (scheduled_ns, latency_ns, ok, images))
+        self._see(scheduled_ns, latency_ns, ok, images)
+        measured = ~batch["warmup"].to_numpy(zero_copy_only=False)
+        self._keep(measured, (scheduled_ns, latency_ns, lag_ns, ok, images))
+
+    def _see(self, scheduled_ns: Times, latency_ns: Times, ok: Flags, images: NDArray[np.int16]) -> None:
+        """All requests, those of the warm-up too."""
 
     def _check(self, latency_ns: NDArray[np.int64], images: NDArray[np.int16]) -> None:
         if images.min(initial=1) < 1:
-            raise StudyError(
-                f"{self._path} has a request of {images.min()} images: it was edited; run the study again."
-            )
+            raise StudyError(f"{self.path} has a request of {images.min()} images: it was edited; run the study again.")
         if ((latency_ns < 0) & (latency_ns != NEVER_NS)).any():
-            raise StudyError(f"{self._path} has a reply from before its request: it was edited; run the study again.")
+            raise StudyError(f"{self.path} has a reply from before its request: it was edited; run the study again.")
 
     def _keep(self, measured: NDArray[np.bool_], columns: Sequence[NDArray[Any]]) -> None:
         end = self._rows + int(np.count_nonzero(measured))
-        targets: tuple[NDArray[Any], ...] = (self._scheduled_ns, self._latency_ns, self._ok, self._images)
+        targets: tuple[NDArray[Any], ...] = (
+            *(self._scheduled_ns, self._latency_ns, self._lag_ns),
+            *(self._ok, self._images),
+        )
         for target, column in zip(targets, columns, strict=True):
             target[self._rows : end] = column[measured]
         self._rows = end
 
-    def samples(self) -> Samples:
+    def samples(self, slice_ns: int, duration_s: float) -> Samples:
         """What was kept, with times from the first scheduled on."""
-        chosen = slice(self._rows)
+        due_ns = self._scheduled_ns[: self._rows]
         # subtracted while it is an integer: a double has no nanoseconds left once a machine is up for months
-        self._scheduled_ns[chosen] -= self._scheduled_ns[chosen].min(initial=np.iinfo(np.int64).max)
+        begin_ns = int(due_ns.min()) if due_ns.size else 0
+        due_ns -= begin_ns
+        return self._samples(whole(slice_ns, int(due_ns.max(initial=0)), duration_s), begin_ns)
+
+    def _samples(self, use: SliceUse, begin_ns: int) -> Samples:
+        chosen = slice(self._rows)
         return Samples(
             scheduled_ns=self._scheduled_ns[chosen],
             latency_ns=self._latency_ns[chosen],
+            lag_ns=self._lag_ns[chosen],
             ok=self._ok[chosen],
             images=self._images[chosen],
             images_with_warmup=self._images_with_warmup,
+            use=use,
+            begin_ns=begin_ns,
         )
+
+
+class _TurnsReader(_Reader):
+    """Puts the measured parts of the turns end to end."""
+
+    def __init__(self, path: Path, rows: int, turns: Turns, begins_ns: Times) -> None:
+        super().__init__(path, rows)
+        self._turns, self._begins_ns = turns, begins_ns
+        self._images_by_slice = np.zeros(turns.begin_ns.size, np.int64)
+        self._grown = np.zeros(begins_ns.size + 1, np.int64)
+
+    @property
+    def unanswered(self) -> Times:
+        """Of each moment the requests that were due before it and unanswered then."""
+        return np.cumsum(self._grown[:-1])
+
+    def _see(self, scheduled_ns: Times, latency_ns: Times, ok: Flags, images: NDArray[np.int16]) -> None:
+        answered = latency_ns != NEVER_NS
+        due_ns, done_ns = scheduled_ns[answered], (scheduled_ns + latency_ns)[answered]
+        moments = self._grown.size
+        self._grown += np.bincount(np.searchsorted(self._begins_ns, due_ns, side="right"), minlength=moments)
+        self._grown -= np.bincount(np.searchsorted(self._begins_ns, done_ns), minlength=moments)
+        right_ns = scheduled_ns[ok]
+        place = self._place(self._turns.begin_ns, right_ns)
+        inside = (place >= 0) & (right_ns <= self._turns.end_ns[place] + ROUNDING_NS)
+        counts = np.bincount(place[inside], images[ok][inside], minlength=self._images_by_slice.size)
+        self._images_by_slice += counts.astype(np.int64)
+
+    def _keep(self, measured: NDArray[np.bool_], columns: Sequence[NDArray[Any]]) -> None:
+        due_ns, turns = columns[0][measured], self._turns
+        place = self._place(turns.measured_ns, due_ns)
+        if ((place < 0) | (due_ns > turns.end_ns[place] + ROUNDING_NS)).any():
+            raise StudyError(
+                f"{self.path} has requests outside of the slices of {SLICES} beside it: one of them was edited; run "
+                "the study again."
+            )
+        inside_ns = np.clip(due_ns - turns.measured_ns[place], 0, turns.length_ns - 1)
+        end_to_end = np.zeros_like(columns[0])
+        end_to_end[measured] = place * turns.length_ns + inside_ns
+        super()._keep(measured, (end_to_end, *columns[1:]))
+
+    @staticmethod
+    def _place(begins_ns: Times, times_ns: Times) -> NDArray[np.int64]:
+        """The last slice that has begun, -1 before the first."""
+        return np.searchsorted(begins_ns, times_ns + ROUNDING_NS, side="right").astype(np.int64) - 1
+
+    def samples_in_turns(self) -> Samples:
+        """What was kept, on the time of the measured slices put end to end."""
+        samples = self._samples(of_turns(self._turns), int(self._turns.measured_ns[0]))
+        return replace(samples, turns=self._turns, images_by_slice=self._images_by_slice)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from models.manifest import ModelDir
 from servestorm.errors import StudyEnvironmentError
 from servestorm.plan.cells import Variant
 from servestorm.plan.study_plan import Autoscaling, Bursty
 from serving.deployment import Deployment, Endpoint
+
+PROBE_MOST_IN_FLIGHT: Final = 1000
+"""Requests of a probe in flight at once; an arrival beyond is dropped, and the probe fails."""
 
 
 class GeneratorError(StudyEnvironmentError):
@@ -90,9 +93,16 @@ def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: i
     )
 
 
-def probe_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
-    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server."""
-    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *_times(duration_s, warmup_s))
+def probe_load(
+    rate_per_s: float, duration_s: float, warmup_s: float, images: int, give_up_in_flight: int | None
+) -> LoadCommand:
+    """Open loop with Poisson arrivals: evenly spaced ones do not queue, and flatter the server.
+
+    It is given up where so many requests are in flight; never for None.
+    """
+    give_up = ("--give-up-in-flight", str(give_up_in_flight)) if give_up_in_flight else ()
+    limits = ("--max-in-flight", str(PROBE_MOST_IN_FLIGHT), *give_up)
+    options = ("--rate", f"{rate_per_s:g}", "--arrivals", "poisson", *limits, *_times(duration_s, warmup_s))
     return LoadCommand("steady.py", options, duration_s + warmup_s, images)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,9 +34,22 @@ class StudyScenario(Protocol):
         """
         ...
 
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+        """Measure deployments that stand together and are all ready, only one of them under load at a time.
+
+        `folders` holds one folder for each of `loads`. By default the deployments are measured one after the other.
+        Raises as `measure` does.
+        """
+        for load, folder in zip(loads, folders, strict=True):
+            self.measure(load, folder)
+
     def expected_s(self, plan: Plan) -> float:
         """First guess of a cell's length in seconds, from ready servers to their end."""
         ...
+
+    def expected_round_s(self, plan: Plan, cells: int) -> float:
+        """First guess of the length of a round of so many cells, in seconds, from ready servers to their end."""
+        return cells * self.expected_s(plan)
 
     def runs(self, plan: Plan) -> int:
         """How often the plan repeats each cell."""

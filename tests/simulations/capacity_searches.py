@@ -9,15 +9,8 @@ import numpy as np
 from loadtests.arrivals.processes import poisson
 from loadtests.samples.summary import distribution
 from loadtests.samples.validity import samples_needed
-from servestorm.methods.capacity_search import (
-    Capacity,
-    LoadOutcome,
-    Probe,
-    Search,
-    SearchObjective,
-    error_percent,
-    judge,
-)
+from servestorm.methods.capacity_search import Capacity, LoadOutcome, Search, SearchObjective
+from servestorm.methods.probe_verdict import probe_of
 from tests.simulations import md1
 
 SERVICE_MS = 2.0
@@ -34,9 +27,7 @@ def find(offer: Offer, objective_ms: float, tolerance: float, start_per_s: float
     objective = SearchObjective(objective_ms, MOST_ERROR_PERCENT)
     number = 0
     while (rate := search.next_rate()) is not None:
-        load = offer(rate, number)
-        verdict, reason = judge(load, objective)
-        search.record(Probe(rate, verdict, reason, load.p99_ms, error_percent(load)))
+        search.record(probe_of(rate, offer(rate, number), objective))
         number += 1
     return search.result()
 

@@ -8,7 +8,7 @@ from typing import Final
 from loadtests.samples.validity import servers_overloaded
 from servestorm.analysis.cost import FLEET_COST, replica_cost_row, replica_costs
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.replicas_over_time import replicas_over_time
 from servestorm.analysis.rows import FAILED, MEAN_LATENCY, PERCENTILE_ROWS, THROUGHPUT, Rows
@@ -16,12 +16,16 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.autoscaling import Autoscaled, Shape, autoscaled, numbers_of
 from servestorm.methods.bursts import bursts
+from servestorm.methods.samples import Samples
 from servestorm.plan.scenarios import Autoscaling
+from servestorm.rundir.burst_samples import read_load
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.samples import read_load
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 REPLICAS_MEAN: Final = "replicas_mean"
+TAIL: Final = "p99"
+_OF_THE_TAIL: Final = ("violations_percent", "recover_s")
+"""Figures that stand with the p99: what is over the objective shows in the tail."""
 _OVER_BURSTS: Final = "mean over the bursts for which more were asked, each from its onset"
 _ROWS: Final[tuple[Row, ...]] = (
     MEAN_LATENCY,
@@ -106,19 +110,25 @@ class AutoscalingAnalysis(ScenarioAnalysis):
     name = "autoscaling"
     computed_in = "methods/autoscaling.py"
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         asked = study.plan.autoscaling
         assert asked
-        samples = read_load_samples(record, asked)
         if samples is None:
             return Measured()
-        numbers, scaled = load_numbers(record, samples, asked, study.plan), _autoscaled(record, asked)
-        return Measured(numbers | (numbers_of(scaled) if scaled else {}), samples, autoscaling=scaled)
+        numbers, scaled = load_numbers(record, samples, study.plan), _autoscaled(record, asked)
+        own = numbers_of(scaled) if scaled else {}
+        late = dict.fromkeys(_OF_THE_TAIL) if TAIL in samples.use.invalid else {}
+        return Measured(numbers | own | late, autoscaling=scaled)
+
+    def invalid_figures(self, samples: Samples) -> dict[str, str]:
+        """See ScenarioAnalysis."""
+        tail = samples.use.invalid.get(TAIL)
+        return super().invalid_figures(samples) | (dict.fromkeys(_OF_THE_TAIL, tail) if tail else {})
 
     def is_valid(self, record: CellRecord) -> bool | None:
         """Until the replicas have come, requests may well fail: that is what is asked, and counted."""
-        if record.summary and servers_overloaded(record.summary.reasons):
+        if record.summary and servers_overloaded(record.summary.faults):
             return True
         return super().is_valid(record)
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
-from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
+from servestorm.analysis.rows import LOAD_ROWS, P99_CLAIM_ROW, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, Numbers, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
-from servestorm.methods.bursts import Burst, bursts
+from servestorm.methods.bursts import Burst, bursts, bursts_in_turns
+from servestorm.methods.samples import Samples
 from servestorm.plan.scenarios import Bursty
+from servestorm.rundir.burst_samples import read_load, read_turns_load
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.samples import read_load
 from servestorm.rundir.shapes.study import StudyFile
 
+TAIL: Final = "p99"
+"""What a burst does shows in the tail: its figures stand with this one and leave out the same slices."""
 _ROWS: Final[tuple[Row, ...]] = (
     Row(
         "burst_violations_percent",
@@ -48,15 +53,19 @@ class BurstyAnalysis(ScenarioAnalysis):
     name = "bursty"
     computed_in = "analysis/scenarios/bursty.py"
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         asked = study.plan.bursty
         assert asked
-        samples = read_load_samples(record, asked)
         if samples is None:
             return Measured()
-        numbers, own = load_numbers(record, samples, asked, study.plan), _bursts(record, asked)
-        return Measured(numbers | _burst_numbers(own), samples, bursts=own)
+        numbers, own = load_numbers(record, samples, study.plan), _bursts(record, asked, samples)
+        return Measured(numbers | _burst_numbers(own), bursts=own)
+
+    def invalid_figures(self, samples: Samples) -> dict[str, str]:
+        """See ScenarioAnalysis."""
+        tail = samples.use.invalid.get(TAIL)
+        return super().invalid_figures(samples) | (dict.fromkeys((row.name for row in _ROWS), tail) if tail else {})
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
@@ -64,20 +73,28 @@ class BurstyAnalysis(ScenarioAnalysis):
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
-        return (*PERCENTILE_ROWS, *LOAD_ROWS, *_ROWS)
+        return (*PERCENTILE_ROWS, P99_CLAIM_ROW, *LOAD_ROWS, *_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
         add_load_figures(figures, runs)
 
 
-def _bursts(record: CellRecord, asked: Bursty) -> list[Burst]:
+def _bursts(record: CellRecord, asked: Bursty, samples: Samples) -> list[Burst]:
+    """The bursts of the cycles that count for a p99; none where the generator's lag made that INVALID."""
+    counted = np.flatnonzero(samples.use.counted(TAIL))
+    own = [] if TAIL in samples.use.invalid else _all_bursts(record, asked, samples)
+    return [burst for burst in own if burst.index in counted]
+
+
+def _all_bursts(record: CellRecord, asked: Bursty, samples: Samples) -> list[Burst]:
     assert record.samples_path
+    times = {"on_s": asked.on_s, "off_s": asked.off_s}
+    if samples.turns:
+        turns = read_turns_load(record.samples_path, samples.turns)
+        return bursts_in_turns(turns, **times, objective_ms=asked.objective_ms)
     load = read_load(record.samples_path, asked.warmup_s)
-    if load is None:
-        return []
-    times = {"on_s": asked.on_s, "off_s": asked.off_s, "duration_s": asked.duration_s}
-    return bursts(load[0], **times, objective_ms=asked.objective_ms)
+    return bursts(load[0], **times, duration_s=asked.duration_s, objective_ms=asked.objective_ms) if load else []
 
 
 def _burst_numbers(own: Sequence[Burst]) -> Numbers:

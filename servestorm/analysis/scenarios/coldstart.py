@@ -16,6 +16,7 @@ from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import mib
 from servestorm.analysis.scenario import Measured, Numbers, ScenarioAnalysis
 from servestorm.methods.events import Event
+from servestorm.methods.samples import Samples
 from servestorm.methods.steady_point import steady_from
 from servestorm.plan.cells import Cell
 from servestorm.plan.labels import CONTAINER_PHASES as CONTAINER_LABELS
@@ -61,7 +62,7 @@ class ColdStartAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return _label(variant, cell.page_cache, cell.server_warmup)
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         numbers = _numbers(record) if record.complete else {}
         return Measured(numbers, phases_s=_phases(numbers, study.plan.backend))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.load_numbers import load_numbers, read_load_samples
+from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
-from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
+from servestorm.analysis.rows import LOAD_ROWS, P99_CLAIM_ROW, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
+from servestorm.methods.samples import Samples
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import StudyFile
 
@@ -20,13 +21,9 @@ class SteadyAnalysis(ScenarioAnalysis):
     name = "steady"
     computed_in = "analysis/load_numbers.py"
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
-        asked = study.plan.steady
-        assert asked
-        samples = read_load_samples(record, asked)
-        numbers = load_numbers(record, samples, asked, study.plan) if samples else {}
-        return Measured(numbers, samples)
+        return Measured(load_numbers(record, samples, study.plan) if samples else {})
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
@@ -34,7 +31,7 @@ class SteadyAnalysis(ScenarioAnalysis):
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
-        return (*PERCENTILE_ROWS, *LOAD_ROWS)
+        return (*PERCENTILE_ROWS, P99_CLAIM_ROW, *LOAD_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

@@ -11,6 +11,7 @@ from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import over_runs
+from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import PointFile
@@ -37,7 +38,7 @@ class SweepAnalysis(ScenarioAnalysis):
         """One group: a sweep is of the first variant alone."""
         return super().labels(study)[:1]
 
-    def measure(self, record: CellRecord, study: StudyFile) -> Measured:
+    def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""
         found = {load.number: disturbance_of(load.use, study.plan) for load in record.loads}
         points = enumerate(record.sweep or [], 1)
@@ -47,9 +48,9 @@ class SweepAnalysis(ScenarioAnalysis):
         """See ScenarioAnalysis."""
         return any(point.valid for point in record.sweep) if record.sweep else None
 
-    def disturbance(self, record: CellRecord, study: StudyFile) -> Disturbance | None:
+    def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
         """The worst of its VALID loads, where every one of them is DISTURBED."""
-        found = [point.disturbed for point in self.measure(record, study).points if point.valid]
+        found = [point.disturbed for point in self.measure(record, study, samples).points if point.valid]
         return None if None in found else worst(one for one in found if one)
 
     def reasons(self, record: CellRecord) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,8 @@ class OutcomeFile(FileShape):
     state: str
     """complete, failed or interrupted."""
     reason: str | None = None
-    started_at: str | None = None
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
 
 
 class EventFile(FileShape):
@@ -155,6 +156,10 @@ class UseFile(FileShape):
         return None
 
 
+SENT_LATE: Final = "the generator sent late"
+"""How an earlier generator's reason began."""
+
+
 class SummaryFile(FileShape):
     """summary.json of the load generator, as far as an analysis reads it; see loadtests.samples.summary.Summary."""
 
@@ -178,6 +183,20 @@ class SummaryFile(FileShape):
         if self.has("started_at") and not self.has("warmup_s"):
             raise ValueError("warmup_s: field required")
         return self
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the load is INVALID as a whole.
+
+        An earlier generator called a load INVALID as a whole where it had sent late: that is judged figure by figure
+        today, from the samples.
+        """
+        return [reason for reason in self.reasons if not reason.startswith(SENT_LATE)]
+
+    @property
+    def valid_as_a_whole(self) -> bool:
+        """Whether the load counts, whichever of its figures do."""
+        return self.valid or (bool(self.reasons) and not self.faults)
 
     def has(self, name: str) -> bool:
         """Whether the file has that key: some runs' generators did not write all of them."""
@@ -219,6 +238,8 @@ class FinishedLoadFile(SummaryFile):
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
     figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
+    gave_up: bool = False
+    """Whether it was ended early because too many requests were in flight."""
 
     @property
     def percentile_counts(self) -> bool:
@@ -239,4 +260,5 @@ class FinishedLoadFile(SummaryFile):
             p99_ms=self.latency_ms.p99,
             service_p99_ms=self.service_ms.p99,
             lag_p99_ms=self.lag_ms.p99,
+            given_up=self.gave_up,
         )

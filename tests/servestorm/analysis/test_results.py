@@ -14,6 +14,7 @@ from servestorm.analysis.run_numbers import measure
 from servestorm.errors import StudyError
 from servestorm.report import page, result_table, sentences
 from servestorm.report.markdown import markdown
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.record import read_run
 from servestorm.rundir.samples import read_samples
 from tests.stand_ins.synthetic_run import make_run, write_samples
@@ -124,11 +125,11 @@ def test_a_percentile_of_too_few_samples_is_none(run):
 
 def test_invalid_runs_are_shown_and_left_out(run):
     folder = cell(run, "steady-savedmodel")
-    edit(folder / "summary.json", valid=False, reasons=["the generator sent late"])
+    edit(folder / "summary.json", valid=False, reasons=["3 answers were wrong"])
     results = compute(read_run(run))
     assert results.metric("steady.mean_ms").values["savedmodel"].n == 2
     shown = next(r for r in results.runs if r.id == folder.name)
-    assert (shown.valid, shown.reasons, shown.counts) == (False, ["the generator sent late"], False)
+    assert (shown.valid, shown.reasons, shown.counts) == (False, ["3 answers were wrong"], False)
     assert shown.numbers["p50"] is not None
     assert "1 of 26 runs is INVALID" in " ".join(results.notes)
 
@@ -305,8 +306,9 @@ def test_gpus_of_a_machine_that_the_servers_may_not_be_on_are_not_theirs(run, ch
     record = read_run(run)
     study = record.study.model_copy(update={"plan": record.study.plan.model_copy(update=changes)})
     cell = next(cell for cell in record.cells if cell.cell.scenario == "steady")
-    assert measure(cell, record.study)[0].numbers["gpu_percent"] == 50.0
-    assert "gpu_percent" not in measure(cell, study)[0].numbers
+    samples = read_counted_samples(record.cells, record.study.plan)[cell.cell.id]
+    assert measure(cell, record.study, samples).numbers["gpu_percent"] == 50.0
+    assert "gpu_percent" not in measure(cell, study, samples).numbers
 
 
 def test_an_edited_gpu_is_named_with_its_file(run):

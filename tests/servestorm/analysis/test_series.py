@@ -24,10 +24,12 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.analysis.series import over_time, spectrum
 from servestorm.analysis.server_times import ServerTimes
 from servestorm.errors import StudyError
+from servestorm.methods.samples import Samples, pooled_ms
+from servestorm.methods.slices import whole
 from servestorm.plan.cells import Cell
 from servestorm.report.write import write_report
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import Samples, pooled_ms, read_samples
+from servestorm.rundir.samples import read_samples
 from servestorm.rundir.shapes.cell import SummaryFile
 from tests.stand_ins.synthetic_run import bare_record, make_run, write_samples
 
@@ -41,8 +43,11 @@ def run_of(scenario: str, name: str = "000", engine: str = "savedmodel", **more)
 
 def samples_of(scheduled_s, latency_ms, ok=None, images=1) -> Samples:
     size = len(scheduled_s)
+    scheduled_ns = np.array([round(t * 1e9) for t in scheduled_s], np.int64)
     return Samples(
-        scheduled_ns=np.array([round(t * 1e9) for t in scheduled_s], np.int64),
+        scheduled_ns=scheduled_ns,
+        lag_ns=np.zeros(size, np.int32),
+        use=whole(10**9, int(scheduled_ns.max(initial=0)), 0.0),
         latency_ns=np.array([round(ms * 1e6) for ms in latency_ms], np.int64),
         ok=np.ones(size, np.bool_) if ok is None else np.array(ok),
         images=np.full(size, images, np.int16),
@@ -281,7 +286,7 @@ def test_a_split_is_the_mean_over_runs_and_tells_its_notes_once(tmp_path, monkey
         summary = SummaryFile(valid=True, reasons=[], **begun) if name == "a" else None
         own = SimpleNamespace(id=name, engine="savedmodel")
         files = {"samples_path": path / "samples.parquet", "metrics_path": path / "metrics.parquet"}
-        cells.append(SimpleNamespace(path=path, **files, summary=summary, cell=own))
+        cells.append(SimpleNamespace(path=path, **files, summary=summary, slices=None, cell=own))
     told = ServerTimes(requests=10, total_ms=12.0, inference_ms=10.0, notes=("No queue is told.",))
     since = []
     monkeypatch.setattr(latency_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or told)
@@ -303,7 +308,7 @@ def test_parts_that_one_run_does_not_know_are_in_the_rest_of_all_so_that_they_ad
         write_samples(tmp_path / name, np.arange(10) / 10, np.full(10, 0.02 if name == "a" else 0.04))
         own = SimpleNamespace(id=name, engine="savedmodel")
         files = {"samples_path": tmp_path / name / "samples.parquet", "metrics_path": tmp_path / name}
-        cells.append(SimpleNamespace(path=tmp_path / name, **files, summary=None, cell=own))
+        cells.append(SimpleNamespace(path=tmp_path / name, **files, summary=None, slices=None, cell=own))
     told = {
         "a": ServerTimes(requests=10, total_ms=12.0, queue_ms=1.0, inference_ms=10.0),
         "b": ServerTimes(requests=10, total_ms=30.0, inference_ms=25.0),

@@ -11,7 +11,7 @@ from loadtests.arrivals.processes import constant, on_off
 from loadtests.samples.recorder import SCHEMA
 from servestorm.errors import StudyError
 from servestorm.methods.bursts import LoadSamples, bursts
-from servestorm.rundir.samples import read_load
+from servestorm.rundir.burst_samples import read_load
 from tests.simulations import md1
 
 SHAPE = {"on_s": 1.0, "off_s": 2.0, "duration_s": 6.0}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals.processes import poisson
-from servestorm.methods.capacity_search import Probe, Search, SearchObjective, error_percent, judge
+from servestorm.methods.capacity_search import Probe, Search, SearchObjective
+from servestorm.methods.probe_verdict import error_percent, judge
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from tests.simulations import capacity_searches, md1
 
