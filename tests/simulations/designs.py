@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ ALPHA, POWER = 0.05, 0.8
 MAX_LAG_MS, MAX_LAG_SHARE = 1.0, 0.05
 """The rule of the blocks design, as it was until 2026-11-29 (loadtests/samples/validity.py): a run whose p99 lag is
 longer than 1 ms and than 5 % of its p50 is INVALID as a whole."""
-BANDWIDTH = 0.5
-"""Of the smoothing, in standard deviations between rounds."""
 Floats = NDArray[np.float64]
 
 
@@ -98,6 +96,11 @@ def interleaved_runs(noise: Recording, slices: int, pieces: int = 1, apart: bool
     return result
 
 
+def warmed(noise: Recording, slices: int) -> Recording:
+    """The recording with the first slices of every round taken for a longer warm-up."""
+    return replace(noise, rounds=tuple(tuple(side[slices:] for side in sides) for sides in noise.rounds))
+
+
 def duet_runs(noise: Recording) -> Floats:
     """Logarithm of p50 and p99 where both sides are loaded at once on the same core, (rounds, sides, 2)."""
     return np.log([[[quantile(one.latency_ms, q) for q in (0.5, 0.99)] for one in sides] for sides in noise.duets])
@@ -108,10 +111,10 @@ def drawn(runs: Floats, rng: np.random.Generator, studies: int, count: int, *, t
 
     Recorded rounds are drawn with replacement: for both sides `together`, or for each side alone. So few rounds make a
     lumpy distribution, so a draw is smoothed, and shrunk to keep the recorded variance and covariance of the sides (the
-    smoothed bootstrap, Silverman and Young 1987, with a bandwidth of BANDWIDTH standard deviations). The mean of B is
-    that of A in all of them.
+    smoothed bootstrap, Silverman and Young 1987; bandwidth by Silverman's rule). The mean of B is that of A.
     """
     rounds, sides, names = runs.shape
+    bandwidth = 1.06 * rounds**-0.2  # in standard deviations
     at = rng.integers(rounds, size=(studies, 1 if together else sides, count)).repeat(sides if together else 1, axis=1)
     result = np.empty((studies, sides, count, names))
     for name in range(names):
@@ -121,7 +124,7 @@ def drawn(runs: Floats, rng: np.random.Generator, studies: int, count: int, *, t
         spread = np.cov(whole.T) if together else np.diag(np.nanvar(logs, axis=0, ddof=1))
         smooth = rng.multivariate_normal(np.zeros(sides), spread, (studies, count)).transpose(0, 2, 1)
         taken = logs[at, np.arange(sides)[:, None]] - mean[:, None]
-        result[..., name] = np.exp((taken + BANDWIDTH * smooth) / math.sqrt(1 + BANDWIDTH**2))
+        result[..., name] = np.exp((taken + bandwidth * smooth) / math.sqrt(1 + bandwidth**2))
     return result / np.nanmean(result, axis=(0, 2), keepdims=True)
 
 

@@ -7,14 +7,16 @@ off as well as the one from the schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.samples.validity import samples_needed
+from loadtests.samples import validity
+from loadtests.samples.slices import usable_slices
 from tests.simulations.recorded_noise import Recording, Slice, blocks, quantile
 
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -29,6 +31,8 @@ class Condition:
     """How late the generator is."""
 
     name: str
+    kind: str
+    """recorded, mild or hard."""
     times: float = 1.0
     """The recorded lag, so many times."""
     hiccup_ms: float = 0.0
@@ -39,15 +43,20 @@ class Condition:
 
 def conditions() -> list[Condition]:
     """Recorded lag, scaled up, and with stops of the generator as a busy machine gives them."""
-    scaled = [Condition(f"recorded lag x {times:g}", times) for times in (1, 2, 5, 10)]
-    poisson = [Condition(f"recorded lag x {times:g}, Poisson", times, poisson=True) for times in (1, 5)]
-    hiccups = [
-        Condition(f"stops of {length:g} ms, {rate:g}/s", 1.0, length, rate)
+    scaled = [
+        Condition(f"recorded lag x {times:g}", kind, times)
+        for times, kind in ((1, "recorded"), (2, "mild"), (5, "hard"), (10, "hard"))
+    ]
+    poisson = [
+        Condition(f"recorded lag x {times:g}, Poisson", kind, times, poisson=True)
+        for times, kind in ((1, "recorded"), (5, "hard"))
+    ]
+    stops = [
+        Condition(f"stops of {length} ms, {rate:g}/s", "mild" if length < 50 and rate < 1 else "hard", 1, length, rate)
         for length in (5, 10, 20, 50)
         for rate in (0.05, 0.2, 1)
     ]
-    late = [Condition(f"stops of 20 ms, {rate:g}/s, Poisson", 1.0, 20, rate, True) for rate in (0.05, 1)]
-    return [*scaled, *poisson, *hiccups, *late]
+    return [*scaled, *poisson, *stops]
 
 
 def service_times(one: Slice) -> Floats:
@@ -103,24 +112,14 @@ def _held_up(sent: Floats, condition: Condition, length_ms: float, rng: np.rando
     return sent
 
 
-Rule = Callable[[str, LateRun, float], list[int] | None]
-"""(percentile, run, most that the lag may have moved it) -> slices that count; None where the figure is INVALID."""
-
-
-def usable(name: str, run: LateRun, most_moved: float) -> list[int] | None:
-    """The slices with the largest p99 lag are left out one after another until the two readings agree.
-
-    At most half of the slices are left out, and never so many that the percentile is not supported.
-    """
-    q = QUANTILES[name]
-    order = sorted(range(len(run.lag)), key=lambda k: quantile(run.lag[k], 0.99))
-    fewest = (len(order) + 1) // 2
-    while len(order) >= fewest and sum(run.sent[k].size for k in order) >= samples_needed(q):
-        scheduled, sent = (quantile(np.concatenate([side[k] for k in order]), q) for side in (run.scheduled, run.sent))
-        if abs(scheduled - sent) <= most_moved * sent:
-            return sorted(order)
-        order.pop()
-    return None
+def usable(run: LateRun, most_moved: float) -> dict[str, list[int] | None]:
+    """For each percentile the slices that count under the product's rule; None where it is INVALID."""
+    sizes = [part.size for part in run.lag]
+    slice_of = np.repeat(np.arange(len(sizes)), sizes)
+    scheduled, sent = np.concatenate(run.scheduled), np.concatenate(run.sent)
+    with patch.dict(validity.MOST_MOVED, dict.fromkeys(QUANTILES, most_moved)):
+        figures = usable_slices(scheduled, sent, slice_of, len(sizes))
+    return {name: np.flatnonzero(figures[name].used).tolist() if figures[name].counts else None for name in QUANTILES}
 
 
 @dataclass(frozen=True)
@@ -128,22 +127,26 @@ class Carried:
     """What counted figures carry from the lag, over many runs."""
 
     runs: int
-    counted: int
-    left_out: float
-    """Share of the slices of counted figures that were left out."""
-    errors: Floats
-    """Figure over truth on the same slices, minus 1."""
+    left_out: list[float]
+    """Share of the slices that were left out, of each counted figure."""
+    from_schedule: Floats
+    """Figure over truth on the same slices, minus 1, of each counted figure."""
+    from_send: Floats
+    """The same for the reading from the send."""
 
 
-def carried(runs: Sequence[LateRun], name: str, most_moved: float, rule: Rule = usable) -> Carried:
-    """The errors of this percentile under the rule with that threshold."""
-    q, errors, left_out = QUANTILES[name], [], []
-    for run in runs:
-        used = rule(name, run, most_moved)
-        if used is None:
-            continue
-        measured, true = (quantile(np.concatenate([side[k] for k in used]), q) for side in (run.scheduled, run.true))
-        errors.append(measured / true - 1)
-        left_out.append(1 - len(used) / len(run.lag))
-    share = float(np.mean(left_out)) if left_out else 0.0
-    return Carried(len(runs), len(errors), share, np.array(errors))
+def carried(runs: Sequence[LateRun], most_moved: float) -> dict[str, Carried]:
+    """The errors of each percentile under the rule with that threshold."""
+    decided = [usable(run, most_moved) for run in runs]
+    return {name: _carried(runs, [one[name] for one in decided], QUANTILES[name]) for name in QUANTILES}
+
+
+def _carried(runs: Sequence[LateRun], used: Sequence[list[int] | None], q: float) -> Carried:
+    readings, left_out = [], []
+    for run, places in zip(runs, used, strict=True):
+        if places is not None:
+            columns = (run.scheduled, run.sent, run.true)
+            readings.append([quantile(np.concatenate([column[k] for k in places]), q) for column in columns])
+            left_out.append(1 - len(places) / len(run.lag))
+    scheduled, sent, true = np.array(readings).reshape(-1, 3).T
+    return Carried(len(runs), left_out, scheduled / true - 1, sent / true - 1)
