@@ -11,24 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
 
 from loadtests.samples.validity import MAX_CPU_SHARE
 from servestorm.analysis.doubt_facts import RunFacts
-from servestorm.methods.disturbance import OTHER_PERCENT, REMEDIES, STEAL_PERCENT, SWAPPED_PERCENT, Cause
+from servestorm.analysis.machine_doubts import (
+    SEVERITIES,
+    Found,
+    Severity,
+    clock_doubts,
+    machine_doubts,
+    turn_doubts,
+)
+from servestorm.methods.disturbance import REMEDIES, SWAPPED_PERCENT
 
-Severity = Literal["grave", "doubt", "note"]
-SEVERITIES: Final[tuple[Severity, ...]] = ("grave", "doubt", "note")
-"""grave: the numbers are probably wrong; doubt: they may be; note: a reader should know."""
-
-GOOD_CLOCKS: Final = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "hyperv_clocksource_msr")
-"""Sources that a program reads without asking the kernel, or nearly so: any other costs microseconds a reading."""
-OTHER_SHARE, GRAVE_OTHER_SHARE = 0.03, OTHER_PERCENT / 100
-STEAL_SHARE, GRAVE_STEAL_SHARE = 0.01, STEAL_PERCENT / 100
 THROTTLED_SHARE = 0.01
-DRIFT_MS = 20.0
-IDLE_SHARE = 0.01
-"""Of one core."""
 UNEVEN = 1.10
 NEAR_SATURATION = 0.6
 
@@ -84,19 +80,15 @@ def _merged(cases: Sequence[_Case], runs: int) -> str:
     return f"{worst.sentence} ({', '.join(place)})" if place else worst.sentence
 
 
-Found = tuple[Severity, str, float, str]
-"""Severity, kind, how bad (to find the worst run) and the sentence."""
-
-
 def _of_run(run: RunFacts) -> Iterable[Found]:
     yield from _cpu_budget(run)
     yield from _memory(run)
     if not run.overload:
         yield from _generator(run)
     yield from _answers(run)
-    yield from _turns(run)
-    yield from _machine(run)
-    yield from _clock(run.use.watch)
+    yield from turn_doubts(run)
+    yield from machine_doubts(run)
+    yield from clock_doubts(run.use.watch)
 
 
 def _cpu_budget(run: RunFacts) -> Iterable[Found]:
@@ -235,98 +227,5 @@ def _answers(run: RunFacts) -> Iterable[Found]:
             (
                 "The right answers of the artifact are not known, so any well-formed answer counted (answers: "
                 "unchecked): `servestorm import` says why they are not."
-            ),
-        )
-
-
-def _turns(run: RunFacts) -> Iterable[Found]:
-    """What engines that stand together do to each other."""
-    if run.idle_share is not None and run.idle_share > IDLE_SHARE:
-        yield (
-            "doubt",
-            "idle_engine",
-            run.idle_share,
-            (
-                f"Its servers used {100 * run.idle_share:.1f} % of a core while other engines were loaded, and slowed "
-                "them by it: let them do nothing without a request, or set design: blocks."
-            ),
-        )
-    count = run.slices.count() if run.slices else None
-    if count and count.too_many_undrained:
-        yield (
-            "doubt",
-            "undrained",
-            count.undrained / count.planned,
-            (
-                f"{count.undrained} of {count.planned} slices began while requests of the slice before were unanswered, "
-                "too many to leave them out: an engine of the round cannot take the rate, and takes time from the "
-                "others; lower the rate, or set design: blocks."
-            ),
-        )
-
-
-def _by_slices(run: RunFacts, cause: Cause) -> bool:
-    """Whether what that cause disturbed is left out slice by slice, so that the rest of the run stands."""
-    slices = run.slices
-    return slices is not None and cause in slices.watched and slices.disturbance is None
-
-
-def _left_out(run: RunFacts, cause: Cause) -> str:
-    if not _by_slices(run, cause) or not run.slices or not run.slices.disturbed.any():
-        return ""
-    return ", and its DISTURBED slices are left out"
-
-
-def _machine(run: RunFacts) -> Iterable[Found]:
-    watch = run.use.watch
-    whole_s = (watch.elapsed_s or 0.0) * len(watch.cores or [])
-    if not whole_s:
-        return
-    other = (watch.other_s or 0.0) / whole_s
-    if other > OTHER_SHARE:
-        grave = other > GRAVE_OTHER_SHARE and not _by_slices(run, "other_load")
-        severity: Severity = "grave" if grave else "doubt"
-        yield (
-            severity,
-            "other_load",
-            other,
-            (
-                f"Other programs used {100 * other:.0f} % of the study's cores{_left_out(run, 'other_load')}: "
-                f"{REMEDIES['other_load']}."
-            ),
-        )
-    steal = (watch.steal_s or 0.0) / whole_s
-    if steal > STEAL_SHARE:
-        grave = steal > GRAVE_STEAL_SHARE and not _by_slices(run, "steal")
-        severity = "grave" if grave else "doubt"
-        yield (
-            severity,
-            "steal",
-            steal,
-            (
-                f"The hypervisor took {100 * steal:.0f} % of the study's cores for other machines (steal)"
-                f"{_left_out(run, 'steal')}: {REMEDIES['steal']}."
-            ),
-        )
-
-
-def _clock(watch: Watch) -> Iterable[Found]:
-    source = watch.clocksource
-    if source is not None and source not in GOOD_CLOCKS:
-        yield (
-            "doubt",
-            "clocksource",
-            1,
-            (f"The kernel's clock source is {source}, which is slow to read: choose tsc or the hypervisor's own."),
-        )
-    drift_ms = abs(watch.wall_drift_ms or 0.0)
-    if drift_ms > DRIFT_MS:
-        yield (
-            "note",
-            "clock_set",
-            drift_ms,
-            (
-                f"The wall clock was moved by {drift_ms:.0f} ms during the load: latencies do not depend on it, but "
-                "the times of the servers' own metrics do."
             ),
         )

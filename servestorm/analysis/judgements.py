@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from servestorm.analysis.metric import Metric, Value
+from servestorm.analysis.pairing import rounds_of
 from servestorm.methods.decisions import decisions
 from servestorm.methods.disturbance import worst
 from servestorm.methods.verdict import Question, Verdict
-from servestorm.plan.cells import Scenario
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.plan.scenarios import Objective
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
@@ -33,11 +33,6 @@ QUESTIONS = (
 PROMISED: Final = frozenset({"capacity.images_per_s"})
 """Metrics on which engines are not judged, also where an objective names them: which of two neighbouring rates passed
 twice is a matter of chance. The estimate of the same search is judged instead."""
-
-PAIRED: Final[frozenset[Scenario]] = frozenset({"steady", "bursty", "capacity"})
-"""Scenarios whose runs are judged in pairs where the plan is interleaved: the engines of a round take turns.
-
-Cold starts run one after another and have next to nothing in common."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +101,11 @@ def _is_asked(metric: Metric, objectives: Collection[str]) -> bool:
 def _question(metric: Metric, a: str, b: str, study: StudyFile, round_s: float | None) -> Question:
     """b against a, in pairs where the runs of both are of rounds in which they took turns."""
     left, right = metric.values[a], metric.values[b]
-    has_rounds = all(len(value.rounds) == len(value.runs) for value in (left, right))
-    paired = study.plan.interleaved and metric.scenario in PAIRED and has_rounds and left.counts and right.counts
     return Question(
         _quotable(left),
         _quotable(right),
         metric.better,
-        rounds=(left.rounds, right.rounds) if paired else None,
+        rounds=rounds_of(metric.scenario, left, right, interleaved=study.plan.interleaved),
         looks=study.looks.get(metric.group, ()),
         names=(ENGINE_SHORT[a], ENGINE_SHORT[b]),
         round_s=round_s,

@@ -79,8 +79,8 @@ class Metric:
     definition: str
     """What one run's value is. The figure of several runs is their mean."""
     values: dict[str, Value]
-    welch_p: dict[str, float | None]
-    """'a|b' for each pair of engines: two-sided p over runs."""
+    p: dict[str, float | None]
+    """'a|b' for each pair of engines: two-sided p over runs, as that of a verdict without its corrections."""
 
     def quotable(self) -> dict[str, float]:
         """Each engine's figure, of those that have one that may be quoted."""

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 from pydantic import WithJsonSchema
 
 from servestorm.analysis.doubt_facts import conditions_of, facts_of_loads
-from servestorm.analysis.doubts import SEVERITIES, Doubt, doubts
+from servestorm.analysis.doubts import Doubt, doubts
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.groups import groups_of, scenario_of
 from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, objectives
+from servestorm.analysis.machine_doubts import SEVERITIES
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
 from servestorm.analysis.round_time import round_seconds
@@ -103,7 +104,7 @@ def compute(record: RunRecord) -> Results:
     runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
-    rows = Rows(engines, used, samples)
+    rows = Rows(engines, used, samples, interleaved=plan.interleaved)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     unbatched = unbatched_runs(record)
     return Results(

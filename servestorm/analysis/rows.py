@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
 from servestorm.analysis.metric import Metric, Row, Source, Value
+from servestorm.analysis.pairing import p_of, rounds_of
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.disturbance import worst
-from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
+from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs
 from servestorm.methods.run_figures import P99_CLAIM
 from servestorm.methods.samples import Samples, pooled_ms
 
@@ -161,8 +162,11 @@ Latencies = Callable[[Sequence[Samples], str], NDArray[np.float64]]
 class Rows:
     """Groups the runs that count, and makes the rows."""
 
-    def __init__(self, engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> None:
-        self.engines, self._runs, self._samples = engines, runs, samples
+    def __init__(
+        self, engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples], *, interleaved: bool = False
+    ) -> None:
+        """`interleaved`: the engines of a round took turns."""
+        self.engines, self._runs, self._samples, self._interleaved = engines, runs, samples, interleaved
 
     def of_load(self, group: str, further: Sequence[Row] = (), optional: Collection[str] = ()) -> Iterable[Metric]:
         """The percentiles, the rows of any load, and further ones; `optional` as in `listed`."""
@@ -189,7 +193,7 @@ class Rows:
         """A row of claims: each engine's is the largest of its runs, None where a run has none. They are not tested."""
         metric = self._of_runs(group, row)
         values = {engine: _largest(value) for engine, value in metric.values.items()}
-        return replace(metric, values=values, welch_p=dict.fromkeys(metric.welch_p))
+        return replace(metric, values=values, p=dict.fromkeys(metric.p))
 
     def runs_of(self, group: str, engine: str) -> list[Run]:
         """The counted runs of a group on an engine."""
@@ -198,11 +202,13 @@ class Rows:
     def metric(self, group: str, row: Row, runs: Mapping[str, Sequence[float | None]]) -> Metric:
         """A row from each engine's values by run."""
         values = {engine: self._value(group, engine, row.name, numbers) for engine, numbers in runs.items()}
-        pairs = itertools.combinations(runs, 2)
-        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].counts and values[b].counts else None for a, b in pairs}
         scenario = group.partition("[")[0]
+        p = {f"{a}|{b}": self._p(scenario, values[a], values[b]) for a, b in itertools.combinations(runs, 2)}
         key = f"{group}.{row.name}"
         return Metric(key, scenario, group, row.label, row.unit, row.better, row.definition, values, p)
+
+    def _p(self, scenario: str, left: Value, right: Value) -> float | None:
+        return p_of(left, right, rounds_of(scenario, left, right, interleaved=self._interleaved))
 
     def _value(self, group: str, engine: str, name: str, numbers: Sequence[float | None]) -> Value:
         over, used = over_runs(numbers), self.runs_of(group, engine)

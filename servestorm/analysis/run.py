@@ -75,7 +75,7 @@ class Run:
     reasons: list[str]
     numbers: dict[str, float | None]
     samples: int = 0
-    """Right answers after the warm-up."""
+    """Right answers after the warm-up, in slices that count for every figure."""
     requests: int = 0
     """Requests scheduled after the warm-up."""
     phases_s: dict[str, float | None] = field(default_factory=dict)

@@ -35,7 +35,7 @@ def measure(record: CellRecord, study: StudyFile, samples: Samples | None) -> Ru
         valid=analysis.is_valid(record) if record.complete else None,
         reasons=[*([outcome.reason] if outcome.reason else []), *analysis.reasons(record)],
         numbers=measured.numbers,
-        samples=int(samples.ok.sum()) if samples else 0,
+        samples=int(samples.right().sum()) if samples else 0,
         requests=int(samples.ok.size) if samples else 0,
         phases_s=measured.phases_s,
         capacity=measured.capacity,

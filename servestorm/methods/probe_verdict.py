@@ -35,7 +35,7 @@ def _latency_verdict(load: LoadOutcome, objective: SearchObjective) -> tuple[Out
     if not objective.promise:
         return "pass", f"p99 {load.p99_ms:.4g} ms is within the objective of {limit_ms:g} ms"
     if load.p99_claim_ms is None:
-        return "fail", f"{load.ok} right answers are too few to promise a p99: let each probe last longer"
+        return "fail", f"too few of {load.ok} answers are independent to promise a p99: let each probe last longer"
     claim = f"p99 is at most {load.p99_claim_ms:.4g} ms with 99 % confidence"
     if load.p99_claim_ms > limit_ms:
         return "fail", f"{claim}, over the objective of {limit_ms:g} ms, and {load.p99_ms:.4g} ms in the sample"

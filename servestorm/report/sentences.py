@@ -243,5 +243,5 @@ def better(results: Results, metric: Metric) -> str | None:
     if judged:
         wins = [one.verdict.outcome == ("A" if best == one.a else "B") for one in judged]
         return best if all(wins) else None
-    ps = [p for pair, p in metric.welch_p.items() if best in pair.split("|")]
+    ps = [p for pair, p in metric.p.items() if best in pair.split("|")]
     return best if all(p is not None and p < ALPHA for p in ps) else None

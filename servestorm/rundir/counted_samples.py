@@ -22,7 +22,7 @@ from servestorm.plan.scenarios import Autoscaling, Bursty, Scaling, Steady
 from servestorm.rundir.files import SUMMARY
 from servestorm.rundir.machine_table import MachineSecond
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import read_samples, read_turns
+from servestorm.rundir.samples import ROUNDING_NS, read_samples, read_turns
 from servestorm.rundir.shapes.slices import SlicesFile
 from servestorm.rundir.shapes.study import PlanFile
 
@@ -96,14 +96,17 @@ def _read_turns(records: Sequence[CellRecord], slices: Sequence[SlicesFile]) -> 
                 f"{record.path} has {one.begin_ns.size} slices, and {records[0].path}, of the same round, "
                 f"{turns[0].begin_ns.size}: one of them was edited; run the study again."
             )
-    begins_ns = np.sort(np.concatenate([one.begin_ns for one in turns]))
+    # the first request of a lead-in may be due a rounding before it begins, and is not left from the slice before
+    begins_ns = np.sort(np.concatenate([one.begin_ns for one in turns])) - ROUNDING_NS
     unanswered, loads = np.zeros(begins_ns.size, np.int64), []
     for record, one in zip(records, turns, strict=True):
         assert record.samples_path
         samples, own = read_turns(record.samples_path, one, begins_ns)
         loads.append(samples)
         unanswered += own
-    undrained = np.logical_or.reduce([unanswered[np.searchsorted(begins_ns, one.begin_ns)] > 0 for one in turns])
+    undrained = np.logical_or.reduce(
+        [unanswered[np.searchsorted(begins_ns, one.begin_ns - ROUNDING_NS)] > 0 for one in turns]
+    )
     return [replace(load, use=replace(load.use, undrained=undrained)) for load in loads]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from models.manifest import ModelDir
 from servestorm.errors import StudyEnvironmentError
 from servestorm.plan.cells import Variant
-from servestorm.plan.study_plan import Autoscaling, Bursty
+from servestorm.plan.scenarios import Autoscaling, Bursty, Steady
+from servestorm.plan.turns import Slicing, Turn
 from serving.deployment import Deployment, Endpoint
 
 PROBE_MOST_IN_FLIGHT: Final = 1000
@@ -29,8 +31,10 @@ class LoadCommand:
     """steady.py or bursty.py."""
     options: tuple[str, ...]
     length_s: float
-    """Seconds, warm-up included."""
+    """Seconds, warm-up included, from the start of the round where the load comes in turns."""
     images_per_request: int
+    turns: tuple[Turn, ...] = ()
+    """When a deployment of a round is loaded; empty: all the time."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class LoadOrder:
     """For a generator on this machine."""
     limit_s: float
     """After so many seconds a generator that has not ended is ended."""
+    start_at_ns: int | None = None
+    """When a load that comes in turns starts, on the monotonic clock."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set where the load is of no use any more: the generator is ended."""
 
     def request_options(self) -> list[str]:
         """Options for what is sent, and how."""
@@ -75,8 +83,8 @@ class LoadSource(Protocol):
     def offer(self, order: LoadOrder) -> None:
         """Offer the load to the deployment's front, to its end; its files lie in the folder `out` then.
 
-        Raises GeneratorError where it gives no summary in time, StudyError where it refuses our options, and
-        DeploymentError where a server dies meanwhile.
+        Raises GeneratorError where it gives no summary in time or was cancelled, StudyError where it refuses our
+        options, and DeploymentError where a server dies meanwhile.
         """
 
 
@@ -114,11 +122,28 @@ def closed_load(in_flight: int, duration_s: float, warmup_s: float, images: int)
 
 def bursty_load(plan: Bursty | Autoscaling, images: int) -> LoadCommand:
     """Open loop that switches between two rates."""
+    return _bursty(plan, plan.duration_s, plan.warmup_s, images)
+
+
+def _bursty(plan: Bursty | Autoscaling, duration_s: float, warmup_s: float, images: int) -> LoadCommand:
     options = ("--rate", f"{plan.base_rate:g}", "--peak-rate", f"{plan.peak_rate:g}", "--on", f"{plan.on_s:g}")
-    times = _times(plan.duration_s, plan.warmup_s)
-    return LoadCommand(
-        "bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), plan.duration_s + plan.warmup_s, images
-    )
+    times = _times(duration_s, warmup_s)
+    return LoadCommand("bursty.py", (*options, "--off", f"{plan.off_s:g}", *times), duration_s + warmup_s, images)
+
+
+def steady_slices(plan: Steady, slicing: Slicing, images: int) -> LoadCommand:
+    """The steady load of a round; it has no turns yet."""
+    return steady_load(plan.rate_per_s, slicing.measured_s, 0, images)
+
+
+def bursty_slices(plan: Bursty, slicing: Slicing, images: int) -> LoadCommand:
+    """The bursty load of a round; it has no turns yet."""
+    return _bursty(plan, slicing.measured_s, 0, images)
+
+
+def in_turns(load: LoadCommand, turns: Sequence[Turn], length_s: float) -> LoadCommand:
+    """The load in these turns of a round of that length."""
+    return replace(load, turns=tuple(turns), length_s=length_s)
 
 
 def _times(duration_s: float, warmup_s: float) -> tuple[str, ...]:

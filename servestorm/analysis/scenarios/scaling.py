@@ -119,7 +119,7 @@ def _means(runs: GroupOfRuns, engine: str) -> list[tuple[int, float]]:
 
 
 def _images_per_s(run: Run) -> float | None:
-    """The rate of a run that replica counts are compared by: of a search the estimate, of a closed loop the throughput."""
+    """The rate by which replica counts are compared: of a search the estimate, of a closed loop the throughput."""
     return run.numbers.get("crossing_images_per_s" if run.capacity else "images_per_s")
 
 

@@ -78,6 +78,7 @@ class PlanFile(DeploymentSections):
     payload: list[Payload]
     images_per_request: list[Many]
     repetitions: Many
+    budget: Share | None = Field(default=None, exclude=True)
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -94,11 +95,6 @@ class PlanFile(DeploymentSections):
     autoscaling: Autoscaling | None = None
     design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
     """Younger than some runs, which were blocks."""
-
-    @property
-    def interleaved(self) -> bool:
-        """Whether the engines of a round stood together and were loaded alternately."""
-        return self.design == "interleaved" and len(self.engines) > 1 and self.load_from == "here"
 
     def asked(self, scenario: Scenario) -> object:
         """What the plan asks of a scenario: its section, or the number of cold starts; falsy where it asks nothing."""

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from servestorm.analysis.results import compute, usable
+from servestorm.rundir.counted_samples import read_counted_samples
+from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
-from tests.stand_ins.synthetic_run import PLAN, make_run
+from tests.stand_ins.synthetic_run import PLAN, START_NS, make_run
 
 BUSY = {"other_s": 14.8}
 """74 % of two cores in ten seconds."""
@@ -49,7 +51,7 @@ def test_where_only_disturbed_runs_are_left_there_is_a_figure_and_no_verdict(run
     shown, other = metric.values["torchserve"], metric.values["savedmodel"]
     assert shown.value > 0 and shown.disturbed.reason == REASON
     assert (shown.valid, shown.counts, other.counts) == (True, False, True)
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
     judged = next(one for one in results.verdicts if one.metric == "steady.p50")
     assert (judged.withheld, judged.verdict.outcome, judged.verdict.p) == ("disturbed", "inconclusive", None)
     assert judged.verdict.reason == f"No verdict: the runs of TorchServe were disturbed ({REASON})."
@@ -114,3 +116,53 @@ def test_what_a_run_is_disturbed_by_is_in_results_json(run):
     document = json.loads(json.dumps(compute(read_run(run)).as_json(), allow_nan=False))
     found = next(one["disturbed"] for one in document["runs"] if one["disturbed"])
     assert found == {"cause": "other_load", "percent": pytest.approx(74.0), "limit_percent": 15.0, "reason": REASON}
+
+
+def record_seconds(run, runs: str, other, steal=0.0):
+    """machine.parquet of these runs' loads, from a second before the first request on; `other` is a share a second."""
+    for folder in sorted(run.glob(f"cells/*-{runs}")):
+        moments = [START_NS + second * 10**9 for second in range(-1, len(other))]
+        seconds = [
+            MachineSecond(begin_ns, begin_ns + 10**9, steal, share, None, None, None, None, None)
+            for begin_ns, share in zip(moments, other, strict=False)
+        ]
+        (folder / "machine.parquet").write_bytes(machine_bytes(seconds))
+
+
+def test_a_hiccup_costs_the_seconds_in_which_it_fell_and_not_the_run(run):
+    busy = [0.0] * 6 + [0.9] * 2 + [0.0] * 10
+    watch(run, "steady-*", **BUSY)
+    record_seconds(run, "steady-*", [0.0] * 18)
+    record_seconds(run, "steady-torchserve-1", busy)
+    results = compute(read_run(run))
+    assert not any(one.disturbed for one in results.runs)
+    hit = next(one for one in results.runs if one.id.endswith("steady-torchserve-1"))
+    samples = read_counted_samples(read_run(run).cells, results.study.plan)[hit.id]
+    assert (hit.slices.disturbed, hit.slices.length_s, hit.counts) == (int(samples.use.disturbed.sum()), 1.0, True)
+    assert hit.slices.disturbed in (2, 3)
+    assert hit.numbers["images_per_s"] == pytest.approx(80, rel=0.1)
+    assert hit.samples < hit.requests
+    others = [one for one in results.runs if one.scenario == "steady" and one.id != hit.id]
+    assert {one.slices.left_out for one in others} == {0}
+
+
+def test_a_run_that_was_disturbed_most_of_the_time_is_disturbed_as_a_whole(run):
+    watch(run, "steady-*")
+    record_seconds(run, "steady-torchserve-1", [0.0] * 4 + [0.9] * 14)
+    (shown,) = [one for one in compute(read_run(run)).runs if one.disturbed]
+    assert shown.disturbed.reason.startswith("other programs used 90 % of the study's cores in ")
+    assert shown.numbers["p50"] is not None
+
+
+def test_a_load_with_bursts_is_judged_by_whole_cycles(run):
+    watch(run, "bursty-*")
+    record_seconds(run, "bursty-torchserve-1", [0.0] * 4 + [0.9] * 3 + [0.0] * 17)
+    hit = next(one for one in compute(read_run(run)).runs if one.id.endswith("bursty-torchserve-1"))
+    assert (hit.slices.planned, hit.slices.length_s, hit.slices.disturbed) == (3, 6.0, 1)
+    assert [burst.index for burst in hit.bursts] == [1, 2]
+
+
+def test_what_the_seconds_do_not_tell_is_judged_by_the_whole_load(run):
+    watch(run, "steady-*", **BUSY)
+    record_seconds(run, "steady-*", [None] * 18)
+    assert {one.disturbed.reason for one in compute(read_run(run)).runs if one.disturbed} == {REASON}

@@ -79,7 +79,7 @@ def test_a_load_from_the_cluster_has_no_rounds(interleaved):
 
 def test_a_round_with_a_number_on_one_side_only_is_left_out_and_named(interleaved):
     folder = cells(interleaved, "steady", "savedmodel")[1]
-    edit(folder / "summary.json", valid=False, reasons=["the generator sent late"])
+    edit(folder / "summary.json", valid=False, reasons=["5 % of the requests were not sent"])
     results = compute(read_run(interleaved))
     (one,) = [judgement for judgement in results.verdicts if judgement.metric == "steady.p50"]
     assert (one.verdict.n_a, one.verdict.n_b, one.verdict.rounds) == (2, 2, 2)

@@ -373,7 +373,7 @@ def test_results_of_the_build_before_are_refused_with_what_to_do(write):
     with pytest.raises(StudyError) as error:
         compare(before, write("new", results()))
     assert str(error.value) == (
-        f"{before / 'results.json'} is of version 2, this servestorm reads 3: write it again with `servestorm report "
+        f"{before / 'results.json'} is of version 2, this servestorm reads 4: write it again with `servestorm report "
         "RUN`, whose figures are defined anew, or run the study again."
     )
 
