@@ -13,7 +13,15 @@ from typing import Final
 
 from servestorm.analysis.cost import FLEET_COST
 from servestorm.analysis.metric import Row
-from servestorm.analysis.rows import FAILED, LOAD_ROWS, MEAN_LATENCY, PERCENTILE_ROWS, REQUEST_ROWS, THROUGHPUT
+from servestorm.analysis.rows import (
+    FAILED,
+    LOAD_ROWS,
+    MEAN_LATENCY,
+    P99_CLAIM_ROW,
+    PERCENTILE_ROWS,
+    REQUEST_ROWS,
+    THROUGHPUT,
+)
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 
 LEFT_OUT: Final = (
@@ -47,13 +55,13 @@ def _rows() -> dict[Row, list[str]]:
 
 
 _RUN_FIGURES: Final = (
-    *(row.name for row in (*PERCENTILE_ROWS, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
+    *(row.name for row in (*PERCENTILE_ROWS, P99_CLAIM_ROW, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
     "cpu_ms_per_image",
 )
 
 
 def _module(row: Row, scenarios: list[str]) -> str:
-    if row in PERCENTILE_ROWS or row in LOAD_ROWS:
+    if row in PERCENTILE_ROWS or row in LOAD_ROWS or row is P99_CLAIM_ROW:
         return "methods/run_figures.py" if row.name in _RUN_FIGURES else "analysis/load_numbers.py"
     if row is FLEET_COST:
         return "analysis/cost.py"

@@ -56,9 +56,9 @@ class Win:
     engine: str
     over: str
     ratio: Ratio | None
-    """The engine's figure by the other's. None where the figure can be 0, or where there are several groups."""
+    """The engine's figure by the other's; None where there is no number, or where it is so in several groups."""
     span: tuple[float, float] | None
-    """The smallest and the largest ratio over several groups of runs; None where there is one group."""
+    """The smallest and the largest ratio over those groups; None where there is one."""
     groups: list[str]
     """Titles of the groups of runs in which it is so."""
     of: int
@@ -138,9 +138,7 @@ def headline(results: Results) -> Headline:
     order = _best_first(results.engines, wins)
     wins.sort(key=lambda win: (order.index(win.engine), LEADING.index(win.question), order.index(win.over)))
     return Headline(
-        wins=sorted(
-            wins, key=lambda win: (order.index(win.engine), LEADING.index(win.question), order.index(win.over))
-        ),
+        wins=wins,
         equal=[equal for question, judged in asked for equal in _equal(results, question, judged)],
         open=[_open(results, question, one) for question, judged in asked for one in judged if _is_open(one)],
         promises=list(_promises(results)),
@@ -175,7 +173,7 @@ def _wins(results: Results, question: str, judged: Sequence[Judgement]) -> Itera
             if not won:
                 continue
             ratios = [ratio.of(engine == one.b) for one in won if (ratio := printable_ratio(one.verdict))]
-            several = len(own) > 1
+            several = len(won) > 1
             values = [ratio.value for ratio in ratios]
             yield Win(
                 question=question,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servestorm.methods.verdict import WIDE, Verdict
+from servestorm.methods.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class Ratio:
 
 def says_nothing(verdict: Verdict) -> bool:
     """Whether the verdict is inconclusive because the runs scatter too much for any statement of the ratio."""
-    if verdict.outcome != "inconclusive" or verdict.difference_percent is None or verdict.p is None:
-        return False
-    return verdict.too_wide or _is_wide(_interval(verdict))
+    return verdict.too_wide and verdict.p is not None and verdict.difference_percent is not None
 
 
 def printable_ratio(verdict: Verdict) -> Ratio | None:
@@ -42,16 +40,12 @@ def printable_ratio(verdict: Verdict) -> Ratio | None:
     percent = verdict.difference_percent
     if percent is None or percent <= -100 or says_nothing(verdict):
         return None
-    return Ratio(verdict.ratio or 1 + percent / 100, _interval(verdict))
+    return Ratio(1 + percent / 100, _interval(verdict))
 
 
 def _interval(verdict: Verdict) -> tuple[float, float] | None:
-    """The interval of the ratio; of a figure that can be 0, and in results of an earlier servestorm, by percentages."""
+    """The interval of the ratio; of a figure that can be 0 by its percentages, where they are of a ratio over 0."""
     if verdict.ratio_ci is not None or verdict.ci_percent is None:
         return verdict.ratio_ci
     low, high = verdict.ci_percent
     return (1 + low / 100, 1 + high / 100) if low > -100 else None
-
-
-def _is_wide(interval: tuple[float, float] | None) -> bool:
-    return interval is None or interval[1] > WIDE * interval[0]

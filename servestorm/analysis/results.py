@@ -89,7 +89,7 @@ class Results:
             "environment": self.stored.environment,
             "models": [_model(manifest) for manifest in self.stored.manifests],
         }
-        names = [one.name for one in fields(self) if one.name != "stored"]
+        names = [field.name for field in fields(self) if field.name != "stored"]
         return {
             "schema_version": RESULTS_VERSION,
             **{name: copied[name] if name in copied else _plain(getattr(self, name)) for name in names},

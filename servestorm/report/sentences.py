@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from servestorm.analysis.counts_of_runs import run_counts
-from servestorm.analysis.judgements import Judgement, ObjectiveResult
+from servestorm.analysis.judgements import ObjectiveResult
 from servestorm.analysis.looks import Looks, looks_of
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.offered_rate import offered_rate
-from servestorm.analysis.printable_ratio import says_nothing
 from servestorm.analysis.results import Results
 from servestorm.analysis.rows import REQUEST_ROWS
 from servestorm.plan.labels import ENGINE_SHORT, SCENARIO_LABELS, number, start_of
@@ -122,18 +121,7 @@ def _pooled(metric: Metric) -> str:
 
 def _judgement(results: Results, metric: Metric) -> str:
     """What the verdicts on a metric say, pair by pair."""
-    return " ".join(judgement_text(judged) for judged in results.verdicts if judged.metric == metric.key)
-
-
-def judgement_text(judged: Judgement) -> str:
-    """What a verdict says, without an interval so wide that it says nothing.
-
-    Today's verdicts leave that out themselves; results of an earlier servestorm have it in their reason.
-    """
-    verdict, text = judged.verdict, judged.verdict.reason
-    if judged.withheld or not says_nothing(verdict) or verdict.too_wide:
-        return text
-    return f"Inconclusive: the runs scatter too much to say;{text.partition(';')[2]}"
+    return " ".join(judged.verdict.reason for judged in results.verdicts if judged.metric == metric.key)
 
 
 def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:

@@ -232,9 +232,9 @@ def test_a_verdicts_difference_is_that_of_the_two_values_and_of_the_two_printed_
 
 
 def spread_of(verdict: Verdict) -> float:
-    """The upper by the lower end of the ratio's interval; results of an earlier servestorm have percentages alone."""
-    low, high = verdict.ratio_ci or (1 + end / 100 for end in verdict.ci_percent)
-    return high / low if low > 0 else np.inf
+    """The upper by the lower end of the ratio's interval; 1 of a figure that can be 0, which has none."""
+    low, high = verdict.ratio_ci or (1.0, 1.0)
+    return high / low
 
 
 def in_range_of(texts: list[str], difference: str) -> bool:

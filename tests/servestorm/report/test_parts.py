@@ -188,15 +188,6 @@ def test_a_paired_verdict_names_its_rounds_and_an_early_look_its_confidence():
     assert "× 1.03 | 1.01 to 1.04 (99.2 %) | 4 rounds, paired | " in cells(verdicts.part("x", ENGINES, [early], 5.0))
 
 
-def test_results_of_an_earlier_servestorm_which_have_percentages_alone_are_drawn():
-    row = NUMBERS | {"difference_percent": 65.0, "ci_percent": (-100.0, 348.0), "p": 0.2}
-    text = cells(verdicts.part("x", ENGINES, [judgement("p50", **row, outcome="inconclusive")], 5.0))
-    assert text.startswith("p50: TorchServe against savedmodel | – | – | ")
-    row |= {"ci_percent": (51.0, 79.0)}
-    text = cells(verdicts.part("x", ENGINES, [judgement("p50", **row, outcome="A")], 5.0))
-    assert text.startswith("p50: TorchServe against savedmodel | +65.0 % | +51.0 % to +79.0 % | ")
-
-
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_a_question_with_a_long_name_leaves_room_for_its_interval():
     long = "Cold start (cold page cache): process start to first right answer, model with a long name, gRPC"
