@@ -35,7 +35,7 @@ def shortest_round_s(plan: Plan) -> float:
     engines, variants = len(plan.engines), variant_count(plan)
     one_s = 0.0
     if plan.steady:
-        one_s += steady_slicing(plan.steady).seconds(engines)
+        one_s += steady_slicing(plan.steady, plan.backend).seconds(engines)
     if plan.bursty:
         one_s += bursty_slicing(plan.bursty).seconds(engines)
     if plan.capacity:

@@ -12,8 +12,8 @@ LEAD_S: Final = 0.25
 """Load at the begin of a slice that counts for nothing: the first requests after a switch meet cold caches."""
 STEADY_GAP_S: Final = 0.3
 """Without any load after a slice, in which the last answers come and the servers' CPU time is read."""
-BURSTY_GAP_S: Final = 1.0
-"""A burst leaves a queue, which takes longer."""
+LONG_GAP_S: Final = 1.0
+"""After a burst, which leaves a queue, and where a container or a pod has to be asked for its CPU time."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,17 @@ class Slicing:
         return deployments * each_s
 
 
-def steady_slicing(steady: Steady) -> Slicing:
-    """The slices of a steady load; a load that is shorter than a slice is one slice."""
+def steady_slicing(steady: Steady, backend: str) -> Slicing:
+    """The slices of a steady load on that backend; a load that is shorter than a slice is one slice."""
     length_s = min(steady.slice_s, steady.duration_s)
-    return Slicing(round(steady.duration_s / length_s), length_s, STEADY_GAP_S, steady.warmup_s)
+    gap_s = STEADY_GAP_S if backend == "process" else LONG_GAP_S
+    return Slicing(round(steady.duration_s / length_s), length_s, gap_s, steady.warmup_s)
 
 
 def bursty_slicing(bursty: Bursty) -> Slicing:
     """The slices of a bursty load: whole cycles, at least one."""
     cycle_s = bursty.off_s + bursty.on_s
-    return Slicing(max(1, round(bursty.duration_s / cycle_s)), cycle_s, BURSTY_GAP_S, bursty.warmup_s)
+    return Slicing(max(1, round(bursty.duration_s / cycle_s)), cycle_s, LONG_GAP_S, bursty.warmup_s)
 
 
 def turn_tables(slicing: Slicing, deployments: int, seed: str) -> list[tuple[Turn, ...]]:

@@ -23,6 +23,10 @@ class GeneratorError(StudyEnvironmentError):
     """The load generator gave no summary: this cell has no result."""
 
 
+class LateStart(GeneratorError):
+    """The load generator was not ready at the common start of its round."""
+
+
 @dataclass(frozen=True)
 class LoadCommand:
     """What one start of the generator offers."""

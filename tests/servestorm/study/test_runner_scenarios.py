@@ -158,8 +158,8 @@ def test_a_dry_run_tells_the_runs_and_the_time_and_starts_nothing(tmp_path, mode
     done = run_verb(tmp_path, toy_plan(model), "plan.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 + 6 + 4 + 1
-    assert "savedmodel: steady load 1 of 3" in done.stdout
+    assert len(lines) == 2 + 6 / 2 + 4 + 1
+    assert "savedmodel and torchserve: steady load 1 of 3" in done.stdout
     assert lines[-1].startswith("12 runs, about ")
     assert not (tmp_path / "runs").exists()
 
