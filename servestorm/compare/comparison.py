@@ -134,7 +134,7 @@ def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> l
     family = {
         (engine, metric.key): Question(before.runs, after.runs, metric.better, names=("OLD", "NEW"))
         for engine, metric, before, after in pairs
-        if before.counts and after.counts and _has_runs(before) and _has_runs(after)
+        if before.counts and after.counts and _has_runs(before) and _has_runs(after) and not _are_claims(before, after)
     }
     judged = verdicts(family, margin / 100)
     return [_row(pair, judged.get((pair[0], pair[1].key)), margin) for pair in pairs]
@@ -148,6 +148,11 @@ def _pairs(both: Sequence[Both]) -> Iterable[Pair]:
         for engine, value in after.values.items():
             if engine in before.values:
                 yield engine, after, before.values[engine], value
+
+
+def _are_claims(before: RecordedValue, after: RecordedValue) -> bool:
+    """Whether they are bounds, of which the difference says nothing."""
+    return before.is_claim or after.is_claim
 
 
 def _has_runs(value: RecordedValue) -> bool:
@@ -176,6 +181,8 @@ def _finding(verdict: Verdict, better: Better, margin: float) -> Finding:
 
 def _missing(before: RecordedValue, after: RecordedValue) -> tuple[Finding, str]:
     """Why there is nothing to judge."""
+    if _are_claims(before, after):
+        return "not compared", "It is a bound that is promised, and not compared: compare the percentile itself."
     had = before.counts and _has_runs(before)
     if had and not after.valid:
         return "lost", "NEW has only INVALID runs of it, which cannot be compared: run NEW again."
