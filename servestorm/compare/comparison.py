@@ -183,17 +183,20 @@ def _missing(before: RecordedValue, after: RecordedValue) -> tuple[Finding, str]
     """Why there is nothing to judge."""
     if _are_claims(before, after):
         return "not compared", "It is a bound that is promised, and not compared: compare the percentile itself."
-    had = before.counts and _has_runs(before)
-    if had and not after.valid:
-        return "lost", "NEW has only INVALID runs of it, which cannot be compared: run NEW again."
-    if had and after.disturbed:
-        reason = after.disturbed.reason
-        return "lost", f"NEW has only DISTURBED runs of it ({reason}), which cannot be compared: run NEW again."
-    if had:
-        return "lost", "NEW has no run with this number (too few right answers?): its report says why."
+    if before.counts and _has_runs(before):
+        return "lost", _why_lost(after)
     if not before.valid:
         return "not compared", "OLD has only INVALID runs of it, which cannot be compared."
     if before.disturbed:
         reason = before.disturbed.reason
         return "not compared", f"OLD has only DISTURBED runs of it ({reason}), which cannot be compared: run OLD again."
     return "not compared", "OLD has no run with this number."
+
+
+def _why_lost(after: RecordedValue) -> str:
+    if not after.valid:
+        return "NEW has only INVALID runs of it, which cannot be compared: run NEW again."
+    if after.disturbed:
+        reason = after.disturbed.reason
+        return f"NEW has only DISTURBED runs of it ({reason}), which cannot be compared: run NEW again."
+    return "NEW has no run with this number (too few right answers?): its report says why."

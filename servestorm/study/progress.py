@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -32,6 +33,15 @@ class Outlook:
         self._started_s: float | None = None
         self._fraction = 0.0
         self._took: dict[str, list[tuple[float, float]]] = {}
+        self._ends_by_s = math.inf
+
+    def ends_by(self, moment_s: float) -> None:
+        """No step is begun that would not be over by then, on the clock of the others."""
+        self._ends_by_s = moment_s
+
+    def skip(self, steps: int) -> None:
+        """Leave out the next steps."""
+        self._next += steps
 
     def begin(self, now_s: float) -> ProgressStep:
         """Enter the next step."""
@@ -72,7 +82,7 @@ class Outlook:
         here = self._length_s(self.steps[self._next])
         if self._started_s is not None and self._fraction > 0.05:
             here = (now_s - self._started_s) / self._fraction
-        return rest + here * (1 - self._within(now_s))
+        return min(rest + here * (1 - self._within(now_s)), max(0.0, self._ends_by_s - now_s))
 
     def done(self, now_s: float) -> float:
         """Share of the whole that is done, 0..1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -171,10 +172,10 @@ class Study:
 
     def _run_rounds(self, models: Sequence[ModelDir], rounds: Sequence[Sequence[Cell]], display: Display) -> None:
         pending = deque(rounds)
-        stopping = Stopping(self.plan, rounds_of(self.plan, self.cells), self._resume) if self.plan.budget else None
+        stopping = self._stopping(display)
         troubles, first_loads = _Troubles(), FirstLoads(self.plan, [cell for cells in rounds for cell in cells])
         with self._shared_by_all(models) as context:
-            while cells := stopping.next_round(pending) if stopping else _first(pending):
+            while cells := self._next_round(pending, stopping, display):
                 with display.step():
                     outcomes = run_round(context, cells, [self._folder(cell) for cell in cells])
                 self._report_failure(cells, outcomes, display)
@@ -187,6 +188,25 @@ class Study:
         if stopping:
             stopping.end()
             self._study.update(stopping.record)
+
+    def _stopping(self, display: Display) -> Stopping | None:
+        """What ends a study with a budget; None of any other."""
+        if self.plan.budget is None:
+            return None
+        stopping = Stopping(self.plan, rounds_of(self.plan, self.cells), self._resume)
+        display.outlook.ends_by(time.monotonic() + self.plan.budget - stopping.spent_s)
+        return stopping
+
+    def _next_round(
+        self, pending: deque[Sequence[Cell]], stopping: Stopping | None, display: Display
+    ) -> Sequence[Cell]:
+        """The cells that run next; empty where none is left, or none that is worth its time."""
+        if stopping is None:
+            return pending.popleft() if pending else ()
+        before = len(pending)
+        cells = stopping.next_round(pending)
+        display.outlook.skip(before - len(pending) - 1 if cells else 0)
+        return cells
 
     def _judge(
         self, stopping: Stopping, cells: Sequence[Cell], pending: Sequence[Sequence[Cell]], display: Display
@@ -220,11 +240,6 @@ class Study:
         display.tell(f"{names} failed: {reason}")
         if self.keep:
             raise DeploymentError(f"--keep ended the study with {names}: {reason}")
-
-
-def _first(pending: deque[Sequence[Cell]]) -> Sequence[Cell]:
-    """The next of all rounds; empty where none is left."""
-    return pending.popleft() if pending else ()
 
 
 class _Troubles:

@@ -24,7 +24,7 @@ from servestorm.rundir.record import RunRecord, read_run
 from servestorm.study.expected_time import expected_s
 from servestorm.study.live_verdicts import Key, family_size, live_questions, live_verdicts
 
-FIRST_LOOK_ROUNDS: Final = 4
+FIRST_LOOK_ROUNDS: Final = 3
 """Rounds before the first look: with fewer, Student's t asks for differences that no study should wait for."""
 _LEAST_STEP: Final = 1e-4
 """Between the shares of two looks."""
