@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 
 from servestorm.analysis.judgements import QUESTIONS  # noqa: E402
 from servestorm.analysis.results import Results, compute  # noqa: E402
-from servestorm.methods.verdict import Verdict, verdicts  # noqa: E402
+from servestorm.methods.verdict import Question, Verdict, verdicts  # noqa: E402
 from servestorm.plan.study_plan import Plan, parse_plan  # noqa: E402
 from servestorm.rundir.record import read_run  # noqa: E402
 from servestorm.study.runner import Study  # noqa: E402
@@ -50,9 +50,9 @@ def judged(results: Results, plan: Plan, engine: str) -> dict[str, Verdict]:
     for metric in results.metrics:
         if metric.key in QUESTIONS and metric.values[engine].counts:
             runs = metric.values[engine].runs
-            family[metric.key] = (runs[0::2], runs[1::2], metric.better)
-    names = dict.fromkeys(family, ("odd runs", "even runs"))
-    return verdicts(family, plan.margin_percent / 100, names=names)
+            names = ("odd runs", "even runs")
+            family[metric.key] = Question(runs[0::2], runs[1::2], metric.better, names=names)
+    return verdicts(family, plan.margin_percent / 100)
 
 
 def main() -> int:

@@ -13,7 +13,15 @@ from typing import Final
 
 from servestorm.analysis.cost import FLEET_COST
 from servestorm.analysis.metric import Row
-from servestorm.analysis.rows import FAILED, LOAD_ROWS, MEAN_LATENCY, PERCENTILE_ROWS, REQUEST_ROWS, THROUGHPUT
+from servestorm.analysis.rows import (
+    FAILED,
+    LOAD_ROWS,
+    MEAN_LATENCY,
+    P99_CLAIM_ROW,
+    PERCENTILE_ROWS,
+    REQUEST_ROWS,
+    THROUGHPUT,
+)
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 
 LEFT_OUT: Final = (
@@ -49,11 +57,12 @@ def _rows() -> dict[Row, list[str]]:
 _RUN_FIGURES: Final = (
     *(row.name for row in (*PERCENTILE_ROWS, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
     "cpu_ms_per_image",
+    P99_CLAIM_ROW.name,
 )
 
 
 def _module(row: Row, scenarios: list[str]) -> str:
-    if row in PERCENTILE_ROWS or row in LOAD_ROWS:
+    if row in (*PERCENTILE_ROWS, *LOAD_ROWS, P99_CLAIM_ROW):
         return "methods/run_figures.py" if row.name in _RUN_FIGURES else "analysis/load_numbers.py"
     if row is FLEET_COST:
         return "analysis/cost.py"

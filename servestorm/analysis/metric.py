@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from servestorm.methods.disturbance import Disturbance
 
 Better = Literal["lower", "higher"]
-Source = Literal["runs", "samples"]
+Source = Literal["runs", "samples", "largest"]
 
 
 class Row(NamedTuple):
@@ -46,9 +46,13 @@ class Value:
     ci_from: Source | None = None
     """samples: without the scatter between runs, and so too narrow."""
     value_from: Source | None = None
-    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had."""
+    """runs: the mean over runs. samples: of all counted runs' answers together, so that no verdict can be had.
+    largest: the largest of the runs, and only if every run has one: a claim must hold for all of them."""
     disturbed: Disturbance | None = None
     """Why only DISTURBED runs could be used, which are shown and never compared; null where other runs were."""
+    rounds: list[int] = field(default_factory=list)
+    """The repetition of each of `runs`, in their order: a round, where engines are measured alternately. Empty where a
+    run of the row is not one repetition."""
 
     @property
     def counts(self) -> bool:
@@ -75,8 +79,8 @@ class Metric:
     definition: str
     """What one run's value is. The figure of several runs is their mean."""
     values: dict[str, Value]
-    welch_p: dict[str, float | None]
-    """'a|b' for each pair of engines: two-sided p over runs."""
+    p: dict[str, float | None]
+    """'a|b' for each pair of engines: two-sided p over runs, as that of a verdict without its corrections."""
 
     def quotable(self) -> dict[str, float]:
         """Each engine's figure, of those that have one that may be quoted."""

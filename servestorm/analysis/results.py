@@ -17,6 +17,7 @@ from servestorm.analysis.judgements import Judgement, ObjectiveResult, judge, ob
 from servestorm.analysis.machine_doubts import SEVERITIES
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.notes import state_notes
+from servestorm.analysis.round_time import round_seconds
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
@@ -103,7 +104,7 @@ def compute(record: RunRecord) -> Results:
     runs = [measure(cell, study, samples.get(cell.cell.id)) for cell in record.cells]
     used = usable(runs)
     settings = server_settings(record)
-    rows = Rows(engines, used, samples)
+    rows = Rows(engines, used, samples, interleaved=plan.interleaved)
     metrics = [metric for group in groups for metric in SCENARIO_ANALYSES[scenario_of(group)].rows(rows, group, record)]
     unbatched = unbatched_runs(record)
     return Results(
@@ -116,7 +117,7 @@ def compute(record: RunRecord) -> Results:
         engines=engines,
         groups=groups,
         metrics=metrics,
-        verdicts=qualified(judge(metrics, plan, groups), unbatched),
+        verdicts=qualified(judge(metrics, study, groups, round_seconds(record.cells, study)), unbatched),
         objectives=objectives(metrics, plan),
         server_settings=settings,
         runs=runs,

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from loadtests.samples.validity import samples_needed
 from servestorm.analysis.metric import Metric, Row, Source, Value
+from servestorm.analysis.pairing import p_of, rounds_of
 from servestorm.analysis.run import QUOTED, Run
 from servestorm.methods.disturbance import worst
-from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs, welch_p
+from servestorm.methods.percentiles import QUANTILES, interval, nearest_rank, order_interval, over_runs
+from servestorm.methods.run_figures import P99_CLAIM
 from servestorm.methods.samples import Samples, pooled_ms
 
 PERCENTILE_ROWS: Final[tuple[Row, ...]] = tuple(
@@ -43,6 +45,14 @@ REQUEST_ROWS: Final[tuple[Row, ...]] = tuple(
         "request holds several images",
     )
     for name in ("p50", "p99")
+)
+P99_CLAIM_ROW: Final = Row(
+    P99_CLAIM,
+    "p99 latency that may be promised",
+    "ms per image",
+    "lower",
+    "smallest answer that p99 does not exceed with 99 % confidence, by the early-stopping rule of MLPerf's LoadGen, in "
+    "which late answers that come in a bunch count once; of several runs the largest, and none if a run has none",
 )
 MEAN_LATENCY: Final = Row(
     "mean_ms",
@@ -152,12 +162,16 @@ Latencies = Callable[[Sequence[Samples], str], NDArray[np.float64]]
 class Rows:
     """Groups the runs that count, and makes the rows."""
 
-    def __init__(self, engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples]) -> None:
-        self.engines, self._runs, self._samples = engines, runs, samples
+    def __init__(
+        self, engines: Sequence[str], runs: Sequence[Run], samples: Mapping[str, Samples], *, interleaved: bool = False
+    ) -> None:
+        """`interleaved`: the engines of a round took turns."""
+        self.engines, self._runs, self._samples, self._interleaved = engines, runs, samples, interleaved
 
     def of_load(self, group: str, further: Sequence[Row] = (), optional: Collection[str] = ()) -> Iterable[Metric]:
         """The percentiles, the rows of any load, and further ones; `optional` as in `listed`."""
         yield from self.percentiles(group)
+        yield self.largest(group, P99_CLAIM_ROW)
         yield from self.listed(group, [*LOAD_ROWS, *further], optional)
 
     def percentiles(self, group: str) -> Iterable[Metric]:
@@ -175,6 +189,12 @@ class Rows:
             if not may_lack or any(value.value is not None for value in metric.values.values()):
                 yield metric
 
+    def largest(self, group: str, row: Row) -> Metric:
+        """A row of claims: each engine's is the largest of its runs, None where a run has none. They are not tested."""
+        metric = self._of_runs(group, row)
+        values = {engine: _largest(value) for engine, value in metric.values.items()}
+        return replace(metric, values=values, p=dict.fromkeys(metric.p))
+
     def runs_of(self, group: str, engine: str) -> list[Run]:
         """The counted runs of a group on an engine."""
         return [run for run in self._runs if run.group == group and run.engine == engine]
@@ -182,11 +202,13 @@ class Rows:
     def metric(self, group: str, row: Row, runs: Mapping[str, Sequence[float | None]]) -> Metric:
         """A row from each engine's values by run."""
         values = {engine: self._value(group, engine, row.name, numbers) for engine, numbers in runs.items()}
-        pairs = itertools.combinations(runs, 2)
-        p = {f"{a}|{b}": welch_p(runs[a], runs[b]) if values[a].counts and values[b].counts else None for a, b in pairs}
         scenario = group.partition("[")[0]
+        p = {f"{a}|{b}": self._p(scenario, values[a], values[b]) for a, b in itertools.combinations(runs, 2)}
         key = f"{group}.{row.name}"
         return Metric(key, scenario, group, row.label, row.unit, row.better, row.definition, values, p)
+
+    def _p(self, scenario: str, left: Value, right: Value) -> float | None:
+        return p_of(left, right, rounds_of(scenario, left, right, interleaved=self._interleaved))
 
     def _value(self, group: str, engine: str, name: str, numbers: Sequence[float | None]) -> Value:
         over, used = over_runs(numbers), self.runs_of(group, engine)
@@ -195,8 +217,18 @@ class Rows:
             valid = valid and not any(name in run.invalid_figures for run in used)
         disturbed = worst(run.disturbed for run in used if run.disturbed) if valid else None
         value_from: Source | None = "runs" if over.n else None
+        rounds = [run.repetition for run in used]
+        if len(rounds) != len(numbers) or len(set(rounds)) != len(rounds):
+            rounds = []  # as of a replica count, or of a ratio within a repetition
         value = Value(
-            over.mean, over.sd, over.n, list(over.runs), valid=valid, value_from=value_from, disturbed=disturbed
+            over.mean,
+            over.sd,
+            over.n,
+            list(over.runs),
+            valid=valid,
+            value_from=value_from,
+            disturbed=disturbed,
+            rounds=rounds,
         )
         ci = interval(numbers, most=100.0) if name in _SHARES else interval(numbers)
         return replace(value, ci=ci, ci_from="runs") if ci else value
@@ -229,6 +261,13 @@ class Rows:
             value = replace(value, value=float(ordered[nearest_rank(ordered.size, q)]), value_from="samples")
         ci = order_interval(ordered, q)
         return replace(value, ci=ci, ci_from="samples") if ci else value
+
+
+def _largest(value: Value) -> Value:
+    claims = [run for run in value.runs if run is not None]
+    if not claims or len(claims) < len(value.runs):
+        return replace(value, value=None, sd=None, ci=None, ci_from=None, value_from="largest")
+    return replace(value, value=max(claims), sd=None, ci=None, ci_from=None, value_from="largest")
 
 
 def _requests_ms(group: Sequence[Samples], figure: str) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from servestorm.compare.conditions import differences, notes
 from servestorm.errors import StudyError
-from servestorm.methods.verdict import Better, Verdict, verdicts
+from servestorm.methods.verdict import Better, Question, Verdict, verdicts
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.results_file import Recorded, RecordedMetric, RecordedValue, read_recorded
 
@@ -26,7 +26,7 @@ DEFAULT_KEYS = (
     "coldstart.total_s",
     *(f"steady.{name}" for name in ("p50", "p99", "images_per_s", "failed_percent", "cpu_ms_per_image")),
     *(f"bursty.{name}" for name in ("p99", "failed_percent")),
-    "capacity.images_per_s",
+    "capacity.crossing_images_per_s",
     *(f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s")),
     "scaling.images_per_s_x",
 )
@@ -132,11 +132,11 @@ def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> l
     both = [(before, after) for after in new.metrics if (before := old.metric(after.key))]
     pairs = list(_pairs(_selected(keys, both)))
     family = {
-        (engine, metric.key): (before.runs, after.runs, metric.better)
+        (engine, metric.key): Question(before.runs, after.runs, metric.better, names=("OLD", "NEW"))
         for engine, metric, before, after in pairs
         if before.counts and after.counts and _has_runs(before) and _has_runs(after)
     }
-    judged = verdicts(family, margin / 100, names=dict.fromkeys(family, ("OLD", "NEW")))
+    judged = verdicts(family, margin / 100)
     return [_row(pair, judged.get((pair[0], pair[1].key)), margin) for pair in pairs]
 
 

@@ -13,7 +13,8 @@ from servestorm.rundir.shapes.environment import EnvironmentFile
 
 NO_CONDITION = frozenset(
     {
-        *("name", "model", "engines", "repetitions", "cold_starts", "page_cache", "load_attempts", "seed", "cpus"),
+        *("name", "model", "engines", "repetitions", "budget", "design", "cold_starts", "page_cache", "load_attempts"),
+        *("seed", "cpus"),
         *("timeouts", "objectives", "margin_percent", "prices", "attach", "disturbance"),
     }
 )
@@ -109,6 +110,9 @@ def _short(value: JsonValue) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_DESIGNS = {"blocks": "one after another", "interleaved": "in turns"}
+
+
 def notes(old: Recorded, new: Recorded) -> list[str]:
     """What a reader must know that does not forbid the comparison."""
     sentences = []
@@ -121,6 +125,9 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
         if side.study.settings.disturbance == "ignored":
             sentences.append(f"{name} ignored what other programs and machines did (disturbance: ignored).")
         sentences += [f"{name}: {doubt.sentence}" for doubt in side.doubts if doubt.kind == UNBATCHED]
+    designs = [_DESIGNS[side.study.design] for side in (old, new)]
+    if designs[0] != designs[1]:
+        sentences.append(f"OLD loaded its engines {designs[0]} and NEW {designs[1]}: a difference may be the design's.")
     if not (_artifacts(old) and _artifacts(new)):
         sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
     if changed := list(_changed(_machine(old.environment), _machine(new.environment))):

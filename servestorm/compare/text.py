@@ -63,7 +63,7 @@ def cells(row: Row) -> tuple[str, ...]:
 def _difference(row: Row) -> str:
     if row.verdict is None or row.verdict.difference_percent is None:
         return "–"
-    interval = row.verdict.ci_percent
+    interval = None if row.verdict.too_wide else row.verdict.ci_percent
     ends = f" ({signed(interval[0])} to {signed(interval[1])})" if interval else ""
     return signed(row.verdict.difference_percent) + ends
 

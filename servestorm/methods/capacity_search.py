@@ -1,6 +1,6 @@
 """Capacity: the largest rate that keeps the objective, found by probes that the caller makes. No clock, no files.
 
-A `Search` says which rate to offer next and is told how it went; `judge` turns a load's outcome into that verdict.
+A `Search` says which rate to offer next and is told how it went; servestorm.methods.probe_verdict judges each load.
 
 1. Bracket: from the start rate double while probes pass and halve while they fail, until one rate passed and a larger
    one failed.
@@ -20,8 +20,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
-
-from loadtests.samples.validity import GENERATOR, MAX_RATE_DEVIATION, MOST_MOVED, samples_needed
 
 Outcome = Literal["pass", "fail", "invalid", "disturbed"]
 Standing = Literal["pass", "fail", "barred", "open"]
@@ -45,6 +43,8 @@ class SearchObjective:
 
     p99_ms: float
     max_error_percent: float
+    promise: bool = False
+    """Whether p99 must be within its limit with 99 % confidence, not in the sample alone."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,15 @@ class LoadOutcome:
     lost: int
     """Requests that a lost worker of the generator took with it."""
     p99_ms: float | None
-    """Of right answers, from the scheduled time."""
+    """Of right answers, from the scheduled time; None too where the generator's lag moved it too far."""
     service_p99_ms: float | None
     """Of right answers, from the send."""
     lag_p99_ms: float | None
     """From the scheduled time to the send."""
+    p99_claim_ms: float | None = None
+    """What p99 does not exceed, with 99 % confidence (see servestorm.methods.percentile_claim)."""
+    given_up: bool = False
+    """It was ended early because so many requests were in flight that it could not pass any more."""
     disturbed: str | None = None
     """Why it is DISTURBED (see servestorm.methods.disturbance); None where it is not."""
 
@@ -82,9 +86,14 @@ class Probe:
     reason: str
     """Why, in one sentence without a full stop."""
     p99_ms: float | None
+    """None too where the probe was given up: it would have been larger at the end."""
     error_percent: float | None
     confirms: bool = False
     """It repeats a rate that had passed; `Search.record` sets it."""
+    p99_claim_ms: float | None = None
+    """What p99 does not exceed, with 99 % confidence; None where that was not asked, or the answers are too few."""
+    given_up: bool = False
+    """It was ended early, because it could not pass any more."""
 
 
 @dataclass(frozen=True)
@@ -287,66 +296,6 @@ class Search:
             limit = "the generator, not the server, is the limit"
             return f"{high:g} requests/s could not be offered ({last.reason}): {limit}."
         return f"{high:g} requests/s failed: {last.reason}."
-
-
-def judge(load: LoadOutcome, objective: SearchObjective) -> tuple[Outcome, str]:
-    """The verdict on a load, and its reason.
-
-    p99 is of right answers, a whole request, from the scheduled time. An INVALID load whose fault is the server's
-    (dropped arrivals, wrong answers, failures) fails; one whose fault is the generator's is `invalid`, unless the
-    server was too slow even with all of the generator's lag taken off. One that is DISTURBED is `disturbed` whatever
-    its answers were: to believe what passed and not what failed would favour one answer.
-    """
-    if load.disturbed:
-        return "disturbed", load.disturbed
-    if failed := _failure(load, objective):
-        return "fail", failed
-    if not load.valid:
-        return "invalid", "; ".join(load.reasons)
-    if load.p99_ms is None:
-        return _without_p99(load)
-    if load.p99_ms > objective.p99_ms:
-        return "fail", _over(load.p99_ms, objective.p99_ms)
-    return "pass", f"p99 {load.p99_ms:.4g} ms is within the objective of {objective.p99_ms:g} ms"
-
-
-def _without_p99(load: LoadOutcome) -> tuple[Outcome, str]:
-    need = samples_needed(0.99)
-    if load.ok >= need:
-        return "invalid", f"{GENERATOR} sent late: its lag moved the p99 by more than {MOST_MOVED['p99']:.0%}"
-    return "fail", f"only {load.ok} right answers came, and a p99 needs {need}: let each probe last longer"
-
-
-def error_percent(load: LoadOutcome) -> float | None:
-    """Requests without a right answer, dropped arrivals too, of all scheduled; None where none was scheduled.
-
-    What a lost worker of the generator took with it is not the server's and counts on neither side.
-    """
-    asked = load.scheduled - load.lost
-    return 100 * (asked - load.ok) / asked if asked > 0 else None
-
-
-def _failure(load: LoadOutcome, objective: SearchObjective) -> str | None:
-    """What the server did wrong, whatever the generator did."""
-    # over this share of failures a load is INVALID, whatever the objective allows
-    percent, most = error_percent(load), min(objective.max_error_percent, 100 * MAX_RATE_DEVIATION)
-    if not load.ok:
-        return "no right answer came"
-    if percent is not None and percent > most:
-        return f"{percent:.3g} % of the requests got no right answer, over {most:g} %"
-    if load.valid and load.p99_ms is not None:
-        return None
-    if not load.valid and (load.dropped or load.wrong_answers):
-        return f"{load.dropped} arrivals were dropped and {load.wrong_answers} answers were wrong"
-    service_ms, lag_ms = load.service_p99_ms, load.lag_p99_ms
-    # late sends come in bunches, and a bunch of that length costs the server no more than its length
-    if service_ms is not None and lag_ms is not None and service_ms - lag_ms > objective.p99_ms:
-        return _over(service_ms, objective.p99_ms) + " even without the generator's lag"
-    return None
-
-
-def _over(p99_ms: float, limit_ms: float) -> str:
-    return f"p99 {p99_ms:.4g} ms is over the objective of {limit_ms:g} ms"
 
 
 def _rounded(rate: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loadtests.samples.validity import samples_needed
-from servestorm.methods.welch import constant, known, welch
+from servestorm.methods.welch import constant, known
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
@@ -100,9 +100,3 @@ def order_interval(ordered: NDArray[np.float64], q: float, confidence: float = 0
     if low < 1 or high > ordered.size or ordered.size < samples_needed(q):
         return None
     return float(ordered[low - 1]), float(ordered[high - 1])
-
-
-def welch_p(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
-    """Two-sided p of Welch's t-test over the runs that exist; None where `welch` cannot be had."""
-    test = welch(known(a), known(b))
-    return test.p if test else None

@@ -7,25 +7,29 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from servestorm.methods.percentile_claim import percentile_claim
 from servestorm.methods.percentiles import QUANTILES, percentile
 from servestorm.methods.samples import Samples
 
 MEAN: Final = "mean"
 """The key of the mean in MOST_MOVED; the figure is called mean_ms."""
+P99_CLAIM: Final = "p99_claim"
+"""What may be promised of p99 (see servestorm.methods.percentile_claim)."""
 
 
 def run_figures(samples: Samples, *, duration_s: float, cpu_s: float | None) -> dict[str, float | None]:
     """The figures of a run by the names of their rows, from the slices that count; None is what is unknown.
 
-    p50 to p999 (ms per image), request_p50 and request_p99 (ms, where a request holds several images), mean_ms,
-    images_per_s, failed_percent and cpu_ms_per_image. A percentile that the generator's lag made INVALID is None, as is
-    one of too few answers. `duration_s` is the measured time of the load; `cpu_s` the CPU time of its servers over the
-    whole of it, which counts where they were not read slice by slice.
+    p50 to p999 and p99_claim (ms per image), request_p50 and request_p99 (ms, where a request holds several images),
+    mean_ms, images_per_s, failed_percent and cpu_ms_per_image. A percentile that the generator's lag made INVALID is
+    None, as is one of too few answers. `duration_s` is the measured time of the load; `cpu_s` the CPU time of its
+    servers over the whole of it, which counts where they were not read slice by slice.
     """
     latencies_ms = _Latencies(samples)
     numbers = {name: latencies_ms.percentile(name) for name in QUANTILES}
     if _several_images(samples):
         numbers |= {f"request_{name}": _request_percentile(samples, name) for name in ("p50", "p99")}
+    numbers[P99_CLAIM] = _p99_claim(samples)
     mean_of = latencies_ms.of(MEAN)
     numbers["mean_ms"] = float(mean_of.mean()) if mean_of.size and MEAN not in samples.use.invalid else None
     numbers["images_per_s"] = samples.images_per_s(duration_s)
@@ -47,6 +51,13 @@ class _Latencies:
 
     def percentile(self, name: str) -> float | None:
         return None if name in self._samples.use.invalid else percentile(self.of(name), QUANTILES[name])
+
+
+def _p99_claim(samples: Samples) -> float | None:
+    """What p99 does not exceed, with 99 % confidence; of the answers that p99 is of."""
+    if "p99" in samples.use.invalid:
+        return None
+    return percentile_claim(samples.latencies_ms("p99"), QUANTILES["p99"], samples.slice_of()[samples.right("p99")])
 
 
 def _several_images(samples: Samples) -> bool:
@@ -77,6 +88,10 @@ def invalid_figures(samples: Samples) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name, reason in samples.use.invalid.items():
         reasons["mean_ms" if name == MEAN else name] = reason
+        if name == "p99":
+            reasons[P99_CLAIM] = reason
+        if name == "p99":
+            reasons[P99_CLAIM] = reason
         if name in ("p50", "p99") and _several_images(samples):
             reasons[f"request_{name}"] = reason
     return reasons

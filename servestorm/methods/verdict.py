@@ -1,7 +1,7 @@
 """Is the difference real, and does it matter? One verdict for two sides of a metric, from their runs.
 
-* equivalent: the 95 % interval of the difference lies inside the margin. It comes first, for a difference may be real
-  and too small to matter.
+* equivalent: the interval of the ratio lies inside the margin. It comes first, for a difference may be real and too
+  small to matter.
 * A or B: that side is better, with p under alpha after Holm's correction over the family.
 * inconclusive: neither, with the number of runs that would tell.
 
@@ -12,20 +12,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-
-from servestorm.methods.power import MOST_RUNS_MORE, runs_more, smallest_effect_percent
-from servestorm.methods.welch import Welch, constant, hedges, holm, interval_percent, known, welch
+from servestorm.methods import reasons
+from servestorm.methods.group_sequential import level_used, nominal_level
+from servestorm.methods.power import runs_more, smallest_effect_percent, smallest_ratio
+from servestorm.methods.ratio import Effect, effect_of, percent_interval, ratio_interval
+from servestorm.methods.rounds import RunPairs, pairs_of
+from servestorm.methods.welch import constant, finite_mean, hedges, holm
 
 K = TypeVar("K")
 Better = Literal["lower", "higher"]
 Outcome = Literal["A", "B", "equivalent", "inconclusive"]
 Runs = Sequence[float | None]
-PAPER_RUNS = 3
-PAPER_ALPHA = 0.05
+WIDE = 3.0
+"""An inconclusive interval whose ends differ by a larger factor says nothing, and no sentence prints it."""
+
+
+class Question(NamedTuple):
+    """One member of a family: two sides of a metric, by their runs; runs that are None are left out."""
+
+    a: Runs
+    b: Runs
+    better: Better
+    rounds: tuple[Sequence[int], Sequence[int]] | None = None
+    """The round of each run of a and of b, which pairs them; None where the sides are independent."""
+    looks: Sequence[float] = ()
+    """Information shares (0..1] of the looks at these data so far, this one the last; empty where this is the only."""
+    names: tuple[str, str] = ("A", "B")
+    """What the reason calls a and b."""
+    round_s: float | None = None
+    """Seconds that one more run of each side takes; None where that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +54,48 @@ class Verdict:
     """A: a is better; B: b is better."""
     n_a: int
     n_b: int
-    """Runs with a number."""
+    """Runs that were used: those with a number, and of paired ones those of rounds in which both sides have one."""
     mean_a: float | None
     mean_b: float | None
+    """Of these runs."""
     difference_percent: float | None
-    """(mean_b - mean_a) / mean_a * 100; None where mean_a is not over 0."""
+    """(mean_b - mean_a) / mean_a * 100, which is 100 (ratio - 1); None where mean_a is not over 0."""
     ci_percent: tuple[float, float] | None
-    """95 % interval of it (at alpha 0.05): leaves 0 out exactly where p < alpha."""
+    """Interval of it at `confidence`: leaves 0 out exactly where p is under 1 - confidence."""
     p: float | None
-    """Welch's test, two-sided."""
+    """Two-sided, of this question and this look alone."""
     p_holm: float | None
-    """p after Holm's correction over the family."""
+    """p after the correction for the looks so far and Holm's correction over the family: under alpha decides."""
     g: float | None
     """Hedges' g of b against a."""
     g_ci: tuple[float, float] | None
     smallest_effect_percent: float | None
-    """The difference that so many runs with this scatter show with 80 % power at alpha over the family's size."""
+    """100 (smallest_ratio - 1); where a run is not over 0, the same as a difference in percent of mean_a."""
     runs_more: int | None
-    """So many more runs of each side would probably give an answer; None where there is one, or none can be told."""
+    """So many more runs of each side (paired: rounds) would probably give an answer; None where there is one, or none
+    can be told."""
     reason: str
     """One sentence for a reader."""
+    ratio: float | None = None
+    """mean_b / mean_a; None where mean_a is not over 0."""
+    ratio_ci: tuple[float, float] | None = None
+    """Interval of the ratio at `confidence`, over 0; None too where a run is not over 0: then only ci_percent is."""
+    paired: bool = False
+    """Whether the runs of one round were judged against each other."""
+    rounds: int | None = None
+    """Of paired runs: rounds in which both sides have a number."""
+    confidence: float = 0.95
+    """Of ci_percent and ratio_ci: 1 - alpha, and higher where the data were looked at before they were complete."""
+    smallest_ratio: float | None = None
+    """The ratio over 1 that so many runs with this scatter show with 80 % power, at this look and with alpha over the
+    family's size; as small a ratio under 1 is 1 / it."""
+    minutes_more: float | None = None
+    """Time that `runs_more` would take; None too where the time of a run is unknown."""
+
+    @property
+    def too_wide(self) -> bool:
+        """Whether it is inconclusive with an interval so wide (or none) that no sentence prints it."""
+        return self.outcome == "inconclusive" and (self.ci_percent is None or _wide(self.ratio_ci))
 
 
 def verdict(
@@ -65,37 +105,35 @@ def verdict(
     margin: float = 0.05,
     alpha: float = 0.05,
     *,
+    rounds: tuple[Sequence[int], Sequence[int]] | None = None,
+    looks: Sequence[float] = (),
     names: tuple[str, str] = ("A", "B"),
 ) -> Verdict:
     """The verdict on one metric that is a family of its own; see `verdicts`."""
-    return verdicts({0: (a, b, better)}, margin, alpha, names={0: names})[0]
+    return verdicts({0: Question(a, b, better, rounds, looks, names)}, margin, alpha)[0]
 
 
-def verdicts(
-    family: Mapping[K, tuple[Runs, Runs, Better]],
-    margin: float = 0.05,
-    alpha: float = 0.05,
-    *,
-    names: Mapping[K, tuple[str, str]] | None = None,
-) -> dict[K, Verdict]:
-    """A verdict for each (runs of a, runs of b, which direction is better); runs that are None are left out.
+def verdicts(family: Mapping[K, Question], margin: float = 0.05, alpha: float = 0.05) -> dict[K, Verdict]:
+    """A verdict for each question of a family.
 
-    margin: the share of mean_a under which a difference does not matter, such as 0.05. names: what the reasons call a
-    and b. Holm's correction counts every member that could be tested.
+    margin: the share by which means may differ without mattering, such as 0.05: a ratio from 1 / (1 + margin) to
+    1 + margin. Holm's correction counts every member that could be tested. Raises ValueError where margin, alpha, the
+    looks or the rounds are out of range.
     """
     if not (margin >= 0 and 0 < alpha < 1):
         raise ValueError(f"margin {margin} must be 0 or more, and alpha {alpha} between 0 and 1")
-    sides = {key: (known(a), known(b)) for key, (a, b, _) in family.items()}
-    tests = {key: welch(a, b) for key, (a, b) in sides.items()}
-    adjusted = holm({key: test.p for key, test in tests.items() if test})
+    sides = {key: pairs_of(question.a, question.b, question.rounds) for key, question in family.items()}
+    effects = {key: effect_of(side.a, side.b, paired=side.paired) for key, side in sides.items()}
+    used = {key: level_used(effect.p, family[key].looks) for key, effect in effects.items() if effect}
+    adjusted = holm(used)
     judge = _Judge(margin, alpha, max(1, len(adjusted)))
     results = {}
-    for key, (a, b) in sides.items():
-        test, called = tests[key], (names or {}).get(key, ("A", "B"))
-        if test is None:
-            results[key] = judge.untested(a, b, called)
+    for key, question in family.items():
+        effect, side = effects[key], sides[key]
+        if effect is None:
+            results[key] = judge.untested(side, question)
         else:
-            results[key] = judge.tested(test, adjusted[key], hedges(a, b, alpha), family[key][2], called)
+            results[key] = judge.tested(effect, side, question, used[key], adjusted[key])
     return results
 
 
@@ -105,87 +143,101 @@ class _Judge:
     def __init__(self, margin: float, alpha: float, size: int) -> None:
         self._margin, self._alpha, self._size = margin, alpha, size
 
-    def tested(
-        self,
-        test: Welch,
-        p_holm: float,
-        effect: tuple[float | None, tuple[float, float] | None],
-        better: Better,
-        names: tuple[str, str],
-    ) -> Verdict:
-        """Where Welch's test is defined."""
-        interval = _possible(interval_percent(test, self._alpha), test)
-        outcome = self._outcome(test, p_holm, interval, better)
-        strict = self._alpha / self._size  # what Holm asks of the smallest p: no advice may ask for less
-        more = runs_more(test, self._margin, strict, self._alpha) if outcome == "inconclusive" else None
-        return Verdict(
+    def tested(self, effect: Effect, side: RunPairs, question: Question, used: float, p_holm: float) -> Verdict:
+        """Where the test is defined; `used` is p corrected for the looks, `p_holm` for the family too."""
+        level = nominal_level(self._alpha, question.looks)
+        interval = _possible(percent_interval(effect, level), effect)
+        ratio_ci = ratio_interval(effect, level)
+        outcome = self._outcome(effect, p_holm, interval, ratio_ci, question.better)
+        # what Holm asks of the smallest p: no advice may ask for less
+        strict = nominal_level(self._alpha / self._size, question.looks)
+        more = self._more(effect, question.looks) if outcome == "inconclusive" else None
+        verdict = Verdict(
             outcome=outcome,
-            n_a=test.n_a,
-            n_b=test.n_b,
-            mean_a=test.mean_a,
-            mean_b=test.mean_b,
-            difference_percent=_percent(test.mean_a, test.mean_b),
+            n_a=effect.n_a,
+            n_b=effect.n_b,
+            mean_a=effect.mean_a,
+            mean_b=effect.mean_b,
+            difference_percent=_percent(effect.mean_a, effect.mean_b),
             ci_percent=interval,
-            p=test.p,
+            p=effect.p,
             p_holm=p_holm,
-            g=effect[0],
-            g_ci=effect[1],
-            smallest_effect_percent=smallest_effect_percent(test, strict),
+            g=None,
+            g_ci=None,
+            smallest_effect_percent=smallest_effect_percent(effect, strict),
             runs_more=more,
-            reason=self._reason(outcome, test, p_holm, interval, more, names),
+            reason="",
+            ratio=_ratio(effect.mean_a, effect.mean_b),
+            ratio_ci=ratio_ci,
+            paired=effect.paired,
+            rounds=effect.n_a if effect.paired else None,
+            confidence=1 - level,
+            smallest_ratio=smallest_ratio(effect, strict),
+            minutes_more=more * question.round_s / 60 if more and question.round_s is not None else None,
         )
+        g, g_ci = hedges(side.a, side.b, self._alpha)
+        return replace(verdict, g=g, g_ci=g_ci, reason=self._reason(verdict, side, question, used < self._alpha))
 
-    def _outcome(self, test: Welch, p_holm: float, interval: tuple[float, float] | None, better: Better) -> Outcome:
-        width = 100 * self._margin
-        if interval and -width <= interval[0] and interval[1] <= width:
+    def _outcome(
+        self,
+        effect: Effect,
+        p_holm: float,
+        interval: tuple[float, float] | None,
+        ratio_ci: tuple[float, float] | None,
+        better: Better,
+    ) -> Outcome:
+        if ratio_ci:
+            # both ways alike: b may be 5 % over a, or a 5 % over b
+            equivalent = ratio_ci[0] * (1 + self._margin) >= 1 and ratio_ci[1] <= 1 + self._margin
+        else:
+            width = 100 * self._margin
+            equivalent = interval is not None and -width <= interval[0] and interval[1] <= width
+        if equivalent:
             return "equivalent"
         if p_holm >= self._alpha:
             return "inconclusive"
-        return "A" if (test.mean_a < test.mean_b) == (better == "lower") else "B"
+        return "A" if (effect.estimate > 0) == (better == "lower") else "B"
 
-    def _reason(
-        self,
-        outcome: Outcome,
-        test: Welch,
-        p_holm: float,
-        interval: tuple[float, float] | None,
-        more: int | None,
-        names: tuple[str, str],
-    ) -> str:
-        margin = f"the margin of {100 * self._margin:g} %"
-        where = f"{signed(interval[0])} to {signed(interval[1])}" if interval else None
-        if outcome == "equivalent":
-            return f"Equivalent: {names[1]} differs from {names[0]} by {where}, inside {margin}."
-        if outcome == "inconclusive":
-            open_ = f"{names[1]} may differ from {names[0]} by {where}" if where else "the runs scatter too much"
-            return f"Inconclusive: {open_}; {_advice(more, test.p < self._alpha)}."
-        winner = names[0] if outcome == "A" else names[1]
-        size = f"{names[1]} differs from {names[0]} by {where}" if where else "by how much, the runs do not tell"
-        return f"{winner} is better: {size} (Holm p {_equals(p_holm)})."
+    def _more(self, effect: Effect, looks: Sequence[float]) -> int | None:
+        """Runs more: as if the next look were the last, at the end of the study."""
+        last = (*looks, 1.0) if looks and looks[-1] < 1 else looks
+        levels = (nominal_level(alpha, last) for alpha in (self._alpha / self._size, self._alpha))
+        return runs_more(effect, self._margin, *levels)
 
-    def untested(self, a: Sequence[float], b: Sequence[float], names: tuple[str, str]) -> Verdict:
+    def _reason(self, verdict: Verdict, side: RunPairs, question: Question, only_holm: bool) -> str:
+        ends = None if verdict.too_wide else verdict.ci_percent
+        shown = f"{signed(ends[0])} to {signed(ends[1])}" if ends else None
+        used = reasons.rounds_used(len(side.a), side.rounds_seen)
+        if verdict.outcome == "equivalent" and shown:
+            return reasons.equivalent(question.names, shown, self._margin, used)
+        if verdict.outcome == "inconclusive":
+            advice = reasons.advice(verdict.runs_more, verdict.minutes_more, side.paired, only_holm)
+            return reasons.inconclusive(question.names, shown, advice, used)
+        return reasons.winner(question.names, verdict.outcome == "B", shown, verdict.p_holm or 0.0, used)
+
+    def untested(self, side: RunPairs, question: Question) -> Verdict:
         """Where there are too few runs, or no scatter."""
-        mean_a, mean_b = _mean(a), _mean(b)
         outcome: Outcome = "inconclusive"
+        a, b = side.a, side.b
         if len(a) < 2 or len(b) < 2:
-            reason = (
-                f"Inconclusive: {names[0]} has {_count(len(a))} with this number and {names[1]} has {len(b)}; "
-                "at least 2 of each are needed, and 3 are wise."
-            )
-        elif not (constant(a) and constant(b)):
-            reason = "Inconclusive: the numbers are too large to be judged."
-        elif constant([*a, *b]):
+            reason = reasons.too_few(question.names, len(a), len(b))
+        elif side.paired and all(map(constant, zip(a, b, strict=True))):
+            outcome, reason = "equivalent", "Equivalent: in every round both gave the same number."
+        elif not side.paired and constant([*a, *b]):
             outcome, reason = "equivalent", "Equivalent: every run of both gave the same number."
+        elif None in (finite_mean(a), finite_mean(b)) or not (side.paired or (constant(a) and constant(b))):
+            reason = "Inconclusive: the numbers are too large to be judged."
         else:
-            reason = "Inconclusive: the runs of each side are all alike, and runs without scatter cannot be judged."
-        return _untested(outcome, len(a), len(b), mean_a, mean_b, reason)
+            reason = reasons.no_scatter(side.paired)
+        return _untested(outcome, side, 1 - nominal_level(self._alpha, question.looks), reason)
 
 
-def _untested(outcome: Outcome, n_a: int, n_b: int, mean_a: float | None, mean_b: float | None, reason: str) -> Verdict:
+def _untested(outcome: Outcome, side: RunPairs, confidence: float, reason: str) -> Verdict:
+    mean_a, mean_b = finite_mean(side.a), finite_mean(side.b)
     return Verdict(
         outcome=outcome,
-        n_a=n_a,
-        n_b=n_b,
+        n_a=len(side.a),
+        n_b=len(side.b),
         mean_a=mean_a,
         mean_b=mean_b,
         difference_percent=_percent(mean_a, mean_b),
@@ -197,40 +249,37 @@ def _untested(outcome: Outcome, n_a: int, n_b: int, mean_a: float | None, mean_b
         smallest_effect_percent=None,
         runs_more=None,
         reason=reason,
+        ratio=_ratio(mean_a, mean_b),
+        paired=side.paired,
+        rounds=len(side.a) if side.paired else None,
+        confidence=confidence,
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    with np.errstate(over="ignore"):
-        mean = float(np.mean(values)) if values else math.inf
-    return mean if math.isfinite(mean) else None
+def _wide(ratio_ci: tuple[float, float] | None) -> bool:
+    return ratio_ci is not None and ratio_ci[1] > WIDE * ratio_ci[0]
 
 
-def _possible(interval: tuple[float, float] | None, test: Welch) -> tuple[float, float] | None:
-    """The interval without what cannot be: a time or a rate is not under 0, so it is never over 100 % less."""
-    if interval is None or test.mean_b < 0:
+def _possible(interval: tuple[float, float] | None, effect: Effect) -> tuple[float, float] | None:
+    """The interval without what cannot be: what is never under 0 is never over 100 % less."""
+    if interval is None or effect.mean_b < 0:
         return interval
     return max(interval[0], -100.0), interval[1]
 
 
-def _percent(mean_a: float | None, mean_b: float | None) -> float | None:
-    """The difference in percent of mean_a."""
+def _ratio(mean_a: float | None, mean_b: float | None) -> float | None:
+    """mean_b / mean_a, where a's is over 0."""
     if mean_a is None or mean_b is None or mean_a <= 0:
         return None
-    percent = 100 * (mean_b / mean_a - 1)
+    ratio = mean_b / mean_a
+    return ratio if math.isfinite(ratio) else None
+
+
+def _percent(mean_a: float | None, mean_b: float | None) -> float | None:
+    """The difference in percent of mean_a."""
+    ratio = _ratio(mean_a, mean_b)
+    percent = math.inf if ratio is None else 100 * (ratio - 1)
     return percent if math.isfinite(percent) else None
-
-
-def _advice(more: int | None, only_holm: bool) -> str:
-    """What would settle it."""
-    why = "with so many comparisons that may be chance, " if only_holm else ""
-    if more is None:
-        return f"{why}even {MOST_RUNS_MORE:,} more runs of each would not tell"
-    return f"{why}about {_count(more, 'more run')} of each would tell"
-
-
-def _count(number: int, what: str = "run") -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def signed(percent: float) -> str:
@@ -238,45 +287,3 @@ def signed(percent: float) -> str:
     size = abs(percent)
     decimals = 0 if size >= 100 else 1 if size >= 1 else 2
     return f"{percent:+,.{decimals}f} %".replace("-", "\u2212")
-
-
-def _equals(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-@dataclass(frozen=True)
-class Paper:
-    """The plain form of the study that this tool repeats: three runs each, no correction, no equivalence."""
-
-    n_a: int
-    n_b: int
-    mean_a: float | None
-    mean_b: float | None
-    sd_a: float | None
-    sd_b: float | None
-    """Sample standard deviations (n - 1)."""
-    t: float | None
-    """Welch's t of mean_b - mean_a."""
-    df: float | None
-    p: float | None
-    significant: bool | None
-    """p < 0.05; None where there is no p."""
-
-
-def paper(a: Runs, b: Runs) -> Paper:
-    """Mean, standard deviation, t and p < 0.05 of the first three runs of each side that have a number."""
-    first, second = known(a)[:PAPER_RUNS], known(b)[:PAPER_RUNS]
-    test = welch(first, second)
-    sd_a, sd_b = (float(np.std(side, ddof=1)) if len(side) > 1 else None for side in (first, second))
-    return Paper(
-        n_a=len(first),
-        n_b=len(second),
-        mean_a=_mean(first),
-        mean_b=_mean(second),
-        sd_a=sd_a,
-        sd_b=sd_b,
-        t=test.t if test else None,
-        df=test.df if test else None,
-        p=test.p if test else None,
-        significant=test.p < PAPER_ALPHA if test else None,
-    )

@@ -1,4 +1,4 @@
-"""Welch's t-test over runs, its interval on a percent scale, Holm's correction, and Hedges' g.
+"""Welch's t-test over runs, Holm's correction, and Hedges' g.
 
 Everything here works on runs (one number each), never on samples: the samples of one run share that run's server, its
 warm-up and its moment, so they are no independent evidence.
@@ -25,7 +25,15 @@ def known(values: Sequence[float | None]) -> list[float]:
 
 def constant(values: Sequence[float]) -> bool:
     """Whether the values differ by no more than rounding."""
-    return float(np.ptp(values)) <= ROUNDING * float(np.max(np.abs(values)))
+    with np.errstate(over="ignore"):
+        return float(np.ptp(values)) <= ROUNDING * float(np.max(np.abs(values)))
+
+
+def finite_mean(values: Sequence[float]) -> float | None:
+    """Their mean; None of none, or where it is too large for a float."""
+    with np.errstate(over="ignore"):
+        mean = float(np.mean(values)) if values else math.inf
+    return mean if math.isfinite(mean) else None
 
 
 @dataclass(frozen=True)
@@ -44,16 +52,6 @@ class Welch:
     """Welch-Satterthwaite degrees of freedom."""
     p: float
     """Two-sided."""
-
-    @property
-    def error(self) -> float:
-        """Standard error of the difference, in the metric's unit."""
-        return math.sqrt(self.var_a + self.var_b)
-
-    @property
-    def share(self) -> float:
-        """a's part of the squared error, 0 to 1."""
-        return self.var_a / (self.var_a + self.var_b)
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
@@ -74,29 +72,6 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
         df = 1 / (share**2 / (len(a) - 1) + (1 - share) ** 2 / (len(b) - 1))
     numbers = (mean_a, mean_b, var_a, var_b, float(test.statistic), float(df), float(test.pvalue))
     return Welch(len(a), len(b), *numbers) if all(map(math.isfinite, numbers)) else None
-
-
-def interval_percent(test: Welch, alpha: float) -> tuple[float, float] | None:
-    """The 1 - alpha interval of (mean_b - mean_a) / mean_a * 100, by Fieller's theorem (Fieller 1954).
-
-    It is the set of ratios r for which b is not found to differ from r times a, with the degrees of freedom of the test
-    itself: so it leaves 0 out exactly where p < alpha, and it counts the scatter of mean_a, by which it divides.
-    None where mean_a is not over 0, or scatters so much that the ratio has no finite interval.
-    """
-    from scipy.stats import t as student
-
-    if test.mean_a <= 0:
-        return None
-    # in units of mean_a, and products instead of powers: a float's power raises where its product is infinite
-    quantile = float(student.ppf(1 - alpha / 2, test.df))
-    ratio = test.mean_b / test.mean_a
-    var_a, var_b = (quantile * quantile * var / test.mean_a / test.mean_a for var in (test.var_a, test.var_b))
-    if var_a >= 1:
-        return None
-    # the discriminant of the quadratic in r, written without the difference of two nearly equal squares
-    root = math.sqrt(max(0.0, var_b + ratio * ratio * var_a - var_a * var_b))
-    low, high = (100 * ((ratio + sign * root) / (1 - var_a) - 1) for sign in (-1, 1))
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def holm(ps: Mapping[K, float]) -> dict[K, float]:

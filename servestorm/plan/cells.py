@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import operator
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
+from servestorm.plan.budget import repetitions_of
 from servestorm.plan.scenarios import Scaling
 from servestorm.plan.study_plan import BatchingPlan, Plan
 
 Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
 SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
+TAKE_TURNS: tuple[Scenario, ...] = ("steady", "bursty", "capacity")
+"""The scenarios whose engines stand up at once, where the plan is interleaved."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,32 @@ def cells_of(plan: Plan) -> list[Cell]:
     for repetition, block in _blocks(plan):
         entries = list(block)
         order.shuffle(entries)
+        if plan.interleaved:
+            entries = _rounds_together(entries)
         cells += [_placed(entry, len(cells) + place, repetition, plan) for place, entry in enumerate(entries)]
     return cells
+
+
+def _rounds_together(entries: Sequence[_Entry]) -> list[_Entry]:
+    """The entries with those of a round as neighbours; rounds, and entries in them, keep their order."""
+    rounds: dict[object, list[_Entry]] = {}
+    for place, entry in enumerate(entries):
+        key = (entry.scenario, entry.variant.index) if entry.scenario in TAKE_TURNS else place
+        rounds.setdefault(key, []).append(entry)
+    return [entry for together in rounds.values() for entry in together]
+
+
+def rounds_of(plan: Plan, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells in the order in which they run: those of a list stand up at once and take turns under load.
+
+    A cell that takes no turns is a round of its own.
+    """
+    rounds: dict[object, list[Cell]] = {}
+    for cell in cells:
+        together = plan.interleaved and cell.scenario in TAKE_TURNS
+        key = (cell.scenario, cell.variant, cell.repetition) if together else cell.index
+        rounds.setdefault(key, []).append(cell)
+    return list(rounds.values())
 
 
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
@@ -208,7 +235,7 @@ def _loads(plan: Plan) -> _Group:
     """Loads of one replica, together: steady and bursty load, and the search for the largest rate."""
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
     entries = [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants_of(plan)]
-    return plan.repetitions if loads else 0, entries
+    return repetitions_of(plan) if loads else 0, entries
 
 
 def _scaling(plan: Plan) -> _Group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
@@ -217,6 +218,17 @@ class _Deployments(Protocol):
     def limits(self) -> _Limits | None: ...
 
 
+class _ComparedDeployments(Protocol):
+    @property
+    def design(self) -> str: ...
+
+    @property
+    def engines(self) -> Sequence[str]: ...
+
+    @property
+    def load_from(self) -> str: ...
+
+
 class _JudgedDeployments(_Deployments, Protocol):
     @property
     def runs_already(self) -> bool: ...
@@ -229,6 +241,11 @@ class DeployedPlan:
     def runs_already(self: _Deployments) -> bool:
         """Whether the servers were started by somebody else, and are only asked."""
         return self.backend == "attach" or bool(self.docker and self.docker.project)
+
+    @property
+    def interleaved(self: _ComparedDeployments) -> bool:
+        """Whether all engines of a comparison stand up at once and take turns with slices of load."""
+        return self.design == "interleaved" and len(self.engines) > 1 and self.load_from == "here"
 
     @property
     def disturbance_limits(self: _JudgedDeployments) -> DisturbanceLimits | None:

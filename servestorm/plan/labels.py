@@ -85,8 +85,8 @@ class Figure(Protocol):
         """Its standard deviation between runs."""
 
     @property
-    def value_from(self) -> Literal["runs", "samples"] | None:
-        """What it is of: a mean over runs, or all samples together."""
+    def value_from(self) -> Literal["runs", "samples", "largest"] | None:
+        """What it is of: a mean over runs, all samples together, or the largest of the runs."""
 
 
 SAMPLES_MARK = "(samples)"

@@ -62,9 +62,10 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _listed(kind: str, metadata: typing.Iterable[Any]) -> str:
-    """'one or a list of', where a value that stands alone is taken as a list."""
-    alone = any(isinstance(check, BeforeValidator) for check in metadata)
-    return f"one or {kind}" if alone else kind
+    """'one or a list of', where a value that stands alone is taken as a list, and seconds that may have a unit."""
+    if not any(isinstance(check, BeforeValidator) for check in metadata):
+        return kind
+    return f"one or {kind}" if kind.startswith("a list of") else f"{kind} of seconds, or a time such as `10 min`"
 
 
 def _bounds_in(metadata: typing.Iterable[Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.plan.values import (
     BATCH_TIMEOUT,
@@ -22,6 +22,9 @@ from servestorm.plan.values import (
 SCALE_DOWN_PERIOD_S = 15
 """The autoscaler of a study lets one replica go in so many seconds."""
 
+SLICE_S: Final = 2.0
+"""Measured seconds of a slice, where a plan does not say."""
+
 
 class Steady(Strict):
     """Open-loop load at one rate."""
@@ -29,6 +32,14 @@ class Steady(Strict):
     rate_per_s: Rate = Field(description="requests per second")
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
     warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+    slice_s: Annotated[float, Field(ge=0.5, le=60)] = Field(
+        default=SLICE_S, description="measured seconds of a slice, where engines take turns (`design: interleaved`)"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_slices_are_ordinary(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)  # slice_s is younger than run directories that may go on
+        return {key: value for key, value in dumped.items() if key != "slice_s" or value != SLICE_S}
 
 
 class Bursty(Strict):
@@ -71,6 +82,16 @@ class Capacity(Strict):
     tolerance_percent: Annotated[float, Field(gt=0, le=50)] = Field(
         default=3, description="the search ends when pass and fail lie this close together, percent"
     )
+    promise: bool = Field(
+        default=False,
+        description="whether a probe passes only if p99 is within `p99_ms` with 99 % confidence, not just in the "
+        "sample; the rate to promise is lower then, the more so the shorter the probes are",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_no_promise_is_asked(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)  # promise is younger than run directories that may go on
+        return {key: value for key, value in dumped.items() if key != "promise" or value}
 
 
 class Scaling(Strict):

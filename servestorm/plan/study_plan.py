@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.errors import StudyError
+from servestorm.plan.budget import shortest_study_s
 from servestorm.plan.deployments import (
     Attached,
     BatchingPlan,
@@ -21,7 +23,7 @@ from servestorm.plan.deployments import (
     Timeouts,
 )
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
-from servestorm.plan.values import Count, EngineName, Images, OneOrMore, Payload, Protocol, Strict
+from servestorm.plan.values import Count, Duration, EngineName, Images, OneOrMore, Payload, Protocol, Strict
 from servestorm.plan.yaml_text import checked, text_of
 
 __all__ = [
@@ -46,6 +48,8 @@ YOUNGER = {
     "kubernetes": None,
     "load_from": "here",
     "autoscaling": None,
+    "design": "blocks",
+    "budget": None,
     "disturbance": DisturbancePlan().model_dump(),
 }
 """Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
@@ -98,6 +102,17 @@ class Plan(DeployedPlan, Strict):
     )
     repetitions: Annotated[int, Field(ge=3, le=10_000)] = Field(
         default=5, description="runs of every load for each engine; fewer than 3 allow no statistics"
+    )
+    budget: Duration | None = Field(
+        default=None,
+        description="time that the study may take, in place of `repetitions`: every load is repeated until its "
+        "questions are decided, or until this time has passed",
+    )
+    design: Literal["interleaved", "blocks"] = Field(
+        default="interleaved",
+        description="interleaved: the engines of a comparison stand up at once and take turns with slices of load, so "
+        "that a drift of the machine hits all alike; blocks: each run is for itself, where they cannot stand at once, "
+        "and needs many more repetitions for the same answer",
     )
     load_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
         default=1,
@@ -215,6 +230,33 @@ class Plan(DeployedPlan, Strict):
             raise ValueError("`cpus.engine` is missing")
         if self.kubernetes and self.kubernetes.model_image and len(self.model) > 1:
             raise ValueError("kubernetes.model_image is of one model: leave it out where several are studied")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_long_enough(self) -> Plan:
+        if self.budget is None:
+            return self
+        if "repetitions" in self.model_fields_set:
+            raise ValueError("budget takes the place of repetitions: give one of them")
+        if not (self.steady or self.bursty or self.capacity):
+            raise ValueError("budget repeats steady, bursty or capacity, and the plan has none of them: leave it out")
+        if len(self.engines) < 2:
+            raise ValueError("budget ends a comparison when it is decided, and there is one engine: give repetitions")
+        if not self.interleaved:
+            why = "design is blocks" if self.design == "blocks" else "load comes from the cluster"
+            raise ValueError(f"budget needs engines that take turns, and {why}: give repetitions")
+        if self.budget < (least_s := shortest_study_s(self)):
+            raise ValueError(
+                f"a budget of {self.budget:g} s is too short for two instances of each engine: their loads alone take "
+                f"{math.ceil(least_s)} s; give more, or shorten the loads"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_can_stand_at_once(self) -> Plan:
+        places = [place.rest for name in self.engines for place in self.attach.get(name, [])]
+        if self.interleaved and len(set(places)) < len(places):
+            raise ValueError("attach names one endpoint twice, which cannot take turns with itself: set design: blocks")
         return self
 
     @model_serializer(mode="wrap")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeVar
+import re
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,6 +20,22 @@ Images = Annotated[int, Field(ge=1, le=1024)]
 Item = TypeVar("Item")
 OneOrMore = Annotated[list[Item], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
 """One value, or a list of values that are all studied."""
+
+_UNITS_S: Final = {"s": 1, "min": 60, "h": 3600}
+
+
+def _as_seconds(value: Any) -> Any:
+    """Seconds of a text such as '10 min', '90 s' or '1 h'; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*", value)
+    if not match:
+        raise ValueError("write a time such as 10 min, 90 s or 1 h, or seconds as a number")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0, le=604_800)]
+"""Seconds, which a person may write as '10 min'."""
 
 BATCH_TIMEOUT: Final = (
     "microseconds after which a batch is run although it is not full; a request may wait longer: the TensorFlow "

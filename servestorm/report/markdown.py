@@ -68,7 +68,7 @@ def _doubts(page: Page) -> list[str]:
 
 def _results(page: Page) -> list[str]:
     engines = [" ".join(filter(None, [engine.name, engine.aside])) for engine in page.engines]
-    head = ["", *engines, *(f"Welch p {pair.label}".strip() for pair in page.pairs)]
+    head = ["", *engines, *(f"p {pair.label}".strip() for pair in page.pairs)]
     blocks = [escaped(page.results_caption)]
     for group in page.groups:
         rows = [

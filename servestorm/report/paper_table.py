@@ -10,7 +10,7 @@ from rich.table import Table
 
 from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
-from servestorm.methods.verdict import PAPER_RUNS, Paper, paper
+from servestorm.methods.paper import PAPER_RUNS, Paper, paper
 from servestorm.plan.labels import ENGINE_SHORT, number, p_text, spread_text
 
 PIPE_WIDTH = 200

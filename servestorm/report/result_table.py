@@ -24,7 +24,8 @@ CAPTION = (
     "Every value is the mean over runs of each run's own value, percentiles too. ± is the standard deviation between "
     "runs, with the 95 % interval of the mean. A percentile marked (samples) is of all runs' answers together, because "
     "no single run has enough; an interval marked (samples) lies between two of the answers, ignores the scatter "
-    "between runs, and is too narrow. p is Welch's t-test over runs. A dash means too few answers or runs. Bold: the "
+    "between runs, and is too narrow. p is that of the ratio of the "
+    "means over runs, without a correction for the number of rows. A dash means too few answers or runs. Bold: the "
     "better one, by its verdict, or with p under 0.05 where there is no verdict."
 )
 """How to read the table of results."""
@@ -59,7 +60,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two engines that are compared: their key in welch_p, and the column's title where there are several pairs."""
+    """Two engines that are compared: their key in Metric.p, and the column's title where there are several pairs."""
 
     key: str
     label: str
@@ -80,7 +81,7 @@ class ResultCell:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A metric with a cell for each engine and Welch's p for each pair."""
+    """A metric with a cell for each engine and p for each pair."""
 
     label: str
     unit: str
@@ -175,7 +176,7 @@ def groups(results: Results) -> list[ResultGroup]:
 def _row(results: Results, metric: Metric) -> ResultRow:
     best = sentences.better(results, metric)
     cells = [_cell(metric.values[engine], engine == best) for engine in results.engines]
-    return ResultRow(metric.label, metric.unit, cells, [p_text(metric.welch_p[pair.key]) for pair in pairs(results)])
+    return ResultRow(metric.label, metric.unit, cells, [p_text(metric.p[pair.key]) for pair in pairs(results)])
 
 
 def _cell(value: Value, better: bool) -> ResultCell:

@@ -131,7 +131,8 @@ def _capacity(results: Results, metric: Metric, _opening: str) -> str | None:
     limit = settings.capacity_p99_ms(results)
     parts = [f"{number(value, 'images/s')} on {ENGINE_SHORT[engine]}" for engine, value in known.items()]
     text = f"With a p99 of at most {number(limit, 'ms')} the largest rate is {listed(parts)}."
-    return f"{text} {_judgement(results, metric)}".strip()
+    estimate = results.metric(f"{metric.group}.crossing_images_per_s")
+    return f"{text} {_judgement(results, estimate) if estimate else ''}".strip()
 
 
 def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -242,5 +243,5 @@ def better(results: Results, metric: Metric) -> str | None:
     if judged:
         wins = [one.verdict.outcome == ("A" if best == one.a else "B") for one in judged]
         return best if all(wins) else None
-    ps = [p for pair, p in metric.welch_p.items() if best in pair.split("|")]
+    ps = [p for pair, p in metric.p.items() if best in pair.split("|")]
     return best if all(p is not None and p < ALPHA for p in ps) else None

@@ -46,7 +46,7 @@ def _table(results: Results, style: box.Box) -> Table:
     for engine in results.engines:
         table.add_column(ENGINE_LABELS[engine], justify="right")
     for a, b in pairs:
-        table.add_column("Welch p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
+        table.add_column("p" if len(pairs) == 1 else f"p {a}/{b}", justify="right")
     for group, metrics in itertools.groupby(results.metrics, key=lambda metric: metric.group):
         table.add_section()
         load = settings.load_text(results, group)
@@ -54,6 +54,6 @@ def _table(results: Results, style: box.Box) -> Table:
         for metric in metrics:
             best = sentences.better(results, metric)
             cells = [_cell(metric.values[engine], engine == best) for engine in results.engines]
-            ps = [p_text(metric.welch_p[f"{a}|{b}"]) for a, b in pairs]
+            ps = [p_text(metric.p[f"{a}|{b}"]) for a, b in pairs]
             table.add_row(f"  {metric.label}, {metric.unit}", *cells, *ps)
     return table

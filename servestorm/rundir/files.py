@@ -51,9 +51,11 @@ AGENTS = "agents.json"
 """The pods of a load generator in a cluster."""
 MACHINE = "machine.parquet"
 """What the machine did in each second of a load."""
+TURNS = "turns.json"
+"""When a cell of a round is loaded, as its load generator was told."""
 SLICES = "slices.json"
-"""When a load had its turns, where engines that stand together were loaded in turn."""
-OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE, MACHINE, SLICES)
+"""When a cell of a round was loaded, and what its servers' CPU did meanwhile."""
+OF_A_LOAD = (SAMPLES, SUMMARY, GENERATOR_LOG, GENERATOR_COMMAND, AGENTS, USE, MACHINE, TURNS, SLICES)
 """The files that one load leaves."""
 CAPACITY = "capacity.json"
 """The search for the largest rate: its probes and its result."""

@@ -32,7 +32,7 @@ class RecordedValue(FileShape):
     runs: list[Number | None]
     value: Number | None
     sd: Number | None
-    value_from: Literal["runs", "samples"] | None
+    value_from: Literal["runs", "samples", "largest"] | None
     valid: bool = True
     disturbed: RecordedDisturbance | None = None
     """Why only DISTURBED runs could be used; older servestorms did not judge that."""
@@ -48,10 +48,16 @@ class RecordedValue(FileShape):
         if not over.n and self.value_from == "samples":
             return self
         room = ALIKE * max((abs(run) for run in self.runs if run is not None), default=0.0)
-        for name, given, own in (("value", self.value, over.mean), ("sd", self.sd, over.sd)):
+        mean, sd = (self._largest(), None) if self.value_from == "largest" else (over.mean, over.sd)
+        for name, given, own in (("value", self.value, mean), ("sd", self.sd, sd)):
             if not _alike(given, own, room):
                 raise ValueError(f"the {name} is {_text(given)}, and that of its runs {_text(own)}")
         return self
+
+    def _largest(self) -> float | None:
+        """Of a claim, which must hold for every run."""
+        known = [run for run in self.runs if run is not None]
+        return max(known) if known and len(known) == len(self.runs) else None
 
 
 def _alike(given: float | None, own: float | None, room: float) -> bool:
@@ -88,6 +94,11 @@ class RecordedStudy(FileShape):
     settings: ComparedPlan = Field(validation_alias="plan")
     cores: CoresFile | None = None
     engines: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def design(self) -> Literal["blocks", "interleaved"]:
+        """How its engines were loaded; older plans do not say, and were blocks."""
+        return "interleaved" if self.plan.get("design") == "interleaved" else "blocks"
 
 
 class RecordedSetting(FileShape):

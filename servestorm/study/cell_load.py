@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.methods.disturbance import Disturbance, disturbance
+from servestorm.methods.slices import MachineTimes, Turns, disturbances, of_turns, with_disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
+from servestorm.rundir.counted_samples import machine_times
 from servestorm.rundir.files import write_bytes, write_json
-from servestorm.rundir.machine_table import machine_bytes
-from servestorm.rundir.record import read_finished_load, read_use
+from servestorm.rundir.machine_table import machine_bytes, read_machine
+from servestorm.rundir.record import read_finished_load, read_slices, read_use
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
+from servestorm.study.faults import blamed_on
 from servestorm.study.load import LoadCommand, LoadOrder, LoadSource
 from servestorm.study.machine_counters import KERNEL, MachineReader, MachineWatch
 from serving.deployment import Deployment, EventLog, Use
@@ -45,51 +51,39 @@ class CellLoad:
 
         It is offered at most `most_attempts` times, by default as often as the plan says.
         """
-        folder.mkdir(exist_ok=True)
-        attempts = most_attempts or self.plan.load_attempts
-        for attempt in range(1, attempts + 1):
-            self._attempt(load, folder)
-            summary = read_finished_load(folder)
-            late = generator_at_fault(summary.reasons, percentile_counts=summary.percentile_counts)
-            if attempt == attempts or not (self.disturbance(folder) or late):
-                break
-            _set_aside(folder, attempt)
+        (summary,) = offer_until_valid([self], [folder], lambda: self._offer_once(load, folder), most_attempts)
         return summary
 
     def disturbance(self, folder: Path) -> Disturbance | None:
         """Why the load in that folder is DISTURBED; None where it is not."""
         return disturbance_in(folder, self.plan)
 
-    def _attempt(self, load: LoadCommand, folder: Path) -> None:
-        ready = use_now(self.deployment)
-        watch = MachineWatch(
-            [*self.cores.engine, *self.cores.generator],
-            self.deployment.cpu_elsewhere_s,
-            self.machine,
-            # a container or a pod is asked through its engine, which costs milliseconds
-            elsewhere_each_s=self.plan.backend == "process",
+    def _offer_once(self, load: LoadCommand, folder: Path) -> None:
+        with watched([self], [folder]), blamed_on(self.cell):
+            self.generator.offer(self.order(load, folder))
+
+    def order(
+        self,
+        load: LoadCommand,
+        folder: Path,
+        start_at_ns: int | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> LoadOrder:
+        """The order for the load generator; one that comes in turns starts at that time of the monotonic clock."""
+        waiting_s = max(0.0, (start_at_ns - time.monotonic_ns()) / 1e9) if start_at_ns else 0.0
+        return LoadOrder(
+            load,
+            self.deployment,
+            self.model,
+            self.cell.engine,
+            self.variant,
+            seed=self.cell.seed,
+            out=folder,
+            cores=self.cores.generator,
+            limit_s=waiting_s + load.length_s + self.plan.timeouts.generator_s,
+            start_at_ns=start_at_ns,
+            cancelled=cancelled or threading.Event(),
         )
-        self.events.add("load_started", detail=folder.name)
-        try:
-            self.generator.offer(
-                LoadOrder(
-                    load,
-                    self.deployment,
-                    self.model,
-                    self.cell.engine,
-                    self.variant,
-                    seed=self.cell.seed,
-                    out=folder,
-                    cores=self.cores.generator,
-                    limit_s=load.length_s + self.plan.timeouts.generator_s,
-                )
-            )
-        finally:
-            self.events.add("load_ended", detail=folder.name)
-            machine, end = watch.stop(), use_now(self.deployment)
-            write_json(folder / files.USE, {"ready": asdict(ready), "end": asdict(end), "watch": asdict(machine)})
-            if self.plan.load_from == "here":  # elsewhere the samples have another clock
-                write_bytes(folder / files.MACHINE, machine_bytes(watch.by_second(self.cores)))
 
     def wait_drained(self) -> None:
         """Return when every replica answers again: what an overload left in its queue is not the next load's."""
@@ -104,9 +98,87 @@ class CellLoad:
 
 
 def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
-    """Why the load or the start in that folder is DISTURBED; None where it is not, or was not watched."""
+    """Why the load or the start in that folder is DISTURBED; None where it is not, or was not watched.
+
+    One that took turns is DISTURBED where most of its slices are; seconds in which another was loaded do not count.
+    """
     limits, use = plan.disturbance_limits, read_use(folder)
-    return disturbance(use.machine_shares, limits) if limits and use else None
+    if not limits or not use:
+        return None
+    shares, slices = use.machine_shares, read_slices(folder)
+    machine = machine_times(read_machine(folder / files.MACHINE)) if slices else None
+    if not slices or not machine or not _covers(machine, slices.turns):
+        return disturbance(shares, limits)
+    turns, watched_causes = slices.turns, machine.watched
+    found = disturbances(turns.measured_ns, turns.end_ns, machine, limits)
+    rest = replace(
+        shares,
+        other_percent=None if "other_load" in watched_causes else shares.other_percent,
+        steal_percent=None if "steal" in watched_causes else shares.steal_percent,
+    )
+    return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(rest, limits)
+
+
+def _covers(machine: MachineTimes, turns: Turns) -> bool:
+    """Whether the machine was watched during all of the slices, which a load that was stopped has not reached."""
+    return bool(machine.begin_ns[0] <= turns.measured_ns[0] and turns.end_ns[-1] <= machine.end_ns[-1])
+
+
+def offer_until_valid(
+    loads: Sequence[CellLoad], folders: Sequence[Path], offer_once: Callable[[], None], most_attempts: int | None = None
+) -> list[FinishedLoadFile]:
+    """Offer the loads and give their summaries; all again where one is DISTURBED, or only its generator was at fault.
+
+    They are offered at most `most_attempts` times, by default as often as the plan says.
+    """
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    attempts = most_attempts or loads[0].plan.load_attempts
+    for attempt in range(1, attempts + 1):
+        offer_once()
+        summaries = [read_finished_load(folder) for folder in folders]
+        faulty = any(
+            generator_at_fault(summary.reasons, percentile_counts=summary.percentile_counts) for summary in summaries
+        )
+        disturbed = any(load.disturbance(folder) for load, folder in zip(loads, folders, strict=True))
+        if attempt == attempts or not (faulty or disturbed):
+            break
+        for folder in folders:
+            _set_aside(folder, attempt)
+    return summaries
+
+
+@contextmanager
+def watched(loads: Sequence[CellLoad], folders: Sequence[Path]) -> Iterator[None]:
+    """While these deployments are loaded: what they use, and what the machine does, is written into each folder."""
+    plan, cores = loads[0].plan, loads[0].cores
+    ready = [use_now(load.deployment) for load in loads]
+    watch = MachineWatch(
+        [*cores.engine, *cores.generator],
+        lambda: _sum([load.deployment.cpu_elsewhere_s() for load in loads]),
+        loads[0].machine,
+        # a container or a pod is asked through its engine, which costs milliseconds
+        elsewhere_each_s=plan.backend == "process",
+    )
+    for load, folder in zip(loads, folders, strict=True):
+        load.events.add("load_started", detail=folder.name)
+    try:
+        yield
+    finally:
+        for load, folder in zip(loads, folders, strict=True):
+            load.events.add("load_ended", detail=folder.name)
+        machine = watch.stop()
+        seconds = machine_bytes(watch.by_second(cores))
+        for load, folder, begin in zip(loads, folders, ready, strict=True):
+            use = {"ready": asdict(begin), "end": asdict(use_now(load.deployment)), "watch": asdict(machine)}
+            write_json(folder / files.USE, use)
+            if plan.load_from == "here":  # elsewhere the samples have another clock
+                write_bytes(folder / files.MACHINE, seconds)
+
+
+def _sum(seconds: Sequence[float | None]) -> float | None:
+    known = [one for one in seconds if one is not None]
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def _set_aside(folder: Path, attempt: int) -> None:

@@ -17,11 +17,12 @@ RELEASE_GUESS_S = 12.0
 """Helm's part, the model's copying, and the pods' end."""
 
 
-def expected_s(plan: Plan, cell: Cell) -> float:
-    """First guess of a cell's length in seconds, for the progress bar and `--dry-run`."""
+def expected_s(plan: Plan, cells: Sequence[Cell]) -> float:
+    """First guess of a round's length in seconds, for the progress bar and `--dry-run`; one cell may be a round."""
     release_s = RELEASE_GUESS_S if plan.backend == "kubernetes" else 0.0
-    starting = 0.0 if plan.runs_already else _start_s(plan, cell) + STOP_GUESS_S + release_s
-    return starting + SCENARIO_CELLS[cell.scenario].expected_s(plan)
+    starting = 0.0 if plan.runs_already else sum(_start_s(plan, cell) + STOP_GUESS_S + release_s for cell in cells)
+    scenario = SCENARIO_CELLS[cells[0].scenario]
+    return starting + (scenario.expected_s(plan) if len(cells) == 1 else scenario.expected_round_s(plan, len(cells)))
 
 
 def _start_s(plan: Plan, cell: Cell) -> float:
@@ -31,20 +32,27 @@ def _start_s(plan: Plan, cell: Cell) -> float:
     return one_s * max(cell.replicas, 1 / quota)
 
 
-def steps(plan: Plan, cells: Sequence[Cell], missing: Sequence[ModelPlan]) -> list[ProgressStep]:
+def steps(plan: Plan, rounds: Sequence[Sequence[Cell]], missing: Sequence[ModelPlan]) -> list[ProgressStep]:
     """The progress bar's steps."""
     first = [ProgressStep(f"train and export {model.name}", "prepare", PREPARE_GUESS_S) for model in missing]
     variants = variants_of(plan)
     return first + [
-        ProgressStep(title(plan, variants, cell), f"{cell.scenario} {cell.engine}", expected_s(plan, cell))
-        for cell in cells
+        ProgressStep(title(plan, variants, cells), _kind(cells), expected_s(plan, cells)) for cells in rounds
     ]
 
 
-def title(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
-    """A cell's description for a reader: 'TorchServe: steady load 2 of 5 (gRPC)'."""
+def _kind(cells: Sequence[Cell]) -> str:
+    """What takes about as long: the same scenario of the same engines."""
+    return f"{cells[0].scenario} {' '.join(sorted(cell.engine for cell in cells))}"
+
+
+def title(plan: Plan, variants: Sequence[Variant], cells: Sequence[Cell]) -> str:
+    """A round's description for a reader: 'savedmodel and torchserve: steady load 2 of 5 (gRPC)'."""
+    cell = cells[0]
     scenario = SCENARIO_CELLS[cell.scenario]
-    text = f"{cell.engine}: {scenario.label} {cell.repetition} of {scenario.runs(plan)}{scenario.setting(cell)}"
+    number = f"{cell.repetition} of {'at most ' if plan.budget and len(cells) > 1 else ''}{scenario.runs(plan)}"
+    engines = " and ".join(sorted(one.engine for one in cells))
+    text = f"{engines}: {scenario.label} {number}{scenario.setting(cell)}"
     details = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]
     detail = "; ".join(filter(None, details))
     return f"{text} ({detail})" if detail else text

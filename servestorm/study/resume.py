@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from servestorm.errors import StudyError
-from servestorm.plan.cells import Cell
+from servestorm.plan.cells import Cell, rounds_of
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
@@ -29,7 +29,9 @@ def find_run(name: str, out: Path) -> Path:
 
 
 def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[str]:
-    """Ids of the cells that need not run again. Raises StudyError where the run is of another plan or is whole."""
+    """Ids of the cells that need not run again: a round is complete as a whole, or runs again as a whole.
+
+    Raises StudyError where the run is of another plan or is whole."""
     if record.study.state == "complete":
         raise StudyError(f"{record.study.id} is complete: draw it again with `servestorm report {record.path}`.")
     if not _same_plan(record.stored.study["plan"], plan) or record.study.cells != [cell.id for cell in cells]:
@@ -37,7 +39,9 @@ def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[
             f"{record.path / files.PLAN} does not give the study that was begun: it was edited, or comes from "
             "another version; run the plan anew."
         )
-    return {cell.cell.id for cell in record.cells if cell.complete}
+    complete = {cell.cell.id for cell in record.cells if cell.complete}
+    rounds = [{cell.id for cell in together} for together in rounds_of(plan, cells)]
+    return {name for together in rounds if together <= complete for name in together}
 
 
 def _same_plan(begun: JsonValue, plan: Plan) -> bool:
@@ -49,7 +53,12 @@ def _same_plan(begun: JsonValue, plan: Plan) -> bool:
 
 
 def reopen(
-    record: RunRecord, plan: Plan, manifests: Sequence[str], versions: Mapping[str, str], cores: Cores
+    record: RunRecord,
+    plan: Plan,
+    complete: Set[str],
+    manifests: Sequence[str],
+    versions: Mapping[str, str],
+    cores: Cores,
 ) -> tuple[Path, files.JsonObject]:
     """Make the run directory ready to go on; gives it and its study.json's content.
 
@@ -70,7 +79,7 @@ def reopen(
             f"{changed[0]} is not what {begun.id} was begun with: its runs could not be compared; run the plan anew."
         )
     for cell in record.cells:
-        if not cell.complete:
+        if cell.cell.id not in complete:
             shutil.rmtree(cell.path)
     study.update(
         plan=plan.model_dump(mode="json"),

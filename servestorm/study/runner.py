@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from models.manifest import MANIFEST_NAME, ModelDir
 from servestorm.errors import StudyError
-from servestorm.plan.cells import Cell, cells_of, variants_of
+from servestorm.plan.cells import Cell, cells_of, rounds_of, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.rundir import files
 from servestorm.rundir.record import RunRecord
 from servestorm.study import resume as resumed
 from servestorm.study.backend_choice import choose_backend
-from servestorm.study.cell_run import CellOutcome, run_cell
 from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.disturbance import FirstLoads, look
@@ -27,6 +27,7 @@ from servestorm.study.load import LoadSource
 from servestorm.study.machine_counters import KERNEL, MachineReader
 from servestorm.study.model_preparation import is_missing, prepare
 from servestorm.study.progress import Display
+from servestorm.study.round_run import CellOutcome, run_round
 from servestorm.study.scraper import open_scraper
 from serving.backend import counted
 from serving.deployment import Engine
@@ -35,7 +36,7 @@ from serving.errors import DeploymentError
 from serving.wire import WIRES, Wire, payload_spec
 
 GIVE_UP_AFTER = 2
-"""Cells in a row in which an engine that never worked may fail before the study ends."""
+"""Rounds in a row in which an engine that never worked may fail before the study ends."""
 
 
 class Study:
@@ -73,13 +74,13 @@ class Study:
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        to_run = [cell for cell in self.cells if cell.id not in self._complete]
-        with Display(steps(self.plan, to_run, missing)) as display:
+        rounds = [cells for cells in rounds_of(self.plan, self.cells) if cells[0].id not in self._complete]
+        with Display(steps(self.plan, rounds, missing)) as display:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
             try:
                 self._look(display)
-                self._run_cells(models, to_run, display)
+                self._run_rounds(models, rounds, display)
             except KeyboardInterrupt:
                 self._close("interrupted", "interrupted by the user")
                 raise
@@ -119,7 +120,9 @@ class Study:
     def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str]) -> None:
         manifests = [(model.path / MANIFEST_NAME).read_text() for model in models]
         if self._resume:
-            self.path, self._study = resumed.reopen(self._resume, self.plan, manifests, versions, self.cores)
+            self.path, self._study = resumed.reopen(
+                self._resume, self.plan, self._complete, manifests, versions, self.cores
+            )
             return
         path = self.path = files.create_run(self.out, self.plan.name)
         self._study = self._begun(path.name, models, versions)
@@ -165,44 +168,65 @@ class Study:
             for line in look(self.machine, self.cores, self.plan.disturbance_limits):
                 display.tell(line)
 
-    def _run_cells(self, models: Sequence[ModelDir], cells: Sequence[Cell], display: Display) -> None:
-        assert self.path is not None
-        troubles, first_loads = _Troubles(), FirstLoads(self.plan, cells)
-        with ExitStack() as stack:
-            # we and what we start stay off the engine's cores; the backend gives each server its own set
-            before = os.sched_getaffinity(0)
-            stack.callback(os.sched_setaffinity, 0, before)
-            os.sched_setaffinity(0, self.cores.generator)
-            scraper = stack.enter_context(open_scraper())
-            variants = variants_of(self.plan)
-            shared = (self.engines, self.backend, self.cores, scraper, self.generator, self.machine)
-            context = StudyContext(self.plan, variants, models, *shared)
-            for cell in cells:
-                folder = self.path / files.CELLS / cell.id
+    def _run_rounds(self, models: Sequence[ModelDir], rounds: Sequence[Sequence[Cell]], display: Display) -> None:
+        pending = deque(rounds)
+        troubles, first_loads = _Troubles(), FirstLoads(self.plan, [cell for cells in rounds for cell in cells])
+        with self._shared_by_all(models) as context:
+            while cells := self._next_round(pending):
                 with display.step():
-                    outcome = run_cell(context, cell, folder)
-                if outcome.state != "complete":
-                    display.tell(f"{cell.id} failed: {outcome.reason}")
-                    if self.keep:
-                        raise DeploymentError(f"--keep ended the study with {cell.id}: {outcome.reason}")
-                else:
-                    first_loads.saw(cell, folder)
-                troubles.saw(cell.engine, outcome)
+                    outcomes = run_round(context, cells, [self._folder(cell) for cell in cells])
+                self._report_failure(cells, outcomes, display)
+                for cell, outcome in zip(cells, outcomes, strict=True):
+                    if outcome.state == "complete":
+                        first_loads.saw(cell, self._folder(cell))
+                    troubles.saw(cell, outcome)
+
+    def _next_round(self, pending: deque[Sequence[Cell]]) -> Sequence[Cell]:
+        """The cells that run next; empty where the study is at its end."""
+        return pending.popleft() if pending else ()
+
+    @contextmanager
+    def _shared_by_all(self, models: Sequence[ModelDir]) -> Iterator[StudyContext]:
+        """What every round needs; we and what we start stay off the engine's cores meanwhile."""
+        with ExitStack() as stack:
+            stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, self.cores.generator)  # the backend gives each server its own set
+            scraper = stack.enter_context(open_scraper())
+            shared = (self.engines, self.backend, self.cores, scraper, self.generator, self.machine)
+            yield StudyContext(self.plan, variants_of(self.plan), models, *shared)
+
+    def _folder(self, cell: Cell) -> Path:
+        assert self.path is not None
+        return self.path / files.CELLS / cell.id
+
+    def _report_failure(self, cells: Sequence[Cell], outcomes: Sequence[CellOutcome], display: Display) -> None:
+        """A line on a round that failed, which ends a study with `--keep`."""
+        if all(outcome.state == "complete" for outcome in outcomes):
+            return
+        names, reason = " and ".join(cell.id for cell in cells), outcomes[0].reason
+        display.tell(f"{names} failed: {reason}")
+        if self.keep:
+            raise DeploymentError(f"--keep ended the study with {names}: {reason}")
 
 
 class _Troubles:
-    """Ends a study whose engine never works, instead of failing every cell of it for minutes."""
+    """Ends a study whose engine never works, instead of failing every round of it for minutes."""
 
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
 
-    def saw(self, engine: str, outcome: CellOutcome) -> None:
-        """Count; raises what the engine's cells failed of once it failed too often without any success."""
+    def saw(self, cell: Cell, outcome: CellOutcome) -> None:
+        """Count; raises what the engine's cells failed of once it failed too often without any success.
+
+        A round that another engine failed says nothing about this one.
+        """
         if outcome.state == "complete":
-            self._failed[engine] = -(10**9)
-        self._failed[engine] = self._failed.get(engine, 0) + 1
-        if self._failed[engine] >= GIVE_UP_AFTER:
-            raise DeploymentError(f"{engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")
+            self._failed[cell.engine] = -(10**9)
+        if outcome.fault_of not in (None, cell.id):
+            return
+        self._failed[cell.engine] = self._failed.get(cell.engine, 0) + 1
+        if self._failed[cell.engine] >= GIVE_UP_AFTER:
+            raise DeploymentError(f"{cell.engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")
 
 
 def _refuse_payloads(plan: Plan, wire: Wire, model: ModelDir) -> None:

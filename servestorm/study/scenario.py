@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from servestorm.plan.budget import repetitions_of
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cell_load import CellLoad
@@ -34,13 +35,26 @@ class StudyScenario(Protocol):
         """
         ...
 
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+        """Measure deployments that stand together and are all ready, only one of them under load at a time.
+
+        `folders` holds one folder for each of `loads`. By default the deployments are measured one after the other.
+        Raises as `measure` does.
+        """
+        for load, folder in zip(loads, folders, strict=True):
+            self.measure(load, folder)
+
     def expected_s(self, plan: Plan) -> float:
         """First guess of a cell's length in seconds, from ready servers to their end."""
         ...
 
+    def expected_round_s(self, plan: Plan, cells: int) -> float:
+        """First guess of the length of a round of so many cells, in seconds, from ready servers to their end."""
+        return cells * self.expected_s(plan)
+
     def runs(self, plan: Plan) -> int:
-        """How often the plan repeats each cell."""
-        return plan.repetitions
+        """How often the plan repeats each cell; with a budget, at most."""
+        return repetitions_of(plan)
 
     def setting(self, cell: Cell) -> str:
         """What distinguishes the cell from others of its engine and repetition, for its title; begins with a comma."""

@@ -6,6 +6,7 @@ value (float64). Metrics are evidence beside the samples: where scraping fails, 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ NOTICED_S = 8.0  # Prometheus looks at its list of targets every 5 s, whatever i
 
 
 class Scraper(Protocol):
-    """Watches the endpoints of one deployment at a time."""
+    """Watches the endpoints of the deployments that stand, by their cells."""
 
     name: str
 
@@ -66,38 +67,51 @@ class BuiltIn:
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self._interval_s = interval_s
-        self._points: list[Point] = []
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watched: dict[str, _Scraping] = {}
 
     def watch(self, cell: str, endpoints: Sequence[Endpoint]) -> None:
         """Begin to scrape these endpoints."""
-        self._points, self._ended = [], threading.Event()
-        arguments = (list(endpoints), self._points, self._ended)
-        self._thread = threading.Thread(target=self._loop, args=arguments, name=f"scrape {cell}", daemon=True)
-        self._thread.start()
+        scraping = _Scraping([], threading.Event())
+        arguments = (list(endpoints), scraping)
+        thread = threading.Thread(target=self._loop, args=arguments, name=f"scrape {cell}", daemon=True)
+        self._watched[cell] = dataclasses.replace(scraping, thread=thread)
+        thread.start()
 
     def wait_first(self, cell: str, replicas: int) -> None:
         """Return at once: this scraper has begun already."""
 
     def collect(self, cell: str) -> list[Point]:
-        """End the scraping and give what was read."""
-        self.close()
-        return self._points
+        """End the scraping of the cell and give what was read."""
+        return self._end(cell)
 
     def close(self) -> None:
-        """End the thread."""
-        self._ended.set()
-        if self._thread:
-            self._thread.join(timeout=5)
-            self._thread = None
+        """End all scraping."""
+        for cell in list(self._watched):
+            self._end(cell)
 
-    def _loop(self, endpoints: Sequence[Endpoint], points: list[Point], ended: threading.Event) -> None:
+    def _end(self, cell: str) -> list[Point]:
+        if (scraping := self._watched.pop(cell, None)) is None:
+            return []
+        scraping.ended.set()
+        if scraping.thread:
+            scraping.thread.join(timeout=5)
+        return scraping.points
+
+    def _loop(self, endpoints: list[Endpoint], scraping: _Scraping) -> None:
         while True:
             for endpoint in endpoints:
-                points.extend(scrape_once(endpoint))
-            if ended.wait(self._interval_s):
+                scraping.points.extend(scrape_once(endpoint))
+            if scraping.ended.wait(self._interval_s):
                 return
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scraping:
+    """What was read of one cell, and what ends it."""
+
+    points: list[Point]
+    ended: threading.Event
+    thread: threading.Thread | None = None
 
 
 def scrape_once(endpoint: Endpoint, timeout_s: float = 1.0) -> list[Point]:
@@ -133,10 +147,12 @@ class Prometheus:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path, url: str, version: str) -> None:
         self.name = version
         self._process, self._folder, self._url = process, folder, url
+        self._watched: dict[str, list[_Target]] = {}
 
     def watch(self, cell: str, endpoints: Sequence[Endpoint]) -> None:
         """Hand the endpoints over as targets, labelled with the cell."""
-        self._targets([_target(cell, endpoint) for endpoint in endpoints])
+        self._watched[cell] = [_target(cell, endpoint) for endpoint in endpoints]
+        self._write_targets()
 
     def wait_first(self, cell: str, replicas: int) -> None:
         """Ask until the cell's replicas count as up, for at most NOTICED_S."""
@@ -154,7 +170,8 @@ class Prometheus:
 
     def collect(self, cell: str) -> list[Point]:
         """Ask for the raw samples of the cell's series, and end its scraping."""
-        self._targets([])
+        self._watched.pop(cell, None)
+        self._write_targets()
         query = urllib.parse.urlencode({"query": f'{{cell="{cell}"}}[1d]'})
         try:
             reply = json.loads(_get(f"{self._url}/api/v1/query?{query}", timeout_s=10))
@@ -166,9 +183,9 @@ class Prometheus:
         """End the process."""
         stop_child(self._process)
 
-    def _targets(self, targets: list[_Target]) -> None:
+    def _write_targets(self) -> None:
         temporary = self._folder / "targets.tmp"
-        temporary.write_text(json.dumps(targets))
+        temporary.write_text(json.dumps([target for targets in self._watched.values() for target in targets]))
         temporary.replace(self._folder / "targets.json")
 
 

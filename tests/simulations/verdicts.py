@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from servestorm.methods.percentiles import percentile
 from servestorm.methods.power import standard_effect
-from servestorm.methods.verdict import Verdict, verdict, verdicts
+from servestorm.methods.verdict import Question, Verdict, verdict, verdicts
 
 ALPHA = 0.05
 SCATTER = 0.04
@@ -68,7 +68,7 @@ SIMULATORS: dict[str, tuple[Simulator, int]] = {
 
 def judged(a: np.ndarray, b: np.ndarray, margin: float) -> list[Verdict]:
     """One study: every metric as a member of one family."""
-    return list(verdicts({i: (list(a[i]), list(b[i]), "lower") for i in range(len(a))}, margin, ALPHA).values())
+    return list(verdicts({i: Question(list(a[i]), list(b[i]), "lower") for i in range(len(a))}, margin, ALPHA).values())
 
 
 def false_verdicts(simulate: Simulator, metrics: int, runs: int, studies: int, seed: int) -> tuple[Share, Share]:
@@ -96,9 +96,9 @@ def found_effects(runs: int, ratio: float, studies: int, seed: int) -> tuple[flo
     found = 0
     for _ in range(studies):
         a = 1 + SCATTER * rng.standard_normal(runs)
-        b = 1 + effect + ratio * SCATTER * rng.standard_normal(runs)
+        b = np.exp(effect) * (1 + ratio * SCATTER * rng.standard_normal(runs))
         found += verdict(list(a), list(b), "higher", margin=0.0).outcome == "B"
-    return 100 * effect, Share(found, studies)
+    return 100 * (np.exp(effect) - 1), Share(found, studies)
 
 
 def percent_coverage(simulate: Simulator, percent: float, runs: int, studies: int, seed: int) -> Share:

@@ -10,7 +10,7 @@ import numpy as np
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
-from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
+from servestorm.analysis.rows import LOAD_ROWS, P99_CLAIM_ROW, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, Numbers, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
 from servestorm.methods.bursts import Burst, bursts, bursts_in_turns
@@ -73,7 +73,7 @@ class BurstyAnalysis(ScenarioAnalysis):
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
-        return (*PERCENTILE_ROWS, *LOAD_ROWS, *_ROWS)
+        return (*PERCENTILE_ROWS, P99_CLAIM_ROW, *LOAD_ROWS, *_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

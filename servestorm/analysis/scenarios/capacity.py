@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from servestorm.analysis.cost import capacity_costs
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.metric import Metric, Row
+from servestorm.analysis.metric import Metric, Row, Value
 from servestorm.analysis.rows import Rows
+from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
-from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
+from servestorm.analysis.search_numbers import (
+    is_search_valid,
+    measured_search,
+    missing_estimates,
+    search_disturbance,
+    search_reasons,
+)
 from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.samples import Samples
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.shapes.study import StudyFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
+PROMISE, ESTIMATE = "images_per_s", "crossing_images_per_s"
 _ROWS: Final[tuple[Row, ...]] = (
     Row(
-        "images_per_s",
+        PROMISE,
         "largest rate under the objective, that held twice",
         "images/s",
         "higher",
         "largest offered rate of a search that met the objective twice (the promise)",
     ),
     Row(
-        "crossing_images_per_s",
+        ESTIMATE,
         "rate at which p99 meets the objective, estimated",
         "images/s",
         "higher",
@@ -58,7 +67,8 @@ class CapacityAnalysis(ScenarioAnalysis):
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""
-        return rows.listed(group, _ROWS, optional={"crossing_images_per_s"})
+        promise, estimate = rows.listed(group, _ROWS)
+        return promise, _with_own_intervals(estimate, rows, record)
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
@@ -66,13 +76,39 @@ class CapacityAnalysis(ScenarioAnalysis):
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
-        if rate := runs.row("images_per_s"):
-            figures.capacity_per_s[runs.group] = _requests_per_s(rate, runs.record)
-            figures.cost[runs.group] = capacity_costs(rate, runs.metrics, runs.record)
+        if promise := runs.row(PROMISE):
+            figures.capacity_per_s[runs.group] = _requests_per_s(promise, runs.record)
+        if estimate := runs.row(ESTIMATE):
+            figures.cost[runs.group] = capacity_costs(estimate, runs.metrics, runs.record)
+
+    def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:
+        """Searches without an estimate, of which verdicts, cost and scaling know nothing."""
+        return missing_estimates(runs)
+
+
+def _with_own_intervals(estimate: Metric, rows: Rows, record: RunRecord) -> Metric:
+    """The row in which an engine with one search alone has the interval of its estimate."""
+    images = _images_per_request(estimate, record)
+    values = {
+        engine: _with_own_interval(value, rows.runs_of(estimate.group, engine), images)
+        for engine, value in estimate.values.items()
+    }
+    return replace(estimate, values=values)
+
+
+def _with_own_interval(value: Value, runs: Sequence[Run], images: int) -> Value:
+    crossings = [run.capacity.crossing for run in runs if run.capacity and run.capacity.crossing]
+    if value.n != 1 or len(crossings) != 1:
+        return value
+    return replace(value, ci=(crossings[0].low * images, crossings[0].high * images), ci_from="samples")
+
+
+def _images_per_request(rate: Metric, record: RunRecord) -> int:
+    label = rate.group.partition("[")[2].removesuffix("]")
+    return next(variant.images_per_request for variant in record.study.variants if variant.label == label)
 
 
 def _requests_per_s(rate: Metric, record: RunRecord) -> dict[str, float | None]:
     """Each engine's capacity, as the row has it, in requests/s: the unit of the probes."""
-    label = rate.group.partition("[")[2].removesuffix("]")
-    images = next(variant.images_per_request for variant in record.study.variants if variant.label == label)
+    images = _images_per_request(rate, record)
     return {engine: None if v.value is None else v.value / images for engine, v in rate.values.items()}

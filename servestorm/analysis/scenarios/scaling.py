@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from servestorm.analysis.figures import Figures, Law
 from servestorm.analysis.load_numbers import load_numbers
@@ -10,13 +10,19 @@ from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import THROUGHPUT, Rows
 from servestorm.analysis.run import Run
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
-from servestorm.analysis.search_numbers import is_search_valid, measured_search, search_disturbance, search_reasons
+from servestorm.analysis.search_numbers import (
+    is_search_valid,
+    measured_search,
+    missing_estimates,
+    search_disturbance,
+    search_reasons,
+)
 from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.samples import Samples
 from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.shapes.study import StudyFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 
 class ScalingAnalysis(ScenarioAnalysis):
@@ -49,17 +55,21 @@ class ScalingAnalysis(ScenarioAnalysis):
         assert asked
         base = asked.replicas[0]
         for count in asked.replicas:
-            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, "images_per_s", count))
+            yield rows.metric(group, _rate(asked.measure, count), _numbers(rows, group, _images_per_s, count))
         for count in asked.replicas[1:]:
             factors = {engine: _factors(rows.runs_of(group, engine), base, count) for engine in rows.engines}
             shares = {e: [None if f is None else 100 * f * base / count for f in own] for e, own in factors.items()}
             yield rows.metric(group, _speed_up(base, count), factors)
             yield rows.metric(group, _efficiency(count), shares)
-            yield rows.metric(group, _unevenness(count), _numbers(rows, group, "largest_over_mean", count))
+            yield rows.metric(group, _unevenness(count), _numbers(rows, group, _largest_over_mean, count))
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
         return (_rate("throughput", "N"), _speed_up("the first number", "N"), _efficiency("N"), _unevenness("N"))
+
+    def notes(self, runs: Sequence[Run], plan: PlanFile) -> Iterable[str]:
+        """Searches without an estimate."""
+        return missing_estimates(runs)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""
@@ -70,7 +80,11 @@ class ScalingAnalysis(ScenarioAnalysis):
 
 
 def _rate(measure: str, count: int | str) -> Row:
-    what = "as in the capacity's rows" if measure == "capacity" else f"{THROUGHPUT.definition}, in a closed loop"
+    what = (
+        "the estimate, as in the capacity's rows"
+        if measure == "capacity"
+        else f"{THROUGHPUT.definition}, in a closed loop"
+    )
     label = f"{measure}, {count} replica{'' if count == 1 else 's'}"
     return Row(f"images_per_s_x{count}", label, "images/s", "higher", what)
 
@@ -104,17 +118,28 @@ def _means(runs: GroupOfRuns, engine: str) -> list[tuple[int, float]]:
     return [(count, rate) for count, rate in known if rate is not None]
 
 
-def _numbers(rows: Rows, group: str, name: str, replicas: int) -> dict[str, list[float | None]]:
+def _images_per_s(run: Run) -> float | None:
+    """The rate by which replica counts are compared: of a search the estimate, of a closed loop the throughput."""
+    return run.numbers.get("crossing_images_per_s" if run.capacity else "images_per_s")
+
+
+def _largest_over_mean(run: Run) -> float | None:
+    return run.numbers.get("largest_over_mean")
+
+
+def _numbers(
+    rows: Rows, group: str, number: Callable[[Run], float | None], replicas: int
+) -> dict[str, list[float | None]]:
     """A number of each engine's runs with so many replicas."""
     return {
-        engine: [run.numbers.get(name) for run in rows.runs_of(group, engine) if run.replicas == replicas]
+        engine: [number(run) for run in rows.runs_of(group, engine) if run.replicas == replicas]
         for engine in rows.engines
     }
 
 
 def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
     """Of each repetition that has both: its own throughput ratio."""
-    rates = {(run.repetition, run.replicas): run.numbers.get("images_per_s") for run in runs}
+    rates = {(run.repetition, run.replicas): _images_per_s(run) for run in runs}
     repetitions = sorted({repetition for repetition, _ in rates})
     pairs = [(rates.get((r, base)), rates.get((r, count))) for r in repetitions]
     return [many / one for one, many in pairs if one and many]
@@ -122,8 +147,8 @@ def _factors(runs: Sequence[Run], base: int, count: int) -> list[float | None]:
 
 def _law(runs: Sequence[Run], means: list[tuple[int, float]]) -> Law:
     """Throughput by replicas of every run, and the Universal Scalability Law fitted to it where that can be done."""
-    points = [(run.replicas, rate) for run in runs if (rate := run.numbers.get("images_per_s")) is not None]
-    law = fit_usl([count for count, _ in points], [rate for _, rate in points])
+    points = [(run.replicas, own) for run in runs if (own := _images_per_s(run)) is not None]
+    law = fit_usl([count for count, _ in points], [own for _, own in points])
     return Law(
         points=points,
         lambda_=law.lambda_ if law else None,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.load_numbers import load_numbers
 from servestorm.analysis.metric import Metric, Row
-from servestorm.analysis.rows import LOAD_ROWS, PERCENTILE_ROWS, Rows
+from servestorm.analysis.rows import LOAD_ROWS, P99_CLAIM_ROW, PERCENTILE_ROWS, Rows
 from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.analysis.series import add_load_figures
 from servestorm.methods.samples import Samples
@@ -31,7 +31,7 @@ class SteadyAnalysis(ScenarioAnalysis):
 
     def defined_rows(self) -> Iterable[Row]:
         """See ScenarioAnalysis."""
-        return (*PERCENTILE_ROWS, *LOAD_ROWS)
+        return (*PERCENTILE_ROWS, P99_CLAIM_ROW, *LOAD_ROWS)
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """See ScenarioAnalysis."""

@@ -106,24 +106,31 @@ def _planned(
         load_from = begun.study.plan.load_from
     if load_from:
         plan = loaded_from(plan, load_from)
+    if begun and "design" not in plan.model_fields_set:  # one that began before there were rounds goes on without
+        plan = plan.model_copy(update={"design": begun.study.plan.design})
     ignored = ignore_disturbance or (begun is not None and begun.study.plan.disturbance == "ignored")
     return ignoring_disturbance(plan) if ignored else plan
 
 
 def _dry_run(plan: Plan) -> int:
     """Print the cells in their order and the expected time; nothing is started."""
-    from servestorm.plan.cells import cells_of, variants_of
+    from servestorm.plan.cells import cells_of, rounds_of, variants_of
     from servestorm.study.expected_time import PREPARE_GUESS_S, expected_s, title
     from servestorm.study.model_preparation import is_missing
 
-    cells, variants = cells_of(plan), variants_of(plan)
+    variants = variants_of(plan)
+    rounds = rounds_of(plan, cells_of(plan))
     missing = [model for model in plan.model if is_missing(model)]
     for model in missing:
         print(f"{'':>4}  {PREPARE_GUESS_S:5.0f} s  train and export {model.name}")
-    for cell in cells:
-        print(f"{cell.index:4d}  {expected_s(plan, cell):5.0f} s  {title(plan, variants, cell)}")
-    total_s = sum(expected_s(plan, cell) for cell in cells) + PREPARE_GUESS_S * len(missing)
-    print(f"{len(cells)} runs, about {max(1, round(total_s / 60))} min; nothing was started.")
+    for cells in rounds:
+        print(f"{cells[0].index:4d}  {expected_s(plan, cells):5.0f} s  {title(plan, variants, cells)}")
+    runs = sum(map(len, rounds))
+    total_s = PREPARE_GUESS_S * len(missing) + sum(expected_s(plan, cells) for cells in rounds)
+    if plan.budget:
+        print(f"at most {runs} runs and {max(1, round(plan.budget / 60))} min; nothing was started.")
+    else:
+        print(f"{runs} runs, about {max(1, round(total_s / 60))} min; nothing was started.")
     return OK
 
 

@@ -50,7 +50,8 @@ class OutcomeFile(FileShape):
     state: str
     """complete, failed or interrupted."""
     reason: str | None = None
-    started_at: str | None = None
+    started_at: Moment | None = None
+    ended_at: Moment | None = None
 
 
 class EventFile(FileShape):
@@ -243,6 +244,8 @@ class FinishedLoadFile(SummaryFile):
     latency_ms: PercentilesFile
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
+    gave_up: bool = False
+    """Whether it was ended early because too many requests were in flight."""
 
     @property
     def outcome(self) -> LoadOutcome:
@@ -258,4 +261,5 @@ class FinishedLoadFile(SummaryFile):
             p99_ms=self.latency_ms.p99,
             service_p99_ms=self.service_ms.p99,
             lag_p99_ms=self.lag_ms.p99,
+            given_up=self.gave_up,
         )

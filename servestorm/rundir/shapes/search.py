@@ -16,6 +16,8 @@ class ObjectiveFile(FileShape):
 
     p99_ms: Annotated[float, Field(gt=0, le=1e9)]
     max_error_percent: Share
+    promise: bool = False
+    """Whether p99 must be within its limit with 99 % confidence."""
 
 
 class ProbeFile(FileShape):
@@ -27,6 +29,8 @@ class ProbeFile(FileShape):
     p99_ms: Share | None
     error_percent: Share | None
     confirms: bool
+    p99_claim_ms: Share | None = None
+    given_up: bool = False
 
 
 class CapacityFile(FileShape):
@@ -61,9 +65,19 @@ class CapacityFile(FileShape):
     @model_validator(mode="after")
     def _what_passed_kept_the_objective(self) -> CapacityFile:
         for place, probe in enumerate(self.probes):
-            if probe.verdict == "pass" and (probe.p99_ms is None or probe.p99_ms > self.objective.p99_ms):
+            if probe.verdict != "pass":
+                continue
+            if probe.given_up:
+                raise ValueError(f"probes.{place}: it passed, and it was given up")
+            if _is_over(probe.p99_ms, self.objective):
                 raise ValueError(f"probes.{place}: it passed, and its p99 is over the objective")
+            if self.objective.promise and _is_over(probe.p99_claim_ms, self.objective):
+                raise ValueError(f"probes.{place}: it passed, and its p99 cannot be promised")
         return self
+
+
+def _is_over(p99_ms: float | None, objective: ObjectiveFile) -> bool:
+    return p99_ms is None or p99_ms > objective.p99_ms
 
 
 def _alike(one: float | None, other: float | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from servestorm.errors import StudyError
+from servestorm.methods.group_sequential import checked_shares
 from servestorm.plan.cells import Scenario
 from servestorm.plan.deployments import BatchingPlan, DeployedPlan, DisturbancePlan
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
@@ -51,6 +52,8 @@ class DeploymentSections(DeployedPlan, FileShape):
     kubernetes: KubernetesSection | None = None
     limits: LimitsSection | None = None
     load_from: Literal["here", "cluster"] = Field(default="here", exclude=True)
+    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
+    """Younger than some runs, which were blocks."""
     disturbance: DisturbancePlan | Literal["ignored"] = Field(default_factory=DisturbancePlan, exclude=True)
 
     @property
@@ -77,6 +80,7 @@ class PlanFile(DeploymentSections):
     payload: list[Payload]
     images_per_request: list[Many]
     repetitions: Many
+    budget: Share | None = Field(default=None, exclude=True)
     cold_starts: Whole
     page_cache: list[str]
     server_warmup: list[bool]
@@ -145,11 +149,19 @@ class StudyFile(FileShape):
     """The version of each engine."""
     cells: list[str]
     """The ids of all runs that the plan asks for, in order."""
+    looks: dict[str, list[Share]] = Field(default_factory=dict, exclude=True)
+    """By group of runs: the information shares (0..1] at which the study looked at its verdicts, to end early."""
 
     @model_validator(mode="after")
     def _its_cells_are_there_once(self) -> StudyFile:
         if twice := sorted({cell for cell in self.cells if self.cells.count(cell) > 1}):
             raise ValueError(f"cells: {twice[0]} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _looks_rise(self) -> StudyFile:
+        for shares in self.looks.values():
+            checked_shares(shares)
         return self
 
     @model_validator(mode="after")

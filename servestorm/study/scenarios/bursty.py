@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from servestorm.plan.study_plan import Plan
+from servestorm.plan.turns import bursty_slicing
 from servestorm.study.cell_load import CellLoad
-from servestorm.study.load import bursty_load
+from servestorm.study.load import LoadCommand, bursty_load, bursty_slices
+from servestorm.study.round_load import START_AHEAD_S, offer_in_turns
 from servestorm.study.scenario import StudyScenario, loads_guess_s
 
 
@@ -20,7 +23,23 @@ class BurstyCells(StudyScenario):
         assert load.plan.bursty
         load.offer(bursty_load(load.plan.bursty, load.variant.images_per_request), folder)
 
+    def measure_round(self, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
+        """See StudyScenario."""
+        bursty = loads[0].plan.bursty
+        assert bursty
+        slicing = bursty_slicing(bursty)
+
+        def slices(load: CellLoad) -> LoadCommand:
+            return bursty_slices(bursty, slicing, load.variant.images_per_request)
+
+        offer_in_turns(loads, folders, slices, slicing)
+
     def expected_s(self, plan: Plan) -> float:
         """See StudyScenario."""
         assert plan.bursty
         return loads_guess_s(plan.bursty.duration_s, plan.bursty.warmup_s)
+
+    def expected_round_s(self, plan: Plan, cells: int) -> float:
+        """See StudyScenario."""
+        assert plan.bursty
+        return START_AHEAD_S + bursty_slicing(plan.bursty).seconds(cells)

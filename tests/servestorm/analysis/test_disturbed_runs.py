@@ -51,7 +51,7 @@ def test_where_only_disturbed_runs_are_left_there_is_a_figure_and_no_verdict(run
     shown, other = metric.values["torchserve"], metric.values["savedmodel"]
     assert shown.value > 0 and shown.disturbed.reason == REASON
     assert (shown.valid, shown.counts, other.counts) == (True, False, True)
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
     judged = next(one for one in results.verdicts if one.metric == "steady.p50")
     assert (judged.withheld, judged.verdict.outcome, judged.verdict.p) == ("disturbed", "inconclusive", None)
     assert judged.verdict.reason == f"No verdict: the runs of TorchServe were disturbed ({REASON})."

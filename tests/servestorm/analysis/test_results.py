@@ -120,7 +120,7 @@ def test_a_percentile_of_too_few_samples_is_none(run):
     metric = compute(read_run(run)).metric("steady.p99")
     assert metric.values["savedmodel"].value is None
     assert metric.values["torchserve"].value is not None
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
 
 
 def test_invalid_runs_are_shown_and_left_out(run):
@@ -142,7 +142,7 @@ def test_a_scenario_without_a_run_that_counts_is_an_open_question(run):
     shown = results.metric("bursty.p50")
     assert (shown.values["torchserve"].valid, shown.values["savedmodel"].valid) == (False, True)
     assert shown.values["torchserve"].value > 0
-    assert shown.welch_p["savedmodel|torchserve"] is None
+    assert shown.p["savedmodel|torchserve"] is None
     assert sentences.better(results, shown) is None
     assert not any("11." in sentence for sentence in sentences.summary(results) if "bursty" in sentence)
 
@@ -202,7 +202,7 @@ def test_the_same_directory_gives_the_same_results(whole):
 def test_a_single_run_gives_no_deviation_and_no_p(whole):
     metric = compute(read_run(whole)).metric("scaling.images_per_s_x1")
     assert metric.values["savedmodel"].sd is None
-    assert metric.welch_p["savedmodel|torchserve"] is None
+    assert metric.p["savedmodel|torchserve"] is None
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_difference_in_another_metric_is_called_real_only_under_five_percent(w
     results = compute(read_run(whole))
     metric = results.metric("steady.mean_ms")
     assert sentences.better(results, metric) == "savedmodel"
-    metric.welch_p["savedmodel|torchserve"] = 0.06
+    metric.p["savedmodel|torchserve"] = 0.06
     assert sentences.better(results, metric) is None
 
 

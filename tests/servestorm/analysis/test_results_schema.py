@@ -67,7 +67,8 @@ def test_what_is_missing_wrong_or_unknown_is_found(faults, document, change, pla
 
 def test_fields_say_what_they_are(schema):
     metric = schema["$defs"]["Metric"]["properties"]
-    assert metric["welch_p"]["description"] == "'a|b' for each pair of engines: two-sided p over runs."
+    text = "'a|b' for each pair of engines: two-sided p over runs, as that of a verdict without its corrections."
+    assert metric["p"]["description"] == text
     assert schema["$defs"]["Setting"]["properties"]["p99_ms"]["description"] == "Of a request."
 
 

@@ -270,7 +270,7 @@ def test_memory_of_another_variant_says_nothing_and_that_of_the_probes_does(tmp_
 def test_there_is_no_cost_without_a_capacity_that_may_be_quoted(tmp_path):
     record = bare_record(tmp_path, [0])
     assert figures_of("capacity", ENGINES, [], [], record).cost == {}
-    rate = capacity_row(100.0, valid=False)
+    rate = replace(capacity_row(100.0, valid=False), key="capacity.crossing_images_per_s")
     assert figures_of("capacity", ENGINES, [], [rate], record).cost["capacity"]["savedmodel"] == []
 
 

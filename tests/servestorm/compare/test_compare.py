@@ -17,6 +17,7 @@ from servestorm.compare.comparison import base_key, compare
 from servestorm.compare.junit import junit
 from servestorm.compare.text import headline, markdown
 from servestorm.errors import StudyError
+from servestorm.methods.verdict import signed, verdict
 from servestorm.rundir.files import RESULTS_VERSION
 
 P50 = [10.0, 10.1, 9.9, 10.05, 9.95]
@@ -470,3 +471,31 @@ def test_a_margin_that_is_no_percentage_is_refused(margin, capsys):
         parser().parse_args(["compare", "a", "b", f"--margin={margin}"])
     assert stopped.value.code == 2
     assert "--margin" in capsys.readouterr().err
+
+
+def test_two_runs_are_independent_and_judged_by_the_ratio_of_their_means(pair):
+    found = pair(p50=[12.0, 12.3, 11.8, 12.1, 12.2])
+    (row,) = [row for row in found.rows if row.key == "steady.p50"]
+    assert (row.verdict.paired, row.verdict.rounds) == (False, None)
+    assert row.verdict.ratio == pytest.approx(row.new.value / row.old.value)
+    own = verdict(P50, [12.0, 12.3, 11.8, 12.1, 12.2], "lower", names=("OLD", "NEW"))
+    assert row.verdict.ratio_ci == own.ratio_ci
+
+
+def test_an_inconclusive_interval_wider_than_a_factor_of_three_is_not_printed(pair):
+    found = pair(p99=[10.0, 95.0, 31.0, 20.0, 30.0])
+    (row,) = [row for row in found.rows if row.key == "steady.p99"]
+    assert row.verdict.ratio_ci[1] > 3 * row.verdict.ratio_ci[0]
+    assert "Inconclusive: the runs scatter too much to say; about " in row.reason
+    (line,) = [line for line in markdown(found).splitlines() if line.startswith("| savedmodel | steady.p99")]
+    assert f"| {signed(row.verdict.difference_percent)} | 1.00 |" in line
+
+
+def test_runs_of_another_design_are_compared_and_noted(write):
+    document = results()
+    document["study"]["plan"].update(design="interleaved", budget="10 min")
+    found = compare(write("old", results()), write("new", document))
+    note = "OLD loaded its engines one after another and NEW in turns: a difference may be the design's."
+    assert (found.differs, note in found.notes) == ([], True)
+    again = write("again", document | {"id": "another"})
+    assert not any("in turns" in text for text in compare(write("interleaved", document), again).notes)

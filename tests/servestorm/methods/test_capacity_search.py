@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals.processes import poisson
-from servestorm.methods.capacity_search import Probe, Search, SearchObjective, error_percent, judge
+from servestorm.methods.capacity_estimate import crossing
+from servestorm.methods.capacity_search import Probe, Search, SearchObjective
+from servestorm.methods.probe_verdict import error_percent, judge, probe_of
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from tests.simulations import capacity_searches, md1
 
@@ -285,3 +287,46 @@ def test_a_rate_that_passed_and_then_could_not_be_offered_again_is_told_as_passe
     once = max(rate for rate in seen if rate <= 230)
     assert found.rate_per_s is None and once > (found.low or 0)
     assert f"the largest that passed once is {once:g} requests/s" in found.reason
+
+
+PROMISE = dataclasses.replace(OBJECTIVE, promise=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "claim_ms", "verdict", "reason"),
+    [
+        ({}, 48.0, "pass", "p99 is at most 48 ms with 99 % confidence, within the objective of 50 ms"),
+        ({}, 52.0, "fail", "at most 52 ms with 99 % confidence, over the objective of 50 ms, and 40 ms in the sample"),
+        ({}, None, "fail", "too few of 1000 answers are independent to promise a p99"),
+        ({"latency_ms": {"p99": 61.0}}, 70.0, "fail", "p99 61 ms is over the objective of 50 ms"),
+    ],
+)
+def test_where_a_promise_is_asked_the_claim_decides(changed, claim_ms, verdict, reason):
+    found, why = judge(dataclasses.replace(summary(**changed), p99_claim_ms=claim_ms), PROMISE)
+    assert found == verdict
+    assert reason in why
+
+
+def test_a_load_that_was_given_up_fails_unless_the_generator_was_later_than_the_objective():
+    given_up = {"gave_up": True, "valid": False, "reasons": ["the load was given up after 2.1 s"]}
+    assert judge(summary(**given_up), OBJECTIVE)[0] == "fail"
+    assert judge(summary(**given_up, lag_ms={"p99": None}), OBJECTIVE)[0] == "fail"
+    late = judge(summary(**given_up, lag_ms={"p99": 80.0}), OBJECTIVE)
+    assert late == ("invalid", "the load was given up after 2.1 s")
+    one = probe_of(100.0, summary(**given_up), OBJECTIVE)
+    assert (one.given_up, one.p99_ms) == (True, None)
+
+
+@pytest.mark.parametrize("objective_ms", [10.0, 20.0])
+def test_giving_up_doomed_probes_changes_neither_the_rates_nor_the_verdicts_nor_the_estimate(objective_ms):
+    given_up = 0
+    for seed in range(6):
+        offers = (
+            capacity_searches.simulated(2.0, 20, seed),
+            capacity_searches.given_up_early(2.0, 20, seed, objective_ms),
+        )
+        plain, short = (capacity_searches.find(offer, objective_ms, 0.03, 700) for offer in offers)
+        assert [(p.rate_per_s, p.verdict) for p in short.probes] == [(p.rate_per_s, p.verdict) for p in plain.probes]
+        assert crossing(short.probes, objective_ms) == crossing(plain.probes, objective_ms)
+        given_up += sum(p.given_up for p in short.probes)
+    assert given_up >= 6

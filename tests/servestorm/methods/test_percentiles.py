@@ -16,8 +16,8 @@ from servestorm.methods.percentiles import (
     percentile,
     percentiles,
     samples_needed,
-    welch_p,
 )
+from servestorm.methods.welch import known, welch
 
 
 def test_a_percentile_is_the_nearest_rank_and_so_a_sample():
@@ -49,14 +49,13 @@ def test_deviation_divides_by_one_less_than_the_runs():
 
 def test_welch_agrees_with_the_table_of_a_textbook():
     # means 3 and 8, variances 1 and 4 over 3 runs: t = -5 / sqrt(5/3) = -3.873, df = (5/3)^2 / (1/18 + 16/18) = 2.941
-    p = welch_p([2.0, 3.0, 4.0], [6.0, 8.0, 10.0])
-    assert p == pytest.approx(0.0316, abs=0.0005)
+    assert welch([2.0, 3.0, 4.0], [6.0, 8.0, 10.0]).p == pytest.approx(0.0316, abs=0.0005)
 
 
 def test_welch_is_silent_where_runs_are_too_few_or_all_alike():
-    assert welch_p([1.0], [2.0, 3.0]) is None
-    assert welch_p([1.0, None], [2.0, 3.0]) is None
-    assert welch_p([1.0, 1.0], [2.0, 2.0]) is None
+    assert welch([1.0], [2.0, 3.0]) is None
+    assert welch(known([1.0, None]), [2.0, 3.0]) is None
+    assert welch([1.0, 1.0], [2.0, 2.0]) is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=11, max_size=300))

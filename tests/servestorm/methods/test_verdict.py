@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import nct, ttest_ind
 from scipy.stats import t as student
 
+from servestorm.methods.paper import paper
 from servestorm.methods.power import MOST_RUNS_MORE, standard_effect
-from servestorm.methods.verdict import paper, verdict, verdicts
-from servestorm.methods.welch import hedges, holm
+from servestorm.methods.ratio import Effect, percent_interval
+from servestorm.methods.verdict import Question, verdict, verdicts
+from servestorm.methods.welch import hedges, holm, welch
 from tests.simulations.verdicts import (
     Share,
     false_verdicts,
@@ -34,14 +36,16 @@ NOISY = [8.0, 13.0, 9.5, 12.5, 10.0]
 runs = st.lists(st.floats(0.1, 1e4), min_size=2, max_size=4)
 
 
-def test_welch_and_its_interval_agree_with_scipy():
-    found, wanted = verdict(A, SLOWER, "lower"), ttest_ind(SLOWER, A, equal_var=False)
+def test_a_number_that_can_be_0_is_judged_by_its_difference_as_welch_does():
+    share, more = [0.0, 0.4, 0.2, 0.3], [1.2, 1.0, 1.4, 1.1]
+    found, wanted = verdict(share, more, "lower"), ttest_ind(more, share, equal_var=False)
     assert found.p == pytest.approx(wanted.pvalue)
-    assert found.difference_percent == pytest.approx(100 * (np.mean(SLOWER) / np.mean(A) - 1))
+    assert found.difference_percent == pytest.approx(100 * (np.mean(more) / np.mean(share) - 1))
+    assert (found.ratio_ci, found.smallest_ratio) == (None, None)
     # Fieller's interval is Welch's plus what the scatter of a's own mean adds
-    plain = [100 * end / np.mean(A) for end in wanted.confidence_interval(0.95)]
-    assert found.ci_percent == pytest.approx(plain, abs=0.6)
+    plain = [100 * end / np.mean(share) for end in wanted.confidence_interval(0.95)]
     assert found.ci_percent[1] - found.ci_percent[0] > plain[1] - plain[0]
+    assert welch(share, more).p == pytest.approx(wanted.pvalue)
 
 
 def test_fiellers_interval_is_that_of_a_worked_example():
@@ -49,10 +53,8 @@ def test_fiellers_interval_is_that_of_a_worked_example():
     df = 0.13**2 / (0.04**2 / 3 + 0.09**2 / 3)
     square = student.ppf(0.975, df) ** 2
     low, high = (100 * (root - 1) for root in sorted(np.roots([100 - 0.04 * square, -240, 144 - 0.09 * square])))
-    spread = np.array([-1.5, -0.5, 0.5, 1.5])
-    unit = spread / np.std(spread, ddof=1)
-    found = verdict(list(10 + 0.4 * unit), list(12 + 0.6 * unit), "lower")
-    assert found.ci_percent == pytest.approx((low, high), abs=1e-6)
+    effect = Effect("difference", 4, 4, 10.0, 12.0, 2.0, math.sqrt(0.13), df, 0.04, 0.09, 0.01, False)
+    assert percent_interval(effect, 0.05) == pytest.approx((low, high), abs=1e-6)
 
 
 def test_holm_multiplies_each_p_by_the_tests_that_are_left_and_never_falls():
@@ -75,11 +77,16 @@ def test_the_side_with_the_lower_latency_wins():
     assert verdict(SLOWER, A, "lower").outcome == "B"
 
 
-def test_no_interval_reaches_under_one_hundred_percent_less():
+def test_no_interval_reaches_one_hundred_percent_less_and_one_wider_than_a_factor_of_three_is_not_printed():
     found = verdict([3.2, 3.4, 3.3], [4.9, 6.3], "lower")
-    assert found.outcome == "inconclusive"
-    assert found.ci_percent[0] == -100
-    assert "\u2212100 % to +" in found.reason
+    assert (found.outcome, found.too_wide) == ("inconclusive", True)
+    assert found.ci_percent[0] > -100
+    assert 0 < found.ratio_ci[0] < found.ratio < found.ratio_ci[1]
+    assert found.reason.startswith("Inconclusive: the runs scatter too much to say; about ")
+    narrow = verdict([3.2, 3.4, 3.3], [4.9, 5.2], "lower")
+    assert (narrow.outcome, narrow.too_wide) == ("A", False)
+    shares = verdict([0.0, 0.3, 0.1], [0.0, 0.2, 0.4], "lower")
+    assert (shares.ci_percent, shares.too_wide) == (None, True)
 
 
 def test_the_side_with_the_higher_throughput_wins():
@@ -120,8 +127,8 @@ def test_the_advice_for_sides_that_seem_alike_is_the_sample_size_of_an_equivalen
     found = verdict(side, side, "lower")
 
     def room(count):
-        errors = math.sqrt(2 * np.var(side, ddof=1) / count)
-        return 0.5 - errors * (student.ppf(0.975, 2 * count - 2) + student.ppf(0.90, 2 * count - 2))
+        errors = math.sqrt(2 * np.var(side, ddof=1) / count) / 10
+        return math.log(1.05) - errors * (student.ppf(0.975, 2 * count - 2) + student.ppf(0.90, 2 * count - 2))
 
     assert room(5 + found.runs_more) >= 0 > room(5 + found.runs_more - 1)
 
@@ -141,7 +148,7 @@ def test_an_answer_needs_no_more_runs():
 def test_the_correction_grows_with_the_family():
     close = [10.2, 10.5, 10.1, 10.4, 10.3]
     alone = verdict(A, close, "lower", margin=0.0)
-    family = {"it": (A, close, "lower")} | dict.fromkeys(range(9), (A, ALIKE, "lower"))
+    family = {"it": Question(A, close, "lower")} | dict.fromkeys(range(9), Question(A, ALIKE, "lower"))
     among = verdicts(family, margin=0.0)["it"]
     assert (alone.outcome, among.outcome) == ("A", "inconclusive")
     assert among.p == alone.p
@@ -151,7 +158,8 @@ def test_the_correction_grows_with_the_family():
 
 
 def test_what_could_not_be_tested_does_not_count_in_the_family():
-    family = {"it": (A, SLOWER, "lower"), "one run": ([1.0], [2.0], "lower"), "alike": ([1.0] * 3, [1.0] * 3, "lower")}
+    sides = {"it": (A, SLOWER), "one run": ([1.0], [2.0]), "alike": ([1.0] * 3, [1.0] * 3)}
+    family = {key: Question(a, b, "lower") for key, (a, b) in sides.items()}
     assert verdicts(family)["it"].p_holm == verdict(A, SLOWER, "lower").p
 
 
@@ -173,7 +181,8 @@ def test_fewer_than_two_runs_give_no_numbers(few):
 def test_a_side_without_scatter_is_judged_by_the_other_sides():
     found = verdict([10.0] * 3, SLOWER, "lower")
     assert found.outcome == "A"
-    assert found.p == pytest.approx(ttest_ind(SLOWER, [10.0, 10.0, 10.0 + 1e-12], equal_var=False).pvalue, rel=1e-3)
+    error = np.std(SLOWER, ddof=1) / math.sqrt(5) / np.mean(SLOWER)
+    assert found.p == pytest.approx(2 * student.sf(math.log(np.mean(SLOWER) / 10) / error, 4), rel=1e-9)
     assert verdict(SLOWER, [10.0] * 3, "lower").outcome == "B"
 
 
@@ -192,7 +201,7 @@ def test_a_difference_from_nothing_has_no_percent_but_a_winner():
 
 
 def test_a_mean_that_scatters_too_much_to_divide_by_gives_no_interval():
-    found = verdict([1.0, 30.0, 2.0], [50.0, 60.0, 55.0], "lower")
+    found = verdict([0.0, 30.0, 2.0], [50.0, 60.0, 55.0], "lower")
     assert found.difference_percent is not None
     assert found.ci_percent is None
     assert found.outcome != "equivalent"

@@ -21,8 +21,8 @@ from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, wri
 
 BUSY = (0.74, 0.0)
 STOLEN = (0.0, 0.12)
-STEADY = {"cold_starts": 0, "scaling": None}
-"""Six loads: three of each engine."""
+STEADY = {"cold_starts": 0, "scaling": None, "design": "blocks"}
+"""Six loads, one after the other: three of each engine."""
 ONE = {**STEADY, "engines": ["savedmodel"]}
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 100, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 20}
 SEARCH = {**ONE, "steady": None, "capacity": CAPACITY}

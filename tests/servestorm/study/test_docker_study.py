@@ -26,12 +26,12 @@ from servestorm.rundir.shapes.cell import EventFile, UseFile
 from servestorm.rundir.shapes.study import LimitsSection
 from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cell_load import CellLoad
-from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.generator_local import LocalGenerator
 from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.resume import complete_cells
+from servestorm.study.round_run import _budget
 from servestorm.study.runner import Study
 from servestorm.study.scenarios.table import SCENARIO_CELLS
 from serving.backend import Leftovers
@@ -120,7 +120,7 @@ def test_the_backend_gets_what_the_plan_says_and_the_generators_cores_for_the_ba
 def test_a_quarter_of_a_cpu_is_expected_to_take_longer_to_start():
     def start_s(limits):
         plan = parse_plan(GOOD + f"backend: docker\n{limits}cold_starts: 1\n", "plan")
-        return expected_s(plan, cells_of(plan)[0])
+        return expected_s(plan, cells_of(plan)[:1])
 
     assert start_s("limits: {cpus: 0.25}\n") > 2 * start_s("")
 

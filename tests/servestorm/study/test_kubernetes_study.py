@@ -30,10 +30,10 @@ from servestorm.rundir.shapes.cell import EventFile, UseFile
 from servestorm.rundir.shapes.study import DeploymentSections
 from servestorm.study import runner, scraper
 from servestorm.study.backend_choice import choose_backend
-from servestorm.study.cell_run import _budget
 from servestorm.study.cores import Cores, assign
 from servestorm.study.expected_time import expected_s
 from servestorm.study.resume import complete_cells
+from servestorm.study.round_run import _budget
 from servestorm.study.runner import Study
 from serving.backends import KubernetesBackend
 from serving.backends.kubernetes import settings as kubernetes_settings
@@ -171,7 +171,7 @@ def test_cores_are_the_generators_alone_and_those_that_are_named_must_be_there()
 def test_a_release_is_expected_to_take_longer_than_a_container():
     def start_s(where):
         plan = parse_plan(f"{GOOD}backend: {where}\ncold_starts: 1\n", "plan")
-        return expected_s(plan, cells_of(plan)[0])
+        return expected_s(plan, cells_of(plan)[:1])
 
     assert start_s("kubernetes") > start_s("docker") + 5
 

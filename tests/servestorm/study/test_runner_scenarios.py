@@ -84,7 +84,8 @@ def test_a_search_that_the_generator_limits_leaves_the_question_open(study):
 
 def test_scaling_by_capacity_searches_at_every_count(study):
     scaling = {"replicas": [1, 2], "measure": "capacity", "duration_s": 1, "repetitions": 1}
-    results = compute(read_run(study(**{**LOADS_OUT, "capacity": CAPACITY, "scaling": scaling}).carry_out()))
+    changes = {**LOADS_OUT, "capacity": CAPACITY, "scaling": scaling}
+    results = compute(read_run(study(generator="queue", **changes).carry_out()))
     assert results.metric("scaling.factor_x2").values["savedmodel"].value == pytest.approx(1.0, abs=0.01)
     assert results.metric("scaling.efficiency_x2").values["savedmodel"].value == pytest.approx(50, abs=1)
 
@@ -157,8 +158,8 @@ def test_a_dry_run_tells_the_runs_and_the_time_and_starts_nothing(tmp_path, mode
     done = run_verb(tmp_path, toy_plan(model), "plan.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 + 6 + 4 + 1
-    assert "savedmodel: steady load 1 of 3" in done.stdout
+    assert len(lines) == 2 + 6 / 2 + 4 + 1
+    assert "savedmodel and torchserve: steady load 1 of 3" in done.stdout
     assert lines[-1].startswith("12 runs, about ")
     assert not (tmp_path / "runs").exists()
 

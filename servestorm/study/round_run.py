@@ -1,10 +1,10 @@
-"""One cell: a fresh deployment under one scenario, with everything it leaves written into the cell's folder."""
+"""One round: fresh deployments under one scenario, each with everything it leaves written into its cell's folder."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from servestorm.rundir.files import now, write_bytes, write_json, write_text
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.cell_load import CellLoad
 from servestorm.study.context import StudyContext
+from servestorm.study.faults import blamed_on, cell_at_fault
 from servestorm.study.load import GeneratorError
 from servestorm.study.machine_counters import MachineWatch
 from servestorm.study.scenario import StudyScenario
@@ -43,31 +44,59 @@ class CellOutcome:
     ended_at: str
     scraper: str
     """What read the servers' metrics."""
+    fault_of: str | None = None
+    """The cell of the round whose fault it was, where that is known: its own id, or a neighbour's."""
 
 
-def run_cell(context: StudyContext, cell: Cell, folder: Path) -> CellOutcome:
-    """Run the cell and write its folder.
+def run_round(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Path]) -> list[CellOutcome]:
+    """Run cells that stand up at once and take turns under load, or one alone, and write a folder for each.
 
-    A fault of the engine or of the generator makes the outcome `failed` with the reason, and the study may go on; an
+    A fault of an engine or of a generator makes all outcomes `failed` with the reason, and the study may go on; an
     interruption, a full disk and our own bugs are written too, and raised on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / files.CELL, cell.as_dict())
-    started_at = now()
+    for cell, folder in zip(cells, folders, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / files.CELL, cell.as_dict())
+    started_at, progress = now(), _Progress()
     state: CellState = "complete"
     reason: str | None = None
+    fault_of: Cell | None = None
     try:
-        _measure(context, cell, folder)
+        _measure(context, cells, folders, progress)
     except (DeploymentError, GeneratorError) as error:
-        state, reason = "failed", _lasting(str(error), folder)
+        fault_of = cell_at_fault(error, cells)
+        state, reason = "failed", _reason(error, cells, fault_of, progress)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         reason = str(error) or state
         raise
     finally:
-        outcome = CellOutcome(state, reason, started_at, now(), context.scraper.name)
-        write_json(folder / files.OUTCOME, asdict(outcome))
-    return outcome
+        if reason:
+            reason = _lasting(reason, folders[cells.index(fault_of) if fault_of else 0])
+        at_fault = fault_of.id if fault_of else None
+        outcome = CellOutcome(state, reason, started_at, now(), context.scraper.name, at_fault)
+        for folder in folders:
+            write_json(folder / files.OUTCOME, asdict(outcome))
+    return [outcome] * len(cells)
+
+
+@dataclass
+class _Progress:
+    """How far a round has come."""
+
+    stands: bool = False
+    """Whether every server of it has started and answered."""
+
+
+def _reason(error: Exception, cells: Sequence[Cell], fault_of: Cell | None, progress: _Progress) -> str:
+    """The error; of several engines with the one at fault, and a remedy where it did not start beside the others."""
+    if len(cells) == 1 or fault_of is None:
+        return str(error)
+    reason = f"{fault_of.engine}: {error}"
+    if progress.stands:
+        return reason
+    others = " and ".join(cell.engine for cell in cells if cell != fault_of)
+    return f"{reason} It was started beside {others}: if both cannot stand at once here, set `design: blocks`."
 
 
 def _lasting(reason: str, folder: Path) -> str:
@@ -75,24 +104,40 @@ def _lasting(reason: str, folder: Path) -> str:
     return re.sub(r"\S+/replica-\d+/server\.log", str(folder / files.SERVER_LOG), reason)
 
 
-def _measure(context: StudyContext, cell: Cell, folder: Path) -> None:
+def _measure(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Path], progress: _Progress) -> None:
+    scenario = SCENARIO_CELLS[cells[0].scenario]
+    with ExitStack() as stack:
+        since_start = stack.enter_context(_watched_start(context, scenario))
+        standing = [
+            stack.enter_context(_standing(context, cell, folder, since_start))
+            for cell, folder in zip(cells, folders, strict=True)
+        ]
+        for load, folder in zip(standing, folders, strict=True):
+            with blamed_on(load.cell):
+                stack.enter_context(_ready(context, load, folder))
+        for load in standing if scenario.scraped else ():
+            context.scraper.wait_first(load.cell.id, len(_with_metrics(load.deployment)))
+        progress.stands = True
+        if scenario.scraped:
+            _check_all_settings(context, standing, folders)
+        if len(standing) == 1:
+            scenario.measure(standing[0], folders[0])
+        else:
+            scenario.measure_round(standing, folders)
+        if not scenario.scraped:
+            _check_all_settings(context, standing, folders)  # no question may slow a start that is timed
+
+
+@contextmanager
+def _standing(context: StudyContext, cell: Cell, folder: Path, since_start: MachineWatch | None) -> Iterator[CellLoad]:
+    """A started deployment, with everything that is needed to load it; it may not be ready yet."""
     events = EventLog()
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
-    scenario = SCENARIO_CELLS[cell.scenario]
     try:
-        with (
-            _watched_start(context, scenario) as since_start,
-            _deployment(context, cell, workdir, events, folder) as deployment,
-        ):
-            load = _load(context, cell, deployment, events, since_start)
-            if not scenario.scraped:
-                _ready(context, cell, deployment, events)
-                scenario.measure(load, folder)
-                _check_settings(context, cell, deployment, folder)  # no question may slow a start that is timed
-            else:
-                with _ready_and_scraped(context, cell, deployment, events, folder):
-                    _check_settings(context, cell, deployment, folder)
-                    scenario.measure(load, folder)
+        with ExitStack() as stack:
+            with blamed_on(cell):
+                deployment = stack.enter_context(_deployment(context, cell, workdir, events, folder))
+            yield _load(context, cell, deployment, events, since_start)
     finally:
         write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
         shutil.rmtree(workdir, ignore_errors=True)
@@ -159,25 +204,28 @@ def _batching(cell: Cell) -> Batching:
     return Batching(cell.max_batch_size, cell.timeout_us)
 
 
-def _check_settings(context: StudyContext, cell: Cell, deployment: Deployment, folder: Path) -> None:
+def _check_all_settings(context: StudyContext, loads: Sequence[CellLoad], folders: Sequence[Path]) -> None:
     """The servers run with what the study set; of servers that ran already it is only written down."""
-    engine = context.engines[cell.engine]
-    ordered = None if context.plan.runs_already else engine.ordered(_budget(context, cell), _batching(cell))
-    check_settings(engine, context.model(cell), deployment, ordered, folder)
+    for load, folder in zip(loads, folders, strict=True):
+        cell, engine = load.cell, context.engines[load.cell.engine]
+        ordered = None if context.plan.runs_already else engine.ordered(_budget(context, cell), _batching(cell))
+        with blamed_on(cell):
+            check_settings(engine, load.model, load.deployment, ordered, folder)
 
 
-def _ready(context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog) -> None:
+def _wait_answers(context: StudyContext, load: CellLoad) -> None:
     """Wait until the servers report ready and every replica has given a right answer."""
+    deployment = load.deployment
     deployment.wait_ready(context.plan.timeouts.ready_s)
     for endpoint in deployment.endpoints:
         t_ns = first_answer(
             endpoint,
-            WIRES[cell.engine],
-            context.model(cell),
+            WIRES[load.cell.engine],
+            load.model,
             timeout_s=context.plan.timeouts.answer_s,
             alive=deployment.alive,
         )
-        events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
+        load.events.add("first_right_answer", replica=endpoint.replica, t_ns=t_ns)
 
 
 def _load(
@@ -198,28 +246,26 @@ def _load(
 
 
 @contextmanager
-def _ready_and_scraped(
-    context: StudyContext, cell: Cell, deployment: Deployment, events: EventLog, folder: Path
-) -> Iterator[None]:
-    """The deployment is ready, and its metrics are read from its start on where its addresses are known by then."""
+def _ready(context: StudyContext, load: CellLoad, folder: Path) -> Iterator[None]:
+    """The deployment is ready; its metrics are read from its start on where its addresses are known by then."""
+    scraped = SCENARIO_CELLS[load.cell.scenario].scraped
     with ExitStack() as stack:
-        if not context.backend.addressed_at_start:
-            _ready(context, cell, deployment, events)
-        stack.enter_context(_scraped(context, cell, deployment, folder))
-        if context.backend.addressed_at_start:
-            _ready(context, cell, deployment, events)
-        context.scraper.wait_first(cell.id, len(_with_metrics(deployment)))
+        if scraped and context.backend.addressed_at_start:
+            stack.enter_context(_scraped(context, load, folder))
+        _wait_answers(context, load)
+        if scraped and not context.backend.addressed_at_start:
+            stack.enter_context(_scraped(context, load, folder))
         yield
 
 
 @contextmanager
-def _scraped(context: StudyContext, cell: Cell, deployment: Deployment, folder: Path) -> Iterator[None]:
+def _scraped(context: StudyContext, load: CellLoad, folder: Path) -> Iterator[None]:
     """The servers' metrics are read from now on, and kept when the block ends."""
-    context.scraper.watch(cell.id, _with_metrics(deployment))
+    context.scraper.watch(load.cell.id, _with_metrics(load.deployment))
     try:
         yield
     finally:
-        write_bytes(folder / files.METRICS, table_bytes(context.scraper.collect(cell.id)))
+        write_bytes(folder / files.METRICS, table_bytes(context.scraper.collect(load.cell.id)))
 
 
 def _with_metrics(deployment: Deployment) -> list[Endpoint]:
