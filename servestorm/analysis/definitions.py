@@ -61,7 +61,7 @@ _RUN_FIGURES: Final = (
 
 
 def _module(row: Row, scenarios: list[str]) -> str:
-    if row in PERCENTILE_ROWS or row in LOAD_ROWS or row is P99_CLAIM_ROW:
+    if row in (*PERCENTILE_ROWS, *LOAD_ROWS, P99_CLAIM_ROW):
         return "methods/run_figures.py" if row.name in _RUN_FIGURES else "analysis/load_numbers.py"
     if row is FLEET_COST:
         return "analysis/cost.py"

@@ -252,7 +252,7 @@ def test_a_burst_is_judged_by_its_own_turn_and_a_disturbed_turn_has_none(tmp_pat
     for run in results.runs:
         assert [(burst.index, burst.start_s, burst.end_s) for burst in run.bursts] == [(0, 4.0, 6.0), (1, 10.0, 12.0)]
         assert [burst.violations for burst in run.bursts] == [0, 30]
-        assert [burst.queue_start <= 2 for burst in run.bursts] == [True, True]
+        assert all(burst.queue_start <= 3 for burst in run.bursts)  # of 100 requests a second, 5 ms each
         requests = sum(burst.requests for burst in run.bursts)
         assert run.numbers["burst_violations_percent"] == pytest.approx(100 * 30 / requests)
         assert run.numbers["burst_recover_s"] is None
