@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from servestorm.compare.conditions import differences, notes
 from servestorm.errors import StudyError
@@ -150,6 +150,12 @@ def _pairs(both: Sequence[Both]) -> Iterable[Pair]:
                 yield engine, after, before.values[engine], value
 
 
+_CLAIM: Final[tuple[Finding, str]] = (
+    "not compared",
+    "It is a bound that is promised, and not compared: compare the percentile itself.",
+)
+
+
 def _are_claims(before: RecordedValue, after: RecordedValue) -> bool:
     """Whether they are bounds, of which the difference says nothing."""
     return before.is_claim or after.is_claim
@@ -164,7 +170,7 @@ def _row(pair: Pair, verdict: Verdict | None, margin: float) -> Row:
     if verdict:
         finding, reason = _finding(verdict, metric.better, margin), verdict.reason
     else:
-        finding, reason = _missing(before, after)
+        finding, reason = _CLAIM if _are_claims(before, after) else _missing(before, after)
     return Row(engine, metric.key, metric.label, metric.unit, metric.better, before, after, verdict, finding, reason)
 
 
@@ -181,8 +187,6 @@ def _finding(verdict: Verdict, better: Better, margin: float) -> Finding:
 
 def _missing(before: RecordedValue, after: RecordedValue) -> tuple[Finding, str]:
     """Why there is nothing to judge."""
-    if _are_claims(before, after):
-        return "not compared", "It is a bound that is promised, and not compared: compare the percentile itself."
     if before.counts and _has_runs(before):
         return "lost", _why_lost(after)
     if not before.valid:

@@ -64,7 +64,7 @@ def test_the_better_engine_comes_first_and_what_the_other_is_better_at_follows(r
         decided(j.metric, 1 / j.verdict.ratio, *(1 / end for end in j.verdict.ratio_ci[::-1]), "B") for j in (P50, CPU)
     ]
     assert told(results, *other, START) == [
-        "TorchServe answers 1.61 times as fast as savedmodel under steady load (p50; 1.54 to 1.69) and uses 0.48 times "
+        "TorchServe answers 1.62 times as fast as savedmodel under steady load (p50; 1.55 to 1.70) and uses 0.48 times "
         "the CPU time an image (0.46 to 0.50).",
         "savedmodel starts 1.40 times as fast as TorchServe (1.31 to 1.49).",
     ]
