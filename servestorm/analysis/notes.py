@@ -82,7 +82,8 @@ def slice_notes(runs: Sequence[Run]) -> Iterator[str]:
 def _repeated(record: RunRecord) -> Iterator[str]:
     """How many attempts at a load were set aside, and why."""
     attempts = [attempt for cell in record.cells for attempt in cell.attempts]
-    valid = [attempt.summary is not None and attempt.summary.valid for attempt in attempts]
+    summaries = [attempt.summary for attempt in attempts]
+    valid = [each is not None and each.valid and each.percentile_counts for each in summaries]
     over = [disturbance_of(attempt.use, record.study.plan) is not None for attempt in attempts]
     disturbed = sum(map(operator.or_, valid, over))
     if repeats := len(attempts) - disturbed:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from servestorm.compare.conditions import differences, notes
 from servestorm.errors import StudyError
@@ -134,7 +134,7 @@ def _rows(old: Recorded, new: Recorded, margin: float, keys: Sequence[str]) -> l
     family = {
         (engine, metric.key): Question(before.runs, after.runs, metric.better, names=("OLD", "NEW"))
         for engine, metric, before, after in pairs
-        if before.counts and after.counts and _has_runs(before) and _has_runs(after)
+        if before.counts and after.counts and _has_runs(before) and _has_runs(after) and not _are_claims(before, after)
     }
     judged = verdicts(family, margin / 100)
     return [_row(pair, judged.get((pair[0], pair[1].key)), margin) for pair in pairs]
@@ -150,6 +150,17 @@ def _pairs(both: Sequence[Both]) -> Iterable[Pair]:
                 yield engine, after, before.values[engine], value
 
 
+_CLAIM: Final[tuple[Finding, str]] = (
+    "not compared",
+    "It is a bound that is promised, and not compared: compare the percentile itself.",
+)
+
+
+def _are_claims(before: RecordedValue, after: RecordedValue) -> bool:
+    """Whether they are bounds, of which the difference says nothing."""
+    return before.is_claim or after.is_claim
+
+
 def _has_runs(value: RecordedValue) -> bool:
     return any(run is not None for run in value.runs)
 
@@ -159,7 +170,7 @@ def _row(pair: Pair, verdict: Verdict | None, margin: float) -> Row:
     if verdict:
         finding, reason = _finding(verdict, metric.better, margin), verdict.reason
     else:
-        finding, reason = _missing(before, after)
+        finding, reason = _CLAIM if _are_claims(before, after) else _missing(before, after)
     return Row(engine, metric.key, metric.label, metric.unit, metric.better, before, after, verdict, finding, reason)
 
 

@@ -12,11 +12,12 @@ over the latency limit. So the claim is the smallest limit under which LoadGen w
 single-stream runs LoadGen prints the next larger sample, which is a little more careful than it need be.
 
 LoadGen takes the samples to be independent. Latencies of one load are not: a queue delays neighbours together, so the
-samples above a percentile come in bunches, and a load holds fewer bunches than samples. At a utilisation of 0.5 of a
-simulated queue, LoadGen's claim of "99 %" holds in 80 of 100 loads, at 0.8 in 55 (`docs/explanation/statistics.md`). So
-n is divided by how many times more the number of samples over the percentile scatters between slices of it
-than it would if they were independent (batch means: Conway, "Some tactical problems in digital simulation", 1963). The
-claim is never under LoadGen's, and the same where neighbours have nothing to do with each other.
+samples above a percentile come in bunches, and a load holds fewer bunches than samples. Of simulated queues at a
+utilisation of 0.5, LoadGen's claim with "99 %" confidence is false in 15 of 100 loads, at 0.8 in 50, and this one in 3
+and in 6 (`benchmarks/calibration/claims.py`). For this, n is divided by how many times more the number of samples over
+the percentile scatters between slices of the load than it would if they were independent: batch means (Conway, "Some
+tactical problems in digital simulation", 1963). The claim is never under LoadGen's, and close to it where neighbours
+have nothing to do with each other.
 """
 
 from __future__ import annotations

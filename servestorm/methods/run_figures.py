@@ -90,6 +90,8 @@ def invalid_figures(samples: Samples) -> dict[str, str]:
         reasons["mean_ms" if name == MEAN else name] = reason
         if name == "p99":
             reasons[P99_CLAIM] = reason
+        if name == "p99":
+            reasons[P99_CLAIM] = reason
         if name in ("p50", "p99") and _several_images(samples):
             reasons[f"request_{name}"] = reason
     return reasons

@@ -113,7 +113,7 @@ def _read_turns(records: Sequence[CellRecord], slices: Sequence[SlicesFile]) -> 
 def _without_disturbed(records: Sequence[CellRecord], loads: Sequence[Samples], plan: PlanFile) -> list[Samples]:
     """The loads without the slices in which other programs or machines took too much, where that was recorded."""
     limits = plan.disturbance_limits
-    machines = [_machine_times(record.machine()) for record in records]
+    machines = [machine_times(record.machine()) for record in records]
     # an autoscaler answers to the whole load: no part of it can be taken out
     if not limits or not any(machines) or isinstance(asked_load(plan, records[0]), Autoscaling):
         return list(loads)
@@ -135,7 +135,7 @@ def _spans(load: Samples) -> tuple[Times, Times]:
     return begins_ns, begins_ns + (load.use.measured_s * SECOND_NS).astype(np.int64)
 
 
-def _machine_times(seconds: Sequence[MachineSecond]) -> MachineTimes | None:
+def machine_times(seconds: Sequence[MachineSecond]) -> MachineTimes | None:
     """The seconds as arrays; None where none were recorded."""
     if not seconds:
         return None

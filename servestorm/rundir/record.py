@@ -243,6 +243,11 @@ def read_use(folder: Path) -> UseFile | None:
     return _optional(folder / files.USE, _USE)
 
 
+def read_slices(folder: Path) -> SlicesFile | None:
+    """slices.json of a load; None where it took no turns with others. Raises StudyError for a broken file."""
+    return _optional(folder / files.SLICES, _SLICES)
+
+
 def _load_record(folder: Path, probe: int | None = None, number: int = 0) -> LoadRecord:
     summary = _optional(folder / files.SUMMARY, _SUMMARY)
     return LoadRecord(folder, use=read_use(folder), summary=summary, probe=probe, number=number)

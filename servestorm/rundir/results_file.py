@@ -42,13 +42,18 @@ class RecordedValue(FileShape):
         """Whether it may be compared."""
         return self.valid and self.disturbed is None
 
+    @property
+    def is_claim(self) -> bool:
+        """Whether it is a bound that holds for every run, and no mean that could be tested."""
+        return self.value_from == "largest"
+
     @model_validator(mode="after")
     def _is_of_its_runs(self) -> RecordedValue:
         over = over_runs(self.runs)
         if not over.n and self.value_from == "samples":
             return self
         room = ALIKE * max((abs(run) for run in self.runs if run is not None), default=0.0)
-        mean, sd = (self._largest(), None) if self.value_from == "largest" else (over.mean, over.sd)
+        mean, sd = (self._largest(), None) if self.is_claim else (over.mean, over.sd)
         for name, given, own in (("value", self.value, mean), ("sd", self.sd, sd)):
             if not _alike(given, own, room):
                 raise ValueError(f"the {name} is {_text(given)}, and that of its runs {_text(own)}")

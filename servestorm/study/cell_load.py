@@ -6,18 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.methods.disturbance import Disturbance, disturbance
+from servestorm.methods.slices import MachineTimes, Turns, disturbances, of_turns, with_disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
+from servestorm.rundir.counted_samples import machine_times
 from servestorm.rundir.files import write_bytes, write_json
-from servestorm.rundir.machine_table import machine_bytes
-from servestorm.rundir.record import read_finished_load, read_use
+from servestorm.rundir.machine_table import machine_bytes, read_machine
+from servestorm.rundir.record import read_finished_load, read_slices, read_use
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cores import Cores
 from servestorm.study.faults import blamed_on
@@ -96,9 +98,30 @@ class CellLoad:
 
 
 def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
-    """Why the load or the start in that folder is DISTURBED; None where it is not, or was not watched."""
+    """Why the load or the start in that folder is DISTURBED; None where it is not, or was not watched.
+
+    One that took turns is DISTURBED where most of its slices are; seconds in which another was loaded do not count.
+    """
     limits, use = plan.disturbance_limits, read_use(folder)
-    return disturbance(use.machine_shares, limits) if limits and use else None
+    if not limits or not use:
+        return None
+    shares, slices = use.machine_shares, read_slices(folder)
+    machine = machine_times(read_machine(folder / files.MACHINE)) if slices else None
+    if not slices or not machine or not _covers(machine, slices.turns):
+        return disturbance(shares, limits)
+    turns, watched_causes = slices.turns, machine.watched
+    found = disturbances(turns.measured_ns, turns.end_ns, machine, limits)
+    rest = replace(
+        shares,
+        other_percent=None if "other_load" in watched_causes else shares.other_percent,
+        steal_percent=None if "steal" in watched_causes else shares.steal_percent,
+    )
+    return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(rest, limits)
+
+
+def _covers(machine: MachineTimes, turns: Turns) -> bool:
+    """Whether the machine was watched during all of the slices, which a load that was stopped has not reached."""
+    return bool(machine.begin_ns[0] <= turns.measured_ns[0] and turns.end_ns[-1] <= machine.end_ns[-1])
 
 
 def offer_until_valid(

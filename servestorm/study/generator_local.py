@@ -16,11 +16,12 @@ from servestorm.errors import StudyError
 from servestorm.rundir.files import GENERATOR_COMMAND, GENERATOR_LOG, SUMMARY, TURNS, write_json
 from servestorm.study.child_processes import start_child, stop_child
 from servestorm.study.cores import pinned
-from servestorm.study.load import GeneratorError, LoadOrder, address_options
+from servestorm.study.load import GeneratorError, LateStart, LoadOrder, address_options
 from serving.deployment import Deployment
 from serving.errors import DeploymentError
 
-VALID_EXIT, INVALID_EXIT = 0, 4
+VALID_EXIT, USAGE_EXIT, ENVIRONMENT_EXIT, INVALID_EXIT = 0, 2, 3, 4
+START_OPTION = "--start-at-ns"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _turn_options(order: LoadOrder) -> list[str]:
     if not order.command.turns:
         return []
     write_json(order.out / TURNS, {"turns": [asdict(turn) for turn in order.command.turns]})
-    return ["--turns", str(order.out / TURNS), "--start-at-ns", str(order.start_at_ns)]
+    return ["--turns", str(order.out / TURNS), START_OPTION, str(order.start_at_ns)]
 
 
 def run_to_end(
@@ -99,8 +100,10 @@ def require_summary(code: int, out: Path) -> None:
     if code in (VALID_EXIT, INVALID_EXIT) and (out / SUMMARY).is_file():
         return
     last = last_line(log)
-    if code == 2:
+    if code == USAGE_EXIT:
         raise StudyError(f"the load generator refuses its options: {last}")
+    if code == ENVIRONMENT_EXIT and START_OPTION in last:
+        raise LateStart(last)
     raise GeneratorError(f"the load generator ended with code {code} and without a summary: {last} (see {log})")
 
 

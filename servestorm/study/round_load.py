@@ -10,18 +10,20 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
-from servestorm.plan.turns import Slicing, Turn, turn_tables
+from servestorm.plan.turns import LoadTurn, Slicing, turn_tables
 from servestorm.rundir import files
 from servestorm.rundir.files import write_json
 from servestorm.rundir.shapes.cell import FinishedLoadFile
 from servestorm.study.cell_load import CellLoad, offer_until_valid, watched
 from servestorm.study.faults import blamed_on
-from servestorm.study.load import LoadCommand, LoadOrder, in_turns
+from servestorm.study.load import LateStart, LoadCommand, LoadOrder, in_turns
 from servestorm.study.slice_cpu import S_NS, CpuReading, reading_times_s, slice_files, slices_in_time
 from serving.errors import DeploymentError
 
 START_AHEAD_S: Final = 6.0
 """From the order to the common start: the generators load their programs meanwhile, on a core that they share."""
+LATER_START_S: Final = 4 * START_AHEAD_S
+"""Where that was too short."""
 
 
 def offer_in_turns(
@@ -44,10 +46,24 @@ def offer_in_turns(
 def _offer_once(
     loads: Sequence[CellLoad], folders: Sequence[Path], commands: Sequence[LoadCommand], slicing: Slicing
 ) -> None:
+    """Offer the loads; where a generator was not ready in time, once more with a later start."""
+    try:
+        _offer_from(START_AHEAD_S, loads, folders, commands, slicing)
+    except LateStart:
+        _offer_from(LATER_START_S, loads, folders, commands, slicing)
+
+
+def _offer_from(
+    ahead_s: float,
+    loads: Sequence[CellLoad],
+    folders: Sequence[Path],
+    commands: Sequence[LoadCommand],
+    slicing: Slicing,
+) -> None:
     tables = [command.turns for command in commands]
     readings: list[list[CpuReading]] = []
     with watched(loads, folders):
-        start_ns = monotonic_ns() + round(START_AHEAD_S * S_NS)
+        start_ns = monotonic_ns() + round(ahead_s * S_NS)
         cancelled = threading.Event()
         orders = [
             load.order(command, folder, start_ns, cancelled)
@@ -91,7 +107,7 @@ def _offered(
 
 def _read_in_gaps(
     loads: Sequence[CellLoad],
-    tables: Sequence[Sequence[Turn]],
+    tables: Sequence[Sequence[LoadTurn]],
     gap_s: float,
     start_ns: int,
     futures: Sequence[Future[None]],

@@ -42,7 +42,9 @@ def paired(a: list[float], b: list[float], looks: tuple[float, ...] = (), count:
     return Question(a[:count], b[:count], "lower", rounds=(rounds, rounds), looks=looks)
 
 
-def study(engines: list[MadeUpEngines], rounds: int, least: int = 2) -> tuple[int, Decisions[int]]:
+def study(
+    engines: list[MadeUpEngines], rounds: int, least: int = 2, margin: float = 0.05
+) -> tuple[int, Decisions[int]]:
     """A study that looks after each round from `least` on: the round after which it stopped, with what it knew.
 
     Each pair of engines is one question of the family.
@@ -51,7 +53,7 @@ def study(engines: list[MadeUpEngines], rounds: int, least: int = 2) -> tuple[in
     shares: tuple[float, ...] = ()
     for count in range(least, rounds + 1):
         shares = (*shares, count / rounds)
-        known = decisions({key: paired(a, b, shares, count) for key, (a, b) in enumerate(runs)})
+        known = decisions({key: paired(a, b, shares, count) for key, (a, b) in enumerate(runs)}, margin)
         if known.may_stop:
             break
     return count, known

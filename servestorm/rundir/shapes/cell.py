@@ -160,6 +160,13 @@ SENT_LATE: Final = "the generator sent late"
 """How an earlier generator's reason began."""
 
 
+class FigureReadingsFile(FileShape):
+    """One figure of a load, as far as it is read; see loadtests.samples.summary.FigureReadings."""
+
+    counts: bool | None
+    """False where the generator's lag moved it too far; None where the samples are too few."""
+
+
 class SummaryFile(FileShape):
     """summary.json of the load generator, as far as an analysis reads it; see loadtests.samples.summary.Summary."""
 
@@ -177,6 +184,13 @@ class SummaryFile(FileShape):
     """Share of one core that the generator's busiest process used."""
     answers: str = ""
     """checked or unchecked: whether the right answers were known; empty where the file does not say."""
+    figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
+    """By name; empty in a file of an earlier generator."""
+
+    @property
+    def percentile_counts(self) -> bool:
+        """False where the generator's lag made every percentile INVALID that the samples are enough for."""
+        return percentile_counts({name: figure.counts for name, figure in self.figures.items()})
 
     @model_validator(mode="after")
     def _a_start_has_a_warmup(self) -> SummaryFile:
@@ -218,13 +232,6 @@ class PercentilesFile(FileShape):
     p99: Number | None = None
 
 
-class FigureReadingsFile(FileShape):
-    """One figure of a load, as far as a study reads it; see loadtests.samples.summary.FigureReadings."""
-
-    counts: bool | None
-    """False where the generator's lag moved it too far; None where the samples are too few."""
-
-
 class FinishedLoadFile(SummaryFile):
     """summary.json as the study reads it that has just offered the load."""
 
@@ -237,14 +244,8 @@ class FinishedLoadFile(SummaryFile):
     latency_ms: PercentilesFile
     service_ms: PercentilesFile
     lag_ms: PercentilesFile
-    figures: dict[str, FigureReadingsFile] = Field(default_factory=dict)
     gave_up: bool = False
     """Whether it was ended early because too many requests were in flight."""
-
-    @property
-    def percentile_counts(self) -> bool:
-        """False where the generator's lag made every percentile INVALID that the samples are enough for."""
-        return percentile_counts({name: figure.counts for name, figure in self.figures.items()})
 
     @property
     def outcome(self) -> LoadOutcome:

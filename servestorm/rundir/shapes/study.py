@@ -52,6 +52,8 @@ class DeploymentSections(DeployedPlan, FileShape):
     kubernetes: KubernetesSection | None = None
     limits: LimitsSection | None = None
     load_from: Literal["here", "cluster"] = Field(default="here", exclude=True)
+    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
+    """Younger than some runs, which were blocks."""
     disturbance: DisturbancePlan | Literal["ignored"] = Field(default_factory=DisturbancePlan, exclude=True)
 
     @property
@@ -93,8 +95,6 @@ class PlanFile(DeploymentSections):
     scaling: Scaling | None
     sweep: Sweep | None = None
     autoscaling: Autoscaling | None = None
-    design: Literal["interleaved", "blocks"] = Field(default="blocks", exclude=True)
-    """Younger than some runs, which were blocks."""
 
     def asked(self, scenario: Scenario) -> object:
         """What the plan asks of a scenario: its section, or the number of cold starts; falsy where it asks nothing."""

@@ -29,7 +29,7 @@ class SteadyCells(StudyScenario):
         """See StudyScenario."""
         steady = loads[0].plan.steady
         assert steady
-        slicing = steady_slicing(steady)
+        slicing = steady_slicing(steady, loads[0].plan.backend)
 
         def slices(load: CellLoad) -> LoadCommand:
             return steady_slices(steady, slicing, load.variant.images_per_request)
@@ -44,4 +44,4 @@ class SteadyCells(StudyScenario):
     def expected_round_s(self, plan: Plan, cells: int) -> float:
         """See StudyScenario."""
         assert plan.steady
-        return START_AHEAD_S + steady_slicing(plan.steady).seconds(cells)
+        return START_AHEAD_S + steady_slicing(plan.steady, plan.backend).seconds(cells)

@@ -25,6 +25,8 @@ NEEDS_A_FILE = {
     "trace-time-scale",
     "trace-rate-scale",
 }
+OF_A_STUDY = {"turns", "start-at-ns", "give-up-in-flight"}
+"""A study decides these: when its engines take turns, and when a probe cannot pass any more."""
 
 
 def schemas(node=SCHEMA, path="values"):
@@ -164,7 +166,7 @@ def test_what_contradicts_in_one_engine_is_right_in_another():
 def test_the_load_s_options_are_those_of_the_locustfiles():
     known = {option.flag.removeprefix("--"): option for option in options_for("on-off")}
     offered = SCHEMA["properties"]["load"]["properties"]["options"]["properties"]
-    assert set(offered) == set(known) - SET_BY_THE_CHART - NEEDS_A_FILE
+    assert set(offered) == set(known) - SET_BY_THE_CHART - NEEDS_A_FILE - OF_A_STUDY
     for name, schema in offered.items():
         kind = known[name].kind
         if isinstance(kind, tuple):

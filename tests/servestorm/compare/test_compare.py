@@ -499,3 +499,27 @@ def test_runs_of_another_design_are_compared_and_noted(write):
     assert (found.differs, note in found.notes) == ([], True)
     again = write("again", document | {"id": "another"})
     assert not any("in turns" in text for text in compare(write("interleaved", document), again).notes)
+
+
+def claim(runs, value):
+    return {"runs": runs, "value": value, "sd": None, "value_from": "largest", "valid": True}
+
+
+def test_a_claim_is_the_largest_of_its_runs_and_not_compared(write):
+    documents = [results(p99_claim=[1.0, 2.0, 3.0]), results(p99_claim=[4.0, 5.0, 6.0])]
+    for document, runs in zip(documents, ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]), strict=True):
+        row = next(metric for metric in document["metrics"] if metric["key"] == "steady.p99_claim")
+        row["values"]["savedmodel"] = claim(runs, max(runs))
+    paths = [write(name, document) for name, document in zip(("old", "new"), documents, strict=True)]
+    (row,) = compare(*paths, keys=["steady.p99_claim"]).rows
+    assert (row.finding, row.verdict) == ("not compared", None)
+    assert "compare the percentile itself" in row.reason
+
+
+@pytest.mark.parametrize(("runs", "value"), [([1.0, 3.0], 2.0), ([1.0, None], 1.0)])
+def test_a_claim_that_is_not_the_largest_of_its_runs_is_refused(write, runs, value):
+    document = results(p99_claim=[1.0, 2.0])
+    row = next(metric for metric in document["metrics"] if metric["key"] == "steady.p99_claim")
+    row["values"]["savedmodel"] = claim(runs, value)
+    with pytest.raises(StudyError, match="that of its runs"):
+        compare(write("old", document), write("new", results()))

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from servestorm.plan.scenarios import Bursty, Steady
-from servestorm.plan.turns import BURSTY_GAP_S, LEAD_S, Slicing, bursty_slicing, steady_slicing, turn_tables
+from servestorm.plan.turns import LEAD_S, LONG_GAP_S, Slicing, bursty_slicing, steady_slicing, turn_tables
 
 SLICING = Slicing(slices=6, length_s=2.0, gap_s=0.3, warmup_s=3.0)
 
@@ -52,11 +52,16 @@ def test_without_a_warm_up_the_first_slice_still_has_a_gap_before_it():
 
 @pytest.mark.parametrize(("duration_s", "slices", "length_s"), [(10, 5, 2), (11.1, 6, 2), (1, 1, 1), (2.9, 1, 2)])
 def test_a_steady_load_is_cut_into_whole_slices(duration_s, slices, length_s):
-    cut = steady_slicing(Steady(rate_per_s=70, duration_s=duration_s))
+    cut = steady_slicing(Steady(rate_per_s=70, duration_s=duration_s), "process")
     assert (cut.slices, cut.length_s, cut.warmup_s, cut.measured_s) == (slices, length_s, 2, slices * length_s)
 
 
 @pytest.mark.parametrize(("duration_s", "cycles"), [(12, 3), (13, 3), (1, 1)])
 def test_a_slice_of_a_bursty_load_is_a_whole_cycle(duration_s, cycles):
     cut = bursty_slicing(Bursty(base_rate=1, peak_rate=2, on_s=1.5, off_s=2.5, duration_s=duration_s))
-    assert (cut.slices, cut.length_s, cut.gap_s) == (cycles, 4.0, BURSTY_GAP_S)
+    assert (cut.slices, cut.length_s, cut.gap_s) == (cycles, 4.0, LONG_GAP_S)
+
+
+def test_a_gap_is_longer_where_a_container_or_a_pod_is_asked():
+    steady = Steady(rate_per_s=70, duration_s=10)
+    assert [steady_slicing(steady, where).gap_s for where in ("process", "docker", "kubernetes")] == [0.3, 1.0, 1.0]

@@ -15,10 +15,13 @@ import pytest
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.slices import SlicesFile
 from servestorm.study import round_load, runner, scraper
+from servestorm.study.cell_load import disturbance_in
 from servestorm.study.expected_time import expected_s, title
+from servestorm.study.generator_local import require_summary
 from servestorm.study.load import GeneratorError
 from servestorm.study.resume import complete_cells
 from serving import processes
@@ -284,3 +287,58 @@ def test_two_cells_of_the_same_engine_may_stand_together(study, monkeypatch):
     path = made.carry_out()
     assert [cell.complete for cell in read_run(path).cells] == [True, True]
     assert len({option(folder, "--host") for folder in rounds_in(path)[0]}) == 2
+
+
+class LateOnce:
+    """A generator that is not ready in time the first time, as the real one says it."""
+
+    def __init__(self) -> None:
+        self.starts_ns: list[int] = []
+        self._toy = toy_generator()
+
+    def offer(self, order):
+        self.starts_ns.append(order.start_at_ns)
+        if len(self.starts_ns) == 1:
+            order.out.joinpath("generator.log").write_text(
+                "the generator was ready 0.5 s after the moment of --start-at-ns: give a later one.\n"
+            )
+            require_summary(3, order.out)
+        self._toy.offer(order)
+
+
+def test_generators_that_were_not_ready_in_time_start_once_more_and_later(study):
+    source = LateOnce()
+    record = read_run(study(generator=source, repetitions=3).carry_out())
+    assert all(cell.complete for cell in record.cells)
+    starts_ns = list(dict.fromkeys(source.starts_ns))
+    assert len(starts_ns) == 1 + 3
+    assert starts_ns[1] - starts_ns[0] > 15 * 10**9
+
+
+def load_in(folder: Path, begins_s, slices_s, other_share) -> Path:
+    """What disturbance is judged by: seconds of the machine from `begins_s` on, and two slices at `slices_s`."""
+    folder.mkdir()
+    seconds = [
+        MachineSecond(int(t * 1e9), int((t + 1) * 1e9), 0.0, share, None, None, None, None, None)
+        for t, share in zip(begins_s, other_share, strict=True)
+    ]
+    (folder / "machine.parquet").write_bytes(machine_bytes(seconds))
+    watch = {"elapsed_s": 10.0, "cores": [0], "other_s": 10 * sum(other_share) / len(other_share), "steal_s": 0.0}
+    (folder / "use.json").write_text(json.dumps({"end": {}, "watch": watch}))
+    slices = [
+        {"begin_ns": int(t * 1e9), "end_ns": int((t + 2) * 1e9), "cpu_s": None, "idle_cpu_s": None, "idle_s": None}
+        for t in slices_s
+    ]
+    (folder / "slices.json").write_text(json.dumps({"lead_s": 0.0, "length_s": 2.0, "slices": slices}))
+    return folder
+
+
+def test_a_load_in_turns_is_disturbed_where_most_of_its_own_slices_are(tmp_path, model):
+    plan = parse_plan(toy_plan(model), "p")
+    others_turn = [0.0, 0.0, 0.9, 0.9, 0.9, 0.9, 0.0, 0.0]
+    quiet = load_in(tmp_path / "quiet", range(8), (0, 6), others_turn)
+    busy = load_in(tmp_path / "busy", range(8), (2, 4), others_turn)
+    assert disturbance_in(quiet, plan) is None
+    assert disturbance_in(busy, plan).reason.endswith("in 2 of 2 slices")
+    stopped = load_in(tmp_path / "stopped", range(8), (20, 40), others_turn)
+    assert disturbance_in(stopped, plan).cause == "other_load"

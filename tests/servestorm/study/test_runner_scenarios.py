@@ -60,6 +60,26 @@ def test_a_search_finds_the_rate_beyond_which_answers_are_late(study):
     assert len(cell.capacity.probes) == len(list(cell.path.glob("probe-*/samples.parquet")))
 
 
+def test_the_searches_of_a_round_alternate_on_servers_that_stand_together(study):
+    changes = {**LOADS_OUT, "capacity": CAPACITY, "engines": ["savedmodel", "torchserve"]}
+    record = read_run(study(generator="queue", **changes).carry_out())
+    for repetition in (1, 2, 3):
+        round_ = [cell for cell in record.cells if cell.cell.repetition == repetition]
+        assert all(cell.capacity.confirmed for cell in round_)
+        begun = sorted(
+            (event["t_ns"], cell.cell.engine)
+            for cell in round_
+            for event in json.loads((cell.path / "events.json").read_text())
+            if event["name"] == "load_started"
+        )
+        fewest = min(len(cell.capacity.probes) for cell in round_)
+        engines = [engine for _, engine in begun]
+        assert all(set(engines[2 * n : 2 * n + 2]) == {"savedmodel", "torchserve"} for n in range(fewest))
+    (judged,) = [one for one in compute(record).verdicts if one.metric == "capacity.crossing_images_per_s"]
+    assert judged.verdict.paired
+    assert judged.verdict.outcome == "A"
+
+
 def test_where_p99_meets_the_objective_is_a_row_of_its_own_in_images(study):
     changes = {**LOADS_OUT, "capacity": CAPACITY, "images_per_request": 4}
     results = compute(read_run(study(generator="queue", **changes).carry_out()))
@@ -158,8 +178,8 @@ def test_a_dry_run_tells_the_runs_and_the_time_and_starts_nothing(tmp_path, mode
     done = run_verb(tmp_path, toy_plan(model), "plan.yaml", "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 + 6 + 4 + 1
-    assert "savedmodel: steady load 1 of 3" in done.stdout
+    assert len(lines) == 2 + 6 / 2 + 4 + 1
+    assert "savedmodel and torchserve: steady load 1 of 3" in done.stdout
     assert lines[-1].startswith("12 runs, about ")
     assert not (tmp_path / "runs").exists()
 

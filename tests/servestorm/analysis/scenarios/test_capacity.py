@@ -135,7 +135,7 @@ def test_a_search_that_promises_nothing_counts_where_its_probes_tell_the_estimat
     assert numbers["images_per_s"] is None
     assert numbers["crossing_images_per_s"] == pytest.approx(160, rel=0.01)
     assert is_search_valid(record)
-    far = stored(["pass", "fail", "pass", "fail", "pass"], lambda rate: 5.0 if rate < 130 else 5000.0)
+    far = stored(["pass", "fail", "pass", "fail", "pass"], lambda rate: 5.0 if rate < 160 else 5000.0)
     assert not is_search_valid(SimpleNamespace(capacity=far, complete=True))
 
 
