@@ -44,7 +44,7 @@ def part(
     if not drawing:
         return None
     caption = (
-        "How many times the first engine's value the second one's is, with the interval over runs (95 % unless the "
+        "The second engine's value divided by the first's, with the interval over runs (95 % unless the "
         f"table has another); the axis is logarithmic. The band is the margin of {margin_percent:g} %: two engines are "
         "equivalent if the interval is inside it. Colour and mark show the better one, after Holm's correction for the "
         f"number of questions. An inconclusive interval whose ends differ by more than a factor of {WIDE:g} says "
@@ -141,7 +141,7 @@ def _row_name(row: Judgement, rows: Sequence[Judgement], narrow: bool) -> str:
 def _axis_name(rows: Sequence[Judgement]) -> str:
     if _many_pairs(rows):
         return "ratio (log scale)"
-    return f"{ENGINE_SHORT[rows[0].b]} by {ENGINE_SHORT[rows[0].a]} (log scale)"
+    return f"{ENGINE_SHORT[rows[0].b]} divided by {ENGINE_SHORT[rows[0].a]} (log scale)"
 
 
 def _winner(row: Judgement) -> str | None:
@@ -187,7 +187,7 @@ def _ratio_axis(axes: Axes, rows: Sequence[Judgement], margin: float, narrow: bo
     low, high = low / room, high * room
     if high / low < NEAR:
         steps = [tenth / 20 for tenth in range(1, 60, 2 if narrow else 1)]
-    elif high / low < 10:
+    elif high / low < 40:
         steps = [0.1, 0.2, 0.5, 1, 2, 5, 10] if narrow else [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10]
     else:
         steps = [step * 10.0**decade for decade in range(-6, 7) for step in ((1,) if narrow else (1, 2, 5))]
