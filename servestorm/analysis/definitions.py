@@ -55,13 +55,14 @@ def _rows() -> dict[Row, list[str]]:
 
 
 _RUN_FIGURES: Final = (
-    *(row.name for row in (*PERCENTILE_ROWS, P99_CLAIM_ROW, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
+    *(row.name for row in (*PERCENTILE_ROWS, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
     "cpu_ms_per_image",
+    P99_CLAIM_ROW.name,
 )
 
 
 def _module(row: Row, scenarios: list[str]) -> str:
-    if row in PERCENTILE_ROWS or row in LOAD_ROWS or row is P99_CLAIM_ROW:
+    if row in (*PERCENTILE_ROWS, *LOAD_ROWS, P99_CLAIM_ROW):
         return "methods/run_figures.py" if row.name in _RUN_FIGURES else "analysis/load_numbers.py"
     if row is FLEET_COST:
         return "analysis/cost.py"

@@ -7,10 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from servestorm.analysis import latency_split
+from servestorm.analysis.latency_split import mean_splits
 from servestorm.analysis.results import compute
 from servestorm.analysis.run import Run
 from servestorm.errors import StudyError
+from servestorm.methods.run_figures import run_figures
 from servestorm.plan.cells import Cell
+from servestorm.rundir.counted_samples import read_counted_samples
 from servestorm.rundir.record import read_run
 from tests.stand_ins.synthetic_rounds import PLAN, Round, make_rounds, usual_latency_ms
 from tests.stand_ins.synthetic_run import LATENCY_MS
@@ -223,3 +227,63 @@ def test_the_results_keep_to_the_published_layout(tmp_path):
     run = document["runs"][0]
     assert run["slices"] == {"planned": 10, "length_s": 2.0, "disturbed": 0, "undrained": 0, "late": {}}
     assert (run["invalid_figures"], document["schema_version"]) == ({}, 4)
+
+
+BURSTY = """\
+name: synthetic
+model: {name: cnn}
+engines: [savedmodel, torchserve]
+repetitions: 3
+cold_starts: 0
+bursty: {base_rate: 20, peak_rate: 120, on_s: 2, off_s: 4, duration_s: 18, objective_ms: 50}
+cpus: {engine: [0], generator: [0]}
+"""
+
+
+def test_a_burst_is_judged_by_its_own_turn_and_a_disturbed_turn_has_none(tmp_path):
+    def latency_ms(cell, number, size):
+        values = np.full(size, 5.0)
+        if number == 1:
+            values[-30:] = 80.0
+        return values
+
+    what = Round(latency_ms=latency_ms, slices=3, length_s=6.0, other_share=lambda _, number: 0.6 if number == 2 else 0)
+    results = results_of(tmp_path, what, BURSTY)
+    for run in results.runs:
+        assert [(burst.index, burst.start_s, burst.end_s) for burst in run.bursts] == [(0, 4.0, 6.0), (1, 10.0, 12.0)]
+        assert [burst.violations for burst in run.bursts] == [0, 30]
+        assert all(burst.queue_start <= 3 for burst in run.bursts)  # of 100 requests a second, 5 ms each
+        requests = sum(burst.requests for burst in run.bursts)
+        assert run.numbers["burst_violations_percent"] == pytest.approx(100 * 30 / requests)
+        assert run.numbers["burst_recover_s"] is None
+
+
+def test_the_parts_of_a_mean_request_are_over_all_that_a_server_counted_since_the_first_slice(tmp_path):
+    def latency_ms(cell, number, size):
+        return np.full(size, 500.0 if number < 0 else 8.0)  # the warm-up is slow
+
+    folder = make_rounds(tmp_path, Round(latency_ms=latency_ms, lag_ms=lambda *_: 1.0))
+    parts = mean_splits({"torchserve": [cell for cell in read_run(folder).cells if cell.cell.engine == "torchserve"]})
+    assert parts["torchserve"].mean_ms == pytest.approx(9.0, abs=1e-3)
+    times = {part.part: part.ms for part in parts["torchserve"].parts}
+    assert times["generator lag"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_servers_own_times_are_read_from_the_first_slice_on(tmp_path, monkeypatch):
+    folder = make_rounds(tmp_path)
+    cells = [cell for cell in read_run(folder).cells if cell.cell.id.endswith("savedmodel-1")]
+    (cells[0].path / "metrics.parquet").touch()
+    since = []
+    monkeypatch.setattr(
+        latency_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or latency_split.UNREAD
+    )
+    mean_splits({"savedmodel": cells})
+    assert since == [1_767_225_600_000 + 2_000]  # the first request, and the warm-up turn of two seconds
+
+
+def test_the_study_has_the_same_figures_without_the_analysis(tmp_path):
+    record = read_run(make_rounds(tmp_path))
+    samples = read_counted_samples(record.cells, record.study.plan)
+    for run in compute(record).runs:
+        live = run_figures(samples[run.id], duration_s=20.0, cpu_s=None)
+        assert live == {name: run.numbers[name] for name in live}
