@@ -76,6 +76,15 @@ def test_a_server_that_hangs_through_its_warm_up_alone_is_not_given_up():
     assert not is_doomed(scheduled, done, 20.0, 100.0)
 
 
+def test_a_probe_that_fails_and_whose_p99_still_tells_the_capacity_is_not_given_up():
+    # 131/s at a server of 125/s: a queue that grows until the last answer takes 3 s
+    scheduled_s = poisson(131.0, 60.0, 1) / 1e9
+    done_s = scheduled_s + md1.simulated_ms(scheduled_s, SERVICE_MS) / 1000
+    assert 1000 < 1000 * np.quantile(done_s - scheduled_s, 0.99) < NEAR * 1000
+    limit = doomed_in_flight(131.0, 60.0, 0.0, SearchObjective(1000.0, 0.1), MOST)
+    assert most_in_flight(scheduled_s, done_s) < limit
+
+
 def test_the_limit_grows_with_all_that_may_be_in_flight_without_harm():
     objective = SearchObjective(50.0, 0.1)
     limit = doomed_in_flight(100.0, 20.0, 1.0, objective, MOST)
