@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from tests.stand_ins.made_up_machine import QUIET, MadeUpMachine
+from tests.stand_ins.synthetic_rounds import Round, make_rounds, usual_latency_ms
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks" / "calibration"
@@ -69,3 +71,24 @@ def test_numbers_are_paired_by_round_and_side_and_a_run_that_does_not_count_is_m
     assert rounds == [[4.0, 5.0], [6.0, 7.0], [6.5, None]]
     verdict = two_sides.shown(two_sides.verdicts({0: two_sides.question(rounds)})[0])
     assert verdict["rounds"] == 2 and verdict["ratio"] == pytest.approx(12 / 10)
+
+
+def test_the_results_of_two_servers_of_one_engine_are_judged_as_pairs(two_sides, tmp_path):
+    run, side_of = make_rounds(tmp_path, Round(latency_ms=slower_on_side_b)), {}
+    for folder in sorted((run / "cells").iterdir()):
+        cell = json.loads((folder / "cell.json").read_text())
+        name = cell["id"].replace("savedmodel", "torchserve")
+        side_of[name] = int(cell["engine"] == "savedmodel")
+        (folder / "cell.json").write_text(json.dumps({**cell, "id": name, "engine": "torchserve"}))
+        folder.rename(folder.with_name(name))
+    study = json.loads((run / "study.json").read_text())
+    study["plan"]["engines"], study["cells"] = ["torchserve"], sorted(side_of)
+    (run / "study.json").write_text(json.dumps(study))
+    runs = two_sides.compute(read_run(run)).runs
+    verdict = two_sides.verdicts({0: two_sides.question(two_sides.pairs("p50", runs, side_of))})[0]
+    assert (verdict.outcome, verdict.rounds) == ("A", 3) and verdict.ratio == pytest.approx(1.5, rel=0.05)
+
+
+def slower_on_side_b(cell, number, size):
+    latency_ms = usual_latency_ms(replace(cell, engine="torchserve"), number, size)
+    return latency_ms * (1.5 if cell.engine == "savedmodel" else 1)
