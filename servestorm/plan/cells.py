@@ -173,14 +173,15 @@ def _rounds_together(entries: Sequence[_Entry]) -> list[_Entry]:
 def rounds_of(plan: Plan, cells: Sequence[Cell]) -> list[list[Cell]]:
     """The cells in the order in which they run: those of a list stand up at once and take turns under load.
 
-    A cell that takes no turns is a round of its own.
+    A cell that takes no turns is a round of its own. With a budget those come first: what is repeated has all the time
+    that they leave.
     """
     rounds: dict[object, list[Cell]] = {}
     for cell in cells:
         together = plan.interleaved and cell.scenario in TAKE_TURNS
         key = (cell.scenario, cell.variant, cell.repetition) if together else cell.index
         rounds.setdefault(key, []).append(cell)
-    return list(rounds.values())
+    return sorted(rounds.values(), key=lambda cells: plan.budget is not None and cells[0].scenario in TAKE_TURNS)
 
 
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:

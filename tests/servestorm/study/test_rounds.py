@@ -87,6 +87,7 @@ def test_both_generators_of_a_round_get_one_start_the_same_arrivals_and_turns_th
         assert all(begin > end for (_, end), (begin, _) in itertools.pairwise(ends))
         assert [turn["length_s"] for turn in loaded(first, "turns.json")["turns"]] == [0, 2, 2, 2, 2]
         assert option(first, "--turns") == str(first / "turns.json")
+    assert not list(path.glob("cells/*/*.ready"))
 
 
 def test_the_servers_of_a_round_stand_at_the_same_time_and_each_run_keeps_what_a_run_keeps(study):
@@ -320,7 +321,6 @@ def test_the_generators_of_a_round_begin_together_once_all_are_ready(study):
     for place in range(0, 6, 2):
         (first_ns, start_ns), (second_ns, other_start_ns) = source.starts[place : place + 2]
         assert start_ns == other_start_ns > max(first_ns, second_ns)
-    assert not list(path.glob("cells/*/*.ready"))
 
 
 def load_in(folder: Path, begins_s, slices_s, other_share) -> Path:
