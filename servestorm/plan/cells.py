@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
-from servestorm.plan.budget import repetitions_of
 from servestorm.plan.scenarios import Scaling
 from servestorm.plan.study_plan import BatchingPlan, Plan
 
@@ -235,7 +234,7 @@ def _loads(plan: Plan) -> _Group:
     """Loads of one replica, together: steady and bursty load, and the search for the largest rate."""
     loads: list[Scenario] = [name for name in ("steady", "bursty", "capacity") if getattr(plan, name)]
     entries = [_Entry(load, e, 1, v) for load in loads for e in plan.engines for v in variants_of(plan)]
-    return repetitions_of(plan) if loads else 0, entries
+    return plan.most_repetitions if loads else 0, entries
 
 
 def _scaling(plan: Plan) -> _Group:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.errors import StudyError
-from servestorm.plan.budget import shortest_study_s
+from servestorm.plan.budget import PlannedLoads
 from servestorm.plan.deployments import (
     Attached,
     BatchingPlan,
@@ -232,6 +232,28 @@ class Plan(DeployedPlan, Strict):
             raise ValueError("kubernetes.model_image is of one model: leave it out where several are studied")
         return self
 
+    @property
+    def planned_loads(self) -> PlannedLoads:
+        """What is asked of the engines under load."""
+        requests = len(self.protocol) * len(self.payload) * len(self.images_per_request)
+        return PlannedLoads(
+            engines=len(self.engines),
+            variants=requests * len(self.model) * len(self.threads) * len(self.batching),
+            repetitions=self.repetitions,
+            backend=self.backend,
+            steady=self.steady,
+            bursty=self.bursty,
+            capacity=self.capacity,
+            scaling=self.scaling,
+            sweep=self.sweep,
+            autoscaling=self.autoscaling,
+        )
+
+    @property
+    def most_repetitions(self) -> int:
+        """Repetitions of every load; with a budget, the most that it can hold."""
+        return self.repetitions if self.budget is None else self.planned_loads.most_repetitions(self.budget)
+
     @model_validator(mode="after")
     def _budget_is_long_enough(self) -> Plan:
         if self.budget is None:
@@ -245,7 +267,7 @@ class Plan(DeployedPlan, Strict):
         if not self.interleaved:
             why = "design is blocks" if self.design == "blocks" else "load comes from the cluster"
             raise ValueError(f"budget needs engines that take turns, and {why}: give repetitions")
-        if self.budget < (least_s := shortest_study_s(self)):
+        if self.budget < (least_s := self.planned_loads.shortest_study_s):
             raise ValueError(
                 f"a budget of {self.budget:g} s is too short for two instances of each engine: their loads alone take "
                 f"{math.ceil(least_s)} s; give more, or shorten the loads"

@@ -17,7 +17,7 @@ LONG_GAP_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Turn:
+class LoadTurn:
     """A time in which one deployment is loaded; seconds from the round's start."""
 
     begin_s: float
@@ -70,19 +70,19 @@ def bursty_slicing(bursty: Bursty) -> Slicing:
     return Slicing(max(1, round(bursty.duration_s / cycle_s)), cycle_s, LONG_GAP_S, bursty.warmup_s)
 
 
-def turn_tables(slicing: Slicing, deployments: int, seed: str) -> list[tuple[Turn, ...]]:
+def turn_tables(slicing: Slicing, deployments: int, seed: str) -> list[tuple[LoadTurn, ...]]:
     """The turns of each deployment: one warm-up, then its slices in order.
 
     Only one is loaded at a time. The slices of the same number are neighbours, in an order that the seed decides anew
     for each number, so that a bad moment of the machine hits all deployments alike.
     """
     order = random.Random(seed)
-    tables: list[list[Turn]] = [[] for _ in range(deployments)]
+    tables: list[list[LoadTurn]] = [[] for _ in range(deployments)]
     begin_s = 0.0
     for number in range(slicing.slices + 1):
         lead_s, length_s = (slicing.lead_s, slicing.length_s) if number else (slicing.warmup_s, 0.0)
         for place in order.sample(range(deployments), deployments):
             if lead_s or length_s:
-                tables[place].append(Turn(round(begin_s, 6), lead_s, length_s))
+                tables[place].append(LoadTurn(round(begin_s, 6), lead_s, length_s))
             begin_s += lead_s + length_s + slicing.gap_s
     return [tuple(table) for table in tables]

@@ -12,7 +12,7 @@ from models.manifest import ModelDir
 from servestorm.errors import StudyEnvironmentError
 from servestorm.plan.cells import Variant
 from servestorm.plan.scenarios import Autoscaling, Bursty, Steady
-from servestorm.plan.turns import Slicing, Turn
+from servestorm.plan.turns import LoadTurn, Slicing
 from serving.deployment import Deployment, Endpoint
 
 PROBE_MOST_IN_FLIGHT: Final = 1000
@@ -37,7 +37,7 @@ class LoadCommand:
     length_s: float
     """Seconds, warm-up included, from the start of the round where the load comes in turns."""
     images_per_request: int
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[LoadTurn, ...] = ()
     """When a deployment of a round is loaded; empty: all the time."""
 
 
@@ -145,7 +145,7 @@ def bursty_slices(plan: Bursty, slicing: Slicing, images: int) -> LoadCommand:
     return _bursty(plan, slicing.measured_s, 0, images)
 
 
-def in_turns(load: LoadCommand, turns: Sequence[Turn], length_s: float) -> LoadCommand:
+def in_turns(load: LoadCommand, turns: Sequence[LoadTurn], length_s: float) -> LoadCommand:
     """The load in these turns of a round of that length."""
     return replace(load, turns=tuple(turns), length_s=length_s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
-from servestorm.plan.turns import Slicing, Turn, turn_tables
+from servestorm.plan.turns import LoadTurn, Slicing, turn_tables
 from servestorm.rundir import files
 from servestorm.rundir.files import write_json
 from servestorm.rundir.shapes.cell import FinishedLoadFile
@@ -107,7 +107,7 @@ def _offered(
 
 def _read_in_gaps(
     loads: Sequence[CellLoad],
-    tables: Sequence[Sequence[Turn]],
+    tables: Sequence[Sequence[LoadTurn]],
     gap_s: float,
     start_ns: int,
     futures: Sequence[Future[None]],

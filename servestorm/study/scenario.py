@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from servestorm.plan.budget import repetitions_of
 from servestorm.plan.cells import Cell
 from servestorm.plan.study_plan import Plan
 from servestorm.study.cell_load import CellLoad
@@ -54,7 +53,7 @@ class StudyScenario(Protocol):
 
     def runs(self, plan: Plan) -> int:
         """How often the plan repeats each cell; with a budget, at most."""
-        return repetitions_of(plan)
+        return plan.most_repetitions
 
     def setting(self, cell: Cell) -> str:
         """What distinguishes the cell from others of its engine and repetition, for its title; begins with a comma."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from servestorm.plan.turns import Slicing, Turn
+from servestorm.plan.turns import LoadTurn, Slicing
 from servestorm.rundir.shapes.slices import SliceFile, SlicesFile
 
 S_NS = 10**9
@@ -17,7 +17,7 @@ class SliceInTime(NamedTuple):
     """A slice in the order of the round: whose it is, and its turn."""
 
     owner: int
-    turn: Turn
+    turn: LoadTurn
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CpuReading:
     cpu_s: float | None
 
 
-def slices_in_time(tables: Sequence[Sequence[Turn]]) -> list[SliceInTime]:
+def slices_in_time(tables: Sequence[Sequence[LoadTurn]]) -> list[SliceInTime]:
     """The slices of all deployments, one after the other; warm-ups are none."""
     every = [SliceInTime(owner, turn) for owner, table in enumerate(tables) for turn in table if turn.length_s]
     return sorted(every, key=lambda one: one.turn.begin_s)
@@ -41,7 +41,7 @@ def reading_times_s(slices: Sequence[SliceInTime], gap_s: float) -> list[float]:
 
 
 def slice_files(
-    tables: Sequence[Sequence[Turn]], slicing: Slicing, start_ns: int, readings: Sequence[Sequence[CpuReading]]
+    tables: Sequence[Sequence[LoadTurn]], slicing: Slicing, start_ns: int, readings: Sequence[Sequence[CpuReading]]
 ) -> list[SlicesFile]:
     """slices.json of each deployment.
 

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from servestorm.errors import StudyError
-from servestorm.plan.budget import repetitions_of, shortest_round_s, shortest_study_s
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.shapes.study import PlanFile
@@ -91,9 +90,9 @@ def test_a_budget_may_have_a_unit(written, seconds):
 
 def test_a_budget_gives_as_many_repetitions_as_it_can_hold_at_most():
     plan = plan_of(LOADS + "budget: 30 min\n")
-    assert repetitions_of(plan) == int(1800 // shortest_round_s(plan)) >= 2
-    assert max(cell.repetition for cell in cells_of(plan) if cell.scenario == "steady") == repetitions_of(plan)
-    assert repetitions_of(plan_of(COUNTED)) == 3
+    assert plan.most_repetitions == int(1800 // plan.planned_loads.round_s) >= 2
+    assert max(cell.repetition for cell in cells_of(plan) if cell.scenario == "steady") == plan.most_repetitions
+    assert plan_of(COUNTED).most_repetitions == 3
 
 
 @pytest.mark.parametrize(
@@ -114,8 +113,8 @@ def test_a_budget_that_cannot_be_kept_is_one_sentence(text, sentence):
 
 
 def test_the_shortest_budget_that_is_named_is_taken():
-    least_s = math.ceil(shortest_study_s(plan_of(LOADS + "budget: 10 h\n")))
-    assert repetitions_of(plan_of(f"{LOADS}budget: {least_s} s\n")) == 2
+    least_s = math.ceil(plan_of(LOADS + "budget: 10 h\n").planned_loads.shortest_study_s)
+    assert plan_of(f"{LOADS}budget: {least_s} s\n").most_repetitions == 2
 
 
 def test_one_endpoint_for_two_engines_cannot_take_turns_with_itself():

@@ -351,7 +351,7 @@ def study(tmp_path, monkeypatch):
     model = write_toy_model(tmp_path / "toy")
 
     def make(keep=False, **changes):
-        text = toy_plan(model, engines=["savedmodel"], backend="kubernetes", **changes)
+        text = toy_plan(model, **{"engines": ["savedmodel"], "backend": "kubernetes", **changes})
         made = Study(
             parse_plan(text, "plan"), text, tmp_path / "runs", toy_generator(), keep=keep, machine=MadeUpMachine()
         )
@@ -386,6 +386,31 @@ def test_addresses_that_come_with_readiness_are_scraped_from_then_on_and_the_loa
     assert (cell.path / "metrics.parquet").is_file()
     command = json.loads((cell.path / "generator.json").read_text())
     assert command[command.index("--host") + 1].count("http://") == 1
+
+
+BOTH = {"engines": ["savedmodel", "torchserve"], "cold_starts": 0, "scaling": None}
+
+
+def test_the_releases_of_a_round_stand_at_the_same_time(study):
+    record = read_run(study(**BOTH).carry_out())
+    assert len(record.cells) == 6 and all(cell.complete and cell.slices for cell in record.cells)
+    for first, second in zip(record.cells[::2], record.cells[1::2], strict=True):
+        times = [{event.name: event.t_ns for event in cell.events} for cell in (first, second)]
+        assert max(one["service_ready"] for one in times) < min(one["load_started"] for one in times)
+        assert max(one["load_ended"] for one in times) < min(one["stopped"] for one in times)
+        hosts = [json.loads((cell.path / "generator.json").read_text()) for cell in (first, second)]
+        assert len({host[host.index("--host") + 1] for host in hosts}) == 2
+
+
+def test_with_keep_a_round_that_fails_ends_the_study_and_names_the_engine(study):
+    made = study(keep=True, **BOTH)
+    made.backend.fails_with = "the pods wait for a node."
+    said = (
+        r"--keep ended the study with 000-\S+ and 001-\S+: \w+: the pods wait for a node. It was started beside \w+: "
+    )
+    with pytest.raises(DeploymentError, match=said + "if both cannot stand at once here, set `design: blocks`"):
+        made.carry_out()
+    assert len(made.backend.stopped) == 2
 
 
 def test_with_keep_a_study_ends_with_the_first_run_that_fails_and_says_what_it_left(study):
