@@ -316,7 +316,7 @@ class ReadyInTurn:
 
 def test_the_generators_of_a_round_begin_together_once_all_are_ready(study):
     source = ReadyInTurn()
-    path = study(generator=source).carry_out()
+    study(generator=source).carry_out()
     assert len(source.starts) == 6
     for place in range(0, 6, 2):
         (first_ns, start_ns), (second_ns, other_start_ns) = source.starts[place : place + 2]
