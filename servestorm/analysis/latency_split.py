@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from servestorm.analysis.server_times import ServerTimes, server_times
 from servestorm.methods.percentiles import over_runs
 from servestorm.rundir.record import CellRecord
-from servestorm.rundir.samples import MeanLatency, read_first_due_ns, read_mean_latency
+from servestorm.rundir.samples import MeanLatency, read_mean_latency
 
 LAG = "generator lag"
 CLIENT = "client and network"
@@ -118,27 +118,18 @@ class _Load(NamedTuple):
     samples: Path
     times: ServerTimes
     since_ns: int | None
-    """Of a load in turns: the begin of its first slice."""
+    """Of a load in turns: the first measured moment."""
 
 
 def _since_ns(cell: CellRecord) -> int | None:
     """A server's means hold the lead-ins as well, so those of the generator do, where a load took turns."""
-    return cell.slices.slices[0].begin_ns if cell.slices else None
+    return int(cell.slices.turns.measured_ns[0]) if cell.slices else None
 
 
 def _times(cell: CellRecord) -> ServerTimes:
+    since_ms = cell.summary.measured_from_unix_ms if cell.summary else None
     metrics = cell.metrics_path
-    return server_times(cell.cell.engine, metrics, since_unix_ms=_since_unix_ms(cell)) if metrics else UNREAD
-
-
-def _since_unix_ms(cell: CellRecord) -> int | None:
-    """When what the means are over began; None where that is unknown."""
-    since_ms, since_ns = cell.summary.measured_from_unix_ms if cell.summary else None, _since_ns(cell)
-    if since_ms is None or since_ns is None or cell.samples_path is None:
-        return since_ms
-    # the summary's moment is that of the first request, which a load in turns has before its slices
-    first_ns = read_first_due_ns(cell.samples_path)
-    return None if first_ns is None else since_ms + (since_ns - first_ns) // 1_000_000
+    return server_times(cell.cell.engine, metrics, since_unix_ms=since_ms) if metrics else UNREAD
 
 
 _TIMES: Final = ("total_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms")

@@ -126,16 +126,6 @@ def read_mean_latency(path: Path, since_ns: int | None = None) -> MeanLatency | 
     return MeanLatency(count, lag_ns / count / 1e6, service_ns / count / 1e6) if count else None
 
 
-def read_first_due_ns(path: Path) -> int | None:
-    """When the first request was due, the warm-up's too, of the monotonic clock; None without a request."""
-
-    with sample_file(path) as file:
-        firsts = [
-            batch["scheduled_ns"].to_numpy(zero_copy_only=False).min() for batch in file.batches(["scheduled_ns"])
-        ]
-    return int(min(firsts)) if firsts else None
-
-
 _Columns = Mapping[str, Any]
 """pyarrow arrays by the names of their columns: pyarrow has no types for them."""
 

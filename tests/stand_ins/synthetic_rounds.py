@@ -124,7 +124,7 @@ def _summary(
         "scheduled": int(measured.sum()),
         "rate": what.rate_per_s,
         "duration_s": what.slices * what.length_s,
-        "warmup_s": 0.0,
+        "warmup_s": WARMUP_S + LEAD_S,
         "started_at": "2026-01-01T00:00:00+00:00",
         "slices": what.slices,
         "latency_ms": {name: figure.scheduled if figure.counts else None for name, figure in figures.items()},

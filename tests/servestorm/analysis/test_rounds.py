@@ -278,7 +278,7 @@ def test_a_servers_own_times_are_read_from_the_first_slice_on(tmp_path, monkeypa
         latency_split, "server_times", lambda *_, since_unix_ms: since.append(since_unix_ms) or latency_split.UNREAD
     )
     mean_splits({"savedmodel": cells})
-    assert since == [1_767_225_600_000 + 2_000]  # the first request, and the warm-up turn of two seconds
+    assert since == [1_767_225_600_000 + 2_250]  # the load's start, the warm-up turn and the first lead-in
 
 
 def test_the_study_has_the_same_figures_without_the_analysis(tmp_path):
