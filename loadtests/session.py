@@ -104,7 +104,7 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         "arrivals": process,
         "rate": None if closed else options.rate,
         "duration_s": duration_s,
-        "warmup_s": options.warmup,
+        "warmup_s": load.measured.from_ns / _NS,
         "slices": len(options.turns.measured.begin_ns) if options.turns else None,
         "timeout_s": options.timeout,
         "max_in_flight": options.max_in_flight,

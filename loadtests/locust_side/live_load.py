@@ -128,18 +128,18 @@ class LiveLoad:
             figures = self._summary.latency_ms.model_dump(include={"p50", "p99", "max"})
             figures["requests_per_s"] = self._summary.requests_per_s
             invalid = self._summary.invalid_figures
-            notes = [late_sentence(self._summary)] if invalid else []
             return {
                 "valid": self._summary.valid,
                 "percentile_counts": self._summary.percentile_counts,
-                "reasons": [*self._summary.reasons, *notes],
+                "reasons": self._summary.reasons,
+                "notes": [late_sentence(self._summary)] if invalid else [],
                 "invalid_figures": invalid,
                 **figures,
             }
         assert self._seconds is not None
         dropped = self._seconds.dropped
         reasons = [f"{dropped} arrivals were dropped so far"] if dropped else []
-        return {"valid": False if reasons else None, "percentile_counts": None, "reasons": reasons}
+        return {"valid": False if reasons else None, "percentile_counts": None, "reasons": reasons, "notes": []}
 
 
 def _settings(prepared: Prepared) -> dict[str, Any]:

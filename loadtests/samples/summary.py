@@ -78,7 +78,7 @@ class Summary(BaseModel):
     arrivals: dict[str, Any] = Field(description="process and its parameters")
     rate: float | None = Field(description="requests/s asked for; None in a closed loop")
     duration_s: float = Field(description="measured seconds; of all turns")
-    warmup_s: float
+    warmup_s: float = Field(description="seconds from the start to the first measured moment")
     slices: int | None = Field(default=None, description="turns that were measured; None without --turns")
     timeout_s: float
     max_in_flight: int

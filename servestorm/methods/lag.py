@@ -66,7 +66,7 @@ class _Readings:
         right = load.right()
         self._latency_ns = load.latency_ns[right]
         self._sent_ns = self._latency_ns - load.lag_ns[right]
-        self._slice_of = load.slice_of()[right].astype(np.int32)
+        self._slice_of = load.slice_of()[right]
         self._slices = load.use.measured_s.size
         self.slices = int(np.count_nonzero(np.bincount(self._slice_of, minlength=1)))
         self._without_any: dict[str, FigureSlices] | None = None

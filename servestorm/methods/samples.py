@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servestorm.methods.slices import SECOND_NS, SliceUse, Turns
+from servestorm.methods.slices import SECOND_NS, LoadTurns, SliceUse
 
 NEVER_NS = np.iinfo(np.int64).min
 """The latency of a request that got no reply."""
@@ -36,14 +36,14 @@ class Samples:
     """Which slices count."""
     begin_ns: int = 0
     """The monotonic clock at time 0."""
-    turns: Turns | None = None
+    turns: LoadTurns | None = None
     """Of a load that took turns."""
     images_by_slice: NDArray[np.int64] | None = None
     """Of a load that took turns: images of the right answers of each slice, those of its lead-in too."""
 
-    def slice_of(self) -> NDArray[np.int64]:
+    def slice_of(self) -> NDArray[np.int32]:
         """The slice of each request."""
-        place: NDArray[np.int64] = self.scheduled_ns // self.use.slice_ns
+        place = (self.scheduled_ns // self.use.slice_ns).astype(np.int32)
         return np.minimum(place, self.use.measured_s.size - 1, out=place)
 
     def counted(self, figure: str | None = None) -> NDArray[np.bool_]:
@@ -84,7 +84,7 @@ class Samples:
         ends_ns = self.scheduled_ns[right] + self.latency_ns[right]
         if self.turns is not None:
             lasted_s = self.use.measured_s.copy()
-            place = self.slice_of()[right]
+            place = self.slice_of()[right].astype(np.int64)
             np.maximum.at(lasted_s, place, (ends_ns - place * self.use.slice_ns) / SECOND_NS)
             measured_s = float(lasted_s[counted].sum())
         else:

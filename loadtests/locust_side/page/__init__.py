@@ -111,7 +111,8 @@ def _section(live: LiveLoad) -> str:
     verdict = shown.get("verdict")
     sentences = [shown["refusal"]] if shown["refusal"] else []
     if verdict and shown["phase"] == ENDED:
-        sentences = [": ".join([_VERDICTS[verdict["valid"]], *filter(None, ["; ".join(verdict["reasons"])])])]
+        why = "; ".join([*verdict["reasons"], *verdict["notes"]])
+        sentences = [": ".join(filter(None, [_VERDICTS[verdict["valid"]], why]))]
     data = json.dumps(shown).replace("<", "\\u003c")
     return f"""
     <style>{_file("seconds.css")}</style>

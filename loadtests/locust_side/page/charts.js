@@ -157,7 +157,7 @@ class ServestormCharts {
     }
     const good = verdict.valid && verdict.percentile_counts;
     const badge = good ? "VALID" : verdict.valid ? "no percentile counts" : "INVALID";
-    return {badge, kind: good ? "valid" : "invalid", sentence: "", reasons: verdict.reasons};
+    return {badge, kind: good ? "valid" : "invalid", sentence: "", reasons: [...verdict.reasons, ...verdict.notes]};
   }
 
   static settings(load) {

@@ -113,6 +113,9 @@ def test_the_page_shows_each_second_of_a_burst_and_agrees_with_locust_and_the_su
     assert shown["verdict"]["valid"] == summary["valid"]
     assert shown["verdict"]["reasons"] == summary["reasons"]
     assert shown["verdict"]["p50"] == summary["latency_ms"]["p50"]
+    invalid = [name for name, figure in summary["figures"].items() if figure["counts"] is False]
+    assert shown["verdict"]["invalid_figures"] == invalid
+    assert bool(shown["verdict"]["notes"]) == bool(invalid)
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [int(row["offered"]) for row in rows[:4]] == RATES
     assert f'"offered": {json.dumps(shown["seconds"]["offered"])}' in report

@@ -169,19 +169,20 @@ class FailingSource:
         raise GeneratorError("cancelled")
 
 
-def test_a_fault_of_one_ends_the_load_of_the_other_and_fails_the_round_with_its_name(study):
-    source = FailingSource("torchserve")
+@pytest.mark.parametrize(("failing", "other"), [("torchserve", "savedmodel"), ("savedmodel", "torchserve")])
+def test_a_fault_of_one_ends_the_load_of_the_other_and_fails_the_round_with_its_name(study, failing, other):
+    source = FailingSource(failing)
     made = study(generator=source)
-    with pytest.raises(DeploymentError, match=r"torchserve failed 2 times without a success: torchserve: no summary"):
+    with pytest.raises(DeploymentError, match=f"^{failing} failed 2 times without a success: {failing}: no summary"):
         made.carry_out()
-    assert source.cancelled == ["savedmodel"] * 2
+    assert source.cancelled == [other] * 2
     record = read_run(made.path)
     assert len(record.cells) == 4 and {cell.outcome.state for cell in record.cells} == {"failed"}
     for folders in rounds_in(made.path):
         outcomes = [loaded(folder, "outcome.json") for folder in folders]
-        assert {outcome["reason"] for outcome in outcomes} == {"torchserve: no summary came"}
+        assert {outcome["reason"] for outcome in outcomes} == {f"{failing}: no summary came"}
         (at_fault,) = {outcome["fault_of"] for outcome in outcomes}
-        assert "torchserve" in at_fault
+        assert failing in at_fault
 
 
 def test_a_server_that_does_not_start_beside_the_other_says_what_to_do(study):
