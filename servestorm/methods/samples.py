@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servestorm.methods.slices import SECOND_NS, SliceUse, Turns
+from servestorm.methods.slices import SECOND_NS, LoadTurns, SliceUse
 
 NEVER_NS = np.iinfo(np.int64).min
 """The latency of a request that got no reply."""
@@ -36,7 +36,7 @@ class Samples:
     """Which slices count."""
     begin_ns: int = 0
     """The monotonic clock at time 0."""
-    turns: Turns | None = None
+    turns: LoadTurns | None = None
     """Of a load that took turns."""
     images_by_slice: NDArray[np.int64] | None = None
     """Of a load that took turns: images of the right answers of each slice, those of its lead-in too."""

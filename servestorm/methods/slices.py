@@ -61,7 +61,7 @@ class SliceCount:
 
 
 @dataclass(frozen=True)
-class Turns:
+class LoadTurns:
     """The slices of one load that took turns with others: int64 ns of the monotonic clock, shape (slices,)."""
 
     begin_ns: Times
@@ -147,7 +147,7 @@ def whole(slice_ns: int, last_ns: int, duration_s: float) -> SliceUse:
     return _all_count(slice_ns, measured_s)
 
 
-def of_turns(turns: Turns) -> SliceUse:
+def of_turns(turns: LoadTurns) -> SliceUse:
     """All slices of a load that took turns count."""
     return _all_count(turns.length_ns, (turns.end_ns - turns.measured_ns) / SECOND_NS)
 

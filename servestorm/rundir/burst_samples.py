@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from servestorm.methods.bursts import Flags, LoadSamples, Times
-from servestorm.methods.slices import Turns
+from servestorm.methods.slices import LoadTurns
 from servestorm.rundir.sample_columns import OK, OUTCOME, WARMUP, SampleFile, sample_file
 from servestorm.rundir.samples import ROUNDING_NS
 
@@ -54,7 +54,7 @@ def _load_of(scheduled_ns: Times, done_ns: Times, ok: Flags, warmup: Flags, warm
     return load, start_ns
 
 
-def read_turns_load(path: Path, turns: Turns) -> list[LoadSamples]:
+def read_turns_load(path: Path, turns: LoadTurns) -> list[LoadSamples]:
     """The load of each turn, in order, its times counted from the measured part of the turn.
 
     Of what was due before, the lead-in too, only what was still under way then is in it, for the queue. Raises

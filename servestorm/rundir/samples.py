@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from servestorm.errors import StudyError
 from servestorm.methods.bursts import Flags, Times
 from servestorm.methods.samples import NEVER_NS, Samples
-from servestorm.methods.slices import SECOND_NS, SliceUse, Turns, of_turns, whole
+from servestorm.methods.slices import SECOND_NS, LoadTurns, SliceUse, of_turns, whole
 from servestorm.rundir.files import SLICES
 from servestorm.rundir.sample_columns import OK, OUTCOME, WARMUP, sample_file
 
@@ -36,7 +36,7 @@ def read_samples(path: Path, slice_s: float = 1.0, duration_s: float = 0.0) -> S
     return reader.samples(int(slice_s * SECOND_NS), duration_s)
 
 
-def read_turns(path: Path, turns: Turns, begins_ns: Times) -> tuple[Samples, Times]:
+def read_turns(path: Path, turns: LoadTurns, begins_ns: Times) -> tuple[Samples, Times]:
     """As read_samples, of a load that took turns: all its slices count.
 
     `begins_ns` are moments in ascending order, such as the begins of the slices of all loads of a round; the second
@@ -220,7 +220,7 @@ class _Reader:
 class _TurnsReader(_Reader):
     """Puts the measured parts of the turns end to end."""
 
-    def __init__(self, path: Path, rows: int, turns: Turns, begins_ns: Times) -> None:
+    def __init__(self, path: Path, rows: int, turns: LoadTurns, begins_ns: Times) -> None:
         super().__init__(path, rows)
         self._turns, self._begins_ns = turns, begins_ns
         self._images_by_slice = np.zeros(turns.begin_ns.size, np.int64)

@@ -12,7 +12,7 @@ from pathlib import Path
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.methods.disturbance import Disturbance, disturbance
-from servestorm.methods.slices import MachineTimes, Turns, disturbances, of_turns, with_disturbance
+from servestorm.methods.slices import LoadTurns, MachineTimes, disturbances, of_turns, with_disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
@@ -118,7 +118,7 @@ def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
     return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(rest, limits)
 
 
-def _covers(machine: MachineTimes, turns: Turns) -> bool:
+def _covers(machine: MachineTimes, turns: LoadTurns) -> bool:
     """Whether the machine was watched during all of the slices, which a load that was stopped has not reached."""
     return bool(machine.begin_ns[0] <= turns.measured_ns[0] and turns.end_ns[-1] <= machine.end_ns[-1])
 

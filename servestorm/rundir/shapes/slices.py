@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from servestorm.methods.slices import SECOND_NS, Floats, Times, Turns
+from servestorm.methods.slices import SECOND_NS, Floats, LoadTurns, Times
 from servestorm.rundir.shapes.file_shape import FileShape, Share, Whole
 
 _ROUNDING_NS = 1_000_000
@@ -51,10 +51,10 @@ class SlicesFile(FileShape):
         return self.length_s * len(self.slices)
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> LoadTurns:
         """The slices as arrays."""
         begin_ns = _times([one.begin_ns for one in self.slices])
-        return Turns(
+        return LoadTurns(
             begin_ns=begin_ns,
             measured_ns=begin_ns + int(self.lead_s * SECOND_NS),
             end_ns=begin_ns + int((self.lead_s + self.length_s) * SECOND_NS),

@@ -74,19 +74,17 @@ def test_a_value_is_the_mean_of_its_runs_and_the_deviation_is_theirs(study):
     for metric, _, value in study.values():
         known = [run for run in value.runs if run is not None]
         assert value.n == len(known)
-        if value.value_from == "largest":  # a claim must hold for every run
+        assert (value.value_from == "largest") == metric.key.endswith(".p99_claim")
+        if value.value_from == "largest":  # what may be promised must hold for every run
             whole = known and len(known) == len(value.runs)
             assert (value.value, value.sd, value.ci) == (max(known) if whole else None, None, None), metric.key
             continue
         if known:
-            largest = metric.key.endswith(".p99_claim")  # what may be promised must hold for every run
-            of_runs = max(known) if largest else np.mean(known)
-            assert value.value == pytest.approx(of_runs, rel=1e-12), metric.key
-            assert value.value_from == ("largest" if largest else "runs")
+            assert value.value == pytest.approx(np.mean(known), rel=1e-12), metric.key
+            assert value.value_from == "runs"
         else:
             assert value.value_from == ("samples" if value.value is not None else None)
-        has_sd = len(known) > 1 and value.value_from != "largest"
-        assert value.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-12) if has_sd else None)
+        assert value.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-12) if len(known) > 1 else None)
         if value.ci:
             assert value.ci[0] <= value.value * (1 + 1e-12) and value.value <= value.ci[1] * (1 + 1e-12), metric.key
 
