@@ -154,7 +154,8 @@ def _interval(axes: Axes, place: int, row: Judgement, engines: Sequence[str]) ->
     colour = MUTED if index is None else engine_colour(index)
     ratio = printable_ratio(row.verdict)
     if ratio is None:
-        axes.annotate(_undrawn(row), (1, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
+        middle = axes.get_yaxis_transform()  # across the axes, whatever the ratios of the other rows
+        axes.text(0.5, place, _undrawn(row), transform=middle, ha="center", va="center", color=MUTED)
         return
     if ratio.interval is not None:
         axes.plot(ratio.interval, [place, place], color=colour, linewidth=2)
@@ -175,7 +176,7 @@ def _undrawn(row: Judgement) -> str:
     """What stands in the place of a ratio."""
     if row.withheld:
         return "no verdict"
-    return "runs scatter too much to say" if says_nothing(row.verdict) else "no number"
+    return "too much scatter" if says_nothing(row.verdict) else "no number"
 
 
 def _ratio_axis(axes: Axes, rows: Sequence[Judgement], margin: float, narrow: bool) -> None:

@@ -156,7 +156,7 @@ def test_everything_is_reached_with_the_tab_key_and_seen_to_be(page, browser):
     assert [stop for stop in stops if not stop["seen"]] == []
     assert stops[0]["text"] == "Skip to the summary"
     assert sum(stop["tag"] == "SUMMARY" for stop in stops) == PLOTS
-    assert sum(stop["tag"] == "DIV" for stop in stops) == 2 + 2, "tables that scroll, and the verdicts' open ones"
+    assert sum(stop["tag"] == "DIV" for stop in stops) == 3 + 2, "tables that scroll, and the verdicts' open ones"
 
 
 def test_a_key_opens_the_numbers_of_a_figure(page, browser):
