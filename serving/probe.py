@@ -46,7 +46,7 @@ def _exchange(netloc: str, request: RestRequest, timeout_s: float) -> tuple[int,
 
 
 @dataclass(frozen=True)
-class Question:
+class KnownRequest:
     """The first golden image of a model as a request, with the answer that it must get."""
 
     request: RestRequest
@@ -56,8 +56,8 @@ class Question:
     """(1, values); None where the right answer of this engine's artifact is not known."""
 
     @classmethod
-    def of(cls, wire: Wire, model: ModelDir) -> Question:
-        """The model's question; raises DeploymentError without golden images, ModelError where they cannot be read."""
+    def of(cls, wire: Wire, model: ModelDir) -> KnownRequest:
+        """The model's request; raises DeploymentError without golden images, ModelError where they cannot be read."""
         spec = payload_spec(model.manifest)
         payload = "image" if spec.image_signature is not None else "tensor"
         if not model.manifest.golden:
@@ -96,7 +96,7 @@ def first_answer(
     Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` reports that nobody is
     left to give one, and ModelError where the model directory cannot be read.
     """
-    question = Question.of(wire, model)
+    question = KnownRequest.of(wire, model)
     deadline, last = time.monotonic() + timeout_s, "no answer"
     while (left_s := deadline - time.monotonic()) > 0:
         reply = http_send(endpoint.rest_url, question.request, left_s)

@@ -57,7 +57,6 @@ def _rows() -> dict[Row, list[str]]:
 _RUN_FIGURES: Final = (
     *(row.name for row in (*PERCENTILE_ROWS, *REQUEST_ROWS, MEAN_LATENCY, THROUGHPUT, FAILED)),
     "cpu_ms_per_image",
-    P99_CLAIM_ROW.name,
 )
 
 

@@ -52,6 +52,11 @@ class Judgement:
     """Engines of the pair that did not batch though the plan asks for it: the verdict's reason says why."""
 
     @property
+    def group(self) -> str:
+        """The group of runs that it is about."""
+        return self.metric.rpartition(".")[0]
+
+    @property
     def unbatched_texts(self) -> list[str]:
         """'savedmodel did not batch', for each engine that did not."""
         return [f"{ENGINE_SHORT[engine]} did not batch" for engine in self.unbatched]

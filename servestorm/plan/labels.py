@@ -73,6 +73,12 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
+def times_text(ratio: float) -> str:
+    """A ratio: '1.62', '0.48', '12.3', '0.048'; two decimals as far as they say something."""
+    decimals = 0 if ratio >= 100 else 1 if ratio >= 10 else 2 if ratio >= 0.1 else 3
+    return f"{ratio:,.{decimals}f}"
+
+
 class Figure(Protocol):
     """A figure of one engine, of the results or of a results.json."""
 

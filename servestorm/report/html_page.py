@@ -8,13 +8,15 @@ from pathlib import Path
 import jinja2
 
 from servestorm.report.page import Page
+from servestorm.report.result_table import SLICES_CAPTION
 
 _HERE = Path(__file__).parent
 
 
 def render(page: Page) -> str:
-    """The page as HTML; the template's names are the fields of Page."""
-    return _template().render(css=(_HERE / "report.css").read_text(), **vars(page))
+    """The page as HTML; the template's names are the fields of Page, and `css` and `slices_caption`."""
+    css = (_HERE / "report.css").read_text()
+    return _template().render(css=css, slices_caption=SLICES_CAPTION, **vars(page))
 
 
 @functools.cache

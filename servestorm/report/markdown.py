@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from servestorm.report.facts import Block
 from servestorm.report.page import Page
 from servestorm.report.part import Section
-from servestorm.report.result_table import ResultCell, RunTable
+from servestorm.report.result_table import SLICES_CAPTION, ResultCell, RunTable
 
 
 def markdown(page: Page) -> str:
@@ -23,7 +23,7 @@ def markdown(page: Page) -> str:
         _section("In short", _bullets(page.summary or ["No run counts."]), *_doubts(page)),
         _section("Results", *_results(page)),
         *(_section(section.title, *_figure_texts(section)) for section in page.sections),
-        _section("Validity", escaped(page.validity), _runs(page.runs)),
+        _section("Validity", escaped(page.validity), *_slices(page), _runs(page.runs)),
         _section("Environment", *(_block(block) for block in page.environment)),
         f"---\n\nRun `{page.id}`, servestorm {page.version}. Figures: report.html beside this file.",
     ]
@@ -58,7 +58,8 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _head(page: Page) -> str:
     badges = " · ".join(f"**{escaped(badge.text)}**" for badge in page.badges)
-    lines = [f"# {escaped(page.headline)}", escaped(" · ".join(page.meta)), badges]
+    meta = " · ".join([page.title, *page.meta])
+    lines = [f"# {escaped(page.headline)}", *map(escaped, page.further), escaped(meta), badges]
     return "\n\n".join(line for line in lines if line)
 
 
@@ -98,12 +99,18 @@ def _figure_texts(section: Section) -> list[str]:
     return blocks
 
 
+def _slices(page: Page) -> list[str]:
+    if page.slices is None:
+        return []
+    return [f"### {escaped(page.slices.title)}", escaped(SLICES_CAPTION), table(page.slices.head, page.slices.rows)]
+
+
 def _runs(runs: RunTable) -> str:
     rows = []
     for run in runs.rows:
         state = f"{run.state}: {'; '.join(run.reasons)}" if run.reasons else run.state
         rows.append([run.id, state, *run.cells])
-    return table(runs.head, rows)
+    return f"### Every run\n\n{table(runs.head, rows)}"
 
 
 def _block(block: Block) -> str:

@@ -9,7 +9,8 @@ from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.results import Results
 from servestorm.report import facts, result_table, sentences
 from servestorm.report.facts import Block
-from servestorm.report.part import Section
+from servestorm.report.headline import first_line
+from servestorm.report.part import Section, Table
 from servestorm.report.result_table import Card, EngineName, Pair, ResultGroup, RunTable
 from servestorm.report.sections.table import SECTIONS
 
@@ -30,7 +31,12 @@ class Page:
     """Of servestorm."""
     id: str
     """Of the run."""
+    title: str
+    """What the page is about."""
     headline: str
+    """The verdict."""
+    further: list[str]
+    """What else a reader must know at once, a sentence each."""
     meta: list[str]
     badges: list[Badge]
     contents: list[tuple[str, str]]
@@ -46,6 +52,8 @@ class Page:
     sections: list[Section]
     """Those with figures."""
     validity: str
+    slices: Table | None
+    """Of how many slices the figures are; None where no load had slices."""
     runs: RunTable
     environment: list[Block]
 
@@ -53,10 +61,13 @@ class Page:
 def page_of(results: Results) -> Page:
     """The page of a study's results."""
     sections = [section for make in SECTIONS if (section := make(results)).parts]
+    first = first_line(results)
     return Page(
         version=__version__,
         id=results.id,
-        headline=sentences.headline(results),
+        title=sentences.title(results),
+        headline=first.verdict,
+        further=first.further,
         meta=facts.meta(results),
         badges=_badges(results),
         contents=[
@@ -76,6 +87,7 @@ def page_of(results: Results) -> Page:
         groups=result_table.groups(results),
         sections=sections,
         validity=sentences.validity(results),
+        slices=result_table.slices(results),
         runs=result_table.runs(results),
         environment=facts.environment(results),
     )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from servestorm.analysis.metric import Metric, Value
 from servestorm.analysis.results import Results
 from servestorm.analysis.run import Run
+from servestorm.analysis.slice_totals import SliceTotals, slice_totals
 from servestorm.plan.labels import ENGINE_LABELS, ENGINE_SHORT, SAMPLES_MARK, number, p_text, spread
 from servestorm.report import sentences, settings
+from servestorm.report.part import Table
 
 _CARD_ROWS = (
     ("steady.p50", "median, steady load"),
@@ -29,6 +31,15 @@ CAPTION = (
     "better one, by its verdict, or with p under 0.05 where there is no verdict."
 )
 """How to read the table of results."""
+
+
+SLICES_CAPTION = (
+    "The load of a run is judged slice by slice. A slice is left out of every figure, in all runs of its round, if "
+    "other programs or machines took too much in it, or if a request of the slice before was unanswered at its begin. "
+    "It is left out of single figures if the load generator sent so late in it that they moved. These rules look at "
+    "the machine and at the generator, never at an engine or at which latency is smaller."
+)
+"""How to read the table of slices."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ class RunRow:
     state: str
     cells: list[str]
     reasons: list[str]
-    """Why it is INVALID, DISTURBED or not complete."""
+    """Why it is INVALID, DISTURBED or not complete, and which of its figures are INVALID."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +208,36 @@ def runs(results: Results) -> RunTable:
     return RunTable(head, [_run(run) for run in results.runs])
 
 
+def slices(results: Results) -> Table | None:
+    """Of how many slices of the load the figures of each engine are, and why others are left out; None without any."""
+    head = ["Load", "Slices", "Count", "Disturbed", "Not drained", "Late for one figure", "INVALID figures"]
+    rows = [_slice_row(results, total) for total in slice_totals(results.runs)]
+    return Table("Slices of the load", head, rows) if rows else None
+
+
+def _slice_row(results: Results, total: SliceTotals) -> list[str]:
+    counts = (total.planned, total.counted, total.disturbed, total.undrained)
+    late = ", ".join(f"{_figure(name)}: {count:,}" for name, count in total.late.items())
+    invalid = ", ".join(f"{_figure(name)} in {count} of {total.runs} runs" for name, count in total.invalid.items())
+    name = f"{results.groups[total.group]}: {ENGINE_SHORT[total.engine]}, slices of {number(total.length_s, 's')}"
+    return [name, *(f"{count:,}" for count in counts), late or "none", invalid or "none"]
+
+
+def _figure(name: str) -> str:
+    """'p99.9', 'mean' or 'p99 of a request'."""
+    return {"p999": "p99.9", "mean_ms": "mean"}.get(name) or (
+        f"{name.removeprefix('request_')} of a request" if name.startswith("request_") else name
+    )
+
+
 def _run(run: Run) -> RunRow:
     names = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
     kind, state = _state(run)
-    reasons = [*run.reasons, *([run.disturbed.reason] if run.disturbed else [])]
+    reasons = [
+        *run.reasons,
+        *([run.disturbed.reason] if run.disturbed else []),
+        *(f"{_figure(name)} is INVALID: {reason}" for name, reason in run.invalid_figures.items()),
+    ]
     requests = f"{run.requests:,}" if run.requests else "–"
     return RunRow(run.id, kind, state, [requests, *(number(run.numbers.get(name)) for name in names)], reasons)
 

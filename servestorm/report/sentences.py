@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from servestorm.analysis.counts_of_runs import run_counts
 from servestorm.analysis.judgements import ObjectiveResult
+from servestorm.analysis.looks import Looks, looks_of
 from servestorm.analysis.metric import Metric
 from servestorm.analysis.offered_rate import offered_rate
 from servestorm.analysis.results import Results
@@ -17,8 +18,8 @@ from servestorm.rundir.shapes.environment import ManifestFile
 ALPHA = 0.05
 
 
-def headline(results: Results) -> str:
-    """One sentence for the top of the report."""
+def title(results: Results) -> str:
+    """What the report is about, in a line."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
     model = listed([model.name if model else "the model" for model in results.models])
     if len(engines) == 1:
@@ -140,7 +141,15 @@ def _tail(results: Results, metric: Metric, _opening: str) -> str | None:
         return None
     load = SCENARIO_LABELS[metric.scenario].lower()
     text = f"One answer in a hundred took longer than {listed(_latencies(results, metric))} ({load}, p99)."
-    return f"{text} {_pooled(metric)}{_judgement(results, metric)}".strip()
+    return f"{text} {_claim(results, metric)}{_pooled(metric)}{_judgement(results, metric)}".strip()
+
+
+def _claim(results: Results, p99: Metric) -> str:
+    """What may be promised of a p99, where its samples allow a claim."""
+    claim = results.metric(f"{p99.group}.p99_claim")
+    if not claim or not claim.quotable():
+        return ""
+    return f"With 99 % confidence the p99 of every run is at most {listed(_latencies(results, claim))}. "
 
 
 def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
@@ -227,7 +236,20 @@ def validity(results: Results) -> str:
         parts.append(f"{counts.disturbed} of {len(results.runs)} runs are DISTURBED")
     if counts.starts:
         parts.append(f"{counts.complete_starts} of {counts.starts} cold starts are complete")
-    return f"{listed(parts)}." if parts else "No run has ended."
+    count = f"{listed(parts)}." if parts else "No run has ended."
+    return " ".join([count, *map(_looks_text, looks_of(results))])
+
+
+def _looks_text(looks: Looks) -> str:
+    """'Steady load stopped after 4 rounds, because every question was decided (judged 3 times while it ran).'"""
+    rounds, times = _counted(looks.rounds, "round"), _counted(looks.looks, "time")
+    if looks.stopped_early:
+        return f"{looks.title} stopped after {rounds}, because every question was decided (judged {times} on the way)."
+    return f"{looks.title} ran for all of its time, {rounds} (judged {times} on the way)."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def better(results: Results, metric: Metric) -> str | None:

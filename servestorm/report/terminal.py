@@ -14,17 +14,22 @@ from servestorm.analysis.metric import Value
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_LABELS, figure_text, p_text
 from servestorm.report import sentences, settings
+from servestorm.report.headline import first_line
 from servestorm.report.result_table import mark_of
 
 PIPE_WIDTH = 200
 
 
 def print_results(results: Results) -> None:
-    """Print the table of results, then the reasons to doubt it."""
+    """Print the verdict, the table of results, and the reasons to doubt it."""
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, highlight=False)
     # captured: by itself rich ends the program with code 1 where the reader (`| head`) has gone
     with console.capture() as captured:
+        first = first_line(results)
+        for sentence in (first.verdict, *first.further):
+            console.print(Text(sentence, style="bold" if sentence == first.verdict else ""), soft_wrap=not terminal)
+        console.print()
         # in a pipe it is a Markdown table: plain, and ready for a pull request
         console.print(_table(results, box.SIMPLE_HEAD if terminal else box.MARKDOWN))
         for sentence in sentences.doubts(results):
@@ -41,7 +46,7 @@ def _cell(value: Value, best: bool) -> Text:
 
 def _table(results: Results, style: box.Box) -> Table:
     pairs = list(itertools.combinations(results.engines, 2))
-    table = Table(box=style, title=f"{sentences.headline(results)} ({results.id})", title_justify="left")
+    table = Table(box=style, title=f"{sentences.title(results)} ({results.id})", title_justify="left")
     table.add_column("", no_wrap=not sys.stdout.isatty())
     for engine in results.engines:
         table.add_column(ENGINE_LABELS[engine], justify="right")

@@ -13,7 +13,7 @@ from models.manifest import ModelDir
 from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
 from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
-from serving.probe import Question, http_send
+from serving.probe import KnownRequest, http_send
 from serving.running_server import RemoteServer
 from serving.server_settings import RunningServer
 from serving.wire import WIRES
@@ -114,7 +114,7 @@ class AttachedDeployment:
             self._wait(endpoint, deadline, timeout_s)
 
     def _wait(self, endpoint: Endpoint, deadline: float, timeout_s: float) -> None:
-        request = Question.of(WIRES[self._engine.name], self._model).request
+        request = KnownRequest.of(WIRES[self._engine.name], self._model).request
         last = "nothing answers"
         while True:
             left_s = deadline - time.monotonic()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from models.manifest import Golden, Manifest, ModelDir, Parity
-from serving.probe import Question
+from serving.probe import KnownRequest
 from serving.wire import WIRES
 
 RIGHT = [0.25, 0.75]
@@ -28,7 +28,7 @@ def model(tmp_path):
 
 
 def verdict(model, reply, status=200, engine="torchserve"):
-    return Question.of(WIRES[engine], model).verdict(status, json.dumps(reply).encode())
+    return KnownRequest.of(WIRES[engine], model).verdict(status, json.dumps(reply).encode())
 
 
 @pytest.mark.parametrize("reply", [RIGHT, [RIGHT], {"predictions": [RIGHT]}, {"b": 0.75, "a": 0.25}])

@@ -208,6 +208,9 @@ def verdict_rows() -> list[Judgement]:
             label,
             difference_percent=difference,
             ci_percent=interval,
+            ratio=1 + difference / 100,
+            ratio_ci=None if label == "failed answers" else tuple(1 + end / 100 for end in interval),
+            p=0.004,
             g=difference / 10,
             g_ci=(interval[0] / 10, interval[1] / 10),
             smallest_effect_percent=12.0,
@@ -216,11 +219,19 @@ def verdict_rows() -> list[Judgement]:
         )
         for label, difference, interval, outcome in rows
     ]
-    return [*judged, judgement("scaling, 4 replicas", outcome="inconclusive")]
+    return [*judged, judgement("scaling, 4 replicas", outcome="inconclusive"), scattered("bursty load: p50")]
+
+
+def scattered(label: str, **numbers) -> Judgement:
+    """An inconclusive verdict whose runs scatter so much that the interval says nothing."""
+    wide = {"difference_percent": 65.0, "ci_percent": (-43.0, 348.0), "ratio": 1.65, "ratio_ci": (0.57, 4.48)}
+    known = {"p": 0.2, "p_holm": 0.6, "g": 0.8, "g_ci": (-0.9, 2.31), "smallest_effect_percent": 350.0, "runs_more": 9}
+    return judgement(label, outcome="inconclusive", **{**wide, **known, **numbers})
 
 
 def judgement(label: str, **numbers) -> Judgement:
-    """A verdict on TorchServe against savedmodel; what is not given is None."""
+    """A verdict on TorchServe against savedmodel; what is not given is None, or as it usually is."""
     unknown = dict.fromkeys(field.name for field in fields(Verdict))
-    verdict = Verdict(**{**unknown, "n_a": 3, "n_b": 3, "reason": "", **numbers})
+    usual = {"n_a": 3, "n_b": 3, "reason": "", "paired": False, "confidence": 0.95}
+    verdict = Verdict(**{**unknown, **usual, **numbers})
     return Judgement(metric=label, label=label, a="savedmodel", b="torchserve", verdict=verdict)

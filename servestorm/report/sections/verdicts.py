@@ -1,4 +1,4 @@
-"""The verdicts: each difference with its interval, over the margin in which two engines count as equal."""
+"""The verdicts: each ratio with its interval, over the margin in which two engines count as equal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from servestorm.analysis.judgements import Judgement
+from servestorm.analysis.printable_ratio import Ratio, printable_ratio, says_nothing
 from servestorm.analysis.results import Results
-from servestorm.methods.verdict import signed
-from servestorm.plan.labels import ENGINE_SHORT, number, p_text
+from servestorm.methods.verdict import WIDE, Verdict, signed
+from servestorm.plan.labels import ENGINE_SHORT, number, p_text, times_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
 from servestorm.report.part import Section, SectionPart, Table, make_part, section_of
 
-LINEAR_PERCENT = 40
-"""The largest difference that is drawn on a linear axis."""
-FEW_TICKS_PERCENT = 300
-"""The largest difference with room for many ticks on the axis."""
+NEAR = 1.6
+"""A factor: a figure whose ratios differ by less has ticks at every twentieth."""
+USUAL_CONFIDENCE = "95 %"
+"""Of intervals whose row does not say another."""
 NARROW_LETTERS = 26
 """Line width of a row's name on a narrow figure: it must leave room for the intervals."""
 
@@ -38,33 +39,52 @@ def _of_study(results: Results) -> SectionPart | None:
 def part(
     name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float, subtitle: str = ""
 ) -> SectionPart | None:
-    """The verdicts' differences with their intervals."""
+    """The verdicts' ratios with their intervals."""
     drawing = _draw(name, engines, rows, margin_percent)
     if not drawing:
         return None
-    cells = [
-        [
-            f"{row.label}: {ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}",
-            "–" if row.verdict.difference_percent is None else signed(row.verdict.difference_percent),
-            "–" if row.verdict.ci_percent is None else " to ".join(map(signed, row.verdict.ci_percent)),
-            _effect(row.verdict.g),
-            "–" if row.verdict.g_ci is None else " to ".join(map(_effect, row.verdict.g_ci)),
-            "–" if row.verdict.smallest_effect_percent is None else number(row.verdict.smallest_effect_percent, "%"),
-            p_text(row.verdict.p_holm),
-            _outcome_text(row),
-        ]
-        for row in rows
-    ]
     caption = (
-        "How much larger (right of 0) or smaller the second engine's value is than the first's, with the 95 % "
-        f"interval over runs. The band is the margin of {margin_percent:g} %: two engines are equivalent if the "
-        "interval is inside it. Colour and mark show the better one, after Holm's correction for the number of "
-        "questions. Hedges' g is the difference in standard deviations of the runs; the smallest effect is the "
-        "difference that as many runs with this scatter detect with 80 % power."
+        "How many times the first engine's value the second one's is, with the interval over runs (95 % unless the "
+        f"table has another); the axis is logarithmic. The band is the margin of {margin_percent:g} %: two engines are "
+        "equivalent if the interval is inside it. Colour and mark show the better one, after Holm's correction for the "
+        f"number of questions. An inconclusive interval whose ends differ by more than a factor of {WIDE:g} says "
+        "nothing, and is not shown. A percentage is the difference of a figure that can be 0. Paired: the runs of a "
+        "round were compared with each other. Hedges' g is the difference in standard deviations of the runs; the "
+        "smallest effect is the difference that as many runs with this scatter detect with 80 % power."
     )
-    head = ["Question", "Difference", "95 % interval", "Hedges' g", "95 % interval of g", "Smallest effect", "Holm p"]
-    table = Table("Verdicts", [*head, "Verdict"], cells, open=True)
+    head = ["Question", "Difference", "95 % interval", "Runs", "Hedges' g", "95 % interval of g", "Smallest effect"]
+    table = Table("Verdicts", [*head, "Holm p", "Verdict"], [_cells(row) for row in rows], open=True)
     return make_part(name, drawing, caption, table, subtitle)
+
+
+def _cells(row: Judgement) -> list[str]:
+    verdict = row.verdict
+    g_ci = None if says_nothing(verdict) else verdict.g_ci
+    return [
+        f"{row.label}: {ENGINE_SHORT[row.b]} against {ENGINE_SHORT[row.a]}",
+        *_difference(verdict),
+        f"{verdict.rounds} rounds, paired" if verdict.paired else f"{verdict.n_a} and {verdict.n_b}",
+        _effect(verdict.g),
+        "–" if g_ci is None else " to ".join(map(_effect, g_ci)),
+        "–" if verdict.smallest_effect_percent is None else number(verdict.smallest_effect_percent, "%"),
+        p_text(verdict.p_holm),
+        _outcome_text(row),
+    ]
+
+
+def _difference(verdict: Verdict) -> tuple[str, str]:
+    """('× 1.65', '1.58 to 1.72'), of a figure that can be 0 in percent; dashes where it says nothing."""
+    if verdict.difference_percent is None or says_nothing(verdict):
+        return "–", "–"
+    by_ratio = verdict.ratio is not None and (verdict.ratio_ci is not None or verdict.ci_percent is None)
+    ends = verdict.ratio_ci if by_ratio else verdict.ci_percent
+    size = times_text if by_ratio else signed
+    difference = f"× {times_text(verdict.ratio)}" if by_ratio and verdict.ratio else signed(verdict.difference_percent)
+    if ends is None:
+        return difference, "–"
+    confidence = f"{100 * verdict.confidence:.3g} %"
+    level = "" if confidence == USUAL_CONFIDENCE else f" ({confidence})"
+    return difference, " to ".join(map(size, ends)) + level
 
 
 def _effect(g: float | None) -> str:
@@ -82,22 +102,19 @@ def _outcome_text(row: Judgement) -> str:
 
 
 def _draw(name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_percent: float) -> Drawing | None:
-    """Each verdict's difference with its 95 % interval, over the band in which two engines count as equal.
-
-    None without a row. Linear within LINEAR_PERCENT, beyond that logarithmic outside the margin, because one metric may
-    differ by 3 % and the next one threefold.
-    """
+    """Each verdict's ratio with its interval, over the band in which two engines count as equal; None without a row."""
     if not rows:
         return None
     names = {narrow: [_row_name(row, rows, narrow) for row in rows] for narrow in (False, True)}
 
     def paint(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
-        axes.axvspan(-margin_percent, margin_percent, color=MUTED, alpha=0.16, linewidth=0)
-        axes.axvline(0, color=MUTED, linewidth=1)
+        margin = 1 + margin_percent / 100
+        axes.axvspan(1 / margin, margin, color=MUTED, alpha=0.16, linewidth=0)
+        axes.axvline(1, color=MUTED, linewidth=1)
         for place, row in enumerate(rows):
             _interval(axes, place, row, engines)
-        _percent_axis(axes, rows, margin_percent, narrow)
+        _ratio_axis(axes, rows, margin, narrow)
         axes.set_yticks(range(len(rows)), names[narrow], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
@@ -123,8 +140,8 @@ def _row_name(row: Judgement, rows: Sequence[Judgement], narrow: bool) -> str:
 
 def _axis_name(rows: Sequence[Judgement]) -> str:
     if _many_pairs(rows):
-        return "difference, %"
-    return f"{ENGINE_SHORT[rows[0].b]} against {ENGINE_SHORT[rows[0].a]}, %"
+        return "ratio (log scale)"
+    return f"{ENGINE_SHORT[rows[0].b]} by {ENGINE_SHORT[rows[0].a]} (log scale)"
 
 
 def _winner(row: Judgement) -> str | None:
@@ -135,16 +152,16 @@ def _interval(axes: Axes, place: int, row: Judgement, engines: Sequence[str]) ->
     winner = _winner(row)
     index = engines.index(winner) if winner else None
     colour = MUTED if index is None else engine_colour(index)
-    if row.verdict.difference_percent is None:
-        text = "no verdict" if row.withheld else "no number"
-        axes.annotate(text, (0, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
+    ratio = printable_ratio(row.verdict)
+    if ratio is None:
+        axes.annotate(_undrawn(row), (1, place), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED)
         return
-    if row.verdict.ci_percent is not None:
-        axes.plot(row.verdict.ci_percent, [place, place], color=colour, linewidth=2)
+    if ratio.interval is not None:
+        axes.plot(ratio.interval, [place, place], color=colour, linewidth=2)
     mark = "D" if row.verdict.outcome == "equivalent" else "o" if index is None else MARKS[index % 3]
     hollow = row.verdict.outcome == "inconclusive"
     axes.plot(
-        row.verdict.difference_percent,
+        ratio.value,
         place,
         mark,
         color=colour,
@@ -154,27 +171,39 @@ def _interval(axes: Axes, place: int, row: Judgement, engines: Sequence[str]) ->
     )
 
 
-def _percent_axis(axes: Axes, rows: Sequence[Judgement], margin_percent: float, narrow: bool) -> None:
-    known = [row.verdict.difference_percent for row in rows if row.verdict.difference_percent is not None]
-    known += [end for row in rows for end in row.verdict.ci_percent or ()]
-    low, high = min([*known, -margin_percent]), max([*known, margin_percent])
-    if max(-low, high) <= LINEAR_PERCENT:
-        axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-        axes.xaxis.set_major_locator(MaxNLocator(5 if narrow else 9))
+def _undrawn(row: Judgement) -> str:
+    """What stands in the place of a ratio."""
+    if row.withheld:
+        return "no verdict"
+    return "runs scatter too much to say" if says_nothing(row.verdict) else "no number"
+
+
+def _ratio_axis(axes: Axes, rows: Sequence[Judgement], margin: float, narrow: bool) -> None:
+    """Logarithmic, as a ratio and its inverse are equally far from 1, with few ticks at round numbers."""
+    known = [ratio for row in rows if (ratio := printable_ratio(row.verdict))]
+    ends = [end for ratio in known for end in _ends(ratio)]
+    low, high = min([*ends, 1 / margin]), max([*ends, margin])
+    room = (high / low) ** 0.06
+    low, high = low / room, high * room
+    if high / low < NEAR:
+        steps = [tenth / 20 for tenth in range(1, 60, 2 if narrow else 1)]
+    elif high / low < 10:
+        steps = [0.1, 0.2, 0.5, 1, 2, 5, 10] if narrow else [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10]
     else:
-        axes.set_xscale("symlog", linthresh=margin_percent, linscale=0.6)
-        axes.set_xlim(low * 1.4, high * 1.4)
-        few = narrow or max(-low, high) > FEW_TICKS_PERCENT
-        steps = (5, 30, 200, 1000, 10_000) if few else (5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
-        ticks = [sign * step for step in steps if step >= margin_percent for sign in (-1, 1)]
-        axes.xaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if low * 1.4 <= tick <= high * 1.4)]))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_signed))
+        steps = [step * 10.0**decade for decade in range(-6, 7) for step in ((1,) if narrow else (1, 2, 5))]
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_times))
 
 
-def _signed(value: float, _position: object = None) -> str:
-    text = f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
-    return text.replace("-", "\N{MINUS SIGN}") if value else "0"
+def _ends(ratio: Ratio) -> tuple[float, ...]:
+    return ratio.interval or (ratio.value,)
+
+
+def _times(value: float, _position: object = None) -> str:
+    return f"× {value:,.3g}"
 
 
 def _legend(figure: Figure, engines: Sequence[str], rows: Sequence[Judgement], narrow: bool) -> None:

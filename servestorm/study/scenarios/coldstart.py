@@ -23,7 +23,7 @@ from servestorm.study.scraper import scrape_once
 from serving.backend import Backend
 from serving.deployment import Endpoint, EventLog
 from serving.errors import DeploymentError
-from serving.probe import Question
+from serving.probe import KnownRequest
 from serving.wire import WIRES, Wire
 
 SETTLE_GUESS_S = 2.0
@@ -89,7 +89,7 @@ def settle(
 
     Call it at once after the first right answer. Raises DeploymentError for a wrong answer, or none.
     """
-    question = Question.of(wire, model)
+    question = KnownRequest.of(wire, model)
     connection = http.client.HTTPConnection(urlsplit(endpoint.rest_url).netloc, timeout=_REQUEST_TIMEOUT_S)
     answers: list[tuple[int, float]] = []
     end_ns = time.monotonic_ns() + round(most_s * 1e9)
@@ -106,7 +106,7 @@ def settle(
     return answers
 
 
-def _ask(connection: http.client.HTTPConnection, question: Question) -> tuple[int, float]:
+def _ask(connection: http.client.HTTPConnection, question: KnownRequest) -> tuple[int, float]:
     request = question.request
     begin_ns = time.monotonic_ns()
     connection.request(request.method, request.path, request.body, {"Content-Type": request.content_type})

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from models.manifest import ModelDir
-from serving.probe import Question, http_get, http_send
+from serving.probe import KnownRequest, http_get, http_send
 from serving.wire import WIRES
 from tests.deploy.chart.containers import Cluster, Running
 from tests.deploy.chart.rendering import Object, Rendered, pod_of, render
@@ -85,7 +85,7 @@ def release(engine, model, tmp_path_factory) -> Iterator[Release]:
 
 
 def test_a_server_that_its_probe_calls_ready_answers_rightly_at_once(release, engine, model):
-    question = Question.of(WIRES[engine], model)
+    question = KnownRequest.of(WIRES[engine], model)
     status, body = http_send(release.server.url("rest"), question.request)
     assert question.verdict(status, body) == "right", body
     assert release.server.passes("readinessProbe") and release.server.passes("livenessProbe")

@@ -247,7 +247,7 @@ def test_a_difference_in_another_metric_is_called_real_only_under_five_percent(w
 
 def test_savedmodel_is_never_called_tensorflow_serving(whole):
     results = compute(read_run(whole))
-    text = " ".join([sentences.headline(results), *sentences.summary(results), *sentences.doubts(results)])
+    text = " ".join([sentences.title(results), *sentences.summary(results), *sentences.doubts(results)])
     assert "TensorFlow Serving" not in text
 
 

@@ -234,7 +234,7 @@ LATE = {"valid": False, "reasons": ["the generator sent late: p99 lag 3.00 ms, o
         ({}, "pass", "p99 40 ms is within the objective of 50 ms"),
         ({"latency_ms": {"p99": 61.0}}, "fail", "p99 61 ms is over the objective of 50 ms"),
         ({"latency_ms": {"p99": None}, "ok": 400, "scheduled": 400}, "fail", "a p99 needs 662"),
-        (MOVED, "invalid", "the generator sent late: its lag moved the p99 by more than 5%"),
+        (MOVED, "invalid", "the generator sent late: its lag moved the p99 by more than 3%"),
         (MOVED | {"service_ms": {"p99": 52.0}}, "invalid", "the generator sent late"),
         (MOVED | {"service_ms": {"p99": 88.0}}, "fail", "even without the generator's lag"),
         ({"ok": 994, "errors": {"timeout": 6}}, "fail", "0.6 % of the requests got no right answer, over 0.5 %"),

@@ -20,8 +20,8 @@ from servestorm.analysis.results import Results, usable
 from servestorm.analysis.stored_results import read_results
 from servestorm.compare.comparison import compare
 from servestorm.compare.text import cells
-from servestorm.methods.verdict import signed
-from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.methods.verdict import Verdict, signed
+from servestorm.plan.labels import ENGINE_SHORT, times_text
 from servestorm.report.html_page import render
 from servestorm.report.markdown import markdown
 from servestorm.report.page import page_of
@@ -79,11 +79,14 @@ def test_a_value_is_the_mean_of_its_runs_and_the_deviation_is_theirs(study):
             assert (value.value, value.sd, value.ci) == (max(known) if whole else None, None, None), metric.key
             continue
         if known:
-            assert value.value == pytest.approx(np.mean(known), rel=1e-12), metric.key
-            assert value.value_from == "runs"
+            largest = metric.key.endswith(".p99_claim")  # what may be promised must hold for every run
+            of_runs = max(known) if largest else np.mean(known)
+            assert value.value == pytest.approx(of_runs, rel=1e-12), metric.key
+            assert value.value_from == ("largest" if largest else "runs")
         else:
             assert value.value_from == ("samples" if value.value is not None else None)
-        assert value.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-12) if len(known) > 1 else None)
+        has_sd = len(known) > 1 and value.value_from != "largest"
+        assert value.sd == (pytest.approx(np.std(known, ddof=1), abs=1e-12) if has_sd else None)
         if value.ci:
             assert value.ci[0] <= value.value * (1 + 1e-12) and value.value <= value.ci[1] * (1 + 1e-12), metric.key
 
@@ -154,13 +157,34 @@ def test_the_sentences_print_the_values_and_their_own_ratio(study):
         rows = [row for row in study.results.rows(scenario, name) if row.quotable()]
         told = [text for text in bullets if mark in text]
         assert len(told) == len(rows), mark
-        for metric, text in zip(rows, told, strict=True):
+        for metric, whole in zip(rows, told, strict=True):
+            text, claimed = re.subn(CLAIM, "", whole)
+            assert bool(claimed) == (name == "p99" and bool(claims(study, metric)))
             for engine, value in metric.quotable().items():
                 (printed,) = re.findall(rf"([\d,.]+) \S+(?: per image)? on {ENGINE_SHORT[engine]}\b", text)
                 assert prints(printed, value), (metric.key, text)
             if ratio := re.search(r"\(([\d.,]+) times as long\)", text):
                 low, high = sorted(metric.quotable().values())
                 assert prints(ratio[1], high / low)
+
+
+CLAIM = r"With 99 % confidence the p99 of every run is at most [^A-Z]*?(?:TorchServe|savedmodel)\. "
+
+
+def claims(study: Study, p99: Metric) -> dict[str, float]:
+    claim = study.results.metric(f"{p99.group}.p99_claim")
+    return claim.quotable() if claim else {}
+
+
+def test_what_may_be_promised_of_a_p99_stands_beside_the_exact_one(study):
+    bullets = [text for text in summary(study) if "With 99 % confidence" in text]
+    for scenario in ("steady", "bursty"):
+        for metric in study.results.rows(scenario, "p99"):
+            for engine, value in claims(study, metric).items():
+                (told,) = [text for text in bullets if f"({scenario} load, p99)" in text]
+                claim = told.partition("With 99 % confidence")[2].partition(". ")[0]
+                (printed,) = re.findall(rf"([\d,.]+) \S+(?: per image)? on {ENGINE_SHORT[engine]}\b", claim)
+                assert prints(printed, value)
 
 
 def summary(study: Study) -> list[str]:
@@ -197,16 +221,32 @@ def test_a_verdicts_difference_is_that_of_the_two_values_and_of_the_two_printed_
         assert verdict.difference_percent == pytest.approx(100 * (b.value / a.value - 1))
         results = study.table("Results", study.results.groups[metric.group]).row(f"{metric.label}, {metric.unit}")
         texts = [results[study.results.engines.index(engine)] for engine in (judged.a, judged.b)]
+        undecided = verdict.outcome == "inconclusive" and verdict.p is not None
+        if undecided and (not verdict.ci_percent or spread_of(verdict) > 3):
+            assert (difference, interval) == ("–", "–")
+            continue
         assert in_range_of(texts, difference), (judged.metric, texts, difference)
+        if verdict.ratio_ci:
+            assert interval.partition(" (")[0] == " to ".join(map(times_text, verdict.ratio_ci))
+        elif verdict.ci_percent:
+            assert interval.partition(" (")[0] == " to ".join(map(signed, verdict.ci_percent))
         if verdict.ci_percent:
             ends = " to ".join(map(signed, verdict.ci_percent))
-            assert interval == ends
             assert verdict.outcome == "inconclusive" or ends in verdict.reason
+
+
+def spread_of(verdict: Verdict) -> float:
+    """The upper by the lower end of the ratio's interval; 1 of a figure that can be 0, which has none."""
+    low, high = verdict.ratio_ci or (1.0, 1.0)
+    return high / low
 
 
 def in_range_of(texts: list[str], difference: str) -> bool:
     """Whether a reader who divides the two printed numbers gets the printed difference, up to all three roundings."""
     (a, half_a), (b, half_b) = ((number_of(text), rounding_of(text)) for text in texts)
+    if difference.startswith("×"):
+        low, high = (b - half_b) / (a + half_a), (b + half_b) / max(a - half_a, 1e-9)
+        return low - rounding_of(difference) <= number_of(difference) <= high + rounding_of(difference)
     low, high = 100 * ((b - half_b) / (a + half_a) - 1), 100 * ((b + half_b) / max(a - half_a, 1e-9) - 1)
     return low - rounding_of(difference) <= number_of(difference) <= high + rounding_of(difference)
 

@@ -145,7 +145,7 @@ def test_a_machine_with_too_little_memory_is_named_and_so_is_memory_that_is_not_
 
 
 def test_only_a_winner_gives_its_colour_to_a_verdict():
-    row = NUMBERS | {"difference_percent": 3.0, "ci_percent": (1.0, 4.0)}
+    row = NUMBERS | {"difference_percent": 3.0, "ci_percent": (1.0, 4.0), "ratio": 1.03, "ratio_ci": (1.01, 1.04)}
     shown = {
         o: verdicts.part("x", ENGINES, [judgement("p50", **row, outcome=o)], 5.0) for o in ("A", "B", "equivalent")
     }
@@ -156,14 +156,36 @@ def test_only_a_winner_gives_its_colour_to_a_verdict():
         "equivalent": set(),
     }
     text = cells(shown["B"])
-    numbers = "+3.0 % | +1.0 % to +4.0 % | +1.50 | -0.20 to +12.3 | 14.0 % | 0.012"
+    numbers = "× 1.03 | 1.01 to 1.04 | 3 and 3 | +1.50 | -0.20 to +12.3 | 14.0 % | 0.012"
     assert text == f"p50: TorchServe against savedmodel | {numbers} | TorchServe is better"
 
 
 def test_a_verdict_without_numbers_is_a_row_of_its_own(parts):
-    assert "scaling, 4 replicas: TorchServe against savedmodel | – | – | – | – | – | – | inconclusive" in cells(
-        parts["forest"]
+    dashes = "– | – | 3 and 3 | – | – | – | –"
+    assert f"scaling, 4 replicas: TorchServe against savedmodel | {dashes} | inconclusive" in cells(parts["forest"])
+
+
+def test_a_figure_that_can_be_0_keeps_its_difference_in_percent(parts):
+    assert "failed answers: TorchServe against savedmodel | +0.40 % | −1.1 % to +1.9 % | " in cells(parts["forest"])
+
+
+def test_an_inconclusive_interval_wider_than_a_factor_of_3_is_neither_listed_nor_drawn(parts):
+    part = verdicts.part("x", ENGINES, [figure_data.scattered("p50")], 5.0)
+    assert cells(part) == (
+        "p50: TorchServe against savedmodel | – | – | 3 and 3 | +0.80 | – | 350 % | 0.60 | inconclusive"
     )
+    assert "runs scatter too much to say" in part.drawing.wide
+    assert not re.search(r"× (0\.5|4)", part.drawing.wide), "no axis is stretched to an interval that is not shown"
+    close = figure_data.scattered("p50", ratio_ci=(0.8, 2.3), ci_percent=(-20.0, 130.0))
+    assert "× 1.65 | 0.80 to 2.30 | " in cells(verdicts.part("x", ENGINES, [close], 5.0))
+    decided = replace(close, verdict=replace(close.verdict, outcome="A", ratio_ci=(1.1, 4.48)))
+    assert "× 1.65 | 1.10 to 4.48 | " in cells(verdicts.part("x", ENGINES, [decided], 5.0))
+
+
+def test_a_paired_verdict_names_its_rounds_and_an_early_look_its_confidence():
+    row = NUMBERS | {"difference_percent": 3.0, "ci_percent": (1.0, 4.0), "ratio": 1.03, "ratio_ci": (1.01, 1.04)}
+    early = judgement("p50", **row, outcome="A", paired=True, rounds=4, confidence=0.9918)
+    assert "× 1.03 | 1.01 to 1.04 (99.2 %) | 4 rounds, paired | " in cells(verdicts.part("x", ENGINES, [early], 5.0))
 
 
 @pytest.mark.filterwarnings("error:constrained_layout not applied")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.manifest import ModelDir
-from serving.probe import Question
+from serving.probe import KnownRequest
 from serving.wire import WIRES
 from tests.system.cluster.release import Release
 
@@ -58,7 +58,7 @@ def asking(release: Release, model: ModelDir, *, threads: int = 1, rate: float =
 
 def verdicts(engine: str, model: ModelDir, answers: list[dict[str, Any]]) -> collections.Counter[str]:
     """How many answers were right, and what the others were."""
-    question = Question.of(WIRES[engine], model)
+    question = KnownRequest.of(WIRES[engine], model)
     found: collections.Counter[str] = collections.Counter()
     for answer in answers:
         found[question.verdict(answer["status"], base64.b64decode(answer["body"]))] += answer["count"]
@@ -67,7 +67,7 @@ def verdicts(engine: str, model: ModelDir, answers: list[dict[str, Any]]) -> col
 
 def question_file(engine: str, model: ModelDir) -> bytes:
     """The first golden image as asker.py wants it."""
-    request = Question.of(WIRES[engine], model).request
+    request = KnownRequest.of(WIRES[engine], model).request
     body = base64.b64encode(request.body).decode()
     told = {"method": request.method, "path": request.path, "content_type": request.content_type, "body": body}
     return json.dumps(told).encode()
