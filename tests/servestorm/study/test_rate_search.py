@@ -96,7 +96,7 @@ def test_probes_of_a_round_alternate_in_seeded_order_until_every_search_is_finis
         log = []
         loads = [MadeUpLoad("a", 300, log), MadeUpLoad("b", 120, log, seed=2), MadeUpLoad("c", 0, log, seed=3)]
         folders = folders_for(tmp_path / attempt, loads)
-        SCENARIO_CELLS["capacity"].measure_round(loads, folders)
+        SCENARIO_CELLS["capacity"].measure_round(loads, folders, lambda: None)
         logs.append(log)
     assert logs[0] == logs[1]
     counts = {name: log.count(name) for name in "abc"}
