@@ -72,13 +72,22 @@ def _planned(scenario: Asked | None) -> Asked:
     return scenario
 
 
+def _repeated(plan: PlanFile) -> str:
+    """How often the loads of a plan are repeated."""
+    if plan.budget is None:
+        return _times(plan.repetitions, "run")
+    whole_minutes = plan.budget >= 60 and plan.budget % 60 == 0
+    budget = f"{plan.budget / 60:g} min" if whole_minutes else f"{plan.budget:g} s"
+    return f"as many runs as a budget of {budget} holds"
+
+
 def _cold_start_text(plan: PlanFile) -> str:
     return _times(plan.cold_starts, "start")
 
 
 def _steady_text(plan: PlanFile) -> str:
     load = _planned(plan.steady)
-    return f"{load.rate_per_s:g} requests/s for {load.duration_s:g} s, {_times(plan.repetitions, 'run')}"
+    return f"{load.rate_per_s:g} requests/s for {load.duration_s:g} s, {_repeated(plan)}"
 
 
 def _bursts_text(load: Bursty | Autoscaling) -> str:
@@ -89,7 +98,7 @@ def _bursts_text(load: Bursty | Autoscaling) -> str:
 
 
 def _bursty_text(plan: PlanFile) -> str:
-    return f"{_bursts_text(_planned(plan.bursty))}, {_times(plan.repetitions, 'run')}"
+    return f"{_bursts_text(_planned(plan.bursty))}, {_repeated(plan)}"
 
 
 def _autoscaling_text(plan: PlanFile) -> str:
@@ -109,7 +118,7 @@ def _search_text(plan: PlanFile) -> str:
 
 
 def _capacity_text(plan: PlanFile) -> str:
-    return f"{_search_text(plan)}, {_times(plan.repetitions, 'run')}"
+    return f"{_search_text(plan)}, {_repeated(plan)}"
 
 
 def _scaling_text(plan: PlanFile) -> str:

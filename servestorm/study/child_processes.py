@@ -1,4 +1,4 @@
-"""Processes of the study itself: the load generator and Prometheus. All tagged, in process groups of their own, and ended."""
+"""Processes of the study itself: generators and Prometheus. All tagged, in process groups of their own, and ended."""
 
 from __future__ import annotations
 
