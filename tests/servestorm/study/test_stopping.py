@@ -14,6 +14,7 @@ from servestorm.analysis.results import compute
 from servestorm.methods.verdict import Question, verdict
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.report.settings import load_text
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper, stopping
 from servestorm.study.live_verdicts import family_size, live_questions, live_verdicts
@@ -152,7 +153,10 @@ def test_a_study_says_at_which_looks_it_was_judged_and_its_results_use_them(stud
     looks = stored["looks"]["steady"]
     assert looks and looks == sorted(looks)
     record = read_run(path)
-    found = {one.metric: one.verdict for one in compute(record).verdicts}
+    results = compute(record)
+    assert len(record.cells) < len(record.study.cells) and not [note for note in results.notes if "runs are" in note]
+    assert load_text(results, "steady") == "100 requests/s for 8 s, as many runs as a budget of 140 s holds"
+    found = {one.metric: one.verdict for one in results.verdicts}
     assert found["steady.p50"].outcome == "A" and found["steady.p50"].paired
     # the study judges what its results judge: the same questions over the same runs
     live = live_questions(record, record.study.looks)
