@@ -172,6 +172,12 @@ class MachineTimes:
         shares: dict[Cause, Floats] = {"other_load": self.other_share, "steal": self.steal_share}
         return frozenset(cause for cause, of in shares.items() if not np.isnan(of).all())
 
+    def covers(self, begin_ns: Times, end_ns: Times) -> bool:
+        """Whether the machine was watched from the first of these slices to the last; not of a load that was stopped,
+        nor of samples with another clock.
+        """
+        return bool(self.begin_ns[0] <= begin_ns[0] and end_ns[-1] <= self.end_ns[-1])
+
 
 def disturbances(
     begin_ns: Times, end_ns: Times, machine: MachineTimes, limits: DisturbanceLimits

@@ -113,7 +113,7 @@ def _read_turns(records: Sequence[CellRecord], slices: Sequence[SlicesFile]) -> 
 def _without_disturbed(records: Sequence[CellRecord], loads: Sequence[Samples], plan: PlanFile) -> list[Samples]:
     """The loads without the slices in which other programs or machines took too much, where that was recorded."""
     limits = plan.disturbance_limits
-    machines = [machine_times(record.machine()) for record in records]
+    machines = [_watching(load, machine_times(record.machine())) for load, record in zip(loads, records, strict=True)]
     # an autoscaler answers to the whole load: no part of it can be taken out
     if not limits or not any(machines) or isinstance(asked_load(plan, records[0]), Autoscaling):
         return list(loads)
@@ -125,6 +125,12 @@ def _without_disturbed(records: Sequence[CellRecord], loads: Sequence[Samples], 
     unit = "slices" if records[0].slices or loads[0].use.slice_ns != SECOND_NS else "seconds"
     watched = frozenset().union(*(machine.watched for machine in machines if machine))
     return [replace(load, use=with_disturbance(load.use, together, watched, unit)) for load in loads]
+
+
+def _watching(load: Samples, machine: MachineTimes | None) -> MachineTimes | None:
+    """The machine, where it was watched from the first slice of the load until the last one began."""
+    begins_ns, _ = _spans(load)
+    return machine if machine and machine.covers(begins_ns, begins_ns) else None
 
 
 def _spans(load: Samples) -> tuple[Times, Times]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.methods.disturbance import Disturbance, disturbance
-from servestorm.methods.slices import LoadTurns, MachineTimes, disturbances, of_turns, with_disturbance
+from servestorm.methods.slices import disturbances, of_turns, with_disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
@@ -106,7 +106,7 @@ def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
         return None
     shares, slices = use.machine_shares, read_slices(folder)
     machine = machine_times(read_machine(folder / files.MACHINE)) if slices else None
-    if not slices or not machine or not _covers(machine, slices.turns):
+    if not slices or not machine or not machine.covers(slices.turns.measured_ns, slices.turns.end_ns):
         return disturbance(shares, limits)
     turns, watched_causes = slices.turns, machine.watched
     found = disturbances(turns.measured_ns, turns.end_ns, machine, limits)
@@ -116,11 +116,6 @@ def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
         steal_percent=None if "steal" in watched_causes else shares.steal_percent,
     )
     return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(rest, limits)
-
-
-def _covers(machine: MachineTimes, turns: LoadTurns) -> bool:
-    """Whether the machine was watched during all of the slices, which a load that was stopped has not reached."""
-    return bool(machine.begin_ns[0] <= turns.measured_ns[0] and turns.end_ns[-1] <= machine.end_ns[-1])
 
 
 def offer_until_valid(

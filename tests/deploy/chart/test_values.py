@@ -25,7 +25,7 @@ NEEDS_A_FILE = {
     "trace-time-scale",
     "trace-rate-scale",
 }
-OF_A_STUDY = {"turns", "start-at-ns", "give-up-in-flight"}
+OF_A_STUDY = {"turns", "start-file", "give-up-in-flight"}
 """A study decides these: when its engines take turns, and when a probe cannot pass any more."""
 
 

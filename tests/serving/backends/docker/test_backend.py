@@ -17,12 +17,13 @@ import pytest
 from serving.backend import DeploymentOrder
 from serving.backends.docker.backend import DockerBackend
 from serving.backends.docker.deployment import DockerDeployment
-from serving.backends.docker.leftovers import of_deployment
+from serving.backends.docker.leftovers import OWNER, of_deployment
 from serving.backends.docker.project import ProjectBackend
 from serving.backends.docker.settings import DockerSettings
 from serving.containers import image
 from serving.deployment import Batching, Budget, EventLog
 from serving.errors import DeploymentError, EngineUnavailable, ServingError
+from serving.orphans import owner_tag
 from serving.probe import first_answer, http_get
 from serving.wire import WIRES
 from tests.requirements_here import need_docker, need_image
@@ -220,7 +221,6 @@ def test_published_ports_are_reached_on_the_loopback_interface(begin):
 
 
 def test_a_taken_port_is_named_with_its_holder_and_leaves_nothing(client, begin):
-    before = {network.name for network in client.networks.list()}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -228,7 +228,8 @@ def test_a_taken_port_is_named_with_its_holder_and_leaves_nothing(client, begin)
         holder = psutil.Process().name()
         with pytest.raises(DeploymentError, match=rf"port {port} .* {holder} \(pid {os.getpid()}\)"):
             begin("well", ports=[port])
-    assert {network.name for network in client.networks.list()} <= before
+    # of this process: other tests have networks of their own at the same time
+    assert not client.networks.list(filters={"label": f"{OWNER}={owner_tag()}"})
 
 
 def test_scaling_up_and_down_starts_and_stops_single_containers(begin):
