@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -189,12 +190,9 @@ def test_a_server_that_went_away_is_an_error_and_not_a_short_list(model):
 @pytest.fixture
 def on_disk():
     """A folder on a real file system: what lies in memory only has no page cache to drop."""
-    folder = Path(__file__).parent / ".cold"
-    folder.mkdir()
-    yield folder
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    # of this test alone: another worker may run another test of this file at the same time
+    with tempfile.TemporaryDirectory(prefix=".cold-", dir=Path(__file__).parent) as folder:
+        yield Path(folder)
 
 
 def test_files_are_dropped_from_the_page_cache(on_disk):
