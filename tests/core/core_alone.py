@@ -130,6 +130,7 @@ def test_a_study_of_servers_that_run_already_goes_from_plan_to_comparison(server
         "engines": engines,
         "backend": "attach",
         "attach": {engine: {"rest": rest, "grpc": grpc} for engine in engines},
+        "design": "blocks",  # both names are of one endpoint, which cannot take turns with itself
         "repetitions": 3,
         "steady": {"rate_per_s": 100, "duration_s": 1, "warmup_s": 0},
     }
