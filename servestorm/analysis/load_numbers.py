@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from servestorm.analysis.doubt_facts import busiest_over_mean
 from servestorm.analysis.run import mib
 from servestorm.analysis.scenario import Numbers
+from servestorm.methods.known_sums import sum_if_known
 from servestorm.methods.run_figures import run_figures
 from servestorm.methods.samples import Samples
 from servestorm.rundir.counted_samples import asked_load, load_duration_s
@@ -22,9 +22,7 @@ def load_numbers(record: CellRecord, samples: Samples, plan: PlanFile) -> Number
     asked = asked_load(plan, record)
     assert asked and record.samples_path
     use = record.use or UseFile()
-    before_s, after_s = use.ready.cpu_s, use.end.cpu_s
-    cpu_s = after_s - before_s if before_s is not None and after_s is not None else None
-    numbers = run_figures(samples, duration_s=load_duration_s(record, asked), cpu_s=cpu_s)
+    numbers = run_figures(samples, duration_s=load_duration_s(record, asked), cpu_s=use.load_cpu_s)
     if record.cell.replicas > 1:
         numbers["largest_over_mean"] = busiest_over_mean(record)
     numbers |= _traffic_numbers(record.samples_path, samples.images_with_warmup)
@@ -64,16 +62,13 @@ def _gpu_numbers(record: CellRecord, plan: PlanFile, images: int) -> Numbers:
     gpus = (record.use.watch.gpus if record.use else None) or []
     if not here or not gpus:
         return {}
-    energy_j, memory_bytes = _sum([gpu.energy_j for gpu in gpus]), _sum([gpu.memory_bytes for gpu in gpus])
-    percent = _sum([gpu.utilisation_percent for gpu in gpus])
+    energy_j, memory_bytes = (
+        sum_if_known([gpu.energy_j for gpu in gpus]),
+        sum_if_known([gpu.memory_bytes for gpu in gpus]),
+    )
+    percent = sum_if_known([gpu.utilisation_percent for gpu in gpus])
     return {
         "gpu_j_per_image": energy_j / images if energy_j is not None and images else None,
         "gpu_percent": None if percent is None else percent / len(gpus),
         "gpu_memory_mib": mib(memory_bytes),
     }
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    """None where one of them is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from servestorm.analysis.run import Run
-from servestorm.analysis.scenario import disturbance_of
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.methods.disturbance import worst
 from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.rundir.disturbed_runs import disturbance_of
 from servestorm.rundir.record import RunRecord
 
 _TENSORFLOW: Final = ("tfserving", "savedmodel")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.metric import Metric, Row
@@ -11,12 +11,12 @@ from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import Run, SearchResult, SweepPoint
 from servestorm.methods.autoscaling import Autoscaled
 from servestorm.methods.bursts import Burst
-from servestorm.methods.disturbance import Cause, Disturbance, disturbance, worst
+from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.run_figures import invalid_figures
 from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell, Scenario
+from servestorm.rundir.disturbed_runs import load_disturbance
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.shapes.cell import UseFile
 from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
 
 Numbers = dict[str, float | None]
@@ -101,13 +101,8 @@ class ScenarioAnalysis:
         return record.summary.faults if record.summary else []
 
     def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
-        """Why a complete run is DISTURBED; None where it is not.
-
-        By its slices where the machine was watched second by second, and by the whole load for the rest.
-        """
-        whole = disturbance_of(record.use, study.plan, but=samples.use.watched if samples else frozenset())
-        by_slices = samples.use.disturbance if samples else None
-        return worst(one for one in (whole, by_slices) if one)
+        """Why a complete run is DISTURBED; None where it is not."""
+        return load_disturbance(record, study.plan, samples)
 
     def invalid_figures(self, samples: Samples) -> dict[str, str]:
         """Why figures of a run with one load are INVALID while the run is not, by the names of their rows."""
@@ -127,20 +122,3 @@ class ScenarioAnalysis:
 
     def add_figures(self, figures: Figures, runs: GroupOfRuns) -> None:
         """Add what the figures of a group show; nothing where there is nothing to show."""
-
-
-def disturbance_of(use: UseFile | None, plan: PlanFile, but: Collection[Cause] = ()) -> Disturbance | None:
-    """Why the load or the start that left this use.json is DISTURBED; None where it is not, or was not watched.
-
-    The causes of `but` are not judged.
-    """
-    limits = plan.disturbance_limits
-    if not limits or not use:
-        return None
-    shares = use.machine_shares
-    judged = replace(
-        shares,
-        other_percent=None if "other_load" in but else shares.other_percent,
-        steal_percent=None if "steal" in but else shares.steal_percent,
-    )
-    return disturbance(judged, limits)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from servestorm.analysis.run import Run, SearchResult
-from servestorm.analysis.scenario import Measured, Numbers, disturbance_of
+from servestorm.analysis.scenario import Measured, Numbers
 from servestorm.methods.capacity_search import SearchObjective
-from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import CapacityFile
-from servestorm.rundir.shapes.study import StudyFile
 
 
 def measured_search(record: CellRecord, images_per_request: int) -> Measured:
@@ -45,28 +43,6 @@ def missing_estimates(runs: Sequence[Run]) -> Iterator[str]:
                 "rate p99 meets the objective: too few probes came near it, or p99 jumps from far below to far above "
                 "it. They count for the rate to promise, but not for verdicts, cost and scaling, which go by that rate."
             )
-
-
-def search_disturbance(record: CellRecord, study: StudyFile) -> Disturbance | None:
-    """Why a search is DISTURBED: the worst of the probes that decide its result, or of all where it has none."""
-    if not record.capacity:
-        return None
-    deciding = _deciding(record.capacity)
-    found = (disturbance_of(load.use, study.plan) for load in record.loads if load.probe in deciding)
-    return worst(one for one in found if one)
-
-
-def _deciding(search: CapacityFile) -> set[int]:
-    """Numbers, from 1, of the probes that passed at the largest rate, and of the last one at the smallest that did not.
-
-    All where no rate passed twice.
-    """
-    numbered = list(enumerate(search.probes, 1))
-    if not search.confirmed:
-        return {number for number, _ in numbered}
-    passed = [number for number, p in numbered if p.rate_per_s == search.rate_per_s and p.verdict == "pass"]
-    over = [number for number, probe in numbered if probe.rate_per_s == search.high]
-    return {*passed, *over[-1:]}
 
 
 def _rates(search: SearchResult, images_per_request: int) -> Numbers:

@@ -9,7 +9,7 @@ what is decided is what the data of the last look decide.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from servestorm.methods.verdict import Question, Verdict, verdicts
@@ -48,9 +48,23 @@ class Decisions(Generic[K]):
         return max((more for key in self.open if (more := self.verdicts[key].runs_more) is not None), default=None)
 
 
-def decisions(family: Mapping[K, Question], margin: float = 0.05, alpha: float = 0.05) -> Decisions[K]:
+def decisions(
+    family: Mapping[K, Question], margin: float = 0.05, alpha: float = 0.05, *, of: int | None = None
+) -> Decisions[K]:
     """The verdicts of a family at this look: each question has its runs by round, and the shares of its looks.
 
-    margin and alpha as in `servestorm.methods.verdict.verdicts`, which raises ValueError for the same.
+    margin and alpha as in `servestorm.methods.verdict.verdicts`, which raises ValueError for the same. Where these are
+    some questions `of` so many, a winner must win at alpha / of, the level that Holm's correction asks of the smallest
+    p of all, so that it wins in the whole family too. An equivalence is no test, and needs no correction.
     """
-    return Decisions(verdicts(family, margin, alpha))
+    found = verdicts(family, margin, alpha)
+    if of is None:
+        return Decisions(found)
+    alone = {key: verdicts({key: question}, margin, alpha / of)[key] for key, question in family.items()}
+    return Decisions({key: _stricter(verdict, alone[key]) for key, verdict in found.items()})
+
+
+def _stricter(verdict: Verdict, strict: Verdict) -> Verdict:
+    if verdict.outcome == "equivalent" or strict.outcome in ("A", "B"):
+        return verdict
+    return replace(verdict, outcome="inconclusive")

@@ -10,7 +10,7 @@ Other programs may take three times as much, because the kernel runs them on a c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -61,8 +61,11 @@ class Disturbance:
     """For a reader, without a capital or a full stop, such as: other programs used 74 % of the study's cores."""
 
 
-def disturbance(shares: MachineShares, limits: DisturbanceLimits) -> Disturbance | None:
-    """Why a load with these shares is DISTURBED, by the share that is farthest over its limit; None where none is."""
+def disturbance(shares: MachineShares, limits: DisturbanceLimits, but: Collection[Cause] = ()) -> Disturbance | None:
+    """Why a load with these shares is DISTURBED, by the share that is farthest over its limit; None where none is.
+
+    The causes of `but` are not judged: they were judged slice by slice.
+    """
     judged: tuple[tuple[Cause, float | None, float], ...] = (
         ("other_load", shares.other_percent, limits.other_percent),
         ("steal", shares.steal_percent, limits.steal_percent),
@@ -71,7 +74,7 @@ def disturbance(shares: MachineShares, limits: DisturbanceLimits) -> Disturbance
     return worst(
         Disturbance(cause, percent, limit, reason_of(cause, percent))
         for cause, percent, limit in judged
-        if percent is not None and percent > limit
+        if cause not in but and percent is not None and percent > limit
     )
 
 

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loadtests.samples.validity import generator_at_fault
 from models.manifest import ModelDir
 from servestorm.methods.disturbance import Disturbance, disturbance
+from servestorm.methods.known_sums import sum_if_known
 from servestorm.methods.slices import disturbances, of_turns, with_disturbance
 from servestorm.plan.cells import Cell, Variant
 from servestorm.plan.study_plan import Plan
@@ -110,12 +111,9 @@ def disturbance_in(folder: Path, plan: Plan) -> Disturbance | None:
         return disturbance(shares, limits)
     turns, watched_causes = slices.turns, machine.watched
     found = disturbances(turns.measured_ns, turns.end_ns, machine, limits)
-    rest = replace(
-        shares,
-        other_percent=None if "other_load" in watched_causes else shares.other_percent,
-        steal_percent=None if "steal" in watched_causes else shares.steal_percent,
+    return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(
+        shares, limits, but=watched_causes
     )
-    return with_disturbance(of_turns(turns), found, watched_causes, "slices").disturbance or disturbance(rest, limits)
 
 
 def offer_until_valid(
@@ -149,7 +147,7 @@ def watched(loads: Sequence[CellLoad], folders: Sequence[Path]) -> Iterator[None
     ready = [use_now(load.deployment) for load in loads]
     watch = MachineWatch(
         [*cores.engine, *cores.generator],
-        lambda: _sum([load.deployment.cpu_elsewhere_s() for load in loads]),
+        lambda: sum_if_known([load.deployment.cpu_elsewhere_s() for load in loads]),
         loads[0].machine,
         # a container or a pod is asked through its engine, which costs milliseconds
         elsewhere_each_s=plan.backend == "process",
@@ -168,11 +166,6 @@ def watched(loads: Sequence[CellLoad], folders: Sequence[Path]) -> Iterator[None
             write_json(folder / files.USE, use)
             if plan.load_from == "here":  # elsewhere the samples have another clock
                 write_bytes(folder / files.MACHINE, seconds)
-
-
-def _sum(seconds: Sequence[float | None]) -> float | None:
-    known = [one for one in seconds if one is not None]
-    return sum(known) if len(known) == len(seconds) else None
 
 
 def _set_aside(folder: Path, attempt: int) -> None:

@@ -81,7 +81,6 @@ class Study:
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
             try:
-                self._look(display)
                 self._run_rounds(models, rounds, display)
             except KeyboardInterrupt:
                 self._close("interrupted", "interrupted by the user")
@@ -172,7 +171,8 @@ class Study:
 
     def _run_rounds(self, models: Sequence[ModelDir], rounds: Sequence[Sequence[Cell]], display: Display) -> None:
         pending = deque(rounds)
-        stopping = self._stopping(display)
+        stopping = self._stopping(display)  # a budget is spent from here on
+        self._look(display)
         troubles, first_loads = _Troubles(), FirstLoads(self.plan, [cell for cells in rounds for cell in cells])
         with self._shared_by_all(models) as context:
             while cells := self._next_round(pending, stopping, display):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from servestorm.methods.known_sums import sum_if_known
 from servestorm.plan.turns import LoadTurn, Slicing
 from servestorm.rundir.shapes.slices import SliceFile, SlicesFile
 
@@ -98,14 +99,8 @@ def _file(
                 begin_ns=start_ns + round(turn.begin_s * S_NS),
                 end_ns=start_ns + round(turn.end_s * S_NS),
                 cpu_s=used[own][owner].cpu_s,
-                idle_cpu_s=_sum([one.cpu_s for one in idle]),
-                idle_s=_sum([one.elapsed_s for one in idle]),
+                idle_cpu_s=sum_if_known([one.cpu_s for one in idle]),
+                idle_s=sum_if_known([one.elapsed_s for one in idle]),
             )
         )
     return SlicesFile(lead_s=slicing.lead_s, length_s=slicing.length_s, slices=slices)
-
-
-def _sum(parts: Sequence[float | None]) -> float | None:
-    """None where a part is unknown, or where there is none."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if parts and len(known) == len(parts) else None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from servestorm.methods.verdict import Verdict
+from servestorm.methods.decisions import Decisions
 from servestorm.plan.budget import LEAST_ROUNDS
 from servestorm.plan.cells import TAKE_TURNS, Cell, variants_of
 from servestorm.plan.labels import SCENARIO_LABELS
@@ -22,7 +22,7 @@ from servestorm.plan.study_plan import Plan
 from servestorm.rundir.files import JsonObject
 from servestorm.rundir.record import RunRecord, read_run
 from servestorm.study.expected_time import expected_s
-from servestorm.study.live_verdicts import Key, family_size, live_questions, live_verdicts
+from servestorm.study.live_verdicts import Key, family_size, live_decisions, live_questions
 
 FIRST_LOOK_ROUNDS: Final = 3
 """Rounds before the first look: with fewer, Student's t asks for differences that no study should wait for."""
@@ -37,6 +37,7 @@ class _Group:
     """The rounds of one scenario under one variant."""
 
     done: int = 0
+    """Rounds that ran, those that failed too."""
     decided: bool = False
     looks: list[float] = field(default_factory=list)
     """Shares of the time for rounds that had passed when its questions were judged."""
@@ -73,6 +74,9 @@ class Stopping:
                 self._groups[name].done += 1
         for name, looks in record.study.looks.items():
             self._groups[name].looks = list(looks)
+        decided = self._decisions(record) if record.study.looks else {}
+        for name in record.study.looks:
+            self._groups[name].decided = name in decided and decided[name].may_stop
 
     @property
     def spent_s(self) -> float:
@@ -120,8 +124,8 @@ class Stopping:
         if group.done < FIRST_LOOK_ROUNDS:
             return
         group.looks.append(self._share(group, pending))
-        found = self._verdicts(read_run(path)).get(name, {})
-        group.decided = bool(found) and all(verdict.outcome != "inconclusive" for verdict in found.values())
+        found = self._decisions(read_run(path)).get(name, Decisions({}))
+        group.decided = found.may_stop
         yield _seen(cells, group, found)
 
     def _share(self, group: _Group, pending: Sequence[Round]) -> float:
@@ -132,9 +136,9 @@ class Stopping:
         share = min(1 - _LEAST_STEP, (self.spent_s - before_s) / for_rounds_s)
         return max(share, last + (1 - last) * _LEAST_STEP)
 
-    def _verdicts(self, record: RunRecord) -> dict[str, dict[Key, Verdict]]:
+    def _decisions(self, record: RunRecord) -> dict[str, Decisions[Key]]:
         questions = live_questions(record, self.looks)
-        return live_verdicts(questions, record.study.plan, family_size(record.study, self._groups))
+        return live_decisions(questions, record.study.plan, family_size(record.study, self._groups))
 
     def end(self) -> None:
         """The study has its last round: what is still open is judged for the last time, with all the error there is."""
@@ -159,13 +163,12 @@ class Stopping:
         return group_name(cell.scenario, self._variants[cell.variant].label) if cell.scenario in TAKE_TURNS else None
 
 
-def _seen(cells: Round, group: _Group, found: Mapping[Key, Verdict]) -> str:
-    """'Steady load after 5 rounds: p50 decided, p99 open.'"""
-    parts = [
-        f"{key[0].rpartition('.')[2]} {'open' if v.outcome == 'inconclusive' else 'decided'}"
-        for key, v in found.items()
-    ]
+def _seen(cells: Round, group: _Group, found: Decisions[Key]) -> str:
+    """'Steady load after 5 rounds: p50 decided, p99 open; about 3 more rounds would tell.'"""
+    parts = [f"{key[0].rpartition('.')[2]} {'decided' if key in found.decided else 'open'}" for key in found.verdicts]
     rest = "; it is not loaded again" if group.decided else ""
+    if found.rounds_more:
+        rest = f"; about {found.rounds_more} more round{'s' if found.rounds_more > 1 else ''} would tell"
     return (
         f"{SCENARIO_LABELS[cells[0].scenario]} after {group.done} rounds: {', '.join(parts) or 'no run counts'}{rest}."
     )

@@ -16,11 +16,11 @@ from servestorm.analysis.search_numbers import (
     is_search_valid,
     measured_search,
     missing_estimates,
-    search_disturbance,
     search_reasons,
 )
 from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.samples import Samples
+from servestorm.rundir.disturbed_runs import search_disturbance
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
@@ -63,7 +63,7 @@ class CapacityAnalysis(ScenarioAnalysis):
 
     def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
         """See ScenarioAnalysis."""
-        return search_disturbance(record, study)
+        return search_disturbance(record, study.plan)
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """See ScenarioAnalysis."""

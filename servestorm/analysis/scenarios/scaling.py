@@ -14,13 +14,13 @@ from servestorm.analysis.search_numbers import (
     is_search_valid,
     measured_search,
     missing_estimates,
-    search_disturbance,
     search_reasons,
 )
 from servestorm.methods.disturbance import Disturbance
 from servestorm.methods.samples import Samples
 from servestorm.methods.scaling_law import fit_usl
 from servestorm.plan.cells import by_capacity
+from servestorm.rundir.disturbed_runs import search_disturbance
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
@@ -47,7 +47,9 @@ class ScalingAnalysis(ScenarioAnalysis):
 
     def disturbance(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Disturbance | None:
         """See ScenarioAnalysis."""
-        return search_disturbance(record, study) if record.capacity else super().disturbance(record, study, samples)
+        return (
+            search_disturbance(record, study.plan) if record.capacity else super().disturbance(record, study, samples)
+        )
 
     def rows(self, rows: Rows, group: str, record: RunRecord) -> Iterable[Metric]:
         """Throughput of each replica count, and against the first: speed-up, efficiency and evenness."""

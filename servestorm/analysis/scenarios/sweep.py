@@ -7,12 +7,13 @@ from typing import Final
 
 from servestorm.analysis.figures import Figures, Setting
 from servestorm.analysis.run import SweepPoint
-from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis, disturbance_of
+from servestorm.analysis.scenario import GroupOfRuns, Measured, ScenarioAnalysis
 from servestorm.methods.disturbance import Disturbance, worst
 from servestorm.methods.pareto import front
 from servestorm.methods.percentiles import over_runs
 from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell
+from servestorm.rundir.disturbed_runs import disturbance_of
 from servestorm.rundir.record import CellRecord
 from servestorm.rundir.shapes.search import PointFile
 from servestorm.rundir.shapes.study import StudyFile

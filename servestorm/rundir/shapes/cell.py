@@ -149,6 +149,12 @@ class UseFile(FileShape):
         )
 
     @property
+    def load_cpu_s(self) -> float | None:
+        """CPU time that the servers used between the moments before and after the load; None where one is unknown."""
+        before_s, after_s = self.ready.cpu_s, self.end.cpu_s
+        return after_s - before_s if before_s is not None and after_s is not None else None
+
+    @property
     def load_s(self) -> float | None:
         """Seconds between the moments before and after the load; None where one of them was not written down."""
         if "t_ns" in self.ready.model_fields_set and "t_ns" in self.end.model_fields_set:

@@ -55,6 +55,18 @@ class CapacityFile(FileShape):
         """The rate at which p99 meets the objective, estimated from all probes; None where they do not tell."""
         return crossing([one.probe for one in self.probes], self.objective.p99_ms)
 
+    @property
+    def deciding(self) -> set[int]:
+        """Numbers, from 1, of the probes that passed at the largest rate, and of the last one at the smallest that did
+        not; all where no rate passed twice.
+        """
+        numbered = list(enumerate(self.probes, 1))
+        if not self.confirmed:
+            return {number for number, _ in numbered}
+        passed = [number for number, p in numbered if p.rate_per_s == self.rate_per_s and p.verdict == "pass"]
+        over = [number for number, probe in numbered if probe.rate_per_s == self.high]
+        return {*passed, *over[-1:]}
+
     @model_validator(mode="after")
     def _it_is_what_its_probes_show(self) -> CapacityFile:
         """A search's result follows from its probes (servestorm.methods.capacity_search.bounds)."""

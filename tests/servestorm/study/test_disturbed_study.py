@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,12 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError, StudyInvalid
 from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.record import read_run
-from servestorm.study import runner, scraper
+from servestorm.study import runner
 from tests.source_tree import STAND_INS
 from tests.stand_ins.made_up_machine import QUIET, MadeUpMachine
-from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
+from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan
+
+pytestmark = pytest.mark.usefixtures("built_in_scraper")
 
 BUSY = (0.74, 0.0)
 STOLEN = (0.0, 0.12)
@@ -27,16 +28,6 @@ ONE = {**STEADY, "engines": ["savedmodel"]}
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 100, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 20}
 SEARCH = {**ONE, "steady": None, "capacity": CAPACITY}
 CPUS = {"engine": [min(os.sched_getaffinity(0))], "generator": [max(os.sched_getaffinity(0))]}
-
-
-@pytest.fixture(autouse=True)
-def built_in_scraper(monkeypatch):
-    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    return write_toy_model(tmp_path / "toy")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.slices import SlicesFile
-from servestorm.study import round_load, runner, scraper
+from servestorm.study import round_load, runner
 from servestorm.study.cell_load import disturbance_in
 from servestorm.study.expected_time import expected_s, title
 from servestorm.study.load import GeneratorError
@@ -29,21 +29,13 @@ from serving import processes
 from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
 from tests.stand_ins.made_up_machine import QUIET, MadeUpMachine
-from tests.stand_ins.toy_engine import ToyEngine, toy_engines, toy_generator, toy_plan, write_toy_model
+from tests.stand_ins.toy_engine import ToyEngine, toy_engines, toy_generator, toy_plan
+
+pytestmark = pytest.mark.usefixtures("built_in_scraper")
 
 BUSY = (0.74, 0.0)
 TURNS = {"cold_starts": 0, "scaling": None, "steady": {"rate_per_s": 100, "duration_s": 8, "warmup_s": 1}}
 """Three rounds of two engines, with four slices each."""
-
-
-@pytest.fixture(autouse=True)
-def built_in_scraper(monkeypatch):
-    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    return write_toy_model(tmp_path / "toy")
 
 
 @pytest.fixture

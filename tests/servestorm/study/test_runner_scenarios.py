@@ -13,24 +13,16 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
 from servestorm.rundir.record import read_run
-from servestorm.study import runner, scraper
+from servestorm.study import runner
 from serving.errors import DeploymentError
 from tests.source_tree import STAND_INS
 from tests.stand_ins.made_up_machine import MadeUpMachine
-from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
+from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan
+
+pytestmark = pytest.mark.usefixtures("built_in_scraper")
 
 LOADS_OUT = {"steady": None, "scaling": None, "cold_starts": 0}
 CAPACITY = {"p99_ms": 20, "start_rate_per_s": 100, "probe_s": 8, "warmup_s": 0, "tolerance_percent": 5}
-
-
-@pytest.fixture(autouse=True)
-def built_in_scraper(monkeypatch):
-    monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
-
-
-@pytest.fixture
-def model(tmp_path):
-    return write_toy_model(tmp_path / "toy")
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ from types import SimpleNamespace
 import pytest
 
 from servestorm.analysis.results import compute
+from servestorm.methods.decisions import Decisions
 from servestorm.methods.verdict import Question, verdict
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report.settings import load_text
 from servestorm.rundir.record import read_run
+from servestorm.rundir.shapes.study import PlanFile
 from servestorm.study import runner, scraper, stopping
-from servestorm.study.live_verdicts import family_size, live_questions, live_verdicts
+from servestorm.study.live_verdicts import asked_in, family_size, live_decisions, live_questions
 from servestorm.study.runner import Study
 from servestorm.study.stopping import Stopping
 from tests.stand_ins.made_up_machine import QUIET, MadeUpMachine
@@ -53,11 +55,14 @@ class Course:
         self.pending = deque(self.rounds)
         self.stopping = Stopping(self.plan, self.rounds, clock=self.clock)
         monkeypatch.setattr(stopping, "read_run", lambda _: SimpleNamespace(study=SimpleNamespace(plan=None)))
-        monkeypatch.setattr(Stopping, "_verdicts", lambda _, __: self.given())
+        monkeypatch.setattr(Stopping, "_decisions", lambda _, __: self.given())
         self.ran: list[str] = []
 
     def given(self):
-        return {group: {(f"{group}.p50", "a", "b"): one for one in found} for group, found in self.verdicts.items()}
+        return {
+            group: Decisions({(f"{group}.{place}", "a", "b"): one for place, one in enumerate(found)})
+            for group, found in self.verdicts.items()
+        }
 
     def run(self, round_s: dict[str, float], most: int = 100) -> list[str]:
         """The scenarios of the rounds that ran, in order."""
@@ -117,23 +122,38 @@ def test_looks_rise_with_the_time_and_the_last_one_of_an_open_question_is_the_en
     assert course.stopping.looks == {"steady": [*steady[:-1], 1.0], "bursty": bursty}
 
 
-def test_a_study_that_goes_on_has_spent_what_it_had_spent(monkeypatch, tmp_path):
-    course = Course(monkeypatch, tmp_path, scaling=None)
-    course.run({"steady": 60, "bursty": 90}, most=7)
+def go_on(course: Course) -> None:
+    """Stop the study, and take it up again hours later."""
     record = course.stopping.record
     done = [cells for cells in course.rounds if cells not in course.pending]
     before = SimpleNamespace(
         study=SimpleNamespace(looks=record["looks"], budget_spent=SimpleNamespace(**record["budget_spent"])),
         cells=[SimpleNamespace(complete=True, cell=cell) for cells in done for cell in cells],
     )
-    course.clock.now_s += 10_000  # it stood still for hours
-    again = Stopping(course.plan, course.rounds, before, clock=course.clock)
-    assert again.spent_s == pytest.approx(record["budget_spent"]["all_s"])
-    assert again.looks == record["looks"]
-    course.stopping = again
+    course.clock.now_s += 10_000
+    course.stopping = Stopping(course.plan, course.rounds, before, clock=course.clock)
+    assert course.stopping.spent_s == pytest.approx(record["budget_spent"]["all_s"])
+    assert course.stopping.looks == record["looks"]
+
+
+def test_a_study_that_goes_on_has_spent_what_it_had_spent(monkeypatch, tmp_path):
+    course = Course(monkeypatch, tmp_path, scaling=None)
+    course.run({"steady": 60, "bursty": 90}, most=7)
+    before = course.stopping.looks["steady"]
+    go_on(course)
     course.run({"steady": 60, "bursty": 90})
-    assert again.spent_s <= 900
-    assert again.looks["steady"][: len(record["looks"]["steady"])] == record["looks"]["steady"]
+    assert course.stopping.spent_s <= 900
+    assert course.stopping.looks["steady"][: len(before)] == before
+
+
+def test_what_was_decided_stays_decided_when_a_study_goes_on(monkeypatch, tmp_path):
+    course = Course(monkeypatch, tmp_path, scaling=None)
+    course.verdicts["steady"] = [DECIDED]
+    course.run({"steady": 60, "bursty": 90}, most=6)
+    assert course.ran.count("steady") == 3
+    go_on(course)
+    course.run({"steady": 60, "bursty": 90})
+    assert course.ran.count("steady") == 3 and course.ran.count("bursty") > 4
 
 
 @pytest.fixture
@@ -173,8 +193,10 @@ def test_a_study_says_at_which_looks_it_was_judged_and_its_results_use_them(stud
     assert {key[0] for key in live["steady"]} == set(found)
     for key, question in live["steady"].items():
         assert (question.a, question.b) == (_runs(record, key[0], key[1]), _runs(record, key[0], key[2]))
-    verdicts = live_verdicts(live, record.study.plan, family_size(record.study, live))["steady"]
-    decided = {key[0] for key, one in verdicts.items() if one.outcome != "inconclusive"}
+        assert question.better == next(one for one in results.metrics if one.key == key[0]).better
+    decided = {
+        key[0] for key in live_decisions(live, record.study.plan, family_size(record.study, live))["steady"].decided
+    }
     assert "steady.p50" in decided
     assert all(found[metric].outcome != "inconclusive" for metric in decided)
 
@@ -188,5 +210,20 @@ def test_a_winner_of_a_look_must_win_against_the_whole_family():
     question = Question([1.0, 1.1, 1.2, 1.05], [1.25, 1.2, 1.35, 1.3], "lower", rounds=([1, 2, 3, 4], [1, 2, 3, 4]))
     plan = SimpleNamespace(margin_percent=1)
     key = ("steady.p50", "a", "b")
-    outcomes = [live_verdicts({"steady": {key: question}}, plan, family)["steady"][key].outcome for family in (1, 10)]
-    assert outcomes == ["A", "inconclusive"]
+    found = [live_decisions({"steady": {key: question}}, plan, family)["steady"] for family in (1, 10)]
+    assert [one.verdicts[key].outcome for one in found] == ["A", "inconclusive"]
+    assert [one.may_stop for one in found] == [True, False]
+
+
+def test_the_family_holds_every_question_that_the_results_may_have(tmp_path):
+    """Two variants, cold starts under two conditions, and an objective on a figure of one variant."""
+    changes = {"page_cache": ["warm", "cold"], "cold_starts": 2, "protocol": ["rest", "grpc"], "scaling": None}
+    changes["objectives"] = [{"metric": "steady[gRPC].mean_ms", "at_most": 20}]
+    plan = parse_plan(toy_plan(tmp_path / "toy", **{**LOADS, **changes}), "p")
+    asked = PlanFile.model_validate(plan.model_dump(mode="json"))
+    groups = ["steady[REST]", "steady[gRPC]", "bursty[REST]", "bursty[gRPC]"]
+    assert asked_in("steady[gRPC]", asked) == ["p50", "p99", "mean_ms", "cpu_ms_per_image"]
+    assert asked_in("steady[REST]", asked) == ["p50", "p99", "cpu_ms_per_image"]
+    assert asked_in("capacity", asked) == ["crossing_images_per_s"]
+    # 7 under steady and 4 in bursty load, 1 of cold starts for each condition and variant, and the objective
+    assert family_size(SimpleNamespace(plan=asked, variants=[None, None]), groups) == 7 + 4 + 4 + 1
