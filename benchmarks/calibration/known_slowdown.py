@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=20, help="of each slow-down, with those before (default: 20)")
     parser.add_argument("--percent", type=float, action="append", help="of the p50 (default: 10 and 25)")
     parser.add_argument("--rounds", type=int, default=6, help="of each study (default: 6)")
-    parser.add_argument("--slices", type=int, default=2, help="of 2 s of each side in a round (default: 2)")
+    parser.add_argument("--slices", type=int, default=6, help="of 2 s of each side in a round (default: 6)")
     parser.add_argument("--rate", type=float, default=70, help="requests a second (default: 70)")
     parser.add_argument("--warm-up", type=float, default=5, help="seconds of load before the slices (default: 5)")
     parser.add_argument("--model", type=Path, default=Path("build/models/cnn"), help="folder of the model")
@@ -68,7 +68,9 @@ def main() -> int:
         spin_us = round(10 * percent * p50_ms)
         model = slowed(ModelDir(options.model), spin_us, options.out / f"cnn-{spin_us}us")
         text = plan_of(f"slow-{percent:g}-{study}", study, options)
-        row = {"percent": percent, "study": study, "spin_us": spin_us, **carried_out(text, options.out, model)}
+        design = {"slices": options.slices, "warm_up_s": options.warm_up}
+        row = {"percent": percent, "study": study, "spin_us": spin_us, **design}
+        row |= carried_out(text, options.out, model)
         append(options.raw, row)
         print(line(row, f"{percent:g} %", study), flush=True)
         print("\n".join(totals(rows_of(options.raw))), file=sys.stderr, flush=True)
