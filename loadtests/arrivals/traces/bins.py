@@ -25,7 +25,7 @@ def cut_counts(
 
     Of a bin that the end cuts, an arrival stays with the probability of its part.
     """
-    bins = min(len(counts), int(np.ceil(duration_ns / bin_ns)))
+    bins = int(min(len(counts), np.ceil(duration_ns / bin_ns)))
     kept, edges = counts[:bins].copy(), np.rint(np.arange(bins + 1) * bin_ns).astype(np.int64)
     if bins and edges[-1] > duration_ns:
         kept[-1] = rng.binomial(kept[-1], (duration_ns - edges[-2]) / (edges[-1] - edges[-2]))

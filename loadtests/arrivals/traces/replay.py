@@ -51,14 +51,16 @@ def read_trace(trace: TraceOptions, duration_s: float, seed: int) -> Arrivals:
     """
     if not (_positive(trace.time_scale) and _positive(trace.rate_scale)):
         raise LoadTestError("--trace-time-scale and --trace-rate-scale must be over 0.")
+    if trace.bin_s and not _positive(trace.bin_s):
+        raise LoadTestError(f"--trace-bin must be a number of seconds over 0, not {trace.bin_s:g}.")
     file = open_trace(trace.path, _row_filter(trace.row_filter))
     reading = reading_of(file, trace.format, trace.column, trace.bin_s)
     known, duration_ns = FORMATS[reading.format], int(duration_s * _NS)
     if known.counts:
         requests = _Requests(_of_counts(file, reading, trace, duration_ns, seed), None)
     else:
-        requests = _requests(file, reading, int(np.ceil(duration_ns / trace.time_scale)))
-        requests = _scaled(requests, trace, duration_ns, np.random.default_rng(seed))
+        requests = _requests(file, reading, int(min(np.ceil(duration_ns / trace.time_scale), _FOREVER_NS)))
+        requests = _scaled(file, requests, trace, duration_ns, np.random.default_rng(seed))
     record, sentence = _record(reading, requests), _sentence(trace.path, reading, requests)
     return Arrivals(requests.due_ns, record, requests.images, sentence)
 
@@ -80,8 +82,8 @@ def _of_counts(file: TraceFile, reading: Reading, trace: TraceOptions, duration_
     counts = known.counts(file, reading.column)
     if not len(counts):
         raise _empty(file)
-    bin_ns = (known.bin_s or trace.bin_s) * trace.time_scale * _NS
-    needed = counts[: int(np.ceil(duration_ns / bin_ns))]
+    bin_ns = min((known.bin_s or trace.bin_s) * trace.time_scale * _NS, float(_FOREVER_NS))
+    needed = counts[: int(min(np.ceil(duration_ns / bin_ns), len(counts)))]
     _check_size(file, float(needed.sum(dtype=np.float64)) * trace.rate_scale, duration_ns)
     kept, edges_ns = cut_counts(scaled_counts(needed, trace.rate_scale, rng), bin_ns, duration_ns, rng)
     due_ns = np.empty(int(kept.sum()), np.int64)
@@ -175,11 +177,14 @@ class _Collected:
         return (np.arange(times)[:, None] * self._last_ns + due_ns).ravel()
 
 
-def _scaled(requests: _Requests, trace: TraceOptions, duration_ns: int, rng: np.random.Generator) -> _Requests:
+def _scaled(
+    file: TraceFile, requests: _Requests, trace: TraceOptions, duration_ns: int, rng: np.random.Generator
+) -> _Requests:
     """Stretched, thinned or repeated, and cut."""
     due_ns, images = requests.due_ns, requests.images
     if trace.time_scale != 1:
         due_ns = np.rint(due_ns * trace.time_scale).astype(np.int64)
+    _check_size(file, len(due_ns) * trace.rate_scale, duration_ns)
     if trace.rate_scale != 1 and len(due_ns):
         copies = np.floor(trace.rate_scale + rng.random(len(due_ns))).astype(np.int64)
         spans_ns = np.repeat(np.diff(due_ns, append=due_ns[-1]), copies)

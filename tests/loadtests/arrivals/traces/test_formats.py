@@ -63,6 +63,13 @@ def test_intervals_of_perf_analyzer_begin_again_at_the_end_of_the_file(tmp_path)
     assert seconds(path, format="intervals-us", duration_s=2) == pytest.approx(expected[:3])
 
 
+def test_rows_of_azure_functions_2021_are_sorted_by_arrival(tmp_path):
+    """The published file is in the order of the ends: a long invocation comes after later ones."""
+    head, *rows = text.AZURE_2021.splitlines()
+    by_end = "\n".join([head, *sorted(rows, key=lambda row: float(row.split(",")[2]))])
+    assert seconds(file_of(tmp_path, by_end)) == seconds(file_of(tmp_path, text.AZURE_2021, "by_arrival.csv"))
+
+
 @pytest.mark.parametrize("name", ["trace.csv", "trace.csv.gz", "trace.parquet"])
 def test_a_minute_of_azure_functions_2019_has_the_invocations_of_all_functions(name, tmp_path):
     path = tmp_path / name
@@ -103,6 +110,14 @@ def test_counts_of_a_short_load_are_not_made_into_arrivals_first(tmp_path):
     assert len(replay(path, duration_s=180, rate_scale=1e-5).due_ns) == pytest.approx(3000, rel=0.1)
     with pytest.raises(LoadTestError, match="over 200,000,000 arrivals in 180 s: lower --duration or --trace-rate"):
         replay(path, duration_s=180)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_time_may_be_stretched_without_bounds(scale, tmp_path):
+    arrivals = replay(file_of(tmp_path, "t\n1\n2\n"), time_scale=scale, duration_s=1).due_ns
+    assert arrivals.tolist() == ([0, 0] if scale < 1 else [0])
+    counted = replay(file_of(tmp_path, "n\n1\n2\n"), bin_s=1.0, time_scale=scale, duration_s=1).due_ns
+    assert len(counted) == (3 if scale < 1 else 0)
 
 
 def test_many_small_and_large_bins_keep_their_counts(tmp_path):
@@ -175,6 +190,9 @@ def test_text_times_of_parquet_may_be_timestamps(tmp_path):
         ("t,u\n1,2\n2,3\n", {"format": "intervals-s", "column": "v"}, "has no column 'v', only t, u"),
         ("t\n1700000000000\n9700000000000\n", {"format": "timestamps-s"}, "spans over 73 years"),
         ("t\n1\n2\n", {"rate_scale": float("nan")}, "must be over 0"),
+        ("t\n1\n2\n", {"rate_scale": 1e30}, "over 200,000,000 arrivals in 1000 s: lower --duration or --trace-rate"),
+        ("n\n1\n2\n", {"bin_s": -1.0}, "--trace-bin must be a number of seconds over 0, not -1"),
+        ("n\n1\n2\n", {"bin_s": float("nan")}, "--trace-bin must be a number of seconds over 0, not nan"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(content, how, sentence, tmp_path):
