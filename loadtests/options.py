@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from loadtests.arrivals.options import Option, arrival_options
-from loadtests.arrivals.processes import Schedule
+from loadtests.arrivals.processes import Arrivals
 from loadtests.arrivals.table import ARRIVALS
 from loadtests.arrivals.turns import Turns, read_turns
 from loadtests.errors import LoadTestError
@@ -168,11 +169,16 @@ def _with_hosts(namespace: argparse.Namespace) -> LoadOptions:
     return LoadOptions(listed, namespace, file)
 
 
-def target_options(options: LoadOptions) -> TargetOptions:
-    """What the target builder needs; asks the server for its engine where none is named."""
+def target_options(options: LoadOptions, numbers_of_images: Sequence[int] = ()) -> TargetOptions:
+    """What the target builder needs; asks the server for its engine where none is named.
+
+    `numbers_of_images` are the different ones that a trace asks for. Raises LoadTestError where they cannot be sent.
+    """
     engine = options.engine
     if engine == "auto":
         engine = detect_engine(options.hosts[0], options.model)
+    if numbers_of_images:
+        _check_varied_images(options, engine)
     plain = None
     if engine == "http":
         body, content_type = read_body(Path(options.http_body_file)) if options.http_body_file else (b"", None)
@@ -185,10 +191,23 @@ def target_options(options: LoadOptions) -> TargetOptions:
         model=options.model,
         payload=options.payload,
         images_per_request=options.images_per_request,
+        numbers_of_images=numbers_of_images,
         manifest=Path(options.manifest) if options.manifest else None,
         timeout_s=options.timeout,
         plain=plain,
     )
+
+
+def _check_varied_images(options: LoadOptions, engine: str) -> None:
+    arrivals_only = "--trace-format timestamps-iso --trace-column TIMESTAMP replays the arrivals only"
+    if engine == "http":
+        raise LoadTestError(f"engine http sends one body, not the images that --trace asks for: {arrivals_only}.")
+    if options.turns:
+        raise LoadTestError(f"--turns cannot cut a trace with images of its own: {arrivals_only}.")
+    if options.images_per_request != 1:
+        raise LoadTestError(
+            f"--trace says how many images each request carries: leave --images-per-request out ({arrivals_only})."
+        )
 
 
 def _grpc_targets(options: LoadOptions) -> list[str]:
@@ -197,12 +216,11 @@ def _grpc_targets(options: LoadOptions) -> list[str]:
     return [part.strip() for part in options.grpc_target.split(",") if part.strip()]
 
 
-def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, dict[str, Any]]:
-    """Arrivals of the measured time (int64 ns from its start), and the process with its parameters for the record."""
+def build_schedule(options: LoadOptions, duration_s: float) -> Arrivals:
+    """Arrivals of the measured time (int64 ns from its start), with the process and its parameters for the record."""
     parameters = {name: process.parameters(options) for name, process in ARRIVALS.items()}[options.arrivals]
-    schedule = ARRIVALS[options.arrivals].schedule(options, parameters, duration_s)
-    if not len(schedule):
-        raise LoadTestError(
-            f"the {options.arrivals} schedule has no arrival in {duration_s:g} s: raise --rate or --duration."
-        )
-    return schedule, {"process": options.arrivals, **parameters}
+    arrivals = ARRIVALS[options.arrivals].arrivals(options, parameters, duration_s)
+    if not len(arrivals.due_ns):
+        remedy = "--duration" if options.arrivals == "trace" else "--rate or --duration"
+        raise LoadTestError(f"the {options.arrivals} schedule has no arrival in {duration_s:g} s: raise {remedy}.")
+    return replace(arrivals, record={"process": options.arrivals, **parameters, **arrivals.record})

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from loadtests.arrivals import processes
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
+from loadtests.arrivals.processes import Arrivals
 from loadtests.generator import jobs
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
 from loadtests.generator.load import ROW, LoadSpec, Target
 from loadtests.generator.targets import build_target
+from loadtests.generator.varied_requests import prepared_request_of
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
 from loadtests.samples.summary import SUMMARY, GaveUp, LoadFacts, Summary, summarise
@@ -45,6 +47,14 @@ class Prepared:
     target: Target
     load: LoadSpec
     settings: dict[str, Any]
+    trace_reading: str = ""
+    """How a trace was read, as a sentence; empty where there is none."""
+
+    @property
+    def images(self) -> int | NDArray[np.int16]:
+        """Images of a request: one number, or (prepared requests,) where a trace says it."""
+        varied = self.load.requests is not None
+        return np.array(self.target.images, np.int16) if varied else int(self.options.images_per_request)
 
     @property
     def endpoints(self) -> list[str]:
@@ -70,6 +80,7 @@ class Prepared:
         dealt = replace(
             load,
             schedule=processes.deal(load.schedule, worker, workers),
+            requests=None if load.requests is None else load.requests[worker::workers],
             closed_loop=closed,
             max_in_flight=-(-load.max_in_flight // workers),
             give_up_in_flight=-(-load.give_up_in_flight // workers),
@@ -80,11 +91,14 @@ class Prepared:
 def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
     """Resolve the target and compute the schedule. Raises LoadTestError before anything is sent."""
     duration_s = options.capped(run_time_s)
-    what = target_options(options)
     closed = options.closed_loop > 0
-    schedule, process = _schedule(options, duration_s) if not closed else (np.empty(0, np.int64), {})
+    arrivals = Arrivals(np.empty(0, np.int64)) if closed else _arrivals(options, duration_s)
+    images = arrivals.images
+    what = target_options(options, () if images is None else np.unique(images).tolist())
+    target = build_target(what)
     load = LoadSpec(
-        schedule=schedule,
+        schedule=arrivals.due_ns,
+        requests=None if images is None else prepared_request_of(images, target.images),
         duration_ns=int(options.turns.active.end_ns[-1]) if options.turns else int((options.warmup + duration_s) * _NS),
         timeout_ns=int(options.timeout * _NS),
         max_in_flight=options.max_in_flight,
@@ -100,8 +114,8 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         "protocol": options.protocol,
         "model": options.model,
         "payload": options.payload if what.engine != "http" else "body",
-        "images_per_request": options.images_per_request,
-        "arrivals": process,
+        "images_per_request": options.images_per_request if images is None else None,
+        "arrivals": arrivals.record,
         "rate": None if closed else options.rate,
         "duration_s": duration_s,
         "warmup_s": load.measured.from_ns / _NS,
@@ -113,18 +127,23 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
         "seed": options.seed,
         "endpoints": list(what.grpc_targets) if options.grpc and what.grpc_targets else list(options.hosts),
     }
-    return Prepared(options, build_target(what), load, settings)
+    return Prepared(options, target, load, settings, arrivals.reading)
 
 
-def _schedule(options: LoadOptions, duration_s: float) -> tuple[processes.Schedule, dict[str, Any]]:
+def _arrivals(options: LoadOptions, duration_s: float) -> Arrivals:
     """The warm-up at a constant rate, then the process, or both in turns; int64 ns from the start."""
-    measured, process = build_schedule(options, duration_s)
+    measured = build_schedule(options, duration_s)
     if options.turns:
-        return options.turns.place(measured, options.rate), process
+        return replace(measured, due_ns=options.turns.place(measured.due_ns, options.rate))
     if not options.warmup:
-        return measured, process
-    warmup_ns = int(options.warmup * _NS)
-    return np.concatenate([processes.constant(options.rate, options.warmup), measured + warmup_ns]), process
+        return measured
+    warmup = processes.constant(options.rate, options.warmup)
+    due_ns = np.concatenate([warmup, measured.due_ns + int(options.warmup * _NS)])
+    if measured.images is None:
+        return replace(measured, due_ns=due_ns)
+    # the warm-up has requests of the sizes that follow
+    images = np.concatenate([np.resize(measured.images, len(warmup)), measured.images])
+    return replace(measured, due_ns=due_ns, images=images)
 
 
 @dataclass(frozen=True)
@@ -224,7 +243,7 @@ class Collector:
         self._workers = workers
         self._temporary = None if prepared.options.out_dir else TemporaryDirectory(prefix="servestorm-")
         folder = prepared.options.out_dir or Path(self._temporary.name if self._temporary else ".")
-        self._writer = SampleWriter(folder, prepared.options.images_per_request)
+        self._writer = SampleWriter(folder, prepared.images)
         self._flushed_ns = 0
 
     @property
@@ -249,6 +268,9 @@ class Collector:
         rows[:, ROW.index("outcome")] = jobs.LOST_WORKER
         for name in ("sent_bytes", "received_bytes", "endpoint", "image"):
             rows[:, ROW.index(name)] = 0
+        load = self._prepared.load
+        if load.requests is not None:
+            rows[:, ROW.index("image")] = load.requests[np.searchsorted(load.schedule, schedule)]
         self._writer.add(rows)
         return rows
 

@@ -7,6 +7,14 @@ from typing import Any, Final, NamedTuple
 
 PROCESSES: Final = ("constant", "poisson", "gamma", "on-off", "mmpp", "spike", "ramp", "diurnal", "trace")
 
+TRACE_FORMATS: Final = (
+    *(f"timestamps-{unit}" for unit in ("s", "ms", "us", "ns", "iso")),
+    *(f"intervals-{unit}" for unit in ("s", "ms", "us", "ns")),
+    *("perf-analyzer", "counts", "azure-functions-2019", "azure-functions-2021", "azure-llm", "azure-lmm-2025"),
+    "burstgpt",
+)
+"""What a row of a trace means; docs/how-to/replay-a-trace.md explains each."""
+
 
 class Option(NamedTuple):
     """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
@@ -49,9 +57,13 @@ def arrival_options(process: str) -> list[Option]:
         Option("--spike-width", float, 2.0, "spike: seconds at the peak rate"),
         Option("--amplitude", float, 0.8, "diurnal: swing around --rate, 0..1"),
         Option("--period", float, 60.0, "diurnal: seconds of one wave"),
-        Option("--trace", str, "", "trace: CSV or Parquet of timestamps, or of counts per bin", True),
-        Option("--trace-column", str, "", "trace: column with timestamps (s) or counts; default: the first numeric"),
-        Option("--trace-bin", float, 0.0, "trace: seconds a bin where the column holds counts (0: timestamps)"),
+        Option("--trace", str, "", "trace: CSV (also gzip) or Parquet file of recorded arrivals, or of counts", True),
+        Option(
+            "--trace-format", ("auto", *TRACE_FORMATS), "auto", "trace: what a row is; auto: by the columns, or refused"
+        ),
+        Option("--trace-column", str, "", "trace: column to read, by its name or number; default: by the format"),
+        Option("--trace-bin", float, 0.0, "trace: seconds a bin where the column holds counts"),
+        Option("--trace-filter", str, "", "trace: COLUMN=VALUE, only rows with this value, such as Trigger=http"),
         Option("--trace-time-scale", float, 1.0, "trace: stretch time by this factor"),
         Option("--trace-rate-scale", float, 1.0, "trace: thin (under 1) or multiply the arrivals by this factor"),
     ]

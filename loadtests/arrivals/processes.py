@@ -10,7 +10,8 @@ the inverse of the cumulative rate (Cinlar, Introduction to Stochastic Processes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,19 @@ Schedule = NDArray[np.int64]
 _NS = 1_000_000_000
 MAX_ARRIVALS = 200_000_000
 """More than this is a typing error, not a load (1.6 GB of schedule)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """When requests are due, and what else a trace says of them."""
+
+    due_ns: Schedule
+    record: dict[str, Any] = field(default_factory=dict)
+    """What made them, for the summary."""
+    images: NDArray[np.int64] | None = None
+    """(arrivals,) images that each request carries; None where all carry the same number."""
+    reading: str = ""
+    """How a trace was read, as a sentence; empty where there is none."""
 
 
 def constant(rate: float, duration_s: float) -> Schedule:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from loadtests.arrivals import processes
-from loadtests.arrivals.processes import Schedule
-from loadtests.arrivals.traces import read_trace
+from loadtests.arrivals.processes import Arrivals, Schedule
+from loadtests.arrivals.traces.replay import TraceOptions, read_trace
 from loadtests.errors import LoadTestError
 
 Parameters = dict[str, Any]
@@ -20,8 +20,13 @@ class ArrivalProcess(NamedTuple):
 
     parameters: Callable[[Any], Parameters]
     """Of the parsed options; raises LoadTestError where one cannot be read."""
-    schedule: Callable[[Any, Parameters, float], Schedule]
+    schedule: Callable[[Any, Parameters, float], Schedule | Arrivals]
     """Options, parameters and measured seconds to arrivals, int64 ns from the start of the measured time."""
+
+    def arrivals(self, options: Any, parameters: Parameters, duration_s: float) -> Arrivals:
+        """The schedule, with what a trace says of its requests."""
+        made = self.schedule(options, parameters, duration_s)
+        return made if isinstance(made, Arrivals) else Arrivals(made)
 
 
 def _peak(o: Any) -> float:
@@ -39,9 +44,14 @@ def _mmpp(o: Any) -> Parameters:
     return {"rates": _numbers("--mmpp-rates", o.mmpp_rates), "dwells_s": _numbers("--mmpp-dwells", o.mmpp_dwells)}
 
 
-def _trace(o: Any, _: Parameters, s: float) -> Schedule:
-    scales = (o.trace_time_scale, o.trace_rate_scale)
-    return read_trace(Path(o.trace), o.trace_column, o.trace_bin, *scales, s, o.seed)
+def _trace(o: Any, _: Parameters, s: float) -> Arrivals:
+    how = (o.trace_format, o.trace_column, o.trace_bin, o.trace_filter, o.trace_time_scale, o.trace_rate_scale)
+    return read_trace(TraceOptions(Path(o.trace), *how), s, o.seed)
+
+
+def _trace_parameters(o: Any) -> Parameters:
+    filtered = {"filter": o.trace_filter} if o.trace_filter else {}
+    return {"file": o.trace, **filtered, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale}
 
 
 ARRIVALS: Final[Mapping[str, ArrivalProcess]] = {
@@ -64,7 +74,5 @@ ARRIVALS: Final[Mapping[str, ArrivalProcess]] = {
         lambda o: {"amplitude": o.amplitude, "period_s": o.period},
         lambda o, p, s: processes.diurnal(o.rate, p["amplitude"], p["period_s"], s, o.seed),
     ),
-    "trace": ArrivalProcess(
-        lambda o: {"file": o.trace, "time_scale": o.trace_time_scale, "rate_scale": o.trace_rate_scale}, _trace
-    ),
+    "trace": ArrivalProcess(_trace_parameters, _trace),
 }

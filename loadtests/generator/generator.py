@@ -68,6 +68,9 @@ class Generator:
     `punctual` one ends with a LoadEnvironmentError, and another one begins with the arrivals that are overdue.
     """
 
+    _due_requests: Sequence[int] = ()
+    """Prepared request of each of `_due`, where a trace says it."""
+
     def __init__(self, target: Target, load: LoadSpec, start_at_ns: int = 0, *, punctual: bool = False) -> None:
         self.chunks: deque[bytes] = deque()
         """Samples not yet fetched, oldest first; popleft() is safe from another thread."""
@@ -298,6 +301,8 @@ class Generator:
         begin = self._scheduled_up_to
         self._due = self._load.schedule[begin : begin + _SCHEDULE_BLOCK].tolist()
         self._scheduled_up_to = begin + len(self._due)
+        if self._load.requests is not None:
+            self._due_requests = self._load.requests[begin : self._scheduled_up_to].tolist()
         self._due_at = 0
         self._arm()
 
@@ -314,6 +319,8 @@ class Generator:
         while now_ns >= self._next_due_ns - self._spin_ns:
             while now_ns < self._next_due_ns:
                 now_ns = monotonic_ns()
+            if self._due_requests:
+                self._next_image = self._due_requests[self._due_at]
             self._fire(self._next_due_ns)
             self._due_at += 1
             if self._due_at < len(self._due):

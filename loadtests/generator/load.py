@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.processes import Schedule
@@ -47,6 +50,8 @@ class Target:
     """True where the check knows the right answers."""
     make: Callable[[str], Made] | None = None
     """A further endpoint by its address; raises LoadTestError."""
+    images: Sequence[int] = ()
+    """How many images each prepared request carries; empty for engine http."""
 
 
 @dataclass(frozen=True)
@@ -67,5 +72,7 @@ class LoadSpec:
     """After the start: arrivals due at other times are warm-up, and count in no figure."""
     active: MeasuredTime = ALWAYS
     """After the start: when the load is on, warm-up included; a load that takes turns waits in between."""
+    requests: NDArray[np.int32] | None = None
+    """Open loop: (arrivals,) index of the prepared request that each takes; None: all in turn."""
     give_up_in_flight: int = 0
     """Open loop: the load ends when an arrival is due while so many requests are under way; 0 means never."""

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from loadtests.generator import jobs
 from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Check, Target
+from loadtests.generator.varied_requests import disjoint_groups
 from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.generator.wire_http1 import request_bytes
 from models.answers import AnswerNames
@@ -58,6 +59,8 @@ class TargetOptions:
     manifest: Path | None
     timeout_s: float
     plain: PlainRequest | None = None
+    numbers_of_images: Sequence[int] = ()
+    """In place of images_per_request, where requests carry different numbers of images: each of them once."""
 
 
 def build_target(options: TargetOptions) -> Target:
@@ -70,7 +73,7 @@ def build_target(options: TargetOptions) -> Target:
     model = _model(options.manifest)
     images = _images(model)
     wire, spec = WIRES[options.engine], payload_spec(model.manifest if model else None)
-    groups = _groups(len(images), options.images_per_request)
+    groups = _all_groups(len(images), options)
     batches = [[images[i] for i in group] for group in groups]
     try:
         make = (_grpc_endpoint if grpc else _rest_endpoint)(options, wire, spec, batches)
@@ -78,7 +81,8 @@ def build_target(options: TargetOptions) -> Target:
         raise LoadTestError(f"the {options.payload} payload cannot be built: {error}") from error
     check = answer_check(wire, grpc, model.manifest if model else None, groups)
     names = _grpc_targets(options, wire.default_grpc_port) if grpc else options.hosts
-    return _target(names, make, grpc, check, checked=check.knows_answers)
+    target = _target(names, make, grpc, check, checked=check.knows_answers)
+    return replace(target, images=[len(group) for group in groups])
 
 
 def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check: Check, checked: bool) -> Target:
@@ -86,27 +90,36 @@ def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check
     return Target([address for address, _ in made], [requests for _, requests in made], grpc, check, checked, make)
 
 
+def _all_groups(images: int, options: TargetOptions) -> list[list[int]]:
+    """Which images go into each prepared request."""
+    if not options.numbers_of_images:
+        return _groups(images, options.images_per_request)
+    return [group for number in options.numbers_of_images for group in disjoint_groups(images, number)]
+
+
 def answer_check(wire: Wire, grpc: bool, manifest: Manifest | None, groups: Sequence[Sequence[int]]) -> AnswerCheck:
     """The check of replies to groups of golden images, by the right answers where the manifest knows them."""
-    names, images = AnswerNames.of(manifest), len(groups[0])
+    names = AnswerNames.of(manifest)
     answers = manifest.answers_of(wire.artifact) if manifest else None
     if answers is None:
         check = wire.check_grpc if grpc else wire.check_rest
 
-        def check_form(body: bytes) -> None:
-            check(body, images)
+        def check_form(request: int, body: bytes) -> None:
+            check(body, len(groups[request]))
 
         return AnswerCheck(check_form, None)
     expected = np.asarray(answers, np.float64)
     answer = wire.grpc_answer if grpc else wire.rest_answer
-    return AnswerCheck(lambda body: answer(body, names, images), [expected[group] for group in groups])
+    return AnswerCheck(
+        lambda request, body: answer(body, names, len(groups[request])), [expected[group] for group in groups]
+    )
 
 
 class AnswerCheck:
     """Judges reply bodies; equal bytes for the same image are read once."""
 
     def __init__(
-        self, read: Callable[[bytes], NDArray[np.float64] | None], expected: Sequence[NDArray[np.float64]] | None
+        self, read: Callable[[int, bytes], NDArray[np.float64] | None], expected: Sequence[NDArray[np.float64]] | None
     ) -> None:
         """`read` raises WireError for what is no answer; `expected` are the right answers, None where not known."""
         self._read = read
@@ -131,7 +144,7 @@ class AnswerCheck:
 
     def _judge(self, image: int, body: bytes) -> tuple[int, int, str]:
         try:
-            answer = self._read(body)
+            answer = self._read(image, body)
         except WireError as error:
             return jobs.BAD_REPLY, jobs.UNCHECKED, str(error).rstrip(".")
         if self._expected is None or answer is None:

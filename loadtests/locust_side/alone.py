@@ -10,7 +10,7 @@ from typing import Any, Final
 import gevent
 import numpy as np
 
-from loadtests.locust_side.roles import POLL_S, Role, drain, locust_statistics, prepare_from
+from loadtests.locust_side.roles import POLL_S, Role, announce, drain, locust_statistics, prepare_from
 from loadtests.samples.prometheus import GeneratorMetrics, expose
 from loadtests.samples.recorder import measured_rows, without_gaps
 from loadtests.session import Collector, Prepared, Rows, Session
@@ -31,6 +31,7 @@ class AloneRole(Role):
 
     def _carry_out(self) -> None:
         prepared = self._prepared or prepare_from(self.environment)
+        announce(prepared)
         measured_feeds: list[Callable[[Rows], None]] = []
         feeds: list[Callable[[Rows], None]] = []
 

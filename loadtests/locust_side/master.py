@@ -27,6 +27,7 @@ from loadtests.locust_side.roles import (
     SEND_S,
     SILENCE_S,
     Role,
+    announce,
     locust_statistics,
     logger,
     prepare_from,
@@ -71,6 +72,7 @@ class MasterRole(Role):
 
     def _begin(self) -> None:
         prepared = self._prepared = self._prepared or prepare_from(self.environment)
+        announce(prepared)
         runner = self.environment.runner
         self._workers = [client.id for client in runner.clients.ready]
         self._start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)

@@ -51,6 +51,12 @@ def prepare_from(environment: Any) -> Prepared:
     return prepare(options, getattr(environment, "servestorm_run_time_s", None))
 
 
+def announce(prepared: Prepared) -> None:
+    """Say once, where the load begins, how a trace was read."""
+    if prepared.trace_reading:
+        logger.info(prepared.trace_reading)
+
+
 class Role:
     """A load from Locust's test_start to its end; `conclude` may be called from several events and works once."""
 

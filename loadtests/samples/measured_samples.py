@@ -33,6 +33,8 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     """Requests by outcome."""
     sent: int = 0
+    ok_images: int = 0
+    """Images of the requests that got a right answer."""
     slices: set[int] = field(default_factory=set)
     """Those in which a request was due that got a right answer."""
 
@@ -41,13 +43,14 @@ def tally_of(samples: Path, measured: MeasuredTime, slice_of: SliceOf) -> Tally:
     """Count the measured samples of a load."""
     intervals = len(measured.begin_ns)
     tally = Tally(np.zeros(intervals, np.int64), np.zeros(intervals, np.int64))
-    for table in _measured(samples, ["scheduled_ns", "sent_ns", "done_ns", "outcome"]):
+    for table in _measured(samples, ["scheduled_ns", "sent_ns", "done_ns", "outcome", "images"]):
         for entry in pc.value_counts(table["outcome"].combine_chunks().cast("string")).to_pylist():
             tally.counts[entry["values"]] = tally.counts.get(entry["values"], 0) + entry["counts"]
         sent = table.filter(pc.is_valid(table["sent_ns"]))
         tally.sent += len(sent)
         _latest(tally.last_sent_ns, measured, sent["scheduled_ns"], sent["sent_ns"])
         answered = table.filter(_is_ok(table))
+        tally.ok_images += int(answered["images"].to_numpy().sum(dtype=np.int64))
         _latest(tally.last_ok_ns, measured, answered["scheduled_ns"], answered["done_ns"])
         tally.slices.update(np.unique(slice_of(answered["scheduled_ns"].to_numpy())).tolist())
     return tally

@@ -69,8 +69,8 @@ def rows_of(chunk: bytes) -> NDArray[np.int64]:
     return np.frombuffer(chunk, dtype=np.int64).reshape(-1, len(ROW))
 
 
-def table_of(rows: NDArray[np.int64], images_per_request: int, measured: MeasuredTime) -> pa.Table:
-    """Samples as an Arrow table of SCHEMA."""
+def table_of(rows: NDArray[np.int64], images: int | NDArray[np.int16], measured: MeasuredTime) -> pa.Table:
+    """Samples as an Arrow table of SCHEMA; `images` of a request: one number, or (prepared requests,)."""
     column = dict(zip(ROW, rows.T, strict=True))
     count = len(rows)
     outcome = pa.DictionaryArray.from_arrays(pa.array(column["outcome"].astype(np.int8)), pa.array(OUTCOMES))
@@ -84,7 +84,7 @@ def table_of(rows: NDArray[np.int64], images_per_request: int, measured: Measure
         pa.array(column["received_bytes"].astype(np.int32)),
         pa.array(column["endpoint"].astype(np.int16)),
         pa.array(column["image"].astype(np.int32)),
-        pa.array(np.full(count, images_per_request, np.int16)),
+        pa.array(np.full(count, images, np.int16) if isinstance(images, int) else images[column["image"]]),
         pa.array(correct == 1, mask=correct < 0),
         pa.array(~measured.contains(column["scheduled_ns"])),
     ]
@@ -94,10 +94,11 @@ def table_of(rows: NDArray[np.int64], images_per_request: int, measured: Measure
 class SampleWriter:
     """Writes samples under `folder`. Raises LoadEnvironmentError where the disk is full or not writable."""
 
-    def __init__(self, folder: Path, images_per_request: int) -> None:
+    def __init__(self, folder: Path, images: int | NDArray[np.int16]) -> None:
+        """`images` of a request: one number, or (prepared requests,)."""
         self.folder = folder
         self.written = 0
-        self._images = images_per_request
+        self._images = images
         self._waiting: list[NDArray[np.int64]] = []
         self._part = 0
         with _disk(folder):

@@ -74,7 +74,7 @@ class Summary(BaseModel):
     protocol: str
     model: str
     payload: str
-    images_per_request: int
+    images_per_request: int | None = Field(description="None where a trace says it: see samples.parquet")
     arrivals: dict[str, Any] = Field(description="process and its parameters")
     rate: float | None = Field(description="requests/s asked for; None in a closed loop")
     duration_s: float = Field(description="measured seconds; of all turns")
@@ -193,7 +193,6 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
     send_s = duration_s + _overhang_s(tally.last_sent_ns, facts)
     answer_s = duration_s + _overhang_s(tally.last_ok_ns, facts) if ok else None
     requests_per_s = ok / answer_s if answer_s else None
-    images = facts.settings["images_per_request"]
     fields = {
         **facts.settings,
         "scheduled": scheduled,
@@ -208,7 +207,7 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
         "achieved_rate": sent / send_s if send_s else None,
         **_slot_use(samples, facts),
         "requests_per_s": requests_per_s,
-        "images_per_s": requests_per_s * images if requests_per_s is not None else None,
+        "images_per_s": tally.ok_images / answer_s if answer_s else None,
         "latency_ms": latency.model_copy(
             update={name: figure.scheduled_ms if figure.counts else None for name, figure in figures.items()}
         ),

@@ -33,10 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = LoadOptions([], arguments)
     duration_s = float(options.duration)
-    schedule, process = build_schedule(options, duration_s)
+    arrivals = build_schedule(options, duration_s)
+    schedule, process = arrivals.due_ns, dict(arrivals.record)
     name = process.pop("process")
     parameters = "".join(f", {key} {value}" for key, value in process.items())
     print(f"{name}{parameters}, seed {options.seed}")
+    if arrivals.reading:
+        print(arrivals.reading)
     for label, value in labelled(statistics_of(schedule, duration_s)):
         print(f"{label:<46}{value}")
     print()

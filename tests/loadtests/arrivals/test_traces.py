@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loadtests.arrivals.traces import read_trace
+from loadtests.arrivals.traces.replay import TraceOptions, read_trace
 from loadtests.errors import LoadTestError
 
 
 def read(path, column="", bin_s=0.0, time_scale=1.0, rate_scale=1.0, duration_s=1000.0, seed=1):
-    return read_trace(Path(path), column, bin_s, time_scale, rate_scale, duration_s, seed)
+    trace = TraceOptions(Path(path), column=column, bin_s=bin_s, time_scale=time_scale, rate_scale=rate_scale)
+    return read_trace(trace, duration_s, seed).due_ns
 
 
 @pytest.fixture

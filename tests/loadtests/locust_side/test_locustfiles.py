@@ -92,6 +92,18 @@ def test_bundled_digits_are_sent_where_no_manifest_is_named(tmp_path):
     assert (summary["answers"], summary["ok"]) == ("unchecked", 50), output
 
 
+def test_how_a_trace_was_read_is_printed_once_and_recorded(tmp_path):
+    (tmp_path / "t.csv").write_text("arrival_ms,size\n1700000000000,5\n1700000000300,7\n")
+    with known_server() as port:
+        arguments = ["--engine", "http", "--arrivals", "trace", "--trace", "t.csv", "--duration", 1, "--warmup", 0]
+        _, output = locust(
+            "steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, "--out", tmp_path, cwd=tmp_path
+        )
+    assert output.count("trace t.csv is read as timestamps-ms (detected; --trace-format names another)") == 1, output
+    arrivals = summary_in(tmp_path)["arrivals"]
+    assert (arrivals["format"], arrivals["column"], arrivals["detected"]) == ("timestamps-ms", "arrival_ms", True)
+
+
 @pytest.mark.parametrize("wanted", ["on", "off"])
 def test_the_core_is_kept_awake_only_while_the_load_runs_and_the_summary_says_so(wanted, tmp_path):
     with known_server("--fixed-ms", 1) as port:

@@ -1,5 +1,7 @@
 """`servestorm schedule` tells what a load would look like."""
 
+import re
+
 import pytest
 
 from servestorm.cli.main import main
@@ -21,6 +23,15 @@ def test_the_same_seed_draws_the_same(capsys):
     assert capsys.readouterr().out == first
     main(["schedule", "--seed", "2"])
     assert capsys.readouterr().out != first
+
+
+def test_how_a_trace_is_read_is_printed(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("0.0\n0.5\n1.25\n2.0\n")
+    assert main(["schedule", "--arrivals", "trace", "--trace", str(tmp_path / "t.csv"), "--duration", "10"]) == 0
+    output = capsys.readouterr().out
+    assert "t.csv is read as timestamps-s (detected; --trace-format names another): arrivals in seconds" in output
+    assert "format timestamps-s, column 1, detected True, seed 0" in output
+    assert re.search(r"^arrivals +4$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
