@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.options import Option, arrival_options
-from loadtests.arrivals.processes import Schedule
 from loadtests.arrivals.table import ARRIVALS
 from loadtests.arrivals.turns import Turns, read_turns
 from loadtests.errors import LoadTestError
@@ -197,11 +197,11 @@ def _grpc_targets(options: LoadOptions) -> list[str]:
     return [part.strip() for part in options.grpc_target.split(",") if part.strip()]
 
 
-def build_schedule(options: LoadOptions, duration_s: float) -> tuple[Schedule, dict[str, Any]]:
-    """Arrivals of the measured time (int64 ns from its start), and the process with its parameters for the record."""
+def build_schedule(options: LoadOptions, duration_s: float) -> tuple[BlockSchedule, dict[str, Any]]:
+    """Arrivals of the measured time, from its start, and the process with its parameters for the record."""
     parameters = {name: process.parameters(options) for name, process in ARRIVALS.items()}[options.arrivals]
     schedule = ARRIVALS[options.arrivals].schedule(options, parameters, duration_s)
-    if not len(schedule):
+    if schedule.is_empty():
         raise LoadTestError(
             f"the {options.arrivals} schedule has no arrival in {duration_s:g} s: raise --rate or --duration."
         )

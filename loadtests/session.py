@@ -20,8 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.blocks import NO_ARRIVALS, BlockSchedule
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.generator import jobs
+from loadtests.generator.connections import TOO_FEW_DESCRIPTORS
+from loadtests.generator.descriptors import require_descriptors
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
@@ -30,6 +33,7 @@ from loadtests.generator.targets import build_target
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
 from loadtests.samples.summary import SUMMARY, GaveUp, LoadFacts, Summary, summarise
+from loadtests.samples.validity import GENERATOR
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -69,7 +73,7 @@ class Prepared:
         closed = load.closed_loop // workers + (worker < load.closed_loop % workers) if load.closed_loop else 0
         dealt = replace(
             load,
-            schedule=processes.deal(load.schedule, worker, workers),
+            schedule=load.schedule.deal(worker, workers),
             closed_loop=closed,
             max_in_flight=-(-load.max_in_flight // workers),
             give_up_in_flight=-(-load.give_up_in_flight // workers),
@@ -78,11 +82,11 @@ class Prepared:
 
 
 def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
-    """Resolve the target and compute the schedule. Raises LoadTestError before anything is sent."""
+    """Resolve the target and check the schedule. Raises LoadTestError before anything is sent."""
     duration_s = options.capped(run_time_s)
     what = target_options(options)
     closed = options.closed_loop > 0
-    schedule, process = _schedule(options, duration_s) if not closed else (np.empty(0, np.int64), {})
+    schedule, process = _schedule(options, duration_s) if not closed else (NO_ARRIVALS, {})
     load = LoadSpec(
         schedule=schedule,
         duration_ns=int(options.turns.active.end_ns[-1]) if options.turns else int((options.warmup + duration_s) * _NS),
@@ -116,15 +120,14 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
     return Prepared(options, build_target(what), load, settings)
 
 
-def _schedule(options: LoadOptions, duration_s: float) -> tuple[processes.Schedule, dict[str, Any]]:
-    """The warm-up at a constant rate, then the process, or both in turns; int64 ns from the start."""
+def _schedule(options: LoadOptions, duration_s: float) -> tuple[BlockSchedule, dict[str, Any]]:
+    """The warm-up at a constant rate, then the process, or both in turns."""
     measured, process = build_schedule(options, duration_s)
     if options.turns:
         return options.turns.place(measured, options.rate), process
     if not options.warmup:
         return measured, process
-    warmup_ns = int(options.warmup * _NS)
-    return np.concatenate([processes.constant(options.rate, options.warmup), measured + warmup_ns]), process
+    return measured.after(processes.constant(options.rate, options.warmup), int(options.warmup * _NS)), process
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,16 @@ class SessionEnd:
 
 
 class Session:
-    """A load running in this process; poll() several times a second hands samples to `sink`."""
+    """A load running in this process; poll() several times a second hands samples to `sink`.
+
+    Raises LoadEnvironmentError where this process may not open as many files as the load needs.
+    """
 
     def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
         self._load = prepared.load
         self._sink = sink
+        followed = prepared.options.file is not None
+        require_descriptors(prepared.load, len(prepared.target.addresses), more_to_come=followed)
         punctual = bool(prepared.options.start_file)
         self.generator = Generator(prepared.target, prepared.load, start_at_ns, punctual=punctual)
         self._follower = prepared.follower(self.generator)
@@ -176,6 +184,7 @@ class Session:
         ended = self.generator.finished
         if self._follower and not ended:
             self._follower.look()
+        self.generator.plan_ahead()
         chunks = self.generator.chunks
         while chunks:
             self._sink(rows_of(chunks.popleft()))
@@ -239,17 +248,17 @@ class Collector:
             self._flushed_ns = now_ns
             self._writer.flush(self._measured)
 
-    def add_lost(self, schedule: processes.Schedule) -> Rows:
+    def add_lost(self, moments_ns: processes.Schedule) -> Rows:
         """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for.
 
         Returns them as samples.
         """
-        rows = np.full((len(schedule), len(ROW)), -1, np.int64)
-        rows[:, ROW.index("scheduled_ns")] = schedule + self._start_ns()
+        rows = np.full((len(moments_ns), len(ROW)), -1, np.int64)
+        rows[:, ROW.index("scheduled_ns")] = moments_ns + self._start_ns()
         rows[:, ROW.index("outcome")] = jobs.LOST_WORKER
         for name in ("sent_bytes", "received_bytes", "endpoint", "image"):
             rows[:, ROW.index(name)] = 0
-        self._writer.add(rows)
+        self.add(rows)
         return rows
 
     def finish(self, endings: list[SessionEnd], faults: list[str]) -> Summary:
@@ -260,6 +269,8 @@ class Collector:
         given_up = [ending.gave_up_after_ns for ending in endings if ending.gave_up_after_ns is not None]
         if any(ending.stopped_early for ending in endings) and not given_up:
             faults = [*faults, "the load was stopped before its end"]
+        if unsent := details[TOO_FEW_DESCRIPTORS]:
+            faults = [*faults, f"{GENERATOR} had no file descriptor left for {unsent} requests: raise ulimit -n"]
         shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
         samples = self._writer.close(self._measured)
         load = self._prepared.load

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from loadtests.arrivals import processes
-from loadtests.arrivals.processes import Schedule
+from loadtests.arrivals.blocks import BlockSchedule, RecordedSchedule
 from loadtests.arrivals.traces import read_trace
 from loadtests.errors import LoadTestError
 
@@ -20,8 +20,8 @@ class ArrivalProcess(NamedTuple):
 
     parameters: Callable[[Any], Parameters]
     """Of the parsed options; raises LoadTestError where one cannot be read."""
-    schedule: Callable[[Any, Parameters, float], Schedule]
-    """Options, parameters and measured seconds to arrivals, int64 ns from the start of the measured time."""
+    schedule: Callable[[Any, Parameters, float], BlockSchedule]
+    """Options, parameters and measured seconds to arrivals from the start of the measured time."""
 
 
 def _peak(o: Any) -> float:
@@ -39,9 +39,9 @@ def _mmpp(o: Any) -> Parameters:
     return {"rates": _numbers("--mmpp-rates", o.mmpp_rates), "dwells_s": _numbers("--mmpp-dwells", o.mmpp_dwells)}
 
 
-def _trace(o: Any, _: Parameters, s: float) -> Schedule:
+def _trace(o: Any, _: Parameters, s: float) -> BlockSchedule:
     scales = (o.trace_time_scale, o.trace_rate_scale)
-    return read_trace(Path(o.trace), o.trace_column, o.trace_bin, *scales, s, o.seed)
+    return RecordedSchedule(read_trace(Path(o.trace), o.trace_column, o.trace_bin, *scales, s, o.seed))
 
 
 ARRIVALS: Final[Mapping[str, ArrivalProcess]] = {
