@@ -217,10 +217,10 @@ def _grpc_targets(options: LoadOptions) -> list[str]:
 
 
 def build_schedule(options: LoadOptions, duration_s: float) -> Arrivals:
-    """Arrivals of the measured time (int64 ns from its start), with the process and its parameters for the record."""
+    """Arrivals of the measured time, from its start, with the process and its parameters for the record."""
     parameters = {name: process.parameters(options) for name, process in ARRIVALS.items()}[options.arrivals]
     arrivals = ARRIVALS[options.arrivals].arrivals(options, parameters, duration_s)
-    if not len(arrivals.due_ns):
+    if arrivals.schedule.is_empty():
         remedy = "--duration" if options.arrivals == "trace" else "--rate or --duration"
         raise LoadTestError(f"the {options.arrivals} schedule has no arrival in {duration_s:g} s: raise {remedy}.")
     return replace(arrivals, record={"process": options.arrivals, **parameters, **arrivals.record})

@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.blocks import NO_ARRIVALS
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.processes import Arrivals
 from loadtests.generator import jobs
+from loadtests.generator.connections import TOO_FEW_DESCRIPTORS
+from loadtests.generator.descriptors import require_descriptors
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
@@ -32,6 +35,7 @@ from loadtests.generator.varied_requests import prepared_request_of
 from loadtests.options import LoadOptions, build_schedule, target_options
 from loadtests.samples.recorder import SampleWriter, rows_of
 from loadtests.samples.summary import SUMMARY, GaveUp, LoadFacts, Summary, summarise
+from loadtests.samples.validity import GENERATOR
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -79,8 +83,8 @@ class Prepared:
         closed = load.closed_loop // workers + (worker < load.closed_loop % workers) if load.closed_loop else 0
         dealt = replace(
             load,
-            schedule=processes.deal(load.schedule, worker, workers),
-            requests=None if load.requests is None else load.requests[worker::workers],
+            schedule=load.schedule.deal(worker, workers),
+            requests=None if load.requests is None else load.requests[worker::workers].copy(),
             closed_loop=closed,
             max_in_flight=-(-load.max_in_flight // workers),
             give_up_in_flight=-(-load.give_up_in_flight // workers),
@@ -89,15 +93,15 @@ class Prepared:
 
 
 def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
-    """Resolve the target and compute the schedule. Raises LoadTestError before anything is sent."""
+    """Resolve the target and check the schedule. Raises LoadTestError before anything is sent."""
     duration_s = options.capped(run_time_s)
     closed = options.closed_loop > 0
-    arrivals = Arrivals(np.empty(0, np.int64)) if closed else _arrivals(options, duration_s)
+    arrivals = Arrivals(NO_ARRIVALS) if closed else _arrivals(options, duration_s)
     images = arrivals.images
     what = target_options(options, () if images is None else np.unique(images).tolist())
     target = build_target(what)
     load = LoadSpec(
-        schedule=arrivals.due_ns,
+        schedule=arrivals.schedule,
         requests=None if images is None else prepared_request_of(images, target.images),
         duration_ns=int(options.turns.active.end_ns[-1]) if options.turns else int((options.warmup + duration_s) * _NS),
         timeout_ns=int(options.timeout * _NS),
@@ -131,19 +135,19 @@ def prepare(options: LoadOptions, run_time_s: float | None = None) -> Prepared:
 
 
 def _arrivals(options: LoadOptions, duration_s: float) -> Arrivals:
-    """The warm-up at a constant rate, then the process, or both in turns; int64 ns from the start."""
+    """The warm-up at a constant rate, then the process, or both in turns."""
     measured = build_schedule(options, duration_s)
     if options.turns:
-        return replace(measured, due_ns=options.turns.place(measured.due_ns, options.rate))
+        return replace(measured, schedule=options.turns.place(measured.schedule, options.rate))
     if not options.warmup:
         return measured
     warmup = processes.constant(options.rate, options.warmup)
-    due_ns = np.concatenate([warmup, measured.due_ns + int(options.warmup * _NS)])
+    schedule = measured.schedule.after(warmup, int(options.warmup * _NS))
     if measured.images is None:
-        return replace(measured, due_ns=due_ns)
+        return replace(measured, schedule=schedule)
     # the warm-up has requests of the sizes that follow
-    images = np.concatenate([np.resize(measured.images, len(warmup)), measured.images])
-    return replace(measured, due_ns=due_ns, images=images)
+    images = np.concatenate([np.resize(measured.images, warmup.count()), measured.images])
+    return replace(measured, schedule=schedule, images=images)
 
 
 @dataclass(frozen=True)
@@ -161,11 +165,16 @@ class SessionEnd:
 
 
 class Session:
-    """A load running in this process; poll() several times a second hands samples to `sink`."""
+    """A load running in this process; poll() several times a second hands samples to `sink`.
+
+    Raises LoadEnvironmentError where this process may not open as many files as the load needs.
+    """
 
     def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
         self._load = prepared.load
         self._sink = sink
+        followed = prepared.options.file is not None
+        require_descriptors(prepared.load, len(prepared.target.addresses), more_to_come=followed)
         punctual = bool(prepared.options.start_file)
         self.generator = Generator(prepared.target, prepared.load, start_at_ns, punctual=punctual)
         self._follower = prepared.follower(self.generator)
@@ -195,6 +204,7 @@ class Session:
         ended = self.generator.finished
         if self._follower and not ended:
             self._follower.look()
+        self.generator.plan_ahead()
         chunks = self.generator.chunks
         while chunks:
             self._sink(rows_of(chunks.popleft()))
@@ -258,20 +268,20 @@ class Collector:
             self._flushed_ns = now_ns
             self._writer.flush(self._measured)
 
-    def add_lost(self, schedule: processes.Schedule) -> Rows:
+    def add_lost(self, moments_ns: processes.Schedule) -> Rows:
         """Record arrivals (ns after the start) that a worker took with it, so that none is unaccounted for.
 
         Returns them as samples.
         """
-        rows = np.full((len(schedule), len(ROW)), -1, np.int64)
-        rows[:, ROW.index("scheduled_ns")] = schedule + self._start_ns()
+        rows = np.full((len(moments_ns), len(ROW)), -1, np.int64)
+        rows[:, ROW.index("scheduled_ns")] = moments_ns + self._start_ns()
         rows[:, ROW.index("outcome")] = jobs.LOST_WORKER
         for name in ("sent_bytes", "received_bytes", "endpoint", "image"):
             rows[:, ROW.index(name)] = 0
         load = self._prepared.load
         if load.requests is not None:
-            rows[:, ROW.index("image")] = load.requests[np.searchsorted(load.schedule, schedule)]
-        self._writer.add(rows)
+            rows[:, ROW.index("image")] = load.requests[np.searchsorted(load.schedule.whole(), moments_ns)]
+        self.add(rows)
         return rows
 
     def finish(self, endings: list[SessionEnd], faults: list[str]) -> Summary:
@@ -282,6 +292,8 @@ class Collector:
         given_up = [ending.gave_up_after_ns for ending in endings if ending.gave_up_after_ns is not None]
         if any(ending.stopped_early for ending in endings) and not given_up:
             faults = [*faults, "the load was stopped before its end"]
+        if unsent := details[TOO_FEW_DESCRIPTORS]:
+            faults = [*faults, f"{GENERATOR} had no file descriptor left for {unsent} requests: raise ulimit -n"]
         shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
         samples = self._writer.close(self._measured)
         load = self._prepared.load

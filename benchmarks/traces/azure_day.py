@@ -28,7 +28,7 @@ READ = """
 import sys
 from pathlib import Path
 from loadtests.arrivals.traces.replay import TraceOptions, read_trace
-print(len(read_trace(TraceOptions(Path(sys.argv[1])), 86_400, 0).due_ns))
+print(read_trace(TraceOptions(Path(sys.argv[1])), 86_400, 0).schedule.count())
 """
 
 

@@ -1,7 +1,9 @@
 """Arrival processes: when requests are due, as pure functions of their parameters and a seed.
 
-Every function returns a schedule: a sorted one-dimensional int64 array of nanoseconds after the start of the load,
-each in [0, duration). The same arguments give the same bytes on every machine with the same NumPy.
+Every function checks its arguments and returns a schedule in blocks (see `blocks`): sorted int64 nanoseconds after the
+start of the load, each in [0, duration). The same arguments give the same bytes on every machine with the same NumPy,
+and the blocks, put end to end, are what a computation in one piece gives: random numbers are drawn in the same order,
+and a sum goes on where it stopped.
 
 Processes whose rate varies are made by time rescaling: the arrivals of a unit-rate Poisson process are mapped through
 the inverse of the cumulative rate (Cinlar, Introduction to Stochastic Processes, 1975, chapter 4.7).
@@ -9,26 +11,29 @@ the inverse of the cumulative rate (Cinlar, Introduction to Stochastic Processes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.arrivals.blocks import BLOCK_ARRIVALS, BlockSchedule
 from loadtests.errors import LoadTestError
 
 Schedule = NDArray[np.int64]
+"""Arrivals in one array, sorted: int64 ns after the start of the load."""
+_Times = NDArray[np.float64]
 _NS = 1_000_000_000
 MAX_ARRIVALS = 200_000_000
-"""More than this is a typing error, not a load (1.6 GB of schedule)."""
+"""More than this is a typing error, not a load (55 hours at 1,000 requests/s)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
     """When requests are due, and what else a trace says of them."""
 
-    due_ns: Schedule
+    schedule: BlockSchedule
     record: dict[str, Any] = field(default_factory=dict)
     """What made them, for the summary."""
     images: NDArray[np.int64] | None = None
@@ -37,27 +42,36 @@ class Arrivals:
     """How a trace was read, as a sentence; empty where there is none."""
 
 
-def constant(rate: float, duration_s: float) -> Schedule:
+def constant(rate: float, duration_s: float) -> BlockSchedule:
     """Evenly spaced arrivals, the first at 0; `rate` in requests/s."""
     _check_load(rate, duration_s)
     count = int(np.ceil(rate * duration_s - 1e-9))
-    return _to_ns(np.arange(count) / rate, duration_s)
+
+    def times() -> Iterator[_Times]:
+        for begin in range(0, count, BLOCK_ARRIVALS):
+            yield np.arange(begin, min(begin + BLOCK_ARRIVALS, count)) / rate
+
+    return BlockSchedule(lambda: _to_ns(times(), duration_s), count)
 
 
-def poisson(rate: float, duration_s: float, seed: int) -> Schedule:
+def poisson(rate: float, duration_s: float, seed: int) -> BlockSchedule:
     """Independent exponential gaps with mean 1/rate (coefficient of variation 1)."""
     return gamma(rate, 1.0, duration_s, seed)
 
 
-def gamma(rate: float, cv: float, duration_s: float, seed: int) -> Schedule:
+def gamma(rate: float, cv: float, duration_s: float, seed: int) -> BlockSchedule:
     """Independent gamma gaps with mean 1/rate and coefficient of variation `cv` (shape 1/cv^2)."""
     _check_load(rate, duration_s)
     if not 0 < cv < 100:
         raise LoadTestError(f"the coefficient of variation must be over 0 and under 100, not {cv:g}.")
-    return _to_ns(_gamma_times(np.random.default_rng(seed), rate, cv, duration_s), duration_s)
+
+    def make() -> Iterator[Schedule]:
+        return _to_ns(_gamma_times(np.random.default_rng(seed), rate, cv, duration_s), duration_s)
+
+    return BlockSchedule(make, rate * duration_s)
 
 
-def on_off(base: float, peak: float, on_s: float, off_s: float, duration_s: float, seed: int) -> Schedule:
+def on_off(base: float, peak: float, on_s: float, off_s: float, duration_s: float, seed: int) -> BlockSchedule:
     """Poisson arrivals at `base` for `off_s`, then at `peak` for `on_s`, and again; begins with the base."""
     _check_load(peak, duration_s)
     _check_not_negative("base rate", base)
@@ -67,7 +81,7 @@ def on_off(base: float, peak: float, on_s: float, off_s: float, duration_s: floa
     return _piecewise([base, peak] * cycles, [off_s, on_s] * cycles, duration_s, seed)
 
 
-def mmpp(rates: Sequence[float], dwells_s: Sequence[float], duration_s: float, seed: int) -> Schedule:
+def mmpp(rates: Sequence[float], dwells_s: Sequence[float], duration_s: float, seed: int) -> BlockSchedule:
     """Markov-modulated Poisson process: state i has rate `rates[i]` and an exponential stay with mean `dwells_s[i]`.
 
     Begins in state 0; after a stay the next state is any of the others with equal probability.
@@ -85,7 +99,7 @@ def mmpp(rates: Sequence[float], dwells_s: Sequence[float], duration_s: float, s
     return _piecewise([rates[state] for state in states], stays, duration_s, seed)
 
 
-def spike(base: float, peak: float, at_s: float, width_s: float, duration_s: float, seed: int) -> Schedule:
+def spike(base: float, peak: float, at_s: float, width_s: float, duration_s: float, seed: int) -> BlockSchedule:
     """Poisson arrivals at `base`, but at `peak` from `at_s` for `width_s`."""
     _check_load(max(base, peak), duration_s)
     _check_not_negative("base rate", base)
@@ -96,38 +110,40 @@ def spike(base: float, peak: float, at_s: float, width_s: float, duration_s: flo
     return _piecewise([base, peak, base], [at_s, width_s, duration_s], duration_s, seed)
 
 
-def ramp(start: float, end: float, duration_s: float, seed: int) -> Schedule:
+def ramp(start: float, end: float, duration_s: float, seed: int) -> BlockSchedule:
     """Poisson arrivals whose rate goes in a straight line from `start` to `end` requests/s."""
     _check_load(max(start, end), duration_s)
     _check_not_negative("start rate", start)
     _check_not_negative("end rate", end)
-    unit = _unit_arrivals((start + end) / 2 * duration_s, seed)
+    total = (start + end) / 2 * duration_s
     slope = (end - start) / duration_s
-    if slope == 0:
-        return _to_ns(unit / start, duration_s)
-    # Inverse of start * t + slope * t^2 / 2, in the form that stays exact when the slope is small.
-    root = np.sqrt(np.maximum(start * start + 2 * slope * unit, 0.0))
-    return _to_ns(2 * unit / (start + root), duration_s)
+
+    def times() -> Iterator[_Times]:
+        for unit in _unit_arrivals(total, seed):
+            if slope == 0:
+                yield unit / start
+            else:
+                # Inverse of start * t + slope * t^2 / 2, in the form that stays exact when the slope is small.
+                root = np.sqrt(np.maximum(start * start + 2 * slope * unit, 0.0))
+                yield 2 * unit / (start + root)
+
+    return BlockSchedule(lambda: _to_ns(times(), duration_s), total)
 
 
-def diurnal(mean: float, amplitude: float, period_s: float, duration_s: float, seed: int) -> Schedule:
+def diurnal(mean: float, amplitude: float, period_s: float, duration_s: float, seed: int) -> BlockSchedule:
     """Poisson arrivals at mean * (1 - amplitude * cos(2 pi t / period)): begins in the trough; amplitude 0..1."""
     _check_load(mean, duration_s)
     _check_positive("period", period_s)
     if not 0 <= amplitude <= 1:
         raise LoadTestError(f"the diurnal amplitude must lie in 0..1, not {amplitude:g}.")
-    omega = 2 * np.pi / period_s
-    # A grid of 4096 points a period keeps the inverse within 1e-6 of a period.
-    times = np.linspace(0, duration_s, max(2, int(np.ceil(duration_s / period_s * 4096))) + 1)
-    cumulative = mean * (times - amplitude * np.sin(omega * times) / omega)
-    return _to_ns(np.interp(_unit_arrivals(cumulative[-1], seed), cumulative, times), duration_s)
+    total = float(_diurnal_arrivals(np.array([duration_s]), mean, amplitude, period_s)[0])
 
+    def times() -> Iterator[_Times]:
+        for unit in _unit_arrivals(total, seed):
+            grid = _diurnal_grid(unit, mean, amplitude, period_s, duration_s)
+            yield np.interp(unit, _diurnal_arrivals(grid, mean, amplitude, period_s), grid)
 
-def deal(schedule: Schedule, worker: int, workers: int) -> Schedule:
-    """The arrivals that worker `worker` (0-based) of `workers` sends: every workers-th one, so the union is all."""
-    if not 0 <= worker < workers:
-        raise LoadTestError(f"worker {worker} does not exist among {workers} workers.")
-    return schedule[worker::workers]
+    return BlockSchedule(lambda: _to_ns(times(), duration_s), total)
 
 
 @dataclass(frozen=True)
@@ -146,49 +162,112 @@ class ScheduleStatistics:
     """Busiest one-second window over the mean."""
 
 
-def statistics_of(schedule: Schedule, duration_s: float) -> ScheduleStatistics:
+def statistics_of(schedule: BlockSchedule, duration_s: float) -> ScheduleStatistics:
     """Rate, coefficient of variation, index of dispersion (1 s windows) and peak over mean."""
-    gaps = np.diff(schedule)
-    cv = float(gaps.std() / gaps.mean()) if len(gaps) > 1 and gaps.mean() > 0 else None
     windows = int(duration_s)
+    gaps, counts = _Gaps(duration_s * _NS / max(schedule.expected, 1)), np.zeros(windows + 1, np.int64)
+    for block in schedule.blocks():
+        gaps.add(block)
+        counts += np.bincount(np.minimum(block // _NS, windows), minlength=windows + 1)
+    counts = counts[:windows]
     dispersion = peak = None
-    if windows >= 2 and len(schedule):
-        counts = np.bincount(schedule // _NS, minlength=windows)[:windows]
-        if counts.mean() > 0:
-            dispersion = float(counts.var(ddof=1) / counts.mean())
-            peak = float(counts.max() / counts.mean())
-    return ScheduleStatistics(len(schedule), duration_s, len(schedule) / duration_s, cv, dispersion, peak)
+    if windows >= 2 and counts.any():
+        dispersion = float(counts.var(ddof=1) / counts.mean())
+        peak = float(counts.max() / counts.mean())
+    return ScheduleStatistics(gaps.arrivals, duration_s, gaps.arrivals / duration_s, gaps.cv, dispersion, peak)
 
 
-def _gamma_times(rng: np.random.Generator, rate: float, cv: float, duration_s: float) -> NDArray[np.float64]:
+class _Gaps:
+    """Mean and standard deviation of the gaps between arrivals that come in blocks."""
+
+    def __init__(self, about_ns: float) -> None:
+        """`about_ns` is near the mean gap: sums of the differences from it are small and therefore exact."""
+        self.arrivals = 0
+        self._about_ns = about_ns
+        self._last_ns: int | None = None
+        self._sum = self._squares = 0.0
+
+    def add(self, block: Schedule) -> None:
+        gaps = np.diff(block) if self._last_ns is None else np.diff(block, prepend=self._last_ns)
+        self._last_ns = int(block[-1])
+        self.arrivals += len(block)
+        differences = gaps - self._about_ns
+        self._sum += float(differences.sum())
+        self._squares += float(np.square(differences).sum())
+
+    @property
+    def cv(self) -> float | None:
+        """Standard deviation over mean; None for fewer than two gaps."""
+        gaps = self.arrivals - 1
+        if gaps < 2:
+            return None
+        mean = self._sum / gaps
+        variance = max(self._squares / gaps - mean * mean, 0.0)
+        return float(np.sqrt(variance) / (self._about_ns + mean)) if self._about_ns + mean > 0 else None
+
+
+def _gamma_times(rng: np.random.Generator, rate: float, cv: float, duration_s: float) -> Iterator[_Times]:
+    """Arrival times in blocks, up to the first block that reaches `duration_s`."""
     shape = 1 / cv**2
-    blocks, last = [], 0.0
+    last = 0.0
     while last < duration_s:
         expected = rate * (duration_s - last)
-        size = int(expected + 4 * cv * np.sqrt(expected) + 16)
-        times = last + np.cumsum(rng.gamma(shape, 1 / (rate * shape), size))
-        blocks.append(times)
-        last = float(times[-1])
-    return np.concatenate(blocks)
+        left = int(expected + 4 * cv * np.sqrt(expected) + 16)
+        begin, total = last, 0.0
+        while left and last < duration_s:
+            gaps = rng.gamma(shape, 1 / (rate * shape), min(left, BLOCK_ARRIVALS))
+            # The sum goes on within the addition of one number after the other: its rounding stays the same.
+            gaps[0] += total
+            times = np.cumsum(gaps)
+            total = float(times[-1])
+            left -= len(times)
+            last = begin + total
+            yield begin + times
 
 
-def _unit_arrivals(total: float, seed: int) -> NDArray[np.float64]:
-    """Arrivals of a unit-rate Poisson process in [0, total)."""
-    if total <= 0:
-        return np.empty(0)
-    times = _gamma_times(np.random.default_rng(seed), 1.0, 1.0, total)
-    return times[times < total]
+def _unit_arrivals(total: float, seed: int) -> Iterator[_Times]:
+    """Arrivals of a unit-rate Poisson process in [0, total), in blocks of at least one."""
+    if total > 0:
+        for times in _gamma_times(np.random.default_rng(seed), 1.0, 1.0, total):
+            inside = times[times < total]
+            if len(inside):
+                yield inside
 
 
-def _piecewise(rates: Sequence[float], spans_s: Sequence[float], duration_s: float, seed: int) -> Schedule:
+def _piecewise(rates: Sequence[float], spans_s: Sequence[float], duration_s: float, seed: int) -> BlockSchedule:
     edges = np.concatenate([[0.0], np.cumsum(spans_s)])
     cumulative = np.concatenate([[0.0], np.cumsum(np.multiply(rates, spans_s))])
-    end = float(np.interp(duration_s, edges, cumulative))
-    unit = _unit_arrivals(end, seed)
-    # side="right" - 1 picks the piece with a positive rate where a silent one ends at the same cumulative count.
-    piece = np.searchsorted(cumulative, unit, side="right") - 1
-    rate_of = np.asarray(rates, float)[piece]
-    return _to_ns(edges[piece] + (unit - cumulative[piece]) / rate_of, duration_s)
+    rate_of, end = np.asarray(rates, float), float(np.interp(duration_s, edges, cumulative))
+
+    def times() -> Iterator[_Times]:
+        for unit in _unit_arrivals(end, seed):
+            # side="right" - 1 picks the piece with a positive rate where a silent one ends at the same count.
+            piece = np.searchsorted(cumulative, unit, side="right") - 1
+            yield edges[piece] + (unit - cumulative[piece]) / rate_of[piece]
+
+    return BlockSchedule(lambda: _to_ns(times(), duration_s), end)
+
+
+def _diurnal_arrivals(times_s: _Times, mean: float, amplitude: float, period_s: float) -> _Times:
+    """Mean number of arrivals up to each time."""
+    omega = 2 * np.pi / period_s
+    expected: _Times = mean * (times_s - amplitude * np.sin(omega * times_s) / omega)
+    return expected
+
+
+def _diurnal_grid(unit: _Times, mean: float, amplitude: float, period_s: float, duration_s: float) -> _Times:
+    """Times between which the arrivals of a block are interpolated: the part of the load's grid around them.
+
+    4096 points a period keep the inverse within 1e-6 of a period.
+    """
+    intervals = max(2, int(np.ceil(duration_s / period_s * 4096)))
+    step_s, swing_s = duration_s / intervals, amplitude * period_s / (2 * np.pi)
+    first = max(0, int((unit[0] / mean - swing_s) / step_s) - 2)
+    last = min(intervals, int((unit[-1] / mean + swing_s) / step_s) + 3)
+    grid: _Times = (np.arange(first, last + 1) * step_s).astype(np.float64)
+    if last == intervals:
+        grid[-1] = duration_s
+    return grid
 
 
 def _markov_path(
@@ -205,9 +284,11 @@ def _markov_path(
     return states, stays
 
 
-def _to_ns(times_s: NDArray[np.float64], duration_s: float) -> Schedule:
-    times_ns = np.rint(times_s * _NS).astype(np.int64)
-    return times_ns[times_ns < int(duration_s * _NS)]
+def _to_ns(times_s: Iterable[_Times], duration_s: float) -> Iterator[Schedule]:
+    limit_ns = int(duration_s * _NS)
+    for block in times_s:
+        times_ns = np.rint(block * _NS).astype(np.int64)
+        yield times_ns if times_ns[-1] < limit_ns else times_ns[times_ns < limit_ns]
 
 
 def _check_load(rate: float, duration_s: float) -> None:

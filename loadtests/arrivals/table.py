@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from loadtests.arrivals import processes
-from loadtests.arrivals.processes import Arrivals, Schedule
+from loadtests.arrivals.blocks import BlockSchedule
+from loadtests.arrivals.processes import Arrivals
 from loadtests.arrivals.traces.replay import TraceOptions, read_trace
 from loadtests.errors import LoadTestError
 
@@ -20,8 +21,8 @@ class ArrivalProcess(NamedTuple):
 
     parameters: Callable[[Any], Parameters]
     """Of the parsed options; raises LoadTestError where one cannot be read."""
-    schedule: Callable[[Any, Parameters, float], Schedule | Arrivals]
-    """Options, parameters and measured seconds to arrivals, int64 ns from the start of the measured time."""
+    schedule: Callable[[Any, Parameters, float], BlockSchedule | Arrivals]
+    """Options, parameters and measured seconds to arrivals from the start of the measured time."""
 
     def arrivals(self, options: Any, parameters: Parameters, duration_s: float) -> Arrivals:
         """The schedule, with what a trace says of its requests."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.measured_time import MeasuredTime
 from loadtests.arrivals.processes import Schedule
 from loadtests.errors import LoadTestError
 
 _NS = 1_000_000_000
+_NO_END = np.iinfo(np.int64).max
 _KEYS = ("begin_s", "lead_s", "length_s")
 
 
@@ -59,19 +61,43 @@ class Turns:
         has_length = lengths > 0
         return MeasuredTime(begins[has_length], (begins + lengths)[has_length])
 
-    def place(self, schedule: Schedule, rate: float) -> Schedule:
+    def place(self, schedule: BlockSchedule, rate: float) -> BlockSchedule:
         """Arrivals of the whole load: `schedule`, of `duration_s` from 0 on, cut and moved, and the lead-ins."""
+        leads = [processes.constant(rate, turn.lead_s) if turn.lead_s > 0 else None for turn in self.turns]
+        expected = schedule.expected + sum(lead.expected for lead in leads if lead)
+
+        def make() -> Iterator[Schedule]:
+            pieces = self._pieces(schedule)
+            for lead, begin_ns, length_ns in zip(leads, self._begins_ns, self._lengths_ns, strict=True):
+                if lead:
+                    yield from (block + begin_ns for block in lead.blocks())
+                if length_ns > 0:
+                    yield from next(pieces)
+
+        return BlockSchedule(make, expected)
+
+    def _pieces(self, schedule: BlockSchedule) -> Iterator[Iterator[Schedule]]:
+        """The arrivals of each measured turn, moved to where it is; each piece is to be read before the next one."""
         measured, lengths = self.measured, self._lengths_ns[self._lengths_ns > 0]
         edges = np.cumsum(lengths)
         # the schedule may be a nanosecond longer than the sum of the lengths in whole nanoseconds
-        piece = np.minimum(np.searchsorted(edges, schedule, side="right"), len(edges) - 1)
-        moved = np.minimum(schedule + (measured.begin_ns - (edges - lengths))[piece], measured.end_ns[piece] - 1)
-        leads = [
-            processes.constant(rate, turn.lead_s) + begin_ns
-            for turn, begin_ns in zip(self.turns, self._begins_ns, strict=True)
-            if turn.lead_s > 0
-        ]
-        return np.sort(np.concatenate([moved, *leads]))
+        upper = [*edges[:-1].tolist(), _NO_END]
+        blocks, rest = schedule.blocks(), np.empty(0, np.int64)
+
+        def piece(turn: int) -> Iterator[Schedule]:
+            nonlocal rest
+            following: Schedule | None = rest
+            while following is not None:
+                inside = int(np.searchsorted(following, upper[turn]))
+                moved = following[:inside] + (measured.begin_ns - (edges - lengths))[turn]
+                yield np.minimum(moved, measured.end_ns[turn] - 1)
+                rest = following[inside:]
+                if len(rest):
+                    return
+                following = next(blocks, None)
+
+        for turn in range(len(edges)):
+            yield piece(turn)
 
     @property
     def _begins_ns(self) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream, connect_error, open_socket
@@ -33,6 +33,10 @@ class PreparedRequest:
 
     head: bytes
     data: bytes = b""
+
+
+TOO_FEW_DESCRIPTORS: Final = "no file descriptor left (ulimit -n)"
+"""What a request failed of that the generator had no socket for."""
 
 
 class ConnectionOwner(Protocol):
@@ -157,6 +161,8 @@ def errno_reason(code: int | None, doing: str) -> str:
         return "connection refused"
     if code in (errno.ECONNRESET, errno.EPIPE):
         return "connection reset"
+    if code in (errno.EMFILE, errno.ENFILE):
+        return TOO_FEW_DESCRIPTORS
     return f"{doing}: {os.strerror(code) if code else 'failed'}"
 
 

@@ -8,7 +8,9 @@ where that one failed.
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import resource
 import struct
 import sys
@@ -23,10 +25,12 @@ from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import jobs
 from loadtests.generator.connection_grpc import GrpcConnection
 from loadtests.generator.connection_http1 import Http1Connection
-from loadtests.generator.connections import Connection
+from loadtests.generator.connections import Connection, errno_reason
+from loadtests.generator.descriptors import spare_descriptors
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.jobs import Job
 from loadtests.generator.load import RETRY_NS, ROW, LoadSpec, Target
+from loadtests.generator.lookahead import Lookahead
 from loadtests.generator.sockets_and_timers import Timer, native_epoll, sharpen_timers, start_native_thread
 
 # A struct packs a row in a third of the time that array("q").extend() takes.
@@ -41,7 +45,6 @@ _POLL_S: Final = 0.02
 # Without a request under way and with none due so soon, what is looked at in every tick is looked at less often.
 _WAIT_NS: Final = 200_000_000
 _WAITING_POLL_S: Final = 0.1
-_SCHEDULE_BLOCK: Final = 8192
 _MOST_REASONS: Final = 20
 """Sentences about failures that are counted one by one; each reply may say something else."""
 _SWITCH_INTERVAL_S: Final = 0.0002
@@ -102,19 +105,23 @@ class Generator:
         self._timeout_ns = load.timeout_ns
         self._measured_begins, self._measured_ends = load.measured.begin_ns.tolist(), load.measured.end_ns.tolist()
         self._most_in_flight = min(load.max_in_flight, load.give_up_in_flight or load.max_in_flight)
-        gap_ns = load.active.within_ns(0, load.duration_ns) / max(len(load.schedule), 1)
+        gap_ns = load.active.within_ns(0, load.duration_ns) / max(load.schedule.expected, 1)
         self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
         self._closed_until_ns = 0
         self._next_image = 0
         self._stopping = False
         self._running = False
         self._tend_soon = False
+        self._spare_descriptors = sys.maxsize
+        self._refusal = ""
+        """Why the last socket could not be opened; empty where there was no need for one."""
         self._closing_ns = 0
         self._poll_s = _POLL_S
         self._turn = 0
         self._due: list[int] = []
-        self._due_at = 0
-        self._scheduled_up_to = 0
+        # arrivals of the schedule up to the last one of `_due`
+        self._due_at = self._taken = 0
+        self._lookahead = Lookahead(load.schedule)
         self._next_due_ns = sys.maxsize
         self._connection_type = GrpcConnection if target.grpc else Http1Connection
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -125,6 +132,7 @@ class Generator:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._epoll = native_epoll()
         self._timer = Timer()
+        self._spare_descriptors = spare_descriptors()
         gc.collect()
         gc.freeze()
         start_native_thread(self._main, ())
@@ -133,6 +141,10 @@ class Generator:
         """Ask for no more requests; what is under way may still end within its time limit."""
         self._stopping = True
         self._closed_until_ns = 0
+
+    def plan_ahead(self) -> None:
+        """Compute arrivals before they are due; call it several times a second from another thread."""
+        self._lookahead.refill()
 
     def relist(self, listed: Sequence[int], added: Sequence[Made] = ()) -> None:
         """From the next tick on send to these endpoints (by index) only; `added` get the next free indexes.
@@ -297,12 +309,11 @@ class Generator:
                 self._handlers[fd](mask)
 
     def _next_block(self) -> None:
-        """Turn the next part of the schedule into Python numbers: all at once would take 36 bytes an arrival."""
-        begin = self._scheduled_up_to
-        self._due = self._load.schedule[begin : begin + _SCHEDULE_BLOCK].tolist()
-        self._scheduled_up_to = begin + len(self._due)
+        self._due = self._lookahead.take()
         if self._load.requests is not None:
-            self._due_requests = self._load.requests[begin : self._scheduled_up_to].tolist()
+            taken = self._taken + len(self._due)
+            self._due_requests = self._load.requests[self._taken : taken].tolist()
+            self._taken = taken
         self._due_at = 0
         self._arm()
 
@@ -345,13 +356,21 @@ class Generator:
         self.in_flight += 1
         job.endpoint = endpoint.index
         endpoint.in_flight += 1
-        self._pending.append(job)
+        if self._refusal:
+            self._turn_away(job)
+        else:
+            self._pending.append(job)
+
+    def _turn_away(self, job: Job) -> None:
+        """End a job for which no socket can be opened: a failure of its own, which must not look like a slow server."""
+        self.ended(job, monotonic_ns(), jobs.CONNECTION_ERROR, -1, 0, 0, jobs.UNCHECKED, self._refusal)
 
     def _refrain(self, scheduled_ns: int) -> None:
         """Too many requests are under way for this arrival: give up the rest of the schedule, or drop this one."""
         if self._load.give_up_in_flight:
             self.gave_up_ns = monotonic_ns()
-            self._scheduled_up_to, self._due_at = len(self._load.schedule), len(self._due)
+            self._lookahead.end()
+            self._due_at = len(self._due)
             return
         job = self._new_job(scheduled_ns, monotonic_ns())
         self._count_failure("dropped (too many in flight)", scheduled_ns)
@@ -383,14 +402,18 @@ class Generator:
                 return connection
         if len(endpoint.open) < self._load.connections:
             return self._open(endpoint)
+        self._refusal = ""
         return None
 
     def _open(self, endpoint: _Endpoint) -> Connection | None:
+        """A new connection; None where there can be none, and then `_refusal` says why."""
         index = endpoint.index
         try:
+            if sum(len(each.open) for each in self._endpoints) >= self._spare_descriptors:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
         except OSError as error:
-            self._count_failure(f"connect: {error.strerror}", monotonic_ns())
+            self._refusal = errno_reason(error.errno, "connect")
             return None
         endpoint.open.add(connection)
         if self._target.grpc:
@@ -427,6 +450,11 @@ class Generator:
             connection = self._find_room(endpoint)
             if connection is not None:
                 self._assign(connection, job)
+            elif self._refusal:
+                self.in_flight += 1
+                job.endpoint = endpoint.index
+                endpoint.in_flight += 1
+                self._turn_away(job)
             else:
                 self._restarts.append(now_ns + RETRY_NS)
                 return

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
-from loadtests.arrivals.processes import Schedule
 from loadtests.generator.connections import PreparedRequest, ResolvedAddress
 from loadtests.generator.endpoints_file import Made
 
@@ -58,8 +58,8 @@ class Target:
 class LoadSpec:
     """How requests are offered."""
 
-    schedule: Schedule
-    """Open loop: int64 nanoseconds after the start, warm-up included. Closed loop: empty."""
+    schedule: BlockSchedule
+    """Open loop: the arrivals, those of the warm-up included. Closed loop: none."""
     duration_ns: int
     """Of the whole load, warm-up and waits between turns included."""
     timeout_ns: int

@@ -19,9 +19,11 @@ from gevent import monkey
 native_socket: Any = monkey.get_original("socket", "socket")
 native_epoll: Any = monkey.get_original("select", "epoll")
 start_native_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+allocate_native_lock: Any = monkey.get_original("_thread", "allocate_lock")
 
 EPOLLIN, EPOLLOUT = 1, 4
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME, _PR_SET_TIMERSLACK = 1, 0o2004000, 1, 29
+_RECEIVE_BYTES, _PULLED_BYTES = 65_536, 4 * 1_048_576
 _IPPROTO_TCP, _TCP_NODELAY, _SOL_SOCKET, _SO_ERROR = 6, 1, 1, 4
 
 
@@ -146,12 +148,14 @@ class TlsStream:
             self._unsent = self._unsent[sent:]
 
     def _pull(self) -> bool:
-        while True:
+        """Feed what the socket has, up to _PULLED_BYTES: the rest stays there, and epoll reports it again."""
+        for _ in range(_PULLED_BYTES // _RECEIVE_BYTES):
             try:
-                data = self._sock.recv(65536)
+                data = self._sock.recv(_RECEIVE_BYTES)
             except BlockingIOError:
                 return True
             if not data:
                 self._incoming.write_eof()
                 return False
             self._incoming.write(data)
+        return True

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,7 +31,12 @@ from serving.wire import WIRES, PayloadSpec, Wire, is_right, payload_spec
 
 ENGINES: Final = (*WIRES, "http")
 BUNDLED: Final = Path(__file__).parents[1] / "bundled_digits"
-_MEMORY: Final = 4096
+_REMEMBERED: Final = 4096
+REMEMBERED_BYTES: Final = 16_384
+"""Replies up to this size are remembered whole, so that all of them take 64 MiB at most; longer ones by digest."""
+_DIGEST_BYTES: Final = 16
+_REASON_CHARACTERS: Final = 300
+"""Of a sentence about a reply, which may quote the reply."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,10 @@ def answer_check(wire: Wire, grpc: bool, manifest: Manifest | None, groups: Sequ
 
 
 class AnswerCheck:
-    """Judges reply bodies; equal bytes for the same image are read once."""
+    """Judges reply bodies; equal bytes for the same image are read once.
+
+    It remembers _REMEMBERED replies: short ones whole, those over REMEMBERED_BYTES by their BLAKE2b digest.
+    """
 
     def __init__(
         self, read: Callable[[int, bytes], NDArray[np.float64] | None], expected: Sequence[NDArray[np.float64]] | None
@@ -133,11 +142,11 @@ class AnswerCheck:
 
     def __call__(self, image: int, body: bytes) -> tuple[int, int, str]:
         """See Check: bad_reply where the body cannot be read as an answer, with the reason."""
-        key = (image, body)
+        key = (image, body if len(body) <= REMEMBERED_BYTES else blake2b(body, digest_size=_DIGEST_BYTES).digest())
         known = self._known.get(key)
         if known is None:
             known = self._judge(image, body)
-            if len(self._known) >= _MEMORY:
+            if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[key] = known
         return known
@@ -146,7 +155,7 @@ class AnswerCheck:
         try:
             answer = self._read(image, body)
         except WireError as error:
-            return jobs.BAD_REPLY, jobs.UNCHECKED, str(error).rstrip(".")
+            return jobs.BAD_REPLY, jobs.UNCHECKED, str(error).rstrip(".")[:_REASON_CHARACTERS]
         if self._expected is None or answer is None:
             return jobs.OK, jobs.UNCHECKED, ""
         expected = self._expected[image]

@@ -10,6 +10,8 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 _NO_BODY: Final = frozenset({204, 304})
 _CACHE_LIMIT: Final = 1024
+_CACHED_HEAD_BYTES: Final = 4096
+"""Longer heads are parsed anew: the cache takes 4 MiB at most."""
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
@@ -38,9 +40,10 @@ def read_head(head: bytes) -> ReplyHead:
     known = known_heads.get(head)
     if known is None:
         known = _parse_head(head[:-4])
-        if len(known_heads) >= _CACHE_LIMIT:
-            known_heads.clear()
-        known_heads[head] = known
+        if len(head) <= _CACHED_HEAD_BYTES:
+            if len(known_heads) >= _CACHE_LIMIT:
+                known_heads.clear()
+            known_heads[head] = known
     return known
 
 
@@ -166,6 +169,8 @@ class ReplyParser:
         else:
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
+                if len(self._buffer) > MAX_HEAD_BYTES:
+                    raise MalformedReply("trailer fields over 64 KiB")
                 return False
         if len(self._buffer) > end + 4:
             raise MalformedReply("bytes after the reply's end")

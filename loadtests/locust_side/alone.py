@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import gevent
-import numpy as np
 
+from loadtests.arrivals.blocks import MeasuredAmong
 from loadtests.locust_side.roles import POLL_S, Role, announce, drain, locust_statistics, prepare_from
 from loadtests.samples.prometheus import GeneratorMetrics, expose
 from loadtests.samples.recorder import measured_rows, without_gaps
@@ -81,10 +81,7 @@ class Offered:
     def __init__(self, prepared: Prepared, session: Session) -> None:
         self._session = session
         self._closed_loop = bool(prepared.load.closed_loop)
-        schedule, measured = prepared.load.schedule, prepared.load.measured
-        self._first = np.searchsorted(schedule, measured.begin_ns)
-        self._after = np.searchsorted(schedule, measured.end_ns)
-        """Places in the schedule: of the first arrival of each measured interval, and of the first one after it."""
+        self._among = MeasuredAmong(prepared.load.schedule, prepared.load.measured)
         self._warmup = 0
         """In a closed loop: requests of the warm-up that have ended."""
         self._count = 0
@@ -104,4 +101,4 @@ class Offered:
     def _begun(self, fired: int) -> int:
         if self._closed_loop:
             return fired - self._warmup
-        return int((np.clip(fired, self._first, self._after) - self._first).sum())
+        return self._among.first(fired)

@@ -10,8 +10,8 @@ import gevent
 import numpy as np
 from locust.runners import STATE_MISSING
 
-from loadtests.arrivals import processes
 from loadtests.arrivals.measured_time import MeasuredTime
+from loadtests.arrivals.unseen import Unseen
 from loadtests.errors import LoadTestError
 from loadtests.generator.load import ROW
 from loadtests.locust_side.clocks import boot_id, wall_minus_monotonic_ns
@@ -49,7 +49,7 @@ class MasterRole(Role):
         self._start_ns = 0
         self._workers: list[str] = []
         self._deals: dict[str, dict[str, Any]] = {}
-        self._seen: dict[int, list[Rows]] = {}
+        self._unseen: Unseen | None = None
         self._endings: dict[int, SessionEnd] = {}
         self._lost: set[int] = set()
         self._missing_since_s: dict[int, float] = {}
@@ -76,6 +76,7 @@ class MasterRole(Role):
         runner = self.environment.runner
         self._workers = [client.id for client in runner.clients.ready]
         self._start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        self._unseen = Unseen(prepared.load.schedule, len(self._workers))
         self._collector = Collector(prepared, lambda: self._start_ns, len(self._workers))
         self._statistics = locust_statistics(self.environment, prepared, lambda: self._measured.from_ns)
         if self.live:
@@ -89,7 +90,6 @@ class MasterRole(Role):
                 "worker": worker,
                 "workers": len(self._workers),
                 "start_ns": self._start_ns,
-                "start_wall_ns": self._start_ns + offset,
                 "wall_minus_monotonic_ns": offset,
                 "boot": boot_id(),
                 "run_time_s": getattr(self.environment, "servestorm_run_time_s", None),
@@ -110,13 +110,13 @@ class MasterRole(Role):
 
     def take_rows(self, data: dict[str, Any]) -> None:
         """Samples of a worker."""
-        if self._collector is None or self._prepared is None or self._finished:
+        if self._collector is None or self._prepared is None or self._unseen is None or self._finished:
             return
         rows = np.frombuffer(data["rows"], np.int64).reshape(-1, len(ROW))
         if data["endpoints"] is not None:
             rows = renumbered(rows, data["endpoints"], self._prepared.endpoints)
         self._collector.add(rows)
-        self._seen.setdefault(data["worker"], []).append(rows[:, SCHEDULED].copy())
+        self._unseen.see(data["worker"], rows[:, SCHEDULED] - self._start_ns)
         if self.live:
             self.live.add(rows)
         measured = measured_rows(rows, self._measured)
@@ -169,7 +169,7 @@ class MasterRole(Role):
                 self._lost.add(worker)
 
     def _conclude(self) -> None:
-        if self._collector is None or self._prepared is None:
+        if self._collector is None or self._unseen is None:
             return
         for worker, client in enumerate(self._workers):
             if worker in self._endings or worker in self._lost:
@@ -185,8 +185,8 @@ class MasterRole(Role):
         self._finished = True
         missing = [w for w in range(len(self._workers)) if w not in self._endings]
         faults = [f"worker {worker + 1} of {len(self._workers)} was lost" for worker in missing]
-        for worker in missing:
-            self._count_lost(self._collector.add_lost(self._unseen(worker)))
+        for moments_ns in self._unseen.rest(missing) if missing else ():
+            self._count_lost(self._collector.add_lost(moments_ns))
         self._tell(self._collector.finish(list(self._endings.values()), faults))
 
     def _count_lost(self, rows: Rows) -> None:
@@ -194,18 +194,3 @@ class MasterRole(Role):
             self.live.add(rows)
         if self._statistics:
             self._statistics.feed(measured_rows(rows, self._measured))
-
-    def _unseen(self, worker: int) -> processes.Schedule:
-        """The arrivals dealt to a worker that no sample came of."""
-        assert self._prepared is not None
-        dealt = processes.deal(self._prepared.load.schedule, worker, len(self._workers))
-        seen = self._seen.get(worker)
-        if not seen:
-            return dealt
-        # Two arrivals may share a nanosecond, so they are counted, not only looked up.
-        moments, counts = np.unique(np.concatenate(seen) - self._start_ns, return_counts=True)
-        known, dealt_counts = np.unique(dealt, return_counts=True)
-        seen_counts = np.zeros(len(known), np.int64)
-        shared = np.isin(moments, known)
-        seen_counts[np.searchsorted(known, moments[shared])] = counts[shared]
-        return np.repeat(known, np.maximum(dealt_counts - seen_counts, 0))

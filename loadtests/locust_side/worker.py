@@ -42,6 +42,8 @@ class WorkerRole(Role):
         self._prepared: Prepared | None = None
         self._session: Session | None = None
         self._rows: list[Rows] = []
+        self._to_master_ns = 0
+        """What to add to a moment of this machine's clock for the master's."""
 
     def _carry_out(self) -> None:
         self._deal = self._dealt() or self._asked()
@@ -51,9 +53,11 @@ class WorkerRole(Role):
         self.environment.servestorm_run_time_s = self._deal["run_time_s"]
         prepared = prepare_from(self.environment).share(self._deal["worker"], self._deal["workers"])
         self._prepared = prepared
-        start_at_ns = self._deal["start_wall_ns"] - wall_minus_monotonic_ns()
-        if self._deal["boot"] == boot_id():
-            start_at_ns = self._deal["start_ns"]
+        if self._deal["boot"] != boot_id():
+            # Another machine's clock: converted through both wall clocks, once, so that a scheduled moment comes back
+            # to the master as exactly the one that it dealt.
+            self._to_master_ns = wall_minus_monotonic_ns() - self._deal["wall_minus_monotonic_ns"]
+        start_at_ns = self._deal["start_ns"] - self._to_master_ns
 
         def sink(rows: Rows) -> None:
             statistics.feed(measured_rows(rows, session.measured))
@@ -89,10 +93,8 @@ class WorkerRole(Role):
         if self._rows and self._deal is not None:
             rows = np.concatenate(self._rows)
             self._rows.clear()
-            if self._deal["boot"] != boot_id():
-                # Another machine's clock: converted to the master's time through both wall clocks.
-                shift = wall_minus_monotonic_ns() - self._deal["wall_minus_monotonic_ns"]
-                rows[:, TIMES] = np.where(rows[:, TIMES] >= 0, rows[:, TIMES] + shift, rows[:, TIMES])
+            if self._to_master_ns:
+                rows[:, TIMES] = np.where(rows[:, TIMES] >= 0, rows[:, TIMES] + self._to_master_ns, rows[:, TIMES])
             endpoints = self._prepared.endpoints if self._prepared and self._prepared.options.file else None
             self._message(ROWS, {"worker": self._deal["worker"], "rows": rows.tobytes(), "endpoints": endpoints})
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.measured_time import MeasuredTime
-from loadtests.arrivals.processes import Schedule
 from loadtests.generator import jobs
 from loadtests.generator.load import ROW
 from loadtests.samples.recorder import measured_rows
@@ -38,14 +38,14 @@ class Latency:
 
 
 class Seconds:
-    """The seconds of one load; `planned` is its schedule, int64 ns after its start, None in a closed loop."""
+    """The seconds of one load; `planned` is its schedule from its start on, None in a closed loop."""
 
-    def __init__(self, planned: Schedule | None, warmup_ns: int) -> None:
+    def __init__(self, planned: BlockSchedule | None, warmup_ns: int) -> None:
         self.closed_loop = planned is None
         self._counts = {name: _Counter() for name in COUNTS}
         self._planned, self._entered, self._left = _Counter(), _Counter(), _Counter()
-        if planned is not None:
-            self._planned.add(planned - warmup_ns)
+        for block in planned.blocks() if planned else ():
+            self._planned.add(block - warmup_ns)
         self._latencies: dict[int, list[NDArray[np.int64]]] = {}
         self._figures: dict[int, Latency] = {}
         self._final_before = 0

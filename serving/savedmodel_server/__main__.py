@@ -7,6 +7,7 @@ import os
 import sys
 
 from serving import extras
+from serving.descriptors import allow_descriptors
 from serving.savedmodel_server.errors import FlagError, RequestError, StartError
 from serving.savedmodel_server.flags import parse_flags
 
@@ -18,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--version" in arguments:
             return _print_versions()
         flags = parse_flags(arguments)
+        allow_descriptors()  # one a connection, and shells often start programs with 1,024
         _prepare_tensorflow_import()
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)

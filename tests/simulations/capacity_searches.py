@@ -43,7 +43,7 @@ def simulated(service_ms: float, seconds: float, seed: int) -> Offer:
     """Loads of a simulated M/D/1 queue."""
 
     def offer(rate: float, number: int) -> LoadOutcome:
-        schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number)
+        schedule = poisson(rate, length_s(rate, seconds), 1000 * seed + number).whole()
         latency_ms = md1.simulated_ms(schedule / 1e9, service_ms)
         count = len(schedule)
         p99_ms = distribution((latency_ms * 1e6).astype(np.int64)).p99
@@ -59,7 +59,7 @@ def given_up_early(service_ms: float, seconds: float, seed: int, objective_ms: f
     objective = SearchObjective(objective_ms, MOST_ERROR_PERCENT)
 
     def offer(rate: float, number: int) -> LoadOutcome:
-        schedule_s = poisson(rate, length_s(rate, seconds), 1000 * seed + number) / 1e9
+        schedule_s = poisson(rate, length_s(rate, seconds), 1000 * seed + number).whole() / 1e9
         done_s = schedule_s + md1.simulated_ms(schedule_s, service_ms) / 1000
         in_flight = np.arange(1, schedule_s.size + 1) - np.searchsorted(done_s, schedule_s)
         limit = doomed_in_flight(rate, length_s(rate, seconds), 0.0, objective, 10**9)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK: Final = 8192
-"""About so many arrivals are drawn and sorted at once."""
+from loadtests.arrivals.blocks import BLOCK_ARRIVALS
 
 
 def scaled_counts(counts: NDArray[np.int64], scale: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -43,8 +41,8 @@ def spread(counts: NDArray[np.int64], edges_ns: NDArray[np.int64], seed: int) ->
     while first < len(counts):
         begin = int(ends[first] - counts[first])
         # whole bins, so that a block that is sorted joins the next one in order
-        after = max(int(np.searchsorted(ends, begin + _BLOCK, side="right")), first + 1)
-        if counts[first] > _BLOCK:
+        after = max(int(np.searchsorted(ends, begin + BLOCK_ARRIVALS, side="right")), first + 1)
+        if counts[first] > BLOCK_ARRIVALS:
             yield from _in_parts(int(counts[first]), int(edges_ns[first]), int(edges_ns[first + 1]), rng)
         else:
             yield _uniform(counts[first:after], edges_ns[first : after + 1], rng)
@@ -53,7 +51,7 @@ def spread(counts: NDArray[np.int64], edges_ns: NDArray[np.int64], seed: int) ->
 
 def _in_parts(count: int, begin_ns: int, end_ns: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Of one large bin: how many of its arrivals fall into each part of it is drawn first."""
-    parts = min(-(-2 * count // _BLOCK), end_ns - begin_ns)
+    parts = min(-(-2 * count // BLOCK_ARRIVALS), end_ns - begin_ns)
     edges_ns = np.rint(np.linspace(begin_ns, end_ns, parts + 1)).astype(np.int64)
     shares = rng.multinomial(count, np.diff(edges_ns) / (end_ns - begin_ns))
     for part in range(parts):

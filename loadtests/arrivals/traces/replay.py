@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.arrivals.processes import MAX_ARRIVALS, Arrivals, Schedule
+from loadtests.arrivals.blocks import BlockSchedule, RecordedSchedule
+from loadtests.arrivals.processes import MAX_ARRIVALS, Arrivals
 from loadtests.arrivals.traces.bins import cut_counts, scaled_counts, spread
 from loadtests.arrivals.traces.detection import AUTO, Reading, reading_of
 from loadtests.arrivals.traces.formats import FORMATS, Requests, TraceFormat
@@ -43,7 +44,7 @@ class _Requests(NamedTuple):
 
 
 def read_trace(trace: TraceOptions, duration_s: float, seed: int) -> Arrivals:
-    """Arrivals in [0, duration_s), int64 ns; time 0 is the first request, or the begin of the first bin or interval.
+    """Arrivals in [0, duration_s); time 0 is the first request, or the begin of the first bin or interval.
 
     `time_scale` stretches time; `rate_scale` under 1 thins the arrivals at random, over 1 repeats them (a fraction at
     random): those of bins within their bin, others spread around their time by up to the local gap.
@@ -57,12 +58,13 @@ def read_trace(trace: TraceOptions, duration_s: float, seed: int) -> Arrivals:
     reading = reading_of(file, trace.format, trace.column, trace.bin_s)
     known, duration_ns = FORMATS[reading.format], int(duration_s * _NS)
     if known.counts:
-        requests = _Requests(_of_counts(file, reading, trace, duration_ns, seed), None)
-    else:
-        requests = _requests(file, reading, int(min(np.ceil(duration_ns / trace.time_scale), _FOREVER_NS)))
-        requests = _scaled(file, requests, trace, duration_ns, np.random.default_rng(seed))
-    record, sentence = _record(reading, requests), _sentence(trace.path, reading, requests)
-    return Arrivals(requests.due_ns, record, requests.images, sentence)
+        schedule = _of_counts(file, reading, trace, duration_ns, seed)
+        return Arrivals(schedule, _record(reading), reading=_sentence(trace.path, reading))
+    requests = _requests(file, reading, int(min(np.ceil(duration_ns / trace.time_scale), _FOREVER_NS)))
+    requests = _scaled(file, requests, trace, duration_ns, np.random.default_rng(seed))
+    record = {**_record(reading), **_record_of_images(requests)}
+    sentence = _sentence(trace.path, reading, requests.without_images)
+    return Arrivals(RecordedSchedule(requests.due_ns), record, requests.images, sentence)
 
 
 def _positive(value: float) -> bool:
@@ -76,7 +78,7 @@ def _row_filter(text: str) -> RowFilter | None:
     return RowFilter(column, value) if text else None
 
 
-def _of_counts(file: TraceFile, reading: Reading, trace: TraceOptions, duration_ns: int, seed: int) -> Schedule:
+def _of_counts(file: TraceFile, reading: Reading, trace: TraceOptions, duration_ns: int, seed: int) -> BlockSchedule:
     known, rng = FORMATS[reading.format], np.random.default_rng(seed)
     assert known.counts is not None
     counts = known.counts(file, reading.column)
@@ -86,12 +88,7 @@ def _of_counts(file: TraceFile, reading: Reading, trace: TraceOptions, duration_
     needed = counts[: int(min(np.ceil(duration_ns / bin_ns), len(counts)))]
     _check_size(file, float(needed.sum(dtype=np.float64)) * trace.rate_scale, duration_ns)
     kept, edges_ns = cut_counts(scaled_counts(needed, trace.rate_scale, rng), bin_ns, duration_ns, rng)
-    due_ns = np.empty(int(kept.sum()), np.int64)
-    filled = 0
-    for block in spread(kept, edges_ns, seed):
-        due_ns[filled : filled + len(block)] = block
-        filled += len(block)
-    return due_ns
+    return BlockSchedule(lambda: spread(kept, edges_ns, seed), float(kept.sum()))
 
 
 def _check_size(file: TraceFile, arrivals: float, duration_ns: int) -> None:
@@ -201,21 +198,22 @@ def _empty(file: TraceFile) -> LoadTestError:
     return LoadTestError(f"trace {file.path} is empty: it has no row of data.")
 
 
-def _record(reading: Reading, requests: _Requests) -> dict[str, Any]:
-    record = {"format": reading.format, "column": reading.shown_columns, "detected": reading.detected}
+def _record(reading: Reading) -> dict[str, Any]:
+    return {"format": reading.format, "column": reading.shown_columns, "detected": reading.detected}
+
+
+def _record_of_images(requests: _Requests) -> dict[str, Any]:
     if requests.images is None:
-        return record
+        return {}
     return {
-        **record,
         "mean_images": round(float(requests.images.mean()), 3) if len(requests.images) else None,
         "left_out_without_images": requests.without_images,
     }
 
 
-def _sentence(path: Path, reading: Reading, requests: _Requests) -> str:
+def _sentence(path: Path, reading: Reading, without_images: int = 0) -> str:
     how = "detected; --trace-format names another" if reading.detected else "as --trace-format says"
-    without = requests.without_images
-    left_out = f"; {without:,} requests without an image are left out" if without else ""
+    left_out = f"; {without_images:,} requests without an image are left out" if without_images else ""
     return (
         f"trace {path} is read as {reading.format} ({how}): {FORMATS[reading.format].meaning}, "
         f"column {reading.shown_columns}{left_out}"

@@ -75,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(plan)
     from servestorm.study.child_processes import end_all
     from servestorm.study.runner import Study
+    from serving.descriptors import allow_descriptors
 
+    allow_descriptors()  # servers and generators inherit it, and each needs one a connection
     study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
     code = OK
     try:

@@ -9,7 +9,8 @@ from loadtests.arrivals.options import arrival_options
 from servestorm.cli.option_types import AddVerb
 
 if TYPE_CHECKING:
-    from loadtests.arrivals.processes import Schedule, ScheduleStatistics
+    from loadtests.arrivals.blocks import BlockSchedule
+    from loadtests.arrivals.processes import ScheduleStatistics
 
 _COLUMNS, _ROWS = 72, 8
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = LoadOptions([], arguments)
     duration_s = float(options.duration)
     arrivals = build_schedule(options, duration_s)
-    schedule, process = arrivals.due_ns, dict(arrivals.record)
+    schedule, process = arrivals.schedule, dict(arrivals.record)
     name = process.pop("process")
     parameters = "".join(f", {key} {value}" for key, value in process.items())
     print(f"{name}{parameters}, seed {options.seed}")
@@ -63,11 +64,13 @@ def labelled(statistics: ScheduleStatistics) -> list[tuple[str, str]]:
     ]
 
 
-def drawing(schedule: Schedule, duration_s: float) -> list[str]:
+def drawing(schedule: BlockSchedule, duration_s: float) -> list[str]:
     """Arrivals/s over time as lines of block characters, with the scale."""
     import numpy as np
 
-    counts, _ = np.histogram(schedule / 1e9, bins=_COLUMNS, range=(0, duration_s))
+    counts = np.zeros(_COLUMNS, np.int64)
+    for block in schedule.blocks():
+        counts += np.histogram(block / 1e9, bins=_COLUMNS, range=(0, duration_s))[0]
     rates = counts / (duration_s / _COLUMNS)
     top = float(rates.max())
     eighths = np.rint(rates / top * _ROWS * 8).astype(int)

@@ -7,6 +7,7 @@ server: good for asking whether an answer is right, and no place to measure from
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import threading
@@ -44,10 +45,17 @@ class Forward:
         listener.settimeout(_POLL_S)
         with listener:
             while not self._closed.is_set():
-                with contextlib.suppress(TimeoutError):
+                try:
                     client, _ = listener.accept()
-                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=self._carry, args=(client, port), daemon=True).start()
+                except TimeoutError:
+                    continue
+                except OSError as error:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE):
+                        raise
+                    self._closed.wait(_POLL_S)  # the client waits in the queue until a descriptor is free
+                    continue
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._carry, args=(client, port), daemon=True).start()
 
     def _carry(self, client: socket.socket, port: int) -> None:
         """Carry bytes both ways until one side ends; a pod that cannot be reached hangs up on the client."""

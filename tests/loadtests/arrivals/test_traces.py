@@ -13,7 +13,7 @@ from loadtests.errors import LoadTestError
 
 def read(path, column="", bin_s=0.0, time_scale=1.0, rate_scale=1.0, duration_s=1000.0, seed=1):
     trace = TraceOptions(Path(path), column=column, bin_s=bin_s, time_scale=time_scale, rate_scale=rate_scale)
-    return read_trace(trace, duration_s, seed).due_ns
+    return read_trace(trace, duration_s, seed).schedule.whole()
 
 
 @pytest.fixture

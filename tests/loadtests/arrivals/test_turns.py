@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.arrivals import processes
+from loadtests.arrivals.blocks import RecordedSchedule
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.turns import Turn, Turns, read_turns
 from loadtests.errors import LoadTestError
@@ -31,14 +32,14 @@ def turns_of(draw):
 
 
 def schedule_for(turns, seed):
-    return processes.poisson(80.0, turns.duration_s, seed)
+    return processes.poisson(80.0, turns.duration_s, seed).whole()
 
 
 @settings(max_examples=200, deadline=None)
 @given(turns=turns_of(), seed=st.integers(0, 2**32))
 def test_every_measured_arrival_is_the_one_without_turns_moved_with_its_turn_and_none_is_lost(turns, seed):
     schedule = schedule_for(turns, seed)
-    placed = turns.place(schedule, 50.0)
+    placed = turns.place(RecordedSchedule(schedule), 50.0).whole()
     turn_of = turns.measured.interval_of(placed)
     arrivals = placed[turn_of >= 0]
     lengths = turns.measured.end_ns - turns.measured.begin_ns
@@ -56,7 +57,7 @@ def test_engines_with_the_same_seed_get_the_same_arrivals_in_turns_of_the_same_n
     others = Turns([turn._replace(begin_s=turn.begin_s + later[at]) for at, turn in enumerate(turns.turns)])
     in_turns = []
     for each in (turns, others):
-        placed = each.place(schedule_for(each, seed), 50.0)
+        placed = each.place(RecordedSchedule(schedule_for(each, seed)), 50.0).whole()
         number = each.measured.interval_of(placed)
         in_turns.append(placed[number >= 0] - each.measured.begin_ns[number[number >= 0]])
     assert in_turns[0].tolist() == in_turns[1].tolist()
@@ -64,7 +65,7 @@ def test_engines_with_the_same_seed_get_the_same_arrivals_in_turns_of_the_same_n
 
 def test_a_lead_in_is_filled_at_the_constant_rate_and_a_turn_without_a_length_is_all_warm_up():
     turns = Turns([Turn(0.0, 2.0, 0.0), Turn(3.0, 0.5, 1.0), Turn(10.0, 0.0, 1.0)])
-    placed = turns.place(processes.constant(100.0, 2.0), 10.0)
+    placed = turns.place(processes.constant(100.0, 2.0), 10.0).whole()
     lead_ins = placed[~turns.measured.contains(placed)]
     assert lead_ins.tolist() == [*range(0, 2 * NS, NS // 10), *range(3 * NS, 3 * NS + NS // 2, NS // 10)]
     assert turns.measured.begin_ns.tolist() == [3_500_000_000, 10_000_000_000]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from loadtests.arrivals.blocks import RecordedSchedule
 from loadtests.generator import jobs
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.generator import Generator
@@ -42,7 +43,8 @@ def http_target(*ports, check=accept_all, body=b"", host="127.0.0.1", tls=None):
 def load(schedule, *, timeout_s=5.0, max_in_flight=1000, connections=1000, closed_loop=0, duration_s=None, **more):
     schedule = np.asarray(schedule, np.int64)
     duration_ns = int(duration_s * 1e9) if duration_s else int(schedule[-1]) + 1
-    return LoadSpec(schedule, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop, **more)
+    recorded = RecordedSchedule(schedule)
+    return LoadSpec(recorded, duration_ns, int(timeout_s * 1e9), max_in_flight, connections, closed_loop, **more)
 
 
 def run(target, asked, limit_s=30.0, meanwhile=lambda generator: None, **start):

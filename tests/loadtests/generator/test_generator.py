@@ -295,7 +295,7 @@ def _serve_tls(listener, context):
 
 def test_inter_arrival_variability_reaches_the_server():
     with known_server("--fixed-ms", 1) as port:
-        schedule = processes.gamma(300, 3.0, 4, 11)
+        schedule = processes.gamma(300, 3.0, 4, 11).whole()
         run(http_target(port), load(schedule))
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET /truth HTTP/1.1\r\n\r\n")

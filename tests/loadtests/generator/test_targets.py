@@ -1,14 +1,16 @@
 """What is sent and what must come back, for each engine."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
-from loadtests.generator import jobs
-from loadtests.generator.targets import BUNDLED, TargetOptions, build_target
+from loadtests.generator import jobs, targets
+from loadtests.generator.targets import BUNDLED, AnswerCheck, TargetOptions, build_target
 from models.manifest import Golden, InputSpec, Manifest, Parity
+from serving.errors import WireError
 
 RIGHT = [0.1, 0.9]
 
@@ -136,3 +138,52 @@ def test_the_first_golden_image_that_is_gone_is_named(model, tmp_path):
 def test_a_tensor_without_an_input_spec_is_refused():
     with pytest.raises(LoadTestError, match="the tensor payload cannot be built"):
         target(payload="tensor")
+
+
+def counting_check(reads):
+    def read(body):
+        reads.append(len(body))
+        if body[:1] == b"!":
+            raise WireError("the reply is wrong: " + body.decode())
+
+    return AnswerCheck(read, None)
+
+
+def test_large_replies_are_read_once_and_are_remembered_in_few_bytes():
+    reads = []
+    check = counting_check(reads)
+    bodies = [bytes([number]) * 1_000_000 for number in range(30)]
+    tracemalloc.start()
+    for _ in range(3):
+        for image, body in enumerate(bodies):
+            assert check(image, bytes(bytearray(body))) == (jobs.OK, jobs.UNCHECKED, "")
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(reads) == 30
+    assert held_bytes < 500_000
+
+
+def test_replies_of_any_size_take_no_more_than_the_stated_memory(monkeypatch):
+    monkeypatch.setattr(targets, "_REMEMBERED", 64)
+    check = counting_check([])
+    tracemalloc.start()
+    for number in range(1_000):
+        size = targets.REMEMBERED_BYTES + (number % 3 - 1) * 5_000
+        check(0, number.to_bytes(2, "big") * (size // 2))
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes < 64 * (targets.REMEMBERED_BYTES + 500)
+
+
+def test_replies_that_differ_only_in_their_last_byte_are_judged_apart():
+    check = counting_check(reads := [])
+    for last in (b"a", b"b"):
+        check(0, b"x" * 100_000 + last)
+        check(1, b"x" * 100_000 + last)
+    assert len(reads) == 4
+
+
+def test_a_sentence_about_a_reply_does_not_grow_with_it():
+    outcome, _, reason = counting_check([])(0, b"!" * 1_000_000)
+    assert outcome == jobs.BAD_REPLY
+    assert len(reason) == 300

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.generator import wire_http1
 from loadtests.generator.wire_http1 import CHUNKED, UNTIL_CLOSE, MalformedReply, ReplyParser, read_head, request_bytes
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
@@ -96,3 +97,19 @@ def test_a_request_is_one_block_of_bytes_with_its_length():
     assert request.endswith(b"Content-Type: image/png\r\nContent-Length: 3\r\n\r\nabc")
     assert b"Content-Length: 0" in request_bytes("POST", "/", "h", None, b"")
     assert b"Content-Length" not in request_bytes("GET", "/", "h", None, b"")
+
+
+def test_trailer_fields_without_an_end_are_refused():
+    parser = ReplyParser()
+    assert parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n") is False
+    with pytest.raises(MalformedReply, match="trailer fields over 64 KiB"):
+        for _ in range(200):
+            parser.feed(b"X-More: " + b"x" * 1_000 + b"\r\n")
+
+
+def test_long_heads_are_not_remembered():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long: %s\r\n\r\n"
+    for size, remembered in ((10, True), (50_000, False)):
+        text = head % (b"x" * size)
+        assert read_head(text).length == 2
+        assert (text in wire_http1.known_heads) is remembered

@@ -75,11 +75,13 @@ OFFERED = """
 import json, sys, time
 from types import SimpleNamespace
 import numpy as np
+from loadtests.arrivals.blocks import RecordedSchedule
 from loadtests.arrivals.turns import Turn, Turns
 from loadtests.locust_side.alone import Offered
 turns = Turns([Turn(0.0, 1.0, 0.0), Turn(2.0, 0.5, 1.0), Turn(5.0, 0.5, 1.0)])
-schedule = turns.place(np.arange(0, 2_000_000_000, 100_000_000), 10.0)
-load = SimpleNamespace(schedule=schedule, measured=turns.measured, closed_loop=0)
+in_blocks = turns.place(RecordedSchedule(np.arange(0, 2_000_000_000, 100_000_000)), 10.0)
+schedule = in_blocks.whole()
+load = SimpleNamespace(schedule=in_blocks, measured=turns.measured, closed_loop=0)
 session = SimpleNamespace(measured_from_ns=1, generator=SimpleNamespace(fired=0))
 offered = Offered(SimpleNamespace(load=load), session)
 counts = []

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtests.arrivals.blocks import RecordedSchedule
 from loadtests.generator import jobs
 from loadtests.generator.load import ROW
 from loadtests.samples.seconds import COUNTS, Seconds, latency_of
@@ -27,7 +28,7 @@ def rows_of(due_s, latency_s=0.005, outcome=jobs.OK):
 
 
 def seconds_of(*batches, planned=(), warmup_ns=0):
-    seconds = Seconds(np.asarray(planned, np.int64), warmup_ns)
+    seconds = Seconds(RecordedSchedule(np.asarray(planned, np.int64)), warmup_ns)
     for batch in batches:
         seconds.add(batch, MEASURED_FROM)
     return seconds

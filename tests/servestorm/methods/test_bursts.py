@@ -33,7 +33,7 @@ def every(gap_s, until_s=6.0):
 
 
 def test_bursts_lie_where_the_generator_puts_them():
-    schedule_ns = on_off(50, 2000, 1.0, 2.0, 20.0, 3)
+    schedule_ns = on_off(50, 2000, 1.0, 2.0, 20.0, 3).whole()
     found = bursts(load_of(schedule_ns / 1e9, 1.0), on_s=1.0, off_s=2.0, duration_s=20.0)
     assert [(b.start_s, b.end_s) for b in found] == [(2, 3), (5, 6), (8, 9), (11, 12), (14, 15), (17, 18)]
     assert sum(b.requests for b in found) == (schedule_ns % 3_000_000_000 >= 2_000_000_000).sum()
@@ -78,7 +78,11 @@ def test_a_request_that_ends_as_the_next_comes_leaves_one_under_way():
 def burst_of_300(off_s):
     """50/s, but 300/s for one second after `off_s`, at a server that does exactly 100/s."""
     times = np.concatenate(
-        [constant(50, off_s), off_s * 1e9 + constant(300, 1.0), (off_s + 1) * 1e9 + constant(50, 9.0)]
+        [
+            constant(50, off_s).whole(),
+            off_s * 1e9 + constant(300, 1.0).whole(),
+            (off_s + 1) * 1e9 + constant(50, 9.0).whole(),
+        ]
     )
     latency_ms = md1.simulated_ms(times / 1e9, 10.0)
     load = load_of(times / 1e9, latency_ms)

@@ -267,7 +267,7 @@ def test_what_a_lost_worker_took_with_it_is_no_error_of_the_server():
 @pytest.mark.parametrize("objective_ms", [10.0, 20.0, 40.0])
 def test_the_analytic_capacity_of_an_md1_queue_is_that_of_a_simulated_one(objective_ms):
     rate = md1.capacity_per_s(2.0, objective_ms)
-    latency_ms = md1.simulated_ms(poisson(rate, 2_000_000 / rate, 5) / 1e9, 2.0)
+    latency_ms = md1.simulated_ms(poisson(rate, 2_000_000 / rate, 5).whole() / 1e9, 2.0)
     assert (latency_ms <= objective_ms).mean() == pytest.approx(0.99, abs=0.001)
 
 

@@ -18,7 +18,7 @@ MOST = 10**6
 
 def load(rate_per_s, seed, pause_s=0.0, last_first=False):
     """Scheduled and done seconds of a queue's requests from the warm-up's begin on, the server idle for a while."""
-    scheduled = np.sort(poisson(rate_per_s, DURATION_S + WARMUP_S, seed) / 1e9)
+    scheduled = np.sort(poisson(rate_per_s, DURATION_S + WARMUP_S, seed).whole() / 1e9)
     if not last_first:
         ready = np.maximum(scheduled, pause_s)
         return scheduled, ready + md1.simulated_ms(ready, SERVICE_MS) / 1000
@@ -78,7 +78,7 @@ def test_a_server_that_hangs_through_its_warm_up_alone_is_not_given_up():
 
 def test_a_probe_that_fails_and_whose_p99_still_tells_the_capacity_is_not_given_up():
     # 131/s at a server of 125/s: a queue that grows until the last answer takes 3 s
-    scheduled_s = poisson(131.0, 60.0, 1) / 1e9
+    scheduled_s = poisson(131.0, 60.0, 1).whole() / 1e9
     done_s = scheduled_s + md1.simulated_ms(scheduled_s, SERVICE_MS) / 1000
     assert 1000 < 1000 * np.quantile(done_s - scheduled_s, 0.99) < NEAR * 1000
     limit = doomed_in_flight(131.0, 60.0, 0.0, SearchObjective(1000.0, 0.1), MOST)

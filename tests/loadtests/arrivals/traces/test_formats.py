@@ -40,15 +40,15 @@ EXACT = [
 
 @pytest.mark.parametrize(("name", "content", "arrivals_ns"), EXACT)
 def test_a_named_format_gives_the_exact_arrivals(name, content, arrivals_ns, tmp_path):
-    assert replay(file_of(tmp_path, content), format=name).due_ns.tolist() == arrivals_ns
-    assert replay(file_of(tmp_path, content, "trace.csv.gz"), format=name).due_ns.tolist() == arrivals_ns
+    assert replay(file_of(tmp_path, content), format=name).schedule.whole().tolist() == arrivals_ns
+    assert replay(file_of(tmp_path, content, "trace.csv.gz"), format=name).schedule.whole().tolist() == arrivals_ns
 
 
 @pytest.mark.parametrize(("name", "content", "arrivals_ns"), [one for one in EXACT if "," in one[1]])
 def test_parquet_gives_the_same_arrivals(name, content, arrivals_ns, tmp_path):
     table = pa.csv.read_csv(io.BytesIO(content.encode()))
     pq.write_table(table, tmp_path / "t.parquet")
-    assert replay(tmp_path / "t.parquet", format=name).due_ns.tolist() == arrivals_ns
+    assert replay(tmp_path / "t.parquet", format=name).schedule.whole().tolist() == arrivals_ns
 
 
 def test_every_format_that_the_command_line_offers_is_in_the_table():
@@ -77,15 +77,15 @@ def test_a_minute_of_azure_functions_2019_has_the_invocations_of_all_functions(n
         pq.write_table(pa.csv.read_csv(io.BytesIO(text.AZURE_2019.encode())), path)
     else:
         file_of(tmp_path, text.AZURE_2019, name)
-    due_ns = replay(path).due_ns
+    due_ns = replay(path).schedule.whole()
     assert np.bincount(due_ns // 60_000_000_000).tolist() == [14, 21, 36, 43]
     assert (np.diff(due_ns) >= 0).all()
-    assert replay(path).due_ns.tolist() == due_ns.tolist()
-    assert replay(path, seed=2).due_ns.tolist() != due_ns.tolist()
+    assert replay(path).schedule.whole().tolist() == due_ns.tolist()
+    assert replay(path, seed=2).schedule.whole().tolist() != due_ns.tolist()
 
 
 def test_a_filter_takes_the_rows_with_a_value(tmp_path):
-    minutes = replay(file_of(tmp_path, text.AZURE_2019), row_filter="Trigger=http").due_ns // 60_000_000_000
+    minutes = replay(file_of(tmp_path, text.AZURE_2019), row_filter="Trigger=http").schedule.whole() // 60_000_000_000
     assert np.bincount(minutes).tolist() == [3, 0, 5, 2]
     assert seconds(file_of(tmp_path, text.BURSTGPT_1), row_filter="Model=ChatGPT") == [0, 40]
     pq.write_table(pa.table({"t": [1.0, 2.0, 4.0], "k": [1, 2, 1]}), tmp_path / "t.parquet")
@@ -94,7 +94,7 @@ def test_a_filter_takes_the_rows_with_a_value(tmp_path):
 
 def test_arrivals_of_a_minute_are_uniform_in_it_and_cut_where_the_load_ends(tmp_path):
     path = file_of(tmp_path, "HashOwner,HashApp,HashFunction,Trigger,1,2\no,a,f,http,60000,60000\n")
-    whole, cut = (replay(path, duration_s=length_s).due_ns / 1e9 for length_s in (120, 90))
+    whole, cut = (replay(path, duration_s=length_s).schedule.whole() / 1e9 for length_s in (120, 90))
     assert len(whole) == 120_000
     assert len(cut) == pytest.approx(90_000, rel=0.02)
     assert cut.max() < 90
@@ -106,17 +106,17 @@ def test_counts_of_a_short_load_are_not_made_into_arrivals_first(tmp_path):
     """Most of a day's invocations would be over the limit; those of its first second are not."""
     busy = 150_000_000
     path = file_of(tmp_path, f"HashOwner,HashApp,HashFunction,Trigger,1,2,3\no,a,f,http,6000,{busy},{busy}\n")
-    assert len(replay(path, duration_s=60).due_ns) == 6000
-    assert len(replay(path, duration_s=180, rate_scale=1e-5).due_ns) == pytest.approx(3000, rel=0.1)
+    assert len(replay(path, duration_s=60).schedule.whole()) == 6000
+    assert len(replay(path, duration_s=180, rate_scale=1e-5).schedule.whole()) == pytest.approx(3000, rel=0.1)
     with pytest.raises(LoadTestError, match="over 200,000,000 arrivals in 180 s: lower --duration or --trace-rate"):
         replay(path, duration_s=180)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_time_may_be_stretched_without_bounds(scale, tmp_path):
-    arrivals = replay(file_of(tmp_path, "t\n1\n2\n"), time_scale=scale, duration_s=1).due_ns
+    arrivals = replay(file_of(tmp_path, "t\n1\n2\n"), time_scale=scale, duration_s=1).schedule.whole()
     assert arrivals.tolist() == ([0, 0] if scale < 1 else [0])
-    counted = replay(file_of(tmp_path, "n\n1\n2\n"), bin_s=1.0, time_scale=scale, duration_s=1).due_ns
+    counted = replay(file_of(tmp_path, "n\n1\n2\n"), bin_s=1.0, time_scale=scale, duration_s=1).schedule.whole()
     assert len(counted) == (3 if scale < 1 else 0)
 
 
@@ -124,7 +124,7 @@ def test_many_small_and_large_bins_keep_their_counts(tmp_path):
     counts = np.random.default_rng(0).integers(0, 5, 3000)
     counts[[7, 2000]] = 2_500_000
     path = file_of(tmp_path, "n\n" + "\n".join(map(str, counts)))
-    due_ns = replay(path, bin_s=0.001, time_scale=2, duration_s=6).due_ns
+    due_ns = replay(path, bin_s=0.001, time_scale=2, duration_s=6).schedule.whole()
     assert np.bincount(due_ns // 2_000_000, minlength=3000).tolist() == counts.tolist()
     assert (np.diff(due_ns) >= 0).all()
 
@@ -137,7 +137,7 @@ def test_the_images_of_a_request_stay_with_it(tmp_path):
     assert "2 requests without an image are left out" in read.reading
     twice = replay(path, rate_scale=2)
     assert sorted(twice.images.tolist()) == [1, 1, 1, 1, 3, 3]
-    places = np.searchsorted(read.due_ns, twice.due_ns, side="right") - 1
+    places = np.searchsorted(read.schedule.whole(), twice.schedule.whole(), side="right") - 1
     assert twice.images.tolist() == read.images[places].tolist()
     assert replay(path, duration_s=1).images.tolist() == [1, 3]
 

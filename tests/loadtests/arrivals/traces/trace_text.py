@@ -62,4 +62,4 @@ def replay(path, duration_s=1000.0, seed=1, **how):
 
 def seconds(path, **how):
     """Arrivals in seconds."""
-    return (replay(path, **how).due_ns / 1e9).tolist()
+    return (replay(path, **how).schedule.whole() / 1e9).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import socket
@@ -446,6 +447,32 @@ def test_a_port_that_cannot_be_forwarded_hangs_up(connected):
     with socket.create_connection((host, int(port)), 5) as client:
         client.settimeout(10)
         assert client.recv(100) == b""
+    carried.close()
+
+
+def test_a_forwarded_port_goes_on_when_file_descriptors_were_short(connected, monkeypatch):
+    class Scarce(socket.socket):
+        failures = 2
+
+        def accept(self):
+            if Scarce.failures:
+                Scarce.failures -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    def create_server(address):
+        listener = Scarce()
+        listener.bind(address)
+        listener.listen()
+        return listener
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    carried = Forward(connected, "k2", "toy-0", [8501])
+    host, _, port = carried.address(8501).partition(":")
+    with socket.create_connection((host, int(port)), 5) as client:
+        client.settimeout(10)
+        assert client.recv(100) == b""  # the faked API forwards nothing, so the client is hung up on
+    assert Scarce.failures == 0
     carried.close()
 
 
