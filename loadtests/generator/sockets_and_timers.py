@@ -12,6 +12,7 @@ import errno
 import os
 import ssl
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from gevent import monkey
@@ -65,6 +66,14 @@ class Timer:
 def sharpen_timers() -> None:
     """Ask the kernel for this thread's timers within 1 us instead of the default 50 us."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+
+
+def wait_until(moment_ns: int) -> int:
+    """Stay awake until `moment_ns`, and return the time: `moment_ns` or later."""
+    now_ns = monotonic_ns()
+    while now_ns < moment_ns:
+        now_ns = monotonic_ns()
+    return now_ns
 
 
 def open_socket(family: int, address: tuple[Any, ...]) -> Any:
