@@ -9,7 +9,7 @@ from loadtests.generator import connection_grpc, connection_http1, generator, so
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.generator import Generator
 from loadtests.generator.load import Target
-from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
+from loadtests.generator.sockets_and_timers import EPOLLET, EPOLLIN, EPOLLOUT
 from loadtests.generator.targets import resolve
 from tests.loadtests.generator.loads import accept_all, load
 
@@ -40,10 +40,12 @@ class Readiness:
 
     unregister = register
 
-    def poll(self, _limit_s):
+    def due(self):
         self.clock.ns += US
-        due = [moment for moment in self.ready if moment <= self.clock.ns]
-        return [(self.ready.pop(moment), EPOLLIN) for moment in due]
+        return [moment for moment in self.ready if moment <= self.clock.ns]
+
+    def poll(self, _limit_s):
+        return [(self.ready.pop(moment), EPOLLIN) for moment in self.due()]
 
 
 class NoTimer:
@@ -71,6 +73,7 @@ def waiting(request, clock, monkeypatch):
         target = Target([address], [[PreparedRequest(b"head", b"data")]], request.param, accept_all)
         one = Generator(target, load([10 * MS, 30 * MS]))
         one._epoll, one._timer, one.start_ns, one._running = Readiness(clock), NoTimer(), clock.ns, True
+        one._anything_ready = one._epoll.due
         choose = one._choose
 
         def slow_choice():
@@ -124,6 +127,24 @@ def test_no_arrival_is_made_ready_sooner_than_the_wait_awake_begins(clock):
     slow, fast = (Generator(target, load(range(gap_ns, 1000 * gap_ns, gap_ns))) for gap_ns in (10 * MS, 50 * US))
     assert 0 < slow._prepare_ns < slow._spin_ns
     assert fast._prepare_ns == fast._spin_ns <= 10 * US
+
+
+def test_a_glance_sees_what_is_ready_and_not_a_timer_that_has_been_reported():
+    """Were a timer that has fired ready for ever, every glance would be followed by a poll that gives the lock away."""
+    with closing(sockets_and_timers.native_epoll()) as epoll, closing(sockets_and_timers.Timer()) as timer:
+        anything_ready = sockets_and_timers.Glance(epoll.fileno())
+        epoll.register(timer.fd, EPOLLIN | EPOLLET)
+        for _ in range(2):
+            assert not anything_ready()
+            timer.arm(1)
+            assert epoll.poll(30) == [(timer.fd, EPOLLIN)]
+        assert not anything_ready()
+        one, other = socket.socketpair()
+        with one, other:
+            epoll.register(one.fileno(), EPOLLIN)
+            assert not anything_ready()
+            other.send(b"x")
+            assert anything_ready() and anything_ready()
 
 
 def test_waiting_ends_at_the_moment_or_at_once_where_that_has_passed(clock):
