@@ -83,18 +83,20 @@ def busy_client(port: int, seconds: float) -> list[float]:
     return [float(line) for line in text.split()]
 
 
-def servestorm(port: int, seconds: float, *options: str, body: int = 0, keep: Path | None = None) -> Outcome:
-    """loadtests/steady.py; its CPU is the process's own account of the measured time."""
+def servestorm(
+    port: int, seconds: float, *options: str, body: int = 0, keep: Path | None = None, tree: Path = ROOT
+) -> Outcome:
+    """loadtests/steady.py of a tree; its CPU is the process's own account of the measured time."""
     with tempfile.TemporaryDirectory() as folder:
         out = keep or Path(folder) / "out"
-        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "steady.py"), "--headless"]
+        command = [sys.executable, "-m", "locust", "-f", str(tree / "loadtests" / "steady.py"), "--headless"]
         command += ["--only-summary", "--host", f"http://127.0.0.1:{port}", "--engine", "http", "--out", str(out)]
         command += ["--duration", str(seconds), *options]
         if body:
             path = Path(folder) / "body"
             path.write_bytes(b"x" * body)
             command += ["--http-method", "POST", "--http-body-file", str(path)]
-        output, _ = run_pinned(command, cwd=folder)
+        output, _ = run_pinned(command, {"PYTHONPATH": str(tree)}, cwd=folder)
         try:
             summary = json.loads((out / "summary.json").read_text())
         except FileNotFoundError:

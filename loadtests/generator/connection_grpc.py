@@ -7,7 +7,7 @@ from time import monotonic_ns
 from loadtests.generator import jobs
 from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, ResolvedAddress, errno_reason
 from loadtests.generator.jobs import Job
-from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
+from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe
 from serving.wire.http2_frames import Http2Error
 
@@ -68,8 +68,8 @@ class GrpcConnection(Connection):
 
     def _transmit(self, job: Job) -> None:
         request = self._requests[job.image]
-        job.sent_ns = monotonic_ns()
         self._calls[self._http2.start(request.head, request.data)] = job
+        job.sent_ns = wait_until(job.scheduled_ns)
 
     def _on_ready(self, mask: int) -> None:
         if mask & EPOLLOUT:

@@ -7,7 +7,7 @@ from time import monotonic_ns
 from loadtests.generator import jobs
 from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, ResolvedAddress, errno_reason
 from loadtests.generator.jobs import Job
-from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT
+from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_http1 import MalformedReply, ReplyParser, known_heads, read_head
 
 _RECEIVE_BYTES = 16_384
@@ -58,7 +58,7 @@ class Http1Connection(Connection):
 
     def _transmit(self, job: Job) -> None:
         data = self._heads[job.image]
-        job.sent_ns = monotonic_ns()
+        job.sent_ns = wait_until(job.scheduled_ns)
         try:
             sent = self._send(data)
         except BlockingIOError:

@@ -12,6 +12,7 @@ import errno
 import os
 import ssl
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from gevent import monkey
@@ -21,7 +22,7 @@ native_epoll: Any = monkey.get_original("select", "epoll")
 start_native_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 allocate_native_lock: Any = monkey.get_original("_thread", "allocate_lock")
 
-EPOLLIN, EPOLLOUT = 1, 4
+EPOLLIN, EPOLLOUT, EPOLLET = 1, 4, 1 << 31
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME, _PR_SET_TIMERSLACK = 1, 0o2004000, 1, 29
 _RECEIVE_BYTES, _PULLED_BYTES = 65_536, 4 * 1_048_576
 _IPPROTO_TCP, _TCP_NODELAY, _SOL_SOCKET, _SO_ERROR = 6, 1, 1, 4
@@ -33,6 +34,26 @@ class _Timespec(ctypes.Structure):
 
 class _Itimerspec(ctypes.Structure):
     _fields_ = (("interval", _Timespec), ("value", _Timespec))
+
+
+class _PollFd(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+class Glance:
+    """Whether an epoll has something to report, asked without giving the interpreter to another thread.
+
+    select.epoll.poll() gives it away even where it does not wait, and who takes it may keep it past a send.
+    """
+
+    def __init__(self, epoll_fd: int) -> None:
+        self._pollfd = _PollFd(epoll_fd, EPOLLIN, 0)
+        self._reference = ctypes.byref(self._pollfd)
+        self._poll = ctypes.PyDLL(None).poll
+
+    def __call__(self) -> bool:
+        """True where epoll.poll(0) would return something."""
+        return bool(self._poll(self._reference, 1, 0) > 0)
 
 
 class Timer:
@@ -67,6 +88,14 @@ class Timer:
 def sharpen_timers() -> None:
     """Ask the kernel for this thread's timers within 1 us instead of the default 50 us."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+
+
+def wait_until(moment_ns: int) -> int:
+    """Stay awake until `moment_ns`, and return the time: `moment_ns` or later."""
+    now_ns = monotonic_ns()
+    while now_ns < moment_ns:
+        now_ns = monotonic_ns()
+    return now_ns
 
 
 def open_socket(family: int, address: tuple[Any, ...]) -> Any:

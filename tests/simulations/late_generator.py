@@ -8,7 +8,9 @@ off as well as the one from the schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
@@ -23,6 +25,10 @@ QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 GOALS: Final = {"p50": 0.01, "p95": 0.01, "p99": 0.03}
 """The largest error that a counted percentile may carry."""
 SLICE_MS: Final = 2000.0
+KINDS: Final = ("recorded", "mild", "hard", "now", "now, mild")
+"""Lag as it was recorded with the noise, milder and harder; and that of the generator as it is now."""
+LAGS: Final = Path(__file__).resolve().parents[2] / "benchmarks" / "calibration" / "recorded" / "lag.npz"
+"""Lag of two generators that took turns: `before` arrivals were made ready ahead of their moment, and `after`."""
 Floats = NDArray[np.float64]
 
 
@@ -32,13 +38,17 @@ class Condition:
 
     name: str
     kind: str
-    """recorded, mild or hard."""
+    """One of KINDS."""
     times: float = 1.0
     """The recorded lag, so many times."""
     hiccup_ms: float = 0.0
     hiccups_per_s: float = 0.0
     poisson: bool = False
     """Arrivals; at a constant rate without."""
+    generator: str = "noise"
+    """Lag as it was recorded with the noise, or in LAGS: before or after."""
+    p50_ms: float | None = None
+    """Service times scaled so that their median is this; as recorded without."""
 
 
 def conditions() -> list[Condition]:
@@ -56,7 +66,28 @@ def conditions() -> list[Condition]:
         for length in (5, 10, 20, 50)
         for rate in (0.05, 0.2, 1)
     ]
-    return [*scaled, *poisson, *stops]
+    now = [
+        replace(one, name=f"{one.name}, now", kind="now" if one.kind == "recorded" else "now, mild", generator="after")
+        for one in (*scaled, *poisson, *stops)
+        if one.kind != "hard"
+    ]
+    return [*scaled, *poisson, *stops, *now]
+
+
+def fast_servers() -> list[Condition]:
+    """The first server of the record, sped up, under the lag of the generator as it was and as it is."""
+    return [
+        Condition(f"p50 {p50_ms:g} ms, {generator}", "now", generator=generator, p50_ms=p50_ms)
+        for p50_ms in (1.5, 3.0)
+        for generator in ("before", "after")
+    ]
+
+
+@cache
+def recorded_lags() -> dict[str, Floats]:
+    """Lag (ms) of each generator in LAGS, (runs, requests) at 70 requests/s."""
+    with np.load(LAGS) as file:
+        return {name: file[f"{name}_ns"] / 1e6 for name in ("before", "after")}
 
 
 def service_times(one: Slice) -> Floats:
@@ -88,11 +119,15 @@ class LateRun:
 
 def late_run(noise: Recording, condition: Condition, slices: int, rng: np.random.Generator) -> LateRun:
     """A run of `slices` slices of SLICE_MS at the recorded rate, on one recorded server."""
-    recorded = noise.rounds[rng.integers(len(noise.rounds))][rng.integers(2)]
+    sides = noise.rounds[rng.integers(len(noise.rounds))]
+    recorded = sides[rng.integers(2) if condition.p50_ms is None else 0]
     order = blocks(len(recorded), 2 * slices + 2, rng)
     service = np.concatenate([service_times(recorded[k]) for k in order])
-    lag = condition.times * np.concatenate([recorded[k].lag_ms for k in order])
+    if condition.p50_ms is not None:
+        service *= condition.p50_ms / np.median(service)
     count = round(slices * SLICE_MS * noise.rate_per_s / 1000)
+    recorded_lag = np.concatenate([recorded[k].lag_ms for k in order])
+    lag = condition.times * (recorded_lag if condition.generator == "noise" else _drawn_lag(condition, count, rng))
     gap_ms = 1000 / noise.rate_per_s
     poisson = np.sort(rng.uniform(0, slices * SLICE_MS, count))
     scheduled = poisson if condition.poisson else np.arange(count) * gap_ms
@@ -102,6 +137,13 @@ def late_run(noise: Recording, condition: Condition, slices: int, rng: np.random
     ends = np.searchsorted(scheduled, np.arange(1, slices) * SLICE_MS)
     columns = (sent - scheduled, done - scheduled, done - sent, true - scheduled)
     return LateRun(*(np.split(column, ends) for column in columns))
+
+
+def _drawn_lag(condition: Condition, count: int, rng: np.random.Generator) -> Floats:
+    """Lag of `count` requests in a row: a recorded run from a random request on, on a circle."""
+    runs = recorded_lags()[condition.generator]
+    run = runs[rng.integers(len(runs))]
+    return run[(rng.integers(run.size) + np.arange(count)) % run.size]
 
 
 def _held_up(sent: Floats, condition: Condition, length_ms: float, rng: np.random.Generator) -> Floats:
