@@ -18,6 +18,7 @@ _POLL_S: Final = 0.25
 _ANSWER_S: Final = 5.0
 _NOT_YET: Final = (404, 503)
 """What TorchServe answers where the model or its worker is not there yet."""
+_BYTES: Final = {"Content-Type": "application/octet-stream"}
 
 
 def add_options(add: AddVerb) -> None:
@@ -79,11 +80,10 @@ def state_of(session: requests.Session, url: str, model: str) -> str:
         # its ping is healthy before a worker has the model
         answer = session.post(f"{url}/predictions/{name}", data=_image(), headers=_BYTES, timeout=_ANSWER_S)
         return f"TorchServe has no worker for {model}" if answer.status_code in _NOT_YET else READY
+    except requests.exceptions.SSLError:
+        return "TLS fails: its certificate is not trusted, or it speaks plain HTTP"
     except requests.RequestException:
         return "no answer"
-
-
-_BYTES: Final = {"Content-Type": "application/octet-stream"}
 
 
 def _image() -> bytes:

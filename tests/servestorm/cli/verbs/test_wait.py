@@ -78,6 +78,12 @@ def test_a_server_that_is_not_there_is_said_to_give_no_answer(server, capsys):
     assert "http://127.0.0.1:1 is not ready after 0.01 s (no answer)" in capsys.readouterr().err
 
 
+def test_a_server_without_tls_is_not_said_to_be_absent(server, capsys):
+    url, _ = server
+    assert main(["wait", url.replace("http:", "https:"), "--timeout", "0.01"]) == 3
+    assert "(TLS fails: its certificate is not trusted, or it speaks plain HTTP)" in capsys.readouterr().err
+
+
 def test_an_address_may_lack_its_scheme_and_end_with_a_slash():
     assert address("localhost:8080/") == "http://localhost:8080"
     assert address("https://a.example") == "https://a.example"
