@@ -26,6 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
+	@echo "Installed: type \`. $(BIN)/activate\` once in each shell to have servestorm and locust on the PATH"
 
 lint: venv
 	$(BIN)/ruff check .

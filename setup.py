@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the wheel carries the Helm chart, which lies outside every package."""
+"""What pyproject.toml cannot say: the wheel carries the Helm chart and the plans, which lie outside every package."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-CHART = Path("deploy/k8s/servestorm")
-PACKAGED = Path("serving/backends/kubernetes/chart")
-"""Where `serving.backends.kubernetes.helm.chart_folder` looks for it."""
+PACKAGED = {
+    Path("deploy/k8s/servestorm"): Path("serving/backends/kubernetes/chart"),
+    Path("studies"): Path("servestorm/plan/studies"),
+}
+"""Folder of the checkout to its place in the wheel, where `serving.backends.kubernetes.helm.chart_folder` and
+`servestorm.plan.bundled_plans.plans_folder` look for it."""
 
 
-class WithChart(build_py):
-    """Copies the chart beside the backend that installs it; an editable install finds the chart itself."""
+class WithFolders(build_py):
+    """Copies the folders into the packages that read them; an editable install reads those of the checkout."""
 
     def run(self) -> None:
-        """Copy the packages, then the chart into them."""
+        """Copy the packages, then the folders into them."""
         super().run()
-        if CHART.is_dir() and not self.editable_mode:
-            target = Path(self.build_lib) / PACKAGED
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(CHART, target, ignore=shutil.ignore_patterns("ci"))
+        for folder, place in PACKAGED.items() if not self.editable_mode else ():
+            if folder.is_dir():
+                target = Path(self.build_lib) / place
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.copytree(folder, target, ignore=shutil.ignore_patterns("ci"))
 
 
-setup(cmdclass={"build_py": WithChart})
+setup(cmdclass={"build_py": WithFolders})

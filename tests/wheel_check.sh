@@ -32,9 +32,16 @@ from serving.backends.kubernetes.helm import chart_folder
 assert chart_folder().is_relative_to(sys.prefix), f"the chart comes from {chart_folder()}"
 for name in ("Chart.yaml", "values.yaml", "values.schema.json", "templates/_names.tpl", "templates/server/hpa.yaml", "files/wait.sh"):
     assert chart_folder().joinpath(name).is_file(), f"the wheel lost the chart's {name}"
+from servestorm.plan.bundled_plans import BUNDLED_PLANS, plan_path
+for name in BUNDLED_PLANS:
+    assert plan_path(name).is_relative_to(sys.prefix), f"the plan {name} comes from {plan_path(name)}"
 assert importlib.metadata.version("servestorm") == servestorm.__version__
 PY
 "$work/venv/bin/servestorm" --help > /dev/null
+"$work/venv/bin/servestorm" init study > /dev/null
+cmp "study/quickstart.yaml" "$root/studies/quickstart.yaml"
+"$work/venv/bin/servestorm" run study/quickstart.yaml --dry-run > /dev/null
+"$work/venv/bin/servestorm" run --dry-run > /dev/null
 "$work/venv/bin/savedmodel-server" --help > /dev/null
 "$work/venv/bin/python" -m locust -f "$("$work/venv/bin/python" -c 'import loadtests; print(loadtests.__path__[0])')/steady.py" --list > /dev/null
 echo "wheel: built, installed and used from an empty directory"

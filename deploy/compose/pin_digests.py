@@ -22,9 +22,12 @@ class NotToBeHad(Exception):
     """Docker or the registry does not tell; the sentence says what to do."""
 
 
-def pulled(text: str) -> dict[str, str]:
-    """Variable to reference, without a digest, of each image in an env file that is not ours."""
-    found = (VARIABLE.match(line) for line in text.splitlines())
+def pulled(text: str, *, commented: bool = False) -> dict[str, str]:
+    """Variable to reference, without a digest, of each image in an env file that is not ours.
+
+    `commented`: also of those that a comment names, as in .env.example.
+    """
+    found = (VARIABLE.match(line.removeprefix("# ") if commented else line) for line in text.splitlines())
     return {m["name"]: m["reference"] for m in found if m and not m["reference"].startswith(OWN)}
 
 
@@ -64,7 +67,7 @@ def main(root: Path = ROOT) -> int:
     """Ask for every digest, then write .env."""
     env = root / ".env"
     own = env.read_text() if env.exists() else ""
-    wanted = {**pulled((root / ".env.example").read_text()), **pulled(own)}
+    wanted = {**pulled((root / ".env.example").read_text(), commented=True), **pulled(own)}
     try:
         digests = {reference: digest_of(reference) for reference in dict.fromkeys(wanted.values())}
     except NotToBeHad as error:

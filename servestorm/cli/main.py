@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from servestorm import __version__
-from servestorm.cli.exit_codes import guard
+from servestorm.cli.exit_codes import USAGE, guard
 from servestorm.cli.option_types import AddVerb, Parser
 from servestorm.cli.verbs import (
     clean,
@@ -17,18 +17,31 @@ from servestorm.cli.verbs import (
     export,
     image,
     import_,
+    init,
     load,
     report,
     run,
     schedule,
     serve,
     train,
+    wait,
 )
 
 EXIT_CODES = """\
 exit codes: 0 fine, 1 an objective missed or a regression, 2 usage,
 3 environment (says what to install), 4 INVALID, DISTURBED or inconclusive,
 70 a bug of ours, 130 interrupted"""
+
+FIRST_STEPS = """\
+servestorm: give a VERB. The first ones:
+
+  servestorm doctor          list what is installed and what is missing
+  servestorm run             the default study, in about 6 minutes: two servers, one model, a report
+  servestorm init            write that study's plan, to change it
+  servestorm report latest   the last study's table and report again
+
+`servestorm --help` lists every verb, `servestorm VERB --help` its options with examples.
+"""
 
 
 class Verb(Protocol):
@@ -42,11 +55,13 @@ class Verb(Protocol):
 
 
 VERBS: dict[str, Verb] = {
+    "init": init,
     "train": train,
     "export": export,
     "import": import_,
     "image": image,
     "serve": serve,
+    "wait": wait,
     "run": run,
     "report": report,
     "compare": compare,
@@ -79,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. argparse's own errors exit with 2."""
+    if not (sys.argv[1:] if argv is None else argv):
+        sys.stderr.write(FIRST_STEPS)
+        return USAGE
     arguments = parser().parse_args(argv)
     return guard(lambda: _carry_out(arguments))
 

@@ -9,6 +9,11 @@ from pathlib import Path
 ENGINE_NAMES = ("savedmodel", "torchserve", "tfserving")
 DATASET_NAMES = ("digits", "cifar10", "folder")
 
+RUNS = Path("runs")
+"""Where `servestorm run` puts its runs, and where the ID of a run is looked for."""
+RUN_FORMS = "ID of a run in runs/, `latest`, or a run directory"
+"""What `servestorm.rundir.run_names.find_run` takes."""
+
 AddVerb = Callable[..., argparse.ArgumentParser]
 """Adds a verb to the command line: (name, what it does, *example commands) -> the parser for its options."""
 
@@ -49,6 +54,14 @@ def port(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time of more than 0 seconds."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds over 0")
     return value
 
 

@@ -20,7 +20,7 @@ from servestorm.plan.study_plan import Plan
 INTRODUCTION = """\
 # The plan of a study
 
-A plan is a YAML file; copy `studies/quickstart.yaml` to begin. A wrong key or value is refused with its line number
+A plan is a YAML file; `servestorm init` writes one to begin with. A wrong key or value is refused with its line number
 before anything starts. Keys in bold are required. Where a key takes "one or a list", a list makes one variant for each
 of its values, and all combinations are studied. This page is generated:
 `python -m servestorm.plan.reference > docs/reference/plan.md`.

@@ -22,7 +22,7 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise StudyError(f"{path} does not exist: give a plan such as studies/quickstart.yaml.") from error
+        raise StudyError(f"{path} does not exist: give a plan, such as `servestorm init` writes.") from error
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} cannot be read as a plan ({error}): give a YAML file.") from error
 

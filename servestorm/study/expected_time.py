@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from servestorm.plan.cells import Cell, Variant, variants_of
+from servestorm.plan.budget import LEAST_ROUNDS
+from servestorm.plan.cells import TAKE_TURNS, Cell, Variant, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.study.progress import ProgressStep
 from servestorm.study.scenarios.table import SCENARIO_CELLS
@@ -34,16 +35,25 @@ def _start_s(plan: Plan, cell: Cell) -> float:
 
 def steps(plan: Plan, rounds: Sequence[Sequence[Cell]], missing: Sequence[ModelPlan]) -> list[ProgressStep]:
     """The progress bar's steps."""
-    first = [ProgressStep(f"train and export {model.name}", "prepare", PREPARE_GUESS_S) for model in missing]
+    first = [
+        ProgressStep(f"train and export {model.name}", "the preparation of a model", PREPARE_GUESS_S)
+        for model in missing
+    ]
     variants = variants_of(plan)
     return first + [
-        ProgressStep(title(plan, variants, cells), _kind(cells), expected_s(plan, cells)) for cells in rounds
+        ProgressStep(title(plan, variants, cells), _kind(cells), expected_s(plan, cells), _is_optional(plan, cells))
+        for cells in rounds
     ]
 
 
 def _kind(cells: Sequence[Cell]) -> str:
     """What takes about as long: the same scenario of the same engines."""
-    return f"{cells[0].scenario} {' '.join(sorted(cell.engine for cell in cells))}"
+    return f"{SCENARIO_CELLS[cells[0].scenario].label} of {' and '.join(sorted(cell.engine for cell in cells))}"
+
+
+def _is_optional(plan: Plan, cells: Sequence[Cell]) -> bool:
+    """Whether a budget leaves the round out where it would not fit, as `Stopping` does."""
+    return plan.budget is not None and cells[0].scenario in TAKE_TURNS and cells[0].repetition > LEAST_ROUNDS
 
 
 def title(plan: Plan, variants: Sequence[Variant], cells: Sequence[Cell]) -> str:

@@ -9,19 +9,38 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Final, NamedTuple, TextIO
 
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines of a step that reports its progress."""
+TRUSTED_FRACTION: Final = 0.5
+"""Of a step, after which its own speed alone says how long it takes."""
+LARGEST_SHARE: Final = 0.99
+"""That is shown of a study which is not over."""
+LEAST_RISE_S: Final = 2.0
+MOST_SILENT_RISE: Final = 0.05
+"""Of the time left: a smaller rise is within what a guess can say, and the figure stays as it is."""
 
 
 @dataclass(frozen=True)
 class ProgressStep:
-    """A piece of work: `kind` groups those that take about as long as each other."""
+    """A piece of work: `kind` says for a reader what takes about as long as each other."""
 
     title: str
     kind: str
     guess_s: float
+    optional: bool = False
+    """Whether it is left out where it would not be over in time."""
+
+
+class Reading(NamedTuple):
+    """What is shown of an Outlook at one moment."""
+
+    done: float
+    """Share of the whole that is done, 0..1; it never falls."""
+    left_s: float
+    reason: str
+    """Why more seconds are left than at the reading before; empty where that is not so."""
 
 
 class Outlook:
@@ -34,19 +53,26 @@ class Outlook:
         self._fraction = 0.0
         self._took: dict[str, list[tuple[float, float]]] = {}
         self._ends_by_s = math.inf
+        self._done, self._done_at_s = 0.0, math.nan
+        self._shown_s, self._shown_lengths_s = math.inf, dict[int, float]()
+        self._lock = threading.Lock()
 
     def ends_by(self, moment_s: float) -> None:
-        """No step is begun that would not be over by then, on the clock of the others."""
+        """No optional step is begun that would not be over by then, on the clock of the others."""
         self._ends_by_s = moment_s
 
     def skip(self, steps: int) -> None:
         """Leave out the next steps."""
-        self._next += steps
+        with self._lock:
+            self._next += steps
 
     def begin(self, now_s: float) -> ProgressStep:
         """Enter the next step."""
-        self._started_s, self._fraction = now_s, 0.0
-        return self.steps[self._next]
+        with self._lock:
+            self._started_s, self._fraction = now_s, 0.0
+            if math.isnan(self._done_at_s):
+                self._done_at_s = now_s
+            return self.steps[self._next]
 
     def report(self, fraction: float) -> None:
         """Note how far the step is, from 0 to 1, where it knows."""
@@ -54,10 +80,11 @@ class Outlook:
 
     def end(self, now_s: float) -> None:
         """Leave the step, and learn from it."""
-        step = self.steps[self._next]
-        if self._started_s is not None:
-            self._took.setdefault(step.kind, []).append((step.guess_s, now_s - self._started_s))
-        self._next, self._started_s = self._next + 1, None
+        with self._lock:
+            step = self.steps[self._next]
+            if self._started_s is not None:
+                self._took.setdefault(step.kind, []).append((step.guess_s, now_s - self._started_s))
+            self._next, self._started_s = self._next + 1, None
 
     def _length_s(self, step: ProgressStep) -> float:
         seen = self._took.get(step.kind)
@@ -65,6 +92,15 @@ class Outlook:
             return step.guess_s
         # guesses of one kind may differ (more replicas), so learn the ratio and not the length
         return step.guess_s * sum(took for _, took in seen) / max(1e-9, sum(guess for guess, _ in seen))
+
+    def _present_length_s(self, now_s: float) -> float:
+        """Of the present step: as expected, and the more by its own speed the further it says that it is."""
+        expected_s = self._length_s(self.steps[self._next])
+        if self._started_s is None or not self._fraction:
+            return expected_s
+        # what comes first, such as an import, is not of the step's speed
+        trust = min(1.0, self._fraction / TRUSTED_FRACTION)
+        return trust * (now_s - self._started_s) / self._fraction + (1 - trust) * expected_s
 
     def _within(self, now_s: float) -> float:
         """Share of the present step that is done: as reported, else estimated from its time, below 1."""
@@ -75,23 +111,54 @@ class Outlook:
         return min(0.97, (now_s - self._started_s) / max(1e-9, self._length_s(self.steps[self._next])))
 
     def left_s(self, now_s: float) -> float:
-        """Seconds until the end."""
+        """Seconds until the end. Optional steps take what the others leave until the moment of `ends_by`."""
         if self._next >= len(self.steps):
             return 0.0
-        rest = sum(self._length_s(step) for step in self.steps[self._next + 1 :])
-        here = self._length_s(self.steps[self._next])
-        if self._started_s is not None and self._fraction > 0.05:
-            here = (now_s - self._started_s) / self._fraction
-        return min(rest + here * (1 - self._within(now_s)), max(0.0, self._ends_by_s - now_s))
+        begun = self._started_s is not None
+        later = self.steps[self._next + begun :]
+        certain_s = self._present_length_s(now_s) * (1 - self._within(now_s)) if begun else 0.0
+        certain_s += sum(self._length_s(step) for step in later if not step.optional)
+        optional_s = sum(self._length_s(step) for step in later if step.optional)
+        return certain_s + min(optional_s, max(0.0, self._ends_by_s - now_s - certain_s))
 
     def done(self, now_s: float) -> float:
-        """Share of the whole that is done, 0..1."""
+        """Share of the whole that is done, 0..1.
+
+        It never falls: of what is not done yet, the seconds since it was last asked for are done, as a share of
+        themselves and those that are left. Where more is left than was expected, it rises more slowly.
+        """
         if self._next >= len(self.steps):
             return 1.0
-        before = sum(self._length_s(step) for step in self.steps[: self._next])
-        here = self._length_s(self.steps[self._next])
-        rest = sum(self._length_s(step) for step in self.steps[self._next + 1 :])
-        return (before + here * self._within(now_s)) / max(1e-9, before + here + rest)
+        if not math.isnan(self._done_at_s):
+            passed_s = max(0.0, now_s - self._done_at_s)
+            share = passed_s / max(1e-9, passed_s + self.left_s(now_s))
+            self._done, self._done_at_s = min(LARGEST_SHARE, self._done + (1 - self._done) * share), now_s
+        return self._done
+
+    def reading(self, now_s: float) -> Reading:
+        """What to show: of a rise of the time left the reason, unless it is so small that it is not shown."""
+        with self._lock:
+            left_s = self.left_s(now_s)
+            rise_s = left_s - self._shown_s
+            reason = self._what_grew(now_s) if rise_s > max(LEAST_RISE_S, MOST_SILENT_RISE * self._shown_s) else ""
+            if rise_s > 0 and not reason:
+                left_s = self._shown_s
+            else:
+                self._shown_s, self._shown_lengths_s = left_s, self._lengths_s(now_s)
+            return Reading(self.done(now_s), left_s, reason)
+
+    def _lengths_s(self, now_s: float) -> dict[int, float]:
+        """Seconds that each step takes which is not over, by its place."""
+        lengths_s = {place: self._length_s(self.steps[place]) for place in range(self._next, len(self.steps))}
+        return lengths_s | ({self._next: self._present_length_s(now_s)} if lengths_s else {})
+
+    def _what_grew(self, now_s: float) -> str:
+        """The kind of steps that are now expected to take the most seconds more than when it was last shown."""
+        more_s: dict[str, float] = {}
+        for place, length_s in self._lengths_s(now_s).items():
+            kind = self.steps[place].kind
+            more_s[kind] = more_s.get(kind, 0.0) + length_s - self._shown_lengths_s.get(place, 0.0)
+        return f"{max(more_s, key=more_s.__getitem__)} takes longer than expected"
 
 
 def clock_text(seconds: float) -> str:
@@ -149,8 +216,9 @@ class Display:
 
     def _line(self, what: str) -> None:
         now_s = self._last_line_s = time.monotonic()
-        left = clock_text(self.outlook.left_s(now_s))
-        self.tell(f"[{self.outlook.done(now_s):4.0%}, {left} left] {what}")
+        reading = self.outlook.reading(now_s)
+        why = f": {reading.reason}" if reading.reason else ""
+        self.tell(f"[{reading.done:4.0%}, {clock_text(reading.left_s)} left{why}] {what}")
 
 
 class _Bar:
@@ -164,12 +232,12 @@ class _Bar:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:3.0f} %  {task.fields[left]} left"),
+            TextColumn("{task.percentage:3.0f} %  {task.fields[left]} left{task.fields[why]}"),
             console=Console(file=stream),
             expand=True,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task("starting", total=1.0, left="")
+        self._task = self._progress.add_task("starting", total=1.0, left="", why="")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._move, name="progress", daemon=True)
 
@@ -189,7 +257,11 @@ class _Bar:
         self._progress.console.print(line, markup=False, highlight=False)
 
     def _move(self) -> None:
+        why, why_until_s = "", 0.0
         while not self._ended.wait(0.5):
             now_s = time.monotonic()
-            left = clock_text(self._outlook.left_s(now_s))
-            self._progress.update(self._task, completed=self._outlook.done(now_s), left=left)
+            reading = self._outlook.reading(now_s)
+            if reading.reason:
+                why, why_until_s = f": {reading.reason}", now_s + PLAIN_EVERY_S
+            left, shown = clock_text(reading.left_s), why if now_s < why_until_s else ""
+            self._progress.update(self._task, completed=reading.done, left=left, why=shown)

@@ -18,16 +18,6 @@ from servestorm.rundir.record import RunRecord
 from servestorm.study.cores import Cores
 
 
-def find_run(name: str, out: Path) -> Path:
-    """The run directory of an ID under `out`, or of a path; raises StudyError where there is none."""
-    for path in (out / name, Path(name)):
-        if (path / files.STUDY).is_file():
-            return path.resolve()  # the generator works in the folder of its load
-    known = sorted((path.parent.name for path in out.glob(f"*/{files.STUDY}")), reverse=True)[:3]
-    nearby = f"; the newest there: {', '.join(known)}" if known else ""
-    raise StudyError(f"there is no run {name} in {out}{nearby}.")
-
-
 def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[str]:
     """Ids of the cells that need not run again: a round is complete as a whole, or runs again as a whole.
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from models.quiet_import import import_tensorflow_quietly
 from serving import extras
 from serving.descriptors import allow_descriptors
 from serving.savedmodel_server.errors import FlagError, RequestError, StartError
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        import_tensorflow_quietly()
         from serving.savedmodel_server.lifecycle import Server
 
         return Server(flags).run()
@@ -46,7 +48,6 @@ def _prepare_tensorflow_import() -> None:
     # TensorFlow imports Keras 3, and with it scikit-learn and Matplotlib where they are installed: nearly half of the
     # import. Graphs are served without them.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 

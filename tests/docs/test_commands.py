@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,27 @@ def test_every_make_target_and_every_program_of_the_tree_exists(page):
 def test_commands_are_read_up_to_a_comment_or_another_command():
     text = "servestorm run PLAN --dry-run   # --no-such\n.venv/bin/servestorm train && servestorm export --name x"
     assert commands(text) == [("run", ["--dry-run"]), ("train", []), ("export", ["--name"])]
+
+
+def test_every_change_that_a_page_makes_to_a_plan_finds_its_place():
+    """A sed that finds nothing changes nothing, and says nothing."""
+    plan = (ROOT / "studies" / "quickstart.yaml").read_text()
+    edits = [edit for page in PAGES for edit in re.findall(r"sed -i 's/\^?([^/]+)/[^/]+/' \S*\.yaml", code(page))]
+    assert edits
+    assert [edit for edit in edits if not re.search(f"^{edit}", plan, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-study.md"])
+def test_a_page_for_a_newcomer_puts_the_programs_on_the_path_before_it_types_them(page):
+    fences = re.findall(r"^```\w*\n(.*?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    typed = [line.split()[0] for fence in fences for line in fence.splitlines() if line.strip()]
+    programs = [place for place, word in enumerate(typed) if word in ("servestorm", "locust")]
+    assert "." in typed and typed.index(".") < programs[0]
+
+
+def test_a_server_in_the_background_is_waited_for_before_it_is_loaded():
+    for page in PAGES:
+        for fence in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+            for served, following in pairwise(fence.splitlines()):
+                if re.search(r"servestorm serve .*&(?:\s*#.*)?$", served):
+                    assert following.startswith("servestorm wait http"), f"{page}: {served}"

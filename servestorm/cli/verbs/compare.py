@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb
 
 if TYPE_CHECKING:
     from servestorm.compare.comparison import Comparison
@@ -26,11 +26,11 @@ def add_options(add: AddVerb) -> None:
     parser = add(
         "compare",
         "check whether one run is worse than another; exit code 1 on a regression",
-        "servestorm compare runs/OLD runs/NEW",
-        "servestorm compare baseline/results.json runs/NEW --margin 10 --metric steady.p99 --junit compare.xml",
+        "servestorm compare 20261128-101500-quickstart latest",
+        "servestorm compare baseline/results.json latest --margin 10 --metric steady.p99 --junit compare.xml",
     )
-    parser.add_argument("old", type=Path, metavar="OLD", help="run directory or results.json to compare with")
-    parser.add_argument("new", type=Path, metavar="NEW", help="run directory or results.json that is judged")
+    parser.add_argument("old", metavar="OLD", help=f"what to compare with: {RUN_FORMS} or results.json")
+    parser.add_argument("new", metavar="NEW", help="what is judged, named likewise")
     parser.add_argument(
         "--margin", type=_percent, metavar="PERCENT", help="tolerated loss (default: the margin of OLD's plan, or 5)"
     )
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     from servestorm.compare.comparison import compare
     from servestorm.compare.junit import junit
     from servestorm.compare.text import markdown, print_comparison
+    from servestorm.rundir.run_names import find_run
 
-    comparison = compare(
-        arguments.old, arguments.new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force
-    )
+    old, new = (find_run(name, RUNS) for name in (arguments.old, arguments.new))
+    comparison = compare(old, new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force)
     if arguments.junit:
         _write(arguments.junit, junit(comparison), "--junit")
     if arguments.markdown:

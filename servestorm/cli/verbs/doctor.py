@@ -87,7 +87,7 @@ def run(_arguments: argparse.Namespace) -> int:
     lacking = [finding.name for finding in findings if finding.required and not finding.present]
     if lacking:
         raise StudyEnvironmentError(f"the default study lacks {', '.join(lacking)}: see above what to install.")
-    print("Everything that the default study (studies/quickstart.yaml) needs is here.")
+    print("Everything that the default study needs is here: `servestorm run` starts it.")
     return 0
 
 

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from models.datasets.load import load_dataset
 
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
-    with Display([ProgressStep(f"export {arguments.name}", "export", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"export {arguments.name}", "the export", 25.0)]) as display, display.step():
         model = export_model(
             arguments.name,
             arguments.weights,

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         require("train", "servestorm import", "torch", "ts")
     from models.artifacts.imported_model import import_model
 
-    with Display([ProgressStep(f"import {arguments.name}", "import", 25.0)]) as display, display.step():
+    with Display([ProgressStep(f"import {arguments.name}", "the import", 25.0)]) as display, display.step():
         model = import_model(
             arguments.name,
             savedmodel=arguments.savedmodel,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb
 
 if TYPE_CHECKING:
     from servestorm.analysis.results import Results
@@ -14,14 +14,22 @@ if TYPE_CHECKING:
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
-    parser = add("report", "write report.html and results.json again from a run directory", "servestorm report runs/ID")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/ID, or a results.json alone")
+    parser = add(
+        "report",
+        "write report.html and results.json again from a run directory",
+        "servestorm report latest",
+        "servestorm report 20261128-101500-quickstart --paper",
+        "servestorm report baseline/results.json",
+    )
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_FORMS}, or a results.json alone")
     parser.add_argument("--paper", action="store_true", help="also a simple table: 3 runs, mean, SD, t, p")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, print the table and the report's path."""
-    results = show(arguments.run)
+    from servestorm.rundir.run_names import find_run
+
+    results = show(find_run(arguments.run, RUNS))
     if arguments.paper:
         from servestorm.report.paper_table import print_paper
 

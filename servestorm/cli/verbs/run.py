@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from servestorm.cli.exit_codes import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.option_types import RUNS, AddVerb
 from servestorm.cli.verbs.report import show
 from servestorm.errors import StudyError
+from servestorm.plan.bundled_plans import BUNDLED_PLANS, plan_path
 from servestorm.plan.labels import ENGINE_SHORT
 
 if TYPE_CHECKING:
@@ -19,25 +20,29 @@ if TYPE_CHECKING:
     from servestorm.plan.study_plan import Plan
     from servestorm.rundir.record import RunRecord
 
-DEFAULT_PLAN = Path("studies/quickstart.yaml")
-
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add(
         "run",
         "run the study of a plan: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
-        "servestorm run studies/quickstart.yaml",
-        "servestorm run --resume ID",
+        "servestorm run",
+        "servestorm run quickstart.yaml --dry-run",
+        "servestorm run --resume latest",
     )
     parser.add_argument(
         "plan",
         type=Path,
         nargs="?",
         metavar="PLAN",
-        help="YAML file (default: studies/quickstart.yaml)",
+        help="YAML file (default: the plan quickstart; `servestorm init` writes it, to be changed)",
     )
-    parser.add_argument("--resume", metavar="ID", help="continue a stopped study; its complete runs are kept")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="continue a stopped study, whose complete runs are kept: ID of a run in DIR of --out, `latest`, or a run "
+        "directory",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the runs and the expected time, start nothing")
     parser.add_argument(
         "--load-from",
@@ -54,19 +59,18 @@ def add_options(add: AddVerb) -> None:
         action="store_true",
         help="in a cluster: stop at the first failed run and keep its release",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="run directory: DIR/ID (default: runs)"
-    )
+    parser.add_argument("--out", type=Path, default=RUNS, metavar="DIR", help="run directory: DIR/ID (default: runs)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
     from servestorm.rundir.files import PLAN
     from servestorm.rundir.record import read_run
-    from servestorm.study.resume import find_run
+    from servestorm.rundir.run_names import find_run
 
-    resume = find_run(arguments.resume, arguments.out) if arguments.resume else None
-    file = resume / PLAN if resume else arguments.plan or DEFAULT_PLAN
+    # the generator works in the folder of its load
+    resume = find_run(arguments.resume, arguments.out).resolve() if arguments.resume else None
+    file = resume / PLAN if resume else arguments.plan or plan_path(BUNDLED_PLANS[0])
     record = read_run(resume) if resume else None
     plan = _planned(file, arguments.load_from, record, arguments.ignore_disturbance)
     if arguments.keep and plan.backend != "kubernetes":

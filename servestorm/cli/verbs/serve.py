@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import ENGINE_NAMES, AddVerb, count, cpus, port
+from servestorm.cli.option_types import ENGINE_NAMES, AddVerb, count, cpus, port, seconds
 from servestorm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_options(add: AddVerb) -> None:
     )
     parser.add_argument("--port", type=port, help="REST port of the first replica; others follow (default: free ports)")
     parser.add_argument(
-        "--ready-timeout", type=float, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
+        "--ready-timeout", type=seconds, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
     )
 
 
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ports=ports,
             )
         ) as deployment:
-            with Display([ProgressStep(f"starting {engine.name}", "start", 10.0)]) as display, display.step():
+            with Display([ProgressStep(f"starting {engine.name}", "the start", 10.0)]) as display, display.step():
                 deployment.wait_ready(arguments.ready_timeout)
                 _require_settings(engine, model, deployment, engine.ordered(budget, batching))
             for endpoint in deployment.endpoints:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
     dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
     records = []
-    with Display([ProgressStep(f"train in {name}", "train", guess_s) for name in frameworks]) as display:
+    with Display([ProgressStep(f"train in {name}", "training", guess_s) for name in frameworks]) as display:
         for framework in frameworks:
             with display.step():
                 records.append(

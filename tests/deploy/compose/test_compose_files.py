@@ -54,6 +54,29 @@ def test_the_default_files_are_valid_and_every_host_path_exists(compose):
             assert [path for path in paths if not path.exists()] == [], name
 
 
+AIRGAPPED = ["--env-file", str(ROOT / ".env.airgap")]
+BOTH_FILES = ["-f", str(FILES[0]), "-f", str(FILES[1])]
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments"),
+    [
+        ("copied", ["--env-file", "OWN", *BOTH_FILES]),
+        ("copied", ["--env-file", "OWN", *AIRGAPPED, *BOTH_FILES]),
+        ("copied", [*AIRGAPPED, "--env-file", "OWN", *BOTH_FILES]),
+        ("pinned", ["--env-file", "OWN", *AIRGAPPED, *BOTH_FILES]),
+    ],
+)
+def test_a_persons_own_env_file_does_not_bring_a_registry_back(compose, own, arguments, tmp_path):
+    env = tmp_path / ".env"
+    env.write_text((ROOT / ".env.example").read_text())
+    if own == "pinned":  # as `make pin-digests` leaves it
+        pinned = (f"{name}_IMAGE=registry.example/{name.lower()}:1" for name in ("HAPROXY", "PROMETHEUS", "BUILDER"))
+        env.write_text("\n".join([env.read_text(), *pinned, ""]))
+    project = configuration(*(str(env) if argument == "OWN" else argument for argument in arguments))
+    assert project["services"] == compose["airgap"]["services"]
+
+
 def test_no_registry_is_needed_for_what_the_airgapped_file_starts(compose):
     project = compose["airgap"]
     assert {"tfserving", "grafana"} & set(project["services"]) == set()

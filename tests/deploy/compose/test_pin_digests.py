@@ -12,7 +12,7 @@ EXAMPLE = """\
 # Images that are pulled
 TFSERVING_IMAGE=tensorflow/serving:2.19.1
 PYTHON_IMAGE=python:3.11-slim-bookworm
-BUILDER_IMAGE=python:3.11-slim-bookworm
+# BUILDER_IMAGE=python:3.11-slim-bookworm
 TORCHSERVE_UPSTREAM=pytorch/torchserve:0.12.0-cpu
 TRAINER_IMAGE=servestorm/trainer:0.1.0
 ENGINE_CPUS=1

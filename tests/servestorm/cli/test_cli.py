@@ -101,6 +101,13 @@ def test_a_wrong_option_is_named_and_exits_2(arguments, word):
     refused(servestorm(*arguments), 2, word)
 
 
+def test_servestorm_alone_names_commands_to_begin_with():
+    done = servestorm()
+    refused(done, 2, "servestorm doctor", "servestorm --help")
+    named = re.findall(r"^  servestorm (.+?)  ", done.stderr, re.MULTILINE)
+    assert [parser().parse_args(command.split()).verb for command in named] == ["doctor", "run", "init", "report"]
+
+
 def test_a_missing_plan_exits_2(tmp_path):
     refused(servestorm("run", "none.yaml", cwd=tmp_path), 2, "none.yaml does not exist")
 

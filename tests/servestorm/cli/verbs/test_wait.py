@@ -1,0 +1,92 @@
+"""`servestorm wait`: returns when a server answers for its model, and says what it lacks where it does not in time."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from servestorm.cli.main import main
+from servestorm.cli.verbs.wait import address
+
+
+@pytest.fixture
+def server():
+    """An HTTP server that gives `answers[path]` as (status, body), the last of a list again and again."""
+    answers: dict[str, list[tuple[int, str]]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            left = answers.get(self.path, [(404, "")])
+            status, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}", answers
+    http.shutdown()
+    http.server_close()
+
+
+def status(state: str) -> tuple[int, str]:
+    return 200, f'{{"model_version_status": [{{"version": "1", "state": "{state}"}}]}}'
+
+
+def test_tensorflow_serving_is_ready_when_its_model_is_available(server, capsys):
+    url, answers = server
+    answers["/v1/models/cnn"] = [status("LOADING"), status("AVAILABLE")]
+    assert main(["wait", f"{url}/"]) == 0
+    assert capsys.readouterr().out.startswith(f"{url} answers for cnn after ")
+
+
+def test_torchserve_is_ready_when_a_worker_takes_requests_and_not_when_its_ping_is_healthy(server):
+    url, answers = server
+    answers["/ping"] = [(200, '{"status": "Healthy"}')]
+    answers["/predictions/mine"] = [(404, ""), (503, ""), (400, "no picture for this model")]
+    assert main(["wait", url, "--model", "mine"]) == 0
+    assert answers["/predictions/mine"] == [(400, "no picture for this model")]
+
+
+@pytest.mark.parametrize(
+    ("answers_of", "lacks"),
+    [
+        ({}, "it is neither TensorFlow Serving with a model cnn nor TorchServe"),
+        ({"/v1/models/cnn": [status("LOADING")]}, "the model cnn is being loaded"),
+        ({"/ping": [(200, '{"status": "Healthy"}')]}, "TorchServe has no worker for cnn"),
+    ],
+)
+def test_what_a_server_lacks_is_said_when_the_time_is_over(server, answers_of, lacks, capsys):
+    url, answers = server
+    answers.update(answers_of)
+    assert main(["wait", url, "--timeout", "0.01"]) == 3
+    assert f"is not ready after 0.01 s ({lacks})" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_said_to_give_no_answer(server, capsys):
+    assert main(["wait", "127.0.0.1:1", "--timeout", "0.01"]) == 3
+    assert "http://127.0.0.1:1 is not ready after 0.01 s (no answer)" in capsys.readouterr().err
+
+
+def test_a_server_without_tls_is_not_said_to_be_absent(server, capsys):
+    url, _ = server
+    assert main(["wait", url.replace("http:", "https:"), "--timeout", "0.01"]) == 3
+    assert "(TLS fails: its certificate is not trusted, or it speaks plain HTTP)" in capsys.readouterr().err
+
+
+def test_an_address_may_lack_its_scheme_and_end_with_a_slash():
+    assert address("localhost:8080/") == "http://localhost:8080"
+    assert address("https://a.example") == "https://a.example"
+    for wrong in ("ftp://a", "http://", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not an address such as"):
+            address(wrong)
