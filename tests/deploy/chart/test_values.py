@@ -196,6 +196,8 @@ def test_the_notes_tell_the_next_three_commands_of_what_was_installed():
     assert "exitCode" in job and re.findall(r"^  (\d)\. ", job, re.MULTILINE) == ["1", "2", "3"]
     rates = notes("--values", str(CHART / "ci" / "autoscaling-rates-values.yaml"))
     assert "r-servestorm-adapter-rules" in rates and "r-servestorm-prometheus" in rates
+    assert "may reach the API server at port 443 or 6443" in rates and "API server" not in plain
+    assert "networkPolicy.loadTo opens other targets" in web and "loadTo" not in job
 
 
 @pytest.mark.helm
