@@ -16,7 +16,7 @@ fi
 for service in "$TENSORFLOW_SERVICE" torchserve; do
   count=$(replicas "$service")
   if [ "$count" -gt "$BALANCER_SLOTS" ]; then
-    sentence="servestorm: $service has $count replicas and the balancer $BALANCER_SLOTS places, so that the others get no request: set BALANCER_SLOTS to $count or more, or scale down."
+    sentence="servestorm: $service has $count replicas and the balancer places for $BALANCER_SLOTS, so that the others get no request: set BALANCER_SLOTS to $count or more, or scale down."
     echo "$sentence"
     # Into the container's log too, where `docker compose logs haproxy` shows it.
     { echo "$sentence" >/proc/1/fd/1; } 2>/dev/null

@@ -98,7 +98,12 @@ def main(arguments: list[str]) -> int:
         return IN_ORDER if check(Path(folder), name, recipe) else NO_MODEL
     except StaleVolume as stale:
         print(f"trainer: {stale}", file=sys.stderr)
-        return STALE
+    except OSError as error:
+        print(
+            f"trainer: {error.filename} cannot be read ({error.strerror}): user 10001 must be able to read the models.",
+            file=sys.stderr,
+        )
+    return STALE
 
 
 if __name__ == "__main__":

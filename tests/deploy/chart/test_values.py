@@ -150,6 +150,10 @@ def test_a_typing_error_is_refused_and_named(setting, told):
             ("load.enabled=true", "load.mode=agents", "load.workers=0"),
             "load.mode agents needs at least one worker: set load.workers to 1 or more.",
         ),
+        (
+            ("load.enabled=true", "load.mode=job", "load.options.duration=3500", "load.results.holdSeconds=100"),
+            "The load takes 3600 s and load.deadlineSeconds is 3600: raise it",
+        ),
         (("workers=2",), "There are 2 workers for 1 threads: raise resources.limits.cpu or lower workers."),
     ],
 )

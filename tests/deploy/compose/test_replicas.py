@@ -141,7 +141,7 @@ def test_the_balancer_is_unhealthy_where_a_service_has_more_replicas_than_places
             assert healthcheck(tmp_path, port, replicas).returncode == 0
         done = healthcheck(tmp_path, port, 3)
     assert done.returncode == 1
-    assert "torchserve has 3 replicas and the balancer 2 places" in done.stdout
+    assert "torchserve has 3 replicas and the balancer places for 2" in done.stdout
     assert "set BALANCER_SLOTS to 3 or more" in done.stdout
     assert (tmp_path / "log").read_text() == done.stdout
     gone = healthcheck(tmp_path, port, 0)

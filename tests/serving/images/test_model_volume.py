@@ -125,6 +125,14 @@ def test_a_newer_version_than_the_manifest_s_is_refused_because_tensorflow_servi
     assert start()[0].returncode == 0, "older versions are kept by every export"
 
 
+def test_a_file_that_cannot_be_read_is_named(start, volume, exported):
+    start()
+    manifest = volume / exported.name / "manifest.json"
+    manifest.unlink()
+    manifest.mkdir()
+    assert f"{manifest} cannot be read" in refused(*start())
+
+
 def test_a_folder_that_was_renamed_is_refused(start, volume, exported):
     start()
     (volume / exported.name).rename(volume / "zebra")
