@@ -54,6 +54,33 @@ def test_the_default_files_are_valid_and_every_host_path_exists(compose):
             assert [path for path in paths if not path.exists()] == [], name
 
 
+def test_no_registry_is_needed_for_what_the_airgapped_file_starts(compose):
+    project = compose["airgap"]
+    assert {"tfserving", "grafana"} & set(project["services"]) == set()
+    assert "savedmodel" in project["services"]
+    for service in project["services"].values():
+        assert service["image"].startswith("servestorm/")
+        assert all(value.startswith("servestorm/") or not value for value in service["build"]["args"].values())
+        assert not service["build"]["dockerfile"].endswith(".upstream")
+
+
+def test_both_tensorflow_servers_get_the_same_flags_files_and_limits(compose):
+    real, ours = compose["default"]["services"]["tfserving"], compose["airgap"]["services"]["savedmodel"]
+    for part in ("command", "environment", "volumes", "deploy", "healthcheck", "user", "read_only", "cap_drop"):
+        assert real[part] == ours[part], part
+
+
+def test_every_engine_has_the_same_budget_and_the_same_threads(compose):
+    for project in compose.values():
+        engines = [
+            project["services"][n] for n in ("tfserving", "savedmodel", "torchserve") if n in project["services"]
+        ]
+        limits = [engine["deploy"]["resources"]["limits"] for engine in engines]
+        assert len(engines) == 2
+        assert limits[0] == limits[1] and {"cpus", "memory", "pids"} <= set(limits[0])
+        assert engines[0]["environment"]["OMP_NUM_THREADS"] == engines[1]["environment"]["OMP_NUM_THREADS"]
+
+
 def test_model_name_alone_is_enough_for_another_model(compose):
     """No service and no file that a service reads still names the default model."""
     for name, files in {"default": FILES[:1], "airgap": FILES}.items():
@@ -83,33 +110,6 @@ def test_both_prometheus_images_have_a_volume_of_their_own(compose):
     volumes = {name: {mount["source"] for mount in project["services"]["prometheus"]["volumes"]
                       if mount["type"] == "volume"} for name, project in compose.items()}  # fmt: skip
     assert volumes == {"default": {"prometheus"}, "airgap": {"prometheus-debian"}}
-
-
-def test_no_registry_is_needed_for_what_the_airgapped_file_starts(compose):
-    project = compose["airgap"]
-    assert {"tfserving", "grafana"} & set(project["services"]) == set()
-    assert "savedmodel" in project["services"]
-    for service in project["services"].values():
-        assert service["image"].startswith("servestorm/")
-        assert all(value.startswith("servestorm/") or not value for value in service["build"]["args"].values())
-        assert not service["build"]["dockerfile"].endswith(".upstream")
-
-
-def test_both_tensorflow_servers_get_the_same_flags_files_and_limits(compose):
-    real, ours = compose["default"]["services"]["tfserving"], compose["airgap"]["services"]["savedmodel"]
-    for part in ("command", "environment", "volumes", "deploy", "healthcheck", "user", "read_only", "cap_drop"):
-        assert real[part] == ours[part], part
-
-
-def test_every_engine_has_the_same_budget_and_the_same_threads(compose):
-    for project in compose.values():
-        engines = [
-            project["services"][n] for n in ("tfserving", "savedmodel", "torchserve") if n in project["services"]
-        ]
-        limits = [engine["deploy"]["resources"]["limits"] for engine in engines]
-        assert len(engines) == 2
-        assert limits[0] == limits[1] and {"cpus", "memory", "pids"} <= set(limits[0])
-        assert engines[0]["environment"]["OMP_NUM_THREADS"] == engines[1]["environment"]["OMP_NUM_THREADS"]
 
 
 @pytest.mark.parametrize("name", NAMES)
