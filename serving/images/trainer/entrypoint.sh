@@ -1,15 +1,25 @@
 #!/bin/sh
-# Without arguments: train and export MODEL_NAME to /models, unless it lies there already. With arguments: `servestorm ARGUMENTS`.
+# Without arguments: train and export MODEL_NAME to MODEL_BASE_PATH, unless it lies there already; what lies there must be
+# whole and what is asked for (model_volume.py). With arguments: `servestorm ARGUMENTS`.
 set -eu
 if [ $# -gt 0 ]; then
   exec servestorm "$@"
 fi
-if [ -f "/models/$MODEL_NAME/manifest.json" ]; then
-  echo "trainer: /models/$MODEL_NAME is there already; nothing to do."
-  exit 0
-fi
-if [ ! -w /models ]; then
-  echo "trainer: user 10001 may not write to /models: mount a volume that it owns, or run chown 10001:10001 on the folder." >&2
+models=${MODEL_BASE_PATH:-/models}
+volume() { python -P "${0%/*}/model_volume.py" "$1" "$models" "$MODEL_NAME" "EPOCHS=$EPOCHS DATASET=$DATASET SEED=$SEED"; }
+
+state=0
+volume check || state=$?
+case $state in
+  0)
+    echo "trainer: $models/$MODEL_NAME is there already; nothing to do."
+    exit 0
+    ;;
+  4) ;;
+  *) exit "$state" ;;
+esac
+if [ ! -w "$models" ]; then
+  echo "trainer: user 10001 may not write to $models: mount a volume that it owns, or run chown 10001:10001 on the folder." >&2
   exit 3
 fi
 data="--dataset $DATASET --seed $SEED ${DATA_DIR:+--data-dir $DATA_DIR}"
@@ -17,4 +27,5 @@ data="--dataset $DATASET --seed $SEED ${DATA_DIR:+--data-dir $DATA_DIR}"
 # shellcheck disable=SC2086
 servestorm train $data --framework keras --epochs "$EPOCHS" --out /tmp/weights 2>&1
 # shellcheck disable=SC2086
-exec servestorm export $data --name "$MODEL_NAME" --weights /tmp/weights --weights-from keras --out /models 2>&1
+servestorm export $data --name "$MODEL_NAME" --weights /tmp/weights --weights-from keras --out "$models" 2>&1
+volume record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import ipaddress
 import re
 import shutil
 import subprocess
@@ -209,18 +210,16 @@ def ingress(rendered, port, suffix=""):
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
-def test_every_pod_but_the_test_s_is_under_a_policy_whose_ports_it_has(values):
+def test_every_pod_is_under_one_policy_whose_ports_it_has(values):
     rendered = render(values=values)
     if not rendered.all("NetworkPolicy"):
         assert "networkPolicy: {enabled: false}" in values.read_text()
         return
     for thing in workloads(rendered):
-        if thing["kind"] == "Pod":
-            continue
         labels = labels_of(thing)
         covering = [each for each in rendered.all("NetworkPolicy") if selects(each["spec"]["podSelector"], labels)]
         assert len(covering) == 1, thing["metadata"]["name"]
-        assert "Ingress" in covering[0]["spec"]["policyTypes"]
+        assert covering[0]["spec"]["policyTypes"] == ["Ingress", "Egress"]
     for each in rendered.all("NetworkPolicy"):
         pods = [thing for thing in workloads(rendered) if selects(each["spec"]["podSelector"], labels_of(thing))]
         named = {port["name"] for pod in pods for c in pod_of(pod)["containers"] for port in c.get("ports", [])}
@@ -262,7 +261,115 @@ def test_metrics_are_read_by_whom_they_are_for():
 def test_a_download_may_ask_for_names_and_reach_web_ports_and_the_url_s_own():
     rules = policy(render(values=CI / "models-values.yaml"))["egress"]
     open_to = {(port["protocol"], port["port"]) for rule in rules for port in rule["ports"]}
-    assert open_to == {("UDP", 53), ("TCP", 53), ("TCP", 80), ("TCP", 443), ("TCP", 8443)}
+    # 988 is GKE's, for the identity with which a bucket is read
+    assert open_to == {("UDP", 53), ("TCP", 53), ("TCP", 80), ("TCP", 443), ("TCP", 8443), ("TCP", 988)}
+
+
+def reachable(rendered, suffix, address, port):
+    """Whether a policy lets its pods reach an address outside of the cluster."""
+
+    def within(block):
+        network = ipaddress.ip_network(block["cidr"])
+        return ip in network and not any(ip in ipaddress.ip_network(part) for part in block.get("except", []))
+
+    ip = ipaddress.ip_address(address)
+    for rule in policy(rendered, suffix)["egress"]:
+        ports = [each["port"] for each in rule.get("ports", [{"port": port}])]
+        blocks = [peer["ipBlock"] for peer in rule.get("to", []) if "ipBlock" in peer]
+        if port in ports and ("to" not in rule or any(map(within, blocks))):
+            return True
+    return False
+
+
+METADATA = "169.254.169.254"
+
+
+@pytest.mark.parametrize("suffix", ["", "-load"])
+def test_a_download_reaches_every_address_but_the_link_local_ones(suffix):
+    def release(*settings):
+        url = ("models[0].name=cnn", "models[0].source.url.url=https://h/cnn.tar")
+        return render("load.enabled=true", *url, f"models[0].source.url.sha256={'0' * 64}", *settings)
+
+    for address in ("93.184.215.14", "10.1.2.3", "2606:2800::1"):
+        assert reachable(release(), suffix, address, 443), address
+    for address in (METADATA, "169.254.170.23", "fe80::1"):
+        assert not reachable(release(), suffix, address, 80), address
+        assert reachable(release("download.allowLinkLocal=true"), suffix, address, 80), address
+    # a block of addresses covers no pods in some networks, and the file server may be one
+    (rule,) = [rule for rule in policy(release(), suffix)["egress"] if {"namespaceSelector": {}} in rule.get("to", [])]
+    assert {port["port"] for port in rule["ports"]} == {80, 443}
+
+
+def test_a_bucket_is_read_with_the_identity_that_its_cloud_gives_the_pod():
+    rendered = render(values=CI / "models-values.yaml")
+    assert reachable(rendered, "", METADATA, 80) and reachable(rendered, "", "169.254.170.23", 80)
+    assert reachable(rendered, "", "169.254.169.252", 988)
+    assert not reachable(render(values=CI / "airgap-values.yaml"), "", METADATA, 80)
+
+
+def pods_reached(rendered, suffix, port):
+    """The components that a policy lets its pods reach at a port; None is everybody."""
+    rules = [rule for rule in policy(rendered, suffix)["egress"]
+             if any(each["port"] == port for each in rule.get("ports", [{"port": port}]))]  # fmt: skip
+    found = [who({"from": rule["to"]} if "to" in rule else {}) for rule in rules]
+    return None if None in found else set().union(*found)
+
+
+@pytest.mark.parametrize("engine", PORTS)
+@pytest.mark.parametrize("suffix", ["-load", "-test"])
+def test_load_and_test_reach_names_and_this_release_and_nobody_else(engine, suffix):
+    rendered = render(f"engine={engine}", "replicas=2", "load.enabled=true")
+    rest, grpc = PORTS[engine]
+    for port in (rest, grpc):
+        assert pods_reached(rendered, suffix, port) == {"server", "balancer"}
+        assert pods_reached(render(f"engine={engine}", "load.enabled=true"), suffix, port) == {"server"}
+    for port in (80, 443, 8404, 6443):
+        assert pods_reached(rendered, suffix, port) == set()
+    (names,) = [rule for rule in policy(rendered, suffix)["egress"] if {"protocol": "UDP", "port": 53} in rule["ports"]]
+    assert {"protocol": "TCP", "port": 53} in names["ports"] and "to" not in names
+
+
+def test_what_leaves_one_pod_is_let_into_the_other():
+    """Ports are named by what lets in, and numbered by what lets out."""
+    rendered = render("engine=torchserve", "replicas=2", "load.enabled=true", "prometheus.enabled=true")
+    pods = {labels_of(thing)["app.kubernetes.io/component"]: thing for thing in workloads(rendered)}
+    for source, suffix in (("load-worker", "-load"), ("test", "-test"), ("prometheus", "-prometheus")):
+        for rule in policy(rendered, suffix)["egress"]:
+            for target in who({"from": rule["to"]}) if "to" in rule else ():
+                named = {each["containerPort"]: each["name"] for each in pod_of(pods[target])["containers"][0]["ports"]}
+                own = "" if target == "server" else f"-{target}"
+                for port in rule["ports"]:
+                    let_in = ingress(rendered, named[port["port"]], own) | ingress(rendered, port["port"], own)
+                    assert {source, "namespace"} & let_in, (source, target, port)
+
+
+@pytest.mark.parametrize(("mode", "master"), [("web", "load"), ("job", "load"), ("agents", "load-agent")])
+def test_workers_reach_their_master_and_agents_each_other(mode, master):
+    rendered = render("load.enabled=true", f"load.mode={mode}", "load.workers=2")
+    assert pods_reached(rendered, "-load", 5557) == {master}
+    assert pods_reached(rendered, "-test", 5557) == set()
+
+
+def test_a_target_of_another_s_is_reached_wherever_it_lies_unless_somebody_is_named():
+    for setting in ("load.target=http://elsewhere:80", "load.grpcTarget=elsewhere:9"):
+        assert reachable(render("load.enabled=true", setting), "-load", "10.1.2.3", 8080), setting
+    peer = "networkPolicy.loadTo[0].ipBlock.cidr=10.0.0.0/8"
+    named = render("load.enabled=true", "load.target=http://elsewhere", peer)
+    assert reachable(named, "-load", "10.1.2.3", 8080) and not reachable(named, "-load", "11.1.2.3", 8080)
+    assert pods_reached(named, "-load", 8501) == {"server", "addresses"}
+
+
+def test_prometheus_reaches_what_it_scrapes_and_where_it_discovers_pods_the_api_server():
+    rendered = render("engine=torchserve", "replicas=2", "load.enabled=true", "prometheus.enabled=true")
+    for port, component in ((8082, "server"), (8404, "balancer"), (9646, "load")):
+        assert pods_reached(rendered, "-prometheus", port) == {component}
+    assert pods_reached(rendered, "-prometheus", 8080) == set()
+    for port in (443, 6443):
+        assert reachable(rendered, "-prometheus", "10.96.0.1", port)
+    for settings in (("prometheus.discovery=dns",), ("networkPolicy.apiServer.cidrs[0]=10.0.0.0/24",)):
+        assert not reachable(render("prometheus.enabled=true", *settings), "-prometheus", "10.96.0.1", 443)
+    own = ("networkPolicy.apiServer.cidrs[0]=10.0.0.0/24", "networkPolicy.apiServer.ports[0]=16443")
+    assert reachable(render("prometheus.enabled=true", *own), "-prometheus", "10.0.0.1", 16443)
 
 
 def test_the_balancer_reaches_the_servers_and_the_names_and_nobody_else():

@@ -150,6 +150,10 @@ def test_a_typing_error_is_refused_and_named(setting, told):
             ("load.enabled=true", "load.mode=agents", "load.workers=0"),
             "load.mode agents needs at least one worker: set load.workers to 1 or more.",
         ),
+        (
+            ("load.enabled=true", "load.mode=job", "load.options.duration=3500", "load.results.holdSeconds=100"),
+            "The load takes 3600 s and load.deadlineSeconds is 3600: raise it",
+        ),
         (("workers=2",), "There are 2 workers for 1 threads: raise resources.limits.cpu or lower workers."),
     ],
 )
@@ -196,6 +200,8 @@ def test_the_notes_tell_the_next_three_commands_of_what_was_installed():
     assert "exitCode" in job and re.findall(r"^  (\d)\. ", job, re.MULTILINE) == ["1", "2", "3"]
     rates = notes("--values", str(CHART / "ci" / "autoscaling-rates-values.yaml"))
     assert "r-servestorm-adapter-rules" in rates and "r-servestorm-prometheus" in rates
+    assert "may reach the API server at port 443 or 6443" in rates and "API server" not in plain
+    assert "networkPolicy.loadTo opens other targets" in web and "loadTo" not in job
 
 
 @pytest.mark.helm

@@ -22,13 +22,13 @@ AIRGAP = env_file(ROOT / ".env.airgap")
 IMAGE = re.compile(r"[a-z0-9./-]+:(?P<tag>[A-Za-z0-9._-]+)")
 
 
-def configuration(*arguments: str) -> dict:
+def configuration(*arguments: str, **variables: str) -> dict:
     """What Docker Compose makes of the files, every profile on; no engine is asked."""
     command = ["docker", "compose", "--project-directory", str(ROOT), *arguments, "--profile", "*"]
     # what a person's own .env or environment says is not the files'
     env = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "DOCKER_"))}
     command += ["config", "--format", "json"]
-    asked = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    asked = subprocess.run(command, capture_output=True, text=True, env=env | variables, check=False)
     assert asked.returncode == 0, asked.stderr
     return json.loads(asked.stdout)
 
@@ -104,6 +104,37 @@ def test_every_engine_has_the_same_budget_and_the_same_threads(compose):
         assert engines[0]["environment"]["OMP_NUM_THREADS"] == engines[1]["environment"]["OMP_NUM_THREADS"]
 
 
+def test_model_name_alone_is_enough_for_another_model(compose):
+    """No service and no file that a service reads still names the default model."""
+    for name, files in {"default": FILES[:1], "airgap": FILES}.items():
+        options = [word for file in files for word in ("-f", str(file))]
+        other = configuration("--env-file", "/dev/null", *options, MODEL_NAME="zebra")["services"]
+        default = compose[name]["services"]
+        assert set(other) == set(default)
+        for service, found in other.items():
+            assert not re.search(r"\bcnn\b", json.dumps(found)), f"{service}: {found}"
+            named = len(re.findall(r"\bcnn\b", json.dumps(default[service])))
+            assert json.dumps(found).count("zebra") == named, service
+            for mount in found.get("volumes", []):
+                files_read = Path(mount["source"]).rglob("*") if mount["type"] == "bind" else ()
+                texts = [path.read_text() for path in files_read if path.is_file()]
+                assert not [text for text in texts if re.search(r"\bcnn\b", text)], mount
+        assert sum("zebra" in json.dumps(found) for found in other.values()) >= 5
+
+
+def test_every_log_is_bounded(compose):
+    for project in compose.values():
+        for name, service in project["services"].items():
+            assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "2"}}, name
+
+
+def test_both_prometheus_images_have_a_volume_of_their_own(compose):
+    """They write as different users and in different formats."""
+    volumes = {name: {mount["source"] for mount in project["services"]["prometheus"]["volumes"]
+                      if mount["type"] == "volume"} for name, project in compose.items()}  # fmt: skip
+    assert volumes == {"default": {"prometheus"}, "airgap": {"prometheus-debian"}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_service_can_write_nowhere_gain_nothing_and_is_limited(name):
     service = services()[name]
@@ -167,7 +198,6 @@ def test_every_variable_of_env_example_is_explained():
 
 def test_the_flags_of_tensorflow_serving_are_real_and_their_files_are_read():
     from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
 
     from serving.savedmodel_server.textproto import message_class
     from tests.serving.engines.tensorflow_serving_flags import TF_SERVING_FLAGS
@@ -176,16 +206,14 @@ def test_the_flags_of_tensorflow_serving_are_real_and_their_files_are_read():
     assert set(flags) <= TF_SERVING_FLAGS
     folder = COMPOSE / "tfserving"
     messages = {
-        "model_config_file": model_server_config_pb2.ModelServerConfig(),
         "batching_parameters_file": message_class("BatchingParameters")(),
         "monitoring_config_file": message_class("MonitoringConfig")(),
     }
     for flag, message in messages.items():
         path = folder / Path(flags[flag]).name
         assert text_format.Parse(path.read_text(), message).ByteSize() > 0
-    (model,) = messages["model_config_file"].model_config_list.config
-    defaults = env_file(ROOT / ".env.example")
-    assert (model.name, model.base_path) == (defaults["MODEL_NAME"], f"/srv/models/{defaults['MODEL_NAME']}")
+    model = f"${{MODEL_NAME:-{env_file(ROOT / '.env.example')['MODEL_NAME']}}}"
+    assert (flags["model_name"], flags["model_base_path"]) == (model, f"/srv/models/{model}")
     assert {file.name for file in folder.iterdir()} == {Path(flags[flag]).name for flag in messages}
 
 
@@ -220,7 +248,7 @@ def test_the_balancer_s_configuration_is_one():
     if haproxy is None:
         lacking("haproxy", "HAProxy is not here: apt-get install haproxy")
     file = COMPOSE / "haproxy" / "haproxy.cfg"
-    env = {"TENSORFLOW_SERVICE": "tfserving", "MODEL_NAME": "cnn"}
+    env = {"TENSORFLOW_SERVICE": "tfserving", "MODEL_NAME": "cnn", "BALANCER_SLOTS": "64"}
     checked = subprocess.run([haproxy, "-c", "-f", str(file)], capture_output=True, text=True, env=env, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr

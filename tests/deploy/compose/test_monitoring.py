@@ -74,6 +74,20 @@ def test_the_dashboard_is_whole():
     assert max(x for x, _ in places) < 24
 
 
+def test_the_dashboard_turns_red_where_an_objective_is_missed():
+    groups = yaml.safe_load((COMPOSE / "prometheus" / "objectives.yml").read_text())["groups"]
+    limits = {rule["alert"]: float(rule["expr"].split()[-1]) for group in groups for rule in group["rules"]
+              if re.search(r"> [\d.]+$", rule["expr"])}  # fmt: skip
+    panels = {panel["title"]: panel for panel in DASHBOARD["panels"]}
+    for title, alert in (
+        ("p99", "LatencyObjectiveMissed"),
+        ("Failures", "FailureObjectiveMissed"),
+        ("Generator's lag, p99", "GeneratorLate"),
+    ):
+        steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert steps[-1]["value"] == limits[alert], title
+
+
 def squares(place):
     return [
         (x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])

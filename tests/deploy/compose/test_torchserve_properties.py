@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.deploy.java_strings import strings
 from tests.source_tree import ROOT
 from tests.stand_ins.fake_engine import write_model
 
+ENTRY_POINT = ROOT / "serving" / "images" / "torchserve" / "entrypoint.sh"
 FILES = [COMPOSE / "torchserve" / "config.properties", ROOT / "serving" / "images" / "torchserve" / "config.properties"]
 
 
@@ -53,9 +55,36 @@ def test_every_property_that_the_engine_writes_is_torchserve_s(known, tmp_path):
     assert set(properties((tmp_path / "config.properties").read_text())) - known == set()
 
 
-def test_the_settings_of_the_model_are_torchserve_s_and_bound_batches_as_the_other_engine_s(jar):
-    found = properties(FILES[0].read_text())
-    name = env_file(ROOT / ".env.example")["MODEL_NAME"]
+@pytest.fixture
+def started(tmp_path):
+    """Runs the image's entry point with Compose's configuration; gives what it starts Java with, and its end."""
+    java = tmp_path / "java"
+    java.write_text('#!/bin/sh\nwhile [ "$1" != -f ]; do shift; done\ncat "$2"\n')
+    java.chmod(0o755)
+
+    def start(name: str, file: Path = FILES[0]) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TS_CONFIG_FILE": str(file), "MODEL_NAME": name, "TS_PYTHON": "p"}
+        env["HOME"] = str(tmp_path)
+        return subprocess.run(["sh", ENTRY_POINT], env=env, capture_output=True, text=True, check=False)
+
+    return start
+
+
+def test_the_entry_point_refuses_a_model_name_that_would_break_the_configuration(started):
+    for name in ("", "a b", "a/b", 'a"b', "a&b"):
+        done = started(name)
+        assert done.returncode == 2 and "names no model" in done.stderr, name
+
+
+def test_a_configuration_without_the_placeholder_is_read_as_it_is(started, tmp_path):
+    own = tmp_path / "config.properties"
+    own.write_text("model_store=/models/mine\n")
+    assert started("other", own).stdout == own.read_text()
+
+
+@pytest.mark.parametrize("name", [env_file(ROOT / ".env.example")["MODEL_NAME"], "resnet-50_v1.5"])
+def test_the_settings_of_the_model_are_torchserve_s_and_bound_batches_as_the_other_engine_s(name, jar, started):
+    found = properties(started(name).stdout)
     snapshot = json.loads(found["model_snapshot"])
     assert snapshot["modelCount"] == len(snapshot["models"])
     assert found["model_store"] == f"/models/{name}"

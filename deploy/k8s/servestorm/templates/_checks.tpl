@@ -32,6 +32,13 @@
 {{- if and .Values.load.enabled (ne .Values.load.mode "job") (eq (int .Values.load.workers) 0) -}}
 {{- fail (printf "load.mode %s needs at least one worker: set load.workers to 1 or more." .Values.load.mode) -}}
 {{- end -}}
+{{- if eq (include "servestorm.load.job" .) "true" -}}
+{{- $options := .Values.load.options -}}
+{{- $needs := addf (get $options "duration" | float64) (get $options "warmup" | float64) (float64 .Values.load.results.holdSeconds) -}}
+{{- if ge $needs (float64 .Values.load.deadlineSeconds) -}}
+{{- fail (printf "The load takes %v s and load.deadlineSeconds is %d: raise it, or the job is ended before its verdict." $needs (int .Values.load.deadlineSeconds)) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (int .Values.workers) (include "servestorm.threads" . | int) -}}
 {{- fail (printf "There are %d workers for %s threads: raise resources.limits.cpu or lower workers." (int .Values.workers) (include "servestorm.threads" .)) -}}
 {{- end -}}

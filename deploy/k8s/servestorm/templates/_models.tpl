@@ -39,6 +39,12 @@
   env:
     - {name: HOME, value: /tmp}
     - {name: CLOUDSDK_CONFIG, value: /tmp/gcloud}
+    {{- with $all.root.Values.download }}
+    - {name: DOWNLOAD_CONNECT_SECONDS, value: {{ int .connectSeconds | quote }}}
+    - {name: DOWNLOAD_TOTAL_SECONDS, value: {{ int .totalSeconds | quote }}}
+    - {name: DOWNLOAD_LINK_LOCAL, value: {{ .allowLinkLocal | quote }}}
+    {{- end }}
+    - {name: DOWNLOAD_MAX_BYTES, value: {{ include "servestorm.bytes" $all.root.Values.storage.models | quote }}}
   {{- include "servestorm.models.initRest" $all | nindent 2 }}
     - {name: models, mountPath: /target}
     - {name: scripts, mountPath: /scripts, readOnly: true}
@@ -116,10 +122,10 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* Ports of the models' URLs that are neither 80 nor 443, as a YAML list. */}}
+{{/* Ports of the models' URLs that are neither 80 nor 443, as a YAML list: (dict "models" .Values.models) */}}
 {{- define "servestorm.models.ports" -}}
 {{- $ports := list -}}
-{{- range .Values.models -}}
+{{- range .models -}}
 {{- if .source.url -}}
 {{- $port := regexFind ":[0-9]+$" (urlParse .source.url.url).host | trimPrefix ":" -}}
 {{- if and $port (not (has $port (list "80" "443"))) -}}{{- $ports = append $ports (int $port) -}}{{- end -}}

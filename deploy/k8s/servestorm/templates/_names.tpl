@@ -59,3 +59,10 @@ labels:
 {{- define "servestorm.reachedFromOutside" -}}
 {{- if ne .Values.service.type "ClusterIP" -}}true{{- end -}}
 {{- end -}}
+
+{{/* Bytes in a quantity such as 512Mi, 1.5Gi or 2G. */}}
+{{- define "servestorm.bytes" -}}
+{{- $number := regexFind "^[0-9.]+" . | float64 -}}
+{{- $factors := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 -}}
+{{- mulf $number (regexFind "[A-Za-z]*$" . | get $factors | default 1 | float64) | int64 -}}
+{{- end -}}
