@@ -172,3 +172,11 @@ def test_a_base_image_is_pinned_by_a_tag_and_never_latest():
     assert bases
     for base in bases:
         assert ":" in base and not base.endswith(":latest"), base
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_public_base_has_a_digest_or_the_file_says_how_to_give_one(dockerfile):
+    text = dockerfile.read_text()
+    for base in re.findall(r"^ARG (?:BASE|UPSTREAM)=(\S+)", text, re.MULTILINE):
+        if not base.startswith("servestorm/"):
+            assert re.search(r"@sha256:[0-9a-f]{64}$", base) or "make pin-digests" in text, base
