@@ -24,8 +24,8 @@ need() {
 need docker "install Docker Engine."
 need kind "install it as https://kind.sigs.k8s.io says."
 need kubectl "install it as https://kubernetes.io/docs/tasks/tools says."
-need curl "on Debian: apt-get install curl."
-need sha256sum "on Debian: apt-get install coreutils."
+need curl "install it; on Debian: apt-get install curl."
+need sha256sum "install it; on Debian: apt-get install coreutils."
 need helm "install Helm 3.14 or newer as https://helm.sh says."
 
 case $engine in

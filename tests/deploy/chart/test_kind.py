@@ -99,7 +99,7 @@ def test_a_program_that_is_missing_is_named_with_where_to_get_it(missing, progra
     (programs / missing).unlink()
     done = kind_up(programs, MODEL=export)
     assert done.returncode == 3
-    assert re.match(f"make kind-up needs {missing}: (install|on Debian: apt-get install)", done.stderr)
+    assert done.stderr.startswith(f"make kind-up needs {missing}: install")
 
 
 def test_an_engine_or_an_export_that_is_not_there_is_a_usage_error(programs, export, tmp_path):
