@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 # Processes that share the tests: tests wait for servers half of the time. Each needs up to 3 GB with its servers.
 TEST_WORKERS ?= 3
-TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+# The package with no hash: the file says why.
+TORCH_LIST := serving/images/requirements/torch.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test venv lint types contracts check wheel-check core-check lock clean airgap-images sbom pin-digests kind-up kind-down
 
@@ -19,12 +21,15 @@ test: venv
 
 venv: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml requirements/tools.txt requirements/dev.txt $(TORCH_LIST)
 	@command -v $(PYTHON) >/dev/null || { echo "servestorm needs $(PYTHON); on Debian: apt-get install python3.11 python3.11-venv"; exit 3; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv failed; on Debian: apt-get install python3.11-venv"; exit 3; }
 	@echo "Installing the pinned packages into $(VENV) (about 4 GB; a few minutes the first time)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(INSTALL) --require-hashes --no-deps -r requirements/tools.txt
+	$(INSTALL) --require-hashes --no-deps --no-build-isolation -r requirements/dev.txt
+	$(INSTALL) $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) -r $(TORCH_LIST)
+	PYTHONWARNINGS=ignore $(INSTALL) --no-deps --no-index --no-build-isolation -e .
+	@$(BIN)/python -m pip check || { echo "requirements/dev.txt does not fit pyproject.toml: pip install in $(VENV) what is missing, then run make lock"; exit 3; }
 	@touch $@
 	@echo "Installed: type \`. $(BIN)/activate\` once in each shell to have servestorm and locust on the PATH"
 
@@ -71,8 +76,10 @@ kind-up:
 kind-down:
 	kind delete cluster --name servestorm
 
+# constraints.txt from .venv, and every list with hashes from that: see docs/how-to/verify-downloads.md.
 lock: venv
-	{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==$(TORCH_VERSION)/'; } > constraints.new && mv constraints.new constraints.txt
+	@mkdir -p build
+	sh requirements/lock.sh $(BIN)/python
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

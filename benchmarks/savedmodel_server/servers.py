@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / "build" / "peers"
-PEER_PACKAGES = ("litserve>=0.2.17,<0.3", "bentoml>=1.4.30,<1.5")
+PEER_PACKAGES = HERE / "peers.txt"
 READY_S = 180
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1",
@@ -63,15 +63,16 @@ def make_peers() -> Path:
     """The peers' own virtual environment, which borrows tensorflow from ours; returns its python."""
     python = PEERS / "bin" / "python"
     mark = PEERS / ".installed"
-    if mark.exists() and mark.read_text() == " ".join(PEER_PACKAGES):
+    if mark.exists() and mark.read_text() == PEER_PACKAGES.read_text():
         return python
-    print(f"installing {', '.join(PEER_PACKAGES)} into {PEERS}", file=sys.stderr)
+    print(f"installing LitServe and BentoML into {PEERS}", file=sys.stderr)
     venv.create(PEERS, with_pip=True, clear=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--prefer-binary", *PEER_PACKAGES], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--prefer-binary", "--no-deps", "--require-hashes"]
+    subprocess.run([*install, "-r", PEER_PACKAGES], check=True)
     ours = next(Path(p) for p in sys.path if p.endswith("site-packages"))
     theirs = next(PEERS.glob("lib/python*/site-packages"))
     (theirs / "zz_borrowed.pth").write_text(f"{ours}\n")
-    mark.write_text(" ".join(PEER_PACKAGES))
+    mark.write_text(PEER_PACKAGES.read_text())
     return python
 
 

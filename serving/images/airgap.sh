@@ -69,21 +69,39 @@ make_base() {
     --change 'LABEL org.opencontainers.image.title=servestorm/base' - $BASE >/dev/null || fail "docker import of $BASE failed."
 }
 
-fill_wheelhouse() { # again only when the lock or a list has changed
-  lock=$(cat constraints.txt $HERE/requirements/*.txt | sha256sum | cut -d' ' -f1)
+fill_wheelhouse() { # again only when a list has changed
+  lock=$(cat requirements/tools.txt $HERE/requirements/*.txt | sha256sum | cut -d' ' -f1)
   if [ "$(cat build/wheelhouse/lock.sha256 2>/dev/null)" = "$lock" ]; then return; fi
   say "wheels into build/wheelhouse (about 700 MB the first time)"
+  rm -rf build/wheelhouse.new
+  mkdir build/wheelhouse.new
   [ -x $LOGS/pip/bin/pip ] || logged venv "venv failed; on Debian: apt-get install python3.11-venv" "$PYTHON" -m venv $LOGS/pip
-  collect torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
-  for list in savedmodel torchserve generator trainer build; do collect "$list" -r "$HERE/requirements/$list.txt"; done
-  echo "$lock" >build/wheelhouse/lock.sha256
+  logged tools "pip could not get the tools that build" $LOGS/pip/bin/pip install --disable-pip-version-check \
+    --no-deps --require-hashes -r requirements/tools.txt
+  collect torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
+  for list in savedmodel torchserve generator trainer build; do collect "$list" --require-hashes; done
+  hash_built_wheels >build/wheelhouse.new/built.txt
+  echo "$lock" >build/wheelhouse.new/lock.sha256
+  rm -rf build/wheelhouse
+  mv build/wheelhouse.new build/wheelhouse
 }
 
-collect() { # name, what pip takes. A wheel comes as it is, anything else is built once.
-  name=$1
+collect() { # list, options of pip. A wheel comes as it is, anything else is built once, of a source that had its hash.
+  list=$1
   shift
-  logged "wheels-$name" "pip could not get all wheels of $name" $LOGS/pip/bin/pip wheel --disable-pip-version-check \
-    --no-deps --wheel-dir build/wheelhouse --find-links build/wheelhouse -c constraints.txt "$@"
+  logged "wheels-$list" "pip could not get all wheels of $list" $LOGS/pip/bin/pip wheel --disable-pip-version-check --no-deps \
+    --no-build-isolation --wheel-dir build/wheelhouse.new --find-links build/wheelhouse "$@" -r "$HERE/requirements/$list.txt"
+}
+
+hash_built_wheels() { # Lines for install.sh: torch, and wheels that were built here, so that no list has their hash.
+  for wheel in build/wheelhouse.new/*.whl; do
+    sum=$(sha256sum "$wheel" | cut -d' ' -f1)
+    if grep -qF "sha256:$sum" $HERE/requirements/*.txt; then continue; fi
+    file=${wheel##*/}
+    version=${file#*-}
+    version=${version%%-*}
+    echo "$(echo "${file%%-*}" | tr 'A-Z_.' 'a-z--')==${version%%+*} --hash=sha256:$sum"
+  done
 }
 
 image() { # name, context

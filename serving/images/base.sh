@@ -3,7 +3,8 @@
 set -eu
 root=$1
 mirror=$2
-debootstrap --variant=minbase --include=ca-certificates,libpython3.11-stdlib,python3.11,tini bookworm "$root" "$mirror"
+# Without Debian's keys on this machine debootstrap would only warn.
+debootstrap --force-check-gpg --variant=minbase --include=ca-certificates,libpython3.11-stdlib,python3.11,tini bookworm "$root" "$mirror"
 cat >"$root/etc/apt/sources.list" <<END
 deb $mirror bookworm main
 deb $mirror bookworm-updates main

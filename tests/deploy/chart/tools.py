@@ -72,6 +72,7 @@ def _fetch() -> None:
         "--quiet",
         "--disable-pip-version-check",
         "--no-deps",
+        "--require-hashes",
         "--no-compile",
     ]
     subprocess.run(

@@ -41,7 +41,7 @@ TOGETHER = {
 
 def listed(*names: str) -> dict[str, Requirement]:
     """Packages of these lists by canonical name."""
-    lines = [line for name in names for line in (LISTS / f"{name}.txt").read_text().splitlines()]
+    lines = [line for name in names for line in (LISTS / f"{name}.in").read_text().splitlines()]
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(requirement.name): requirement for requirement in wanted}
 
@@ -61,9 +61,15 @@ def test_every_package_of_an_image_is_pinned_by_the_lock(name):
     assert not [str(requirement) for requirement in packages.values() if requirement.specifier]
 
 
+def test_an_image_with_torch_installs_it_from_its_own_list():
+    for path in DOCKERFILES:
+        asked = re.search(r"^RUN .*install.sh .*\btorchserve.txt.*", path.read_text(), re.MULTILINE)
+        assert asked is None or asked[0] == "RUN sh /build/install.sh torchserve.txt torch.txt", path
+
+
 @pytest.mark.parametrize("image", TOGETHER)
 def test_an_images_lists_name_every_dependency(image):
-    names = set(listed(*TOGETHER[image]))
+    names = set(listed(*TOGETHER[image])) | ({"torch"} if "torchserve" in TOGETHER[image] else set())
     installed = {"tensorflow" if name == "tensorflow-cpu" else name for name in names}
     missing = {}
     for name in installed:
@@ -166,3 +172,11 @@ def test_a_base_image_is_pinned_by_a_tag_and_never_latest():
     assert bases
     for base in bases:
         assert ":" in base and not base.endswith(":latest"), base
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_public_base_has_a_digest_or_the_file_says_how_to_give_one(dockerfile):
+    text = dockerfile.read_text()
+    for base in re.findall(r"^ARG (?:BASE|UPSTREAM)=(\S+)", text, re.MULTILINE):
+        if not base.startswith("servestorm/"):
+            assert re.search(r"@sha256:[0-9a-f]{64}$", base) or "make pin-digests" in text, base
