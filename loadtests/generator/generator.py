@@ -118,8 +118,7 @@ class Generator:
         gap_ns = load.active.within_ns(0, load.duration_ns) / max(load.schedule.expected, 1)
         self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
         self._prepare_ns = min(_PREPARE_NS, self._spin_ns)
-        self._closed_until_ns = 0
-        self._next_image = 0
+        self._closed_until_ns = self._next_image = self._turn = 0
         self._stopping = False
         self._running = False
         self._tend_soon = False
@@ -128,7 +127,6 @@ class Generator:
         """Why the last socket could not be opened; empty where there was no need for one."""
         self._closing_ns = 0
         self._poll_s = _POLL_S
-        self._turn = 0
         self._due: list[int] = []
         # arrivals of the schedule up to the last one of `_due`
         self._due_at = self._taken = 0

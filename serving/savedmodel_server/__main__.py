@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 
-from models.quiet_import import import_tensorflow_quietly
 from serving import extras
 from serving.descriptors import allow_descriptors
 from serving.savedmodel_server.errors import FlagError, RequestError, StartError
@@ -25,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        import_tensorflow_quietly()
         from serving.savedmodel_server.lifecycle import Server
 
         return Server(flags).run()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import uvicorn
 import uvloop
 
+from models.quiet_import import import_tensorflow_quietly
 from serving.errors import ServingError
 from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
@@ -61,7 +62,8 @@ class Server:
         """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
         begin = time.monotonic()
         gc.disable()  # until all is loaded: imports make objects that stay, and the collector would walk them often
-        from serving.savedmodel_server.calls.inference import Inference  # imports tensorflow
+        import_tensorflow_quietly()
+        from serving.savedmodel_server.calls.inference import Inference
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)
         self._dispatcher = Dispatcher(self._flags.rest_threads, self._batching, self._metrics)
