@@ -13,6 +13,7 @@ from loadtests.arrivals.processes import Arrivals
 from loadtests.arrivals.table import ARRIVALS
 from loadtests.arrivals.turns import Turns, read_turns
 from loadtests.errors import LoadTestError
+from loadtests.generator.addresses import endpoint_url
 from loadtests.generator.endpoints_file import EndpointsFile
 from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
 from serving.wire import PAYLOADS
@@ -159,7 +160,7 @@ def _with_hosts(namespace: argparse.Namespace) -> LoadOptions:
     if not namespace.endpoints_file:
         if not host:
             raise LoadTestError("no target: give --host http://HOST:PORT (several are separated by commas).")
-        return LoadOptions([part.strip() for part in host.split(",") if part.strip()], namespace)
+        return LoadOptions([endpoint_url(part) for part in host.split(",") if part.strip()], namespace)
     if host or namespace.grpc_target:
         raise LoadTestError("--endpoints-file names the endpoints: leave --host and --grpc-target out.")
     file = EndpointsFile(Path(namespace.endpoints_file), grpc=namespace.protocol == "grpc")

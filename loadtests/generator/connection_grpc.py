@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.generator import jobs
-from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, ResolvedAddress, errno_reason
+from loadtests.generator.addresses import ResolvedAddress
+from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, errno_reason
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe

@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from loadtests.generator.addresses import ResolvedAddress, connect_reason
 from loadtests.generator.jobs import Job
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream, connect_error, open_socket
-
-
-@dataclass(frozen=True)
-class ResolvedAddress:
-    """Where an endpoint listens, resolved."""
-
-    family: int
-    sockaddr: tuple[Any, ...]
-    hostname: str
-    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,9 @@ class PreparedRequest:
 
 TOO_FEW_DESCRIPTORS: Final = "no file descriptor left (ulimit -n)"
 """What a request failed of that the generator had no socket for."""
+
+
+_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class ConnectionOwner(Protocol):
@@ -90,13 +83,29 @@ class Connection:
         self.pooled = False
         """Kept by the owner among the connections that wait for a job."""
         self._requests = requests
-        self._sock = open_socket(address.family, address.sockaddr)
+        self._address = address
+        self._untried = list(address.candidates)
+        self._refusals: list[str] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        """Begin to connect to the next address of the name; raises OSError where the last one fails at once."""
+        self._trying = self._untried.pop(0)
+        try:
+            self._sock = open_socket(self._trying.family, self._trying.sockaddr)
+        except OSError as error:
+            if not self._untried or error.errno in _NO_DESCRIPTOR:
+                raise
+            self._refusals.append(f"{self._trying} {connect_reason(error.errno)}")
+            self._connect()
+            return
         self._fd: int = self._sock.fileno()
-        self._tls = TlsStream(self._sock, address.tls, address.hostname) if address.tls else None
+        tls = self._address.tls
+        self._tls = TlsStream(self._sock, tls, self._address.hostname) if tls else None
         self._send: Callable[[bytes | memoryview], int] = self._tls.send if self._tls else self._sock.send
         self._receive: Callable[[int], bytes] = self._tls.recv if self._tls else self._sock.recv
         self._watching = EPOLLOUT
-        owner.watch(self._fd, EPOLLOUT, self._on_connecting)
+        self.owner.watch(self._fd, EPOLLOUT, self._on_connecting)
 
     def assign(self, job: Job) -> None:
         """Send a job's request, or keep it until the connection is made."""
@@ -125,8 +134,9 @@ class Connection:
     def _on_connecting(self, _mask: int) -> None:
         code = connect_error(self._sock)
         if code:
-            self._fail(errno_reason(code, "connect"))
+            self._on_refused(connect_reason(code))
             return
+        self._address.prefer(self._trying)
         try:
             if self._tls and not self._tls.handshake():
                 self._wait_for(EPOLLIN | (EPOLLOUT if self._tls.wants_write else 0))
@@ -139,6 +149,22 @@ class Connection:
         self._watching = EPOLLIN
         self.owner.watch(self._fd, EPOLLIN, self._on_ready)
         self._on_connected()
+
+    def _on_refused(self, reason: str) -> None:
+        """Go on with the next address of the name; where there is none, fail with what each of them answered."""
+        self._refusals.append(f"{self._trying} {reason}")
+        if self._untried:
+            refused, refused_fd = self._sock, self._fd
+            try:
+                self._connect()
+            except OSError as error:
+                reason = connect_reason(error.errno)
+                self._refusals.append(f"{self._trying} {reason}")
+            else:
+                self.owner.unwatch(refused_fd)
+                refused.close()
+                return
+        self._fail(reason if len(self._refusals) == 1 else ", ".join(self._refusals))
 
     def _wait_for(self, mask: int) -> None:
         if mask != self._watching:
@@ -158,10 +184,10 @@ class Connection:
 def errno_reason(code: int | None, doing: str) -> str:
     """What a socket's error is called in the summary."""
     if code == errno.ECONNREFUSED:
-        return "connection refused"
+        return connect_reason(code)
     if code in (errno.ECONNRESET, errno.EPIPE):
         return "connection reset"
-    if code in (errno.EMFILE, errno.ENFILE):
+    if code in _NO_DESCRIPTOR:
         return TOO_FEW_DESCRIPTORS
     return f"{doing}: {os.strerror(code) if code else 'failed'}"
 

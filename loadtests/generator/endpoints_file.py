@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import LoadTestError
-from loadtests.generator.connections import PreparedRequest, ResolvedAddress
+from loadtests.generator.addresses import ResolvedAddress
+from loadtests.generator.connections import PreparedRequest
 
 LOOK_EVERY_S: Final = 0.2
 

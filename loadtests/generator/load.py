@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
-from loadtests.generator.connections import PreparedRequest, ResolvedAddress
+from loadtests.generator.addresses import ResolvedAddress
+from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.endpoints_file import Made
 
 ROW: Final = (

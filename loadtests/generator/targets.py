@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import jobs
-from loadtests.generator.connections import PreparedRequest, ResolvedAddress
+from loadtests.generator.addresses import ResolvedAddress, authority, failures, resolve, split_url
+from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Check, Target
 from loadtests.generator.varied_requests import disjoint_groups
@@ -176,6 +175,8 @@ def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
     """Ask the server what it is: TorchServe answers /ping, TensorFlow Serving's API answers /v1/models/NAME."""
     import requests
 
+    name, port, _ = split_url(host, None)
+    address = resolve(name, port, None)
     try:
         status = requests.get(f"{host}/v1/models/{model}", timeout=timeout_s)
         if "model_version_status" in status.text:
@@ -185,26 +186,12 @@ def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
             return "torchserve"
     except requests.RequestException as error:
         raise LoadEnvironmentError(
-            f"{host} does not answer, so its engine cannot be detected: start the server or name it with --engine."
+            f"{host} does not answer ({failures(address)}), so its engine cannot be detected: start the server or name "
+            "it with --engine."
         ) from error
     raise LoadTestError(
         f"{host} is neither TensorFlow Serving with a model {model!r} nor TorchServe: give --model and --engine."
     )
-
-
-def resolve(host: str, port: int, tls: ssl.SSLContext | None) -> ResolvedAddress:
-    """The first address of a name. Raises LoadEnvironmentError where there is none."""
-    try:
-        candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise LoadEnvironmentError(f"host {host!r} does not resolve: check --host.") from error
-    family, _, _, _, sockaddr = candidates[0]
-    return ResolvedAddress(int(family), tuple(sockaddr), host, tls)
-
-
-def authority(host: str, port: int) -> str:
-    """host:port as a Host header wants it (brackets around IPv6)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _model(path: Path | None) -> ModelDir | None:
@@ -256,7 +243,7 @@ def _grpc_endpoint(
     data = [message_bytes(r.body) for r in built]
 
     def make(text: str) -> Made:
-        host, port, secure = _split(text if "://" in text else f"http://{text}", wire.default_grpc_port)
+        host, port, secure = split_url(text if "://" in text else f"http://{text}", wire.default_grpc_port)
         address = resolve(host, port, tls_context("h2") if secure else None)
         scheme = "https" if secure else "http"
         headers = request_headers(scheme, authority(host, port), built[0].path, options.timeout_s)
@@ -269,7 +256,7 @@ def _grpc_targets(options: TargetOptions, default_port: int) -> Sequence[str]:
     """As given, or the hosts with the engine's own port for gRPC."""
     if options.grpc_targets:
         return options.grpc_targets
-    parts = [_split(url, 0) for url in options.hosts]
+    parts = [split_url(url, 0) for url in options.hosts]
     return [f"{'https' if secure else 'http'}://{authority(host, default_port)}" for host, _, secure in parts]
 
 
@@ -287,22 +274,8 @@ def _accept(_image: int, _body: bytes) -> tuple[int, int, str]:
 
 
 def _rest_address(url: str, default_port: int | None) -> tuple[ResolvedAddress, str]:
-    host, port, secure = _split(url, default_port)
+    host, port, secure = split_url(url, default_port)
     return resolve(host, port, tls_context("http/1.1") if secure else None), authority(host, port)
-
-
-def _split(url: str, default_port: int | None) -> tuple[str, int, bool]:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise LoadTestError(f"{url!r} has no usable port: write http://HOST:PORT.") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LoadTestError(f"{url!r} is not a URL: write http://HOST:PORT.")
-    if parts.path not in ("", "/") or parts.query:
-        raise LoadTestError(f"{url!r} has a path: give only http://HOST:PORT (engine http takes --http-path).")
-    secure = parts.scheme == "https"
-    return parts.hostname, port or default_port or (443 if secure else 80), secure
 
 
 def tls_context(protocol: str) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from servestorm.methods.disturbance import OTHER_PERCENT, STEAL_PERCENT, SWAPPED_PERCENT, DisturbanceLimits
 from servestorm.plan.values import BATCH_TIMEOUT, Count, Percent, Seconds, Strict
@@ -42,6 +42,16 @@ class Attached(Strict):
     grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed for protocol grpc")
     metrics: str | None = Field(default=None, description="address of its Prometheus metrics; empty: none are read")
     management: str | None = Field(default=None, description="TorchServe's management address; empty: not used")
+
+    @field_validator("rest", "grpc", "metrics", "management", mode="before")
+    @classmethod
+    def _holds_no_password(cls, address: object) -> object:
+        if isinstance(address, str) and "@" in address.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a user name or password in an address is never sent, and would stay in the run directory: leave out "
+                "all up to the @"
+            )
+        return address
 
 
 class Limits(Strict):

@@ -63,7 +63,9 @@ def _explain(error: ValidationError, root: type[BaseModel], tree: yaml.Node | No
     message = re.sub(r"valid dictionary or instance of \w+", "mapping", fault["msg"].removeprefix("Value error, "))
     if where == ["cpus"]:
         message = "auto or a mapping such as {engine: [0], generator: [1]} is wanted"
-    given = "" if isinstance(fault["input"], (dict, BaseModel)) else f", not {fault['input']!r}"
+    # a password in a URL is not repeated
+    shown = re.sub(r"(//)[^/@]*@", r"\1...@", repr(fault["input"]))
+    given = "" if isinstance(fault["input"], (dict, BaseModel)) else f", not {shown}"
     label = f"`{key}`: " if key else ""
     return f"{place}: {label}{message[:1].lower()}{message[1:]}{given}.{more}"
 

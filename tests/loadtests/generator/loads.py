@@ -9,10 +9,10 @@ import numpy as np
 
 from loadtests.arrivals.blocks import RecordedSchedule
 from loadtests.generator import jobs
+from loadtests.generator.addresses import resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.generator import Generator
 from loadtests.generator.load import ROW, LoadSpec, Target
-from loadtests.generator.targets import resolve
 from loadtests.generator.wire_http1 import request_bytes
 from loadtests.samples.recorder import rows_of
 from tests.source_tree import STAND_INS

@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 import pytest
 
+from loadtests.generator.addresses import resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
-from loadtests.generator.targets import answer_check, resolve
+from loadtests.generator.targets import answer_check
 from loadtests.generator.wire_grpc import Http2Client, message_bytes, request_headers, unframe
 from serving.wire import WIRES
 from serving.wire.http2_frames import Http2Error

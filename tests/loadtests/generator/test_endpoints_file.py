@@ -18,10 +18,10 @@ import pytest
 
 from loadtests.errors import LoadTestError
 from loadtests.generator import endpoints_file
+from loadtests.generator.addresses import resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.endpoints_file import EndpointsFile, Follower
 from loadtests.generator.load import ROW, Target
-from loadtests.generator.targets import resolve
 from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.options import options_for, read_options
 from loadtests.session import renumbered

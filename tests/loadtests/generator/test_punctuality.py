@@ -6,11 +6,11 @@ from contextlib import closing
 import pytest
 
 from loadtests.generator import connection_grpc, connection_http1, generator, sockets_and_timers
+from loadtests.generator.addresses import resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.generator import Generator
 from loadtests.generator.load import Target
 from loadtests.generator.sockets_and_timers import EPOLLET, EPOLLIN, EPOLLOUT
-from loadtests.generator.targets import resolve
 from tests.loadtests.generator.loads import accept_all, load
 
 MS, US = 1_000_000, 1000

@@ -116,9 +116,9 @@ def test_every_endpoint_gets_requests_with_its_own_host(model):
 
 
 def test_grpc_goes_to_the_engine_s_own_port_unless_told(model):
-    assert target(model(), protocol="grpc").addresses[0].sockaddr[1] == 7070
-    assert target(model(), protocol="grpc", engine="tfserving").addresses[0].sockaddr[1] == 8500
-    assert target(model(), protocol="grpc", grpc_targets=["127.0.0.1:9"]).addresses[0].sockaddr[1] == 9
+    assert target(model(), protocol="grpc").addresses[0].candidates[0].sockaddr[1] == 7070
+    assert target(model(), protocol="grpc", engine="tfserving").addresses[0].candidates[0].sockaddr[1] == 8500
+    assert target(model(), protocol="grpc", grpc_targets=["127.0.0.1:9"]).addresses[0].candidates[0].sockaddr[1] == 9
 
 
 def test_bundled_digits_are_sent_unchecked_without_a_manifest():
