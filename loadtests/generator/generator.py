@@ -194,6 +194,7 @@ class Generator:
         self.in_flight -= 1
         self._endpoints[job.endpoint].in_flight -= 1
         if reason:
+            done_ns = max(done_ns, job.scheduled_ns)  # a request is prepared before it is due, and may fail then
             many = len(self.reasons) >= _MOST_REASONS and reason not in self.reasons
             self._count_failure(jobs.OUTCOMES[outcome] if many else reason, job.scheduled_ns)
             if self._load.closed_loop:
