@@ -24,7 +24,7 @@ _EPOCH_S: Final = (1e9, 4.1e9)
 _PER_SECOND: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
-class Reading(NamedTuple):
+class TraceReading(NamedTuple):
     """How a trace is read."""
 
     format: str
@@ -40,19 +40,19 @@ class Reading(NamedTuple):
         return self.column or fixed or ", ".join(FORMATS[self.format].columns)
 
 
-def reading_of(file: TraceFile, asked: str, column: str, bin_s: float) -> Reading:
+def reading_of(file: TraceFile, asked: str, column: str, bin_s: float) -> TraceReading:
     """By --trace-format, --trace-column and --trace-bin. Raises LoadTestError where they do not fit the file."""
     if column:
         file.require([column])
     if asked != AUTO:
-        return Reading(asked, _named(file, asked, column, bin_s), detected=False)
+        return TraceReading(asked, _named(file, asked, column, bin_s), detected=False)
     if not column and (published := _published(file)):
         _check_bin(file, published, bin_s)
-        return Reading(published, "", detected=True)
+        return TraceReading(published, "", detected=True)
     if bin_s > 0:
-        return Reading("counts", column or _counted(file), detected=True)
+        return TraceReading("counts", column or _counted(file), detected=True)
     chosen = column or (_arrival_column(file) if file.has_header else _only_values(file))
-    return Reading(_format_of(file, chosen, named=bool(column)), chosen, detected=True)
+    return TraceReading(_format_of(file, chosen, named=bool(column)), chosen, detected=True)
 
 
 def _named(file: TraceFile, name: str, column: str, bin_s: float) -> str:

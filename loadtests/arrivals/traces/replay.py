@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from loadtests.arrivals.blocks import BlockSchedule, RecordedSchedule
 from loadtests.arrivals.processes import MAX_ARRIVALS, Arrivals
 from loadtests.arrivals.traces.bins import cut_counts, scaled_counts, spread
-from loadtests.arrivals.traces.detection import AUTO, Reading, reading_of
+from loadtests.arrivals.traces.detection import AUTO, TraceReading, reading_of
 from loadtests.arrivals.traces.formats import FORMATS, Requests, TraceFormat
 from loadtests.arrivals.traces.trace_file import RowFilter, TraceFile, open_trace
 from loadtests.errors import LoadTestError
@@ -78,7 +78,9 @@ def _row_filter(text: str) -> RowFilter | None:
     return RowFilter(column, value) if text else None
 
 
-def _of_counts(file: TraceFile, reading: Reading, trace: TraceOptions, duration_ns: int, seed: int) -> BlockSchedule:
+def _of_counts(
+    file: TraceFile, reading: TraceReading, trace: TraceOptions, duration_ns: int, seed: int
+) -> BlockSchedule:
     known, rng = FORMATS[reading.format], np.random.default_rng(seed)
     assert known.counts is not None
     counts = known.counts(file, reading.column)
@@ -99,7 +101,7 @@ def _check_size(file: TraceFile, arrivals: float, duration_ns: int) -> None:
         )
 
 
-def _requests(file: TraceFile, reading: Reading, until_ns: int) -> _Requests:
+def _requests(file: TraceFile, reading: TraceReading, until_ns: int) -> _Requests:
     """Every row is read and checked; the requests before `until_ns` are returned."""
     known = FORMATS[reading.format]
     assert known.requests is not None
@@ -198,7 +200,7 @@ def _empty(file: TraceFile) -> LoadTestError:
     return LoadTestError(f"trace {file.path} is empty: it has no row of data.")
 
 
-def _record(reading: Reading) -> dict[str, Any]:
+def _record(reading: TraceReading) -> dict[str, Any]:
     return {"format": reading.format, "column": reading.shown_columns, "detected": reading.detected}
 
 
@@ -211,7 +213,7 @@ def _record_of_images(requests: _Requests) -> dict[str, Any]:
     }
 
 
-def _sentence(path: Path, reading: Reading, without_images: int = 0) -> str:
+def _sentence(path: Path, reading: TraceReading, without_images: int = 0) -> str:
     how = "detected; --trace-format names another" if reading.detected else "as --trace-format says"
     left_out = f"; {without_images:,} requests without an image are left out" if without_images else ""
     return (

@@ -24,6 +24,8 @@ NEEDS_A_FILE = {
     "trace-bin",
     "trace-time-scale",
     "trace-rate-scale",
+    "trace-format",
+    "trace-filter",
 }
 OF_A_STUDY = {"turns", "start-file", "give-up-in-flight"}
 """A study decides these: when its engines take turns, and when a probe cannot pass any more."""
