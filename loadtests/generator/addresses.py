@@ -52,11 +52,14 @@ def endpoint_url(text: str) -> str:
     Raises LoadTestError with the remedy for anything else; a password is never repeated.
     """
     whole = text.strip()
-    parts = urlsplit(whole if "://" in whole else f"http://{whole}")
-    if "@" in parts.netloc:
+    if "@" in whole:
         raise LoadTestError(
             "an endpoint's URL holds a user name or password, which is never sent: leave out all up to the @."
         )
+    try:
+        parts = urlsplit(whole if "://" in whole else f"http://{whole}")
+    except ValueError as error:
+        raise LoadTestError(f"{whole!r} is not a URL: write http://HOST:PORT.") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise LoadTestError(f"{whole!r} has the scheme {parts.scheme!r}: write http://HOST:PORT or https://HOST:PORT.")
     if parts.path.strip("/") or parts.query or parts.fragment:

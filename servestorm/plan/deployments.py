@@ -46,7 +46,7 @@ class Attached(Strict):
     @field_validator("rest", "grpc", "metrics", "management", mode="before")
     @classmethod
     def _holds_no_password(cls, address: object) -> object:
-        if isinstance(address, str) and "@" in address.partition("://")[2].partition("/")[0]:
+        if isinstance(address, str) and "@" in address:
             raise ValueError(
                 "a user name or password in an address is never sent, and would stay in the run directory: leave out "
                 "all up to the @"

@@ -63,8 +63,7 @@ def _explain(error: ValidationError, root: type[BaseModel], tree: yaml.Node | No
     message = re.sub(r"valid dictionary or instance of \w+", "mapping", fault["msg"].removeprefix("Value error, "))
     if where == ["cpus"]:
         message = "auto or a mapping such as {engine: [0], generator: [1]} is wanted"
-    # a password in a URL is not repeated
-    shown = re.sub(r"(//)[^/@]*@", r"\1...@", repr(fault["input"]))
+    shown = re.sub(r"^'.*@", "'...@", repr(fault["input"]))  # a password in an address is not repeated
     given = "" if isinstance(fault["input"], (dict, BaseModel)) else f", not {shown}"
     label = f"`{key}`: " if key else ""
     return f"{place}: {label}{message[:1].lower()}{message[1:]}{given}.{more}"

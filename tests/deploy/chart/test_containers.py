@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,10 +145,13 @@ def test_the_servers_tell_the_series_that_autoscaling_reads(release, engine):
 
 
 def test_the_balancer_finds_the_server_by_its_name_over_both_protocols(release):
-    status, page = http_get(release.balancer.url("statistics", "/metrics"), 30)
-    assert status == 200
-    up = dict(re.findall(r'^haproxy_backend_active_servers\{proxy="(\w+)"\} (\d+)$', page.decode(), re.MULTILINE))
-    assert {proxy: int(count) for proxy, count in up.items() if proxy != "statistics"} == {"rest": 1, "grpc": 1}
+    until_s, up = time.monotonic() + 60, {}
+    while up != {"rest": 1, "grpc": 1} and time.monotonic() < until_s:  # its checks of a server take seconds
+        status, page = http_get(release.balancer.url("statistics", "/metrics"), 30)
+        assert status == 200
+        counts = re.findall(r'^haproxy_backend_active_servers\{proxy="(\w+)"\} (\d+)$', page.decode(), re.MULTILINE)
+        up = {proxy: int(count) for proxy, count in counts if proxy != "statistics"}
+    assert up == {"rest": 1, "grpc": 1}
 
 
 def test_the_balancer_ends_by_the_signal_that_its_hook_sends(release):

@@ -121,6 +121,7 @@ def test_what_a_person_types_becomes_a_url(typed, url):
         ("http://host:port", "no usable port"),
         ("::1:8501", "without brackets"),
         ("http://", "is not a URL"),
+        ("http://[::1:8501", "is not a URL"),
         ("http://two words:80", "is not a URL"),
     ],
 )
@@ -129,7 +130,8 @@ def test_what_is_no_endpoint_is_refused_with_the_real_reason(typed, reason):
         endpoint_url(typed)
 
 
-def test_a_password_is_refused_and_not_repeated():
+@pytest.mark.parametrize("typed", ["http://user:geheim@host:8501", "user:geheim@host", "http://user:geheim/x@host"])
+def test_a_password_is_refused_and_not_repeated(typed):
     with pytest.raises(LoadTestError, match="never sent") as refused:
-        endpoint_url("http://user:geheim@host:8501")
+        endpoint_url(typed)
     assert "geheim" not in str(refused.value)

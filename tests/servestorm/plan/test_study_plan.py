@@ -117,9 +117,17 @@ def test_the_reference_page_is_of_this_plan():
     assert "| **rate_per_s** | number (over 0, at most 1e+06) |" in written
 
 
-@pytest.mark.parametrize("key", ["rest", "metrics", "management"])
-def test_a_password_in_an_address_is_refused_and_not_repeated(key):
-    address = {"rest": "http://127.0.0.1:8080", key: "http://user:secret@127.0.0.1:8080"}
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("rest", "http://user:secret@127.0.0.1:8080"),
+        ("grpc", "user:secret@127.0.0.1:8500"),
+        ("metrics", "http://user:secret/x@127.0.0.1:8082/metrics"),
+        ("management", "user:secret@127.0.0.1:8081"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(key, given):
+    address = {"rest": "http://127.0.0.1:8080", key: given}
     listed = ", ".join(f'{name}: "{url}"' for name, url in address.items())
     text = f"name: a\nengines: [torchserve]\nbackend: attach\nattach: {{torchserve: {{{listed}}}}}\nrepetitions: 3\n"
     sentence = refusal(text)
