@@ -162,10 +162,10 @@ def test_a_killed_load_leaves_parts_that_can_be_merged(tmp_path):
     ("arguments", "code", "sentence"),
     [
         (["--engine", "http"], 2, "no target: give --host http://HOST:PORT"),
-        (["--host", "ftp://x", "--engine", "http"], 2, "'ftp://x' is not a URL"),
+        (["--host", "ftp://x", "--engine", "http"], 2, "'ftp://x' has the scheme 'ftp'"),
         (["--host", "http://127.0.0.1:1/p", "--engine", "http"], 2, "has a path"),
         (["--host", "http://no.such.host.invalid", "--engine", "http"], 3, "does not resolve"),
-        (["--host", "http://127.0.0.1:1"], 3, "does not answer, so its engine cannot be detected"),
+        (["--host", "http://127.0.0.1:1"], 3, "does not answer (127.0.0.1:1 connection refused)"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--rate", "0"], 2, "--rate must be over 0"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--rate", "-3"], 2, "--rate must be over 0"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--protocol", "grpc"], 2, "plain HTTP only"),
