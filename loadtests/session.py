@@ -24,12 +24,12 @@ from loadtests.arrivals.blocks import NO_ARRIVALS
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.processes import Arrivals
 from loadtests.generator import jobs
-from loadtests.generator.connections import TOO_FEW_DESCRIPTORS
 from loadtests.generator.descriptors import require_descriptors
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
 from loadtests.generator.load import ROW, LoadSpec, Target
+from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.generator.targets import build_target
 from loadtests.generator.varied_requests import prepared_request_of
 from loadtests.options import LoadOptions, build_schedule, target_options

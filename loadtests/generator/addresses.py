@@ -8,8 +8,6 @@ before a load begins, and each address gets as long there as that RFC gives the 
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
+from loadtests.generator.socket_errors import errno_reason
 
 _TRY_S: Final = 0.25
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -120,15 +119,8 @@ def connect_failure(address: SocketAddress) -> str:
         except TimeoutError:
             return "no answer"
         except OSError as error:
-            return connect_reason(error.errno)
+            return errno_reason(error.errno, "connect")
     return ""
-
-
-def connect_reason(code: int | None) -> str:
-    """What an error of a connect is called."""
-    if code == errno.ECONNREFUSED:
-        return "connection refused"
-    return f"connect: {os.strerror(code) if code else 'failed'}"
 
 
 def failures(address: ResolvedAddress) -> str:

@@ -6,8 +6,9 @@ from time import monotonic_ns
 
 from loadtests.generator import jobs
 from loadtests.generator.addresses import ResolvedAddress
-from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest, errno_reason
+from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest
 from loadtests.generator.jobs import Job
+from loadtests.generator.socket_errors import errno_reason
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_http1 import MalformedReply, ReplyParser, known_heads, read_head
 

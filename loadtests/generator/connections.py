@@ -6,14 +6,13 @@ every method is called when its socket is ready, and the owner enforces time lim
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-from loadtests.generator.addresses import ResolvedAddress, connect_reason
+from loadtests.generator.addresses import ResolvedAddress
 from loadtests.generator.jobs import Job
+from loadtests.generator.socket_errors import NO_DESCRIPTOR, errno_reason
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream, connect_error, open_socket
 
 
@@ -23,13 +22,6 @@ class PreparedRequest:
 
     head: bytes
     data: bytes = b""
-
-
-TOO_FEW_DESCRIPTORS: Final = "no file descriptor left (ulimit -n)"
-"""What a request failed of that the generator had no socket for."""
-
-
-_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class ConnectionOwner(Protocol):
@@ -94,9 +86,9 @@ class Connection:
         try:
             self._sock = open_socket(self._trying.family, self._trying.sockaddr)
         except OSError as error:
-            if not self._untried or error.errno in _NO_DESCRIPTOR:
+            if not self._untried or error.errno in NO_DESCRIPTOR:
                 raise
-            self._refusals.append(f"{self._trying} {connect_reason(error.errno)}")
+            self._refusals.append(f"{self._trying} {errno_reason(error.errno, 'connect')}")
             self._connect()
             return
         self._fd: int = self._sock.fileno()
@@ -134,7 +126,7 @@ class Connection:
     def _on_connecting(self, _mask: int) -> None:
         code = connect_error(self._sock)
         if code:
-            self._on_refused(connect_reason(code))
+            self._on_refused(errno_reason(code, "connect"))
             return
         self._address.prefer(self._trying)
         try:
@@ -158,7 +150,9 @@ class Connection:
             try:
                 self._connect()
             except OSError as error:
-                reason = connect_reason(error.errno)
+                reason = errno_reason(error.errno, "connect")
+                if error.errno in NO_DESCRIPTOR:
+                    self._refusals.clear()  # the generator's own fault, and no address's
                 self._refusals.append(f"{self._trying} {reason}")
             else:
                 self.owner.unwatch(refused_fd)
@@ -179,17 +173,6 @@ class Connection:
 
     def _fail(self, reason: str) -> None:
         raise NotImplementedError
-
-
-def errno_reason(code: int | None, doing: str) -> str:
-    """What a socket's error is called in the summary."""
-    if code == errno.ECONNREFUSED:
-        return connect_reason(code)
-    if code in (errno.ECONNRESET, errno.EPIPE):
-        return "connection reset"
-    if code in _NO_DESCRIPTOR:
-        return TOO_FEW_DESCRIPTORS
-    return f"{doing}: {os.strerror(code) if code else 'failed'}"
 
 
 def _tls_reason(error: OSError) -> str:

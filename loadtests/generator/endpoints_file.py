@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import LoadTestError
-from loadtests.generator.addresses import ResolvedAddress
+from loadtests.generator.addresses import ResolvedAddress, endpoint_url
 from loadtests.generator.connections import PreparedRequest
 
 LOOK_EVERY_S: Final = 0.2
@@ -71,7 +71,12 @@ class EndpointsFile:
         address = entry.get(self._key) if isinstance(entry, dict) else None
         if not isinstance(address, str) or not address:
             raise LoadTestError(f'endpoint {number} in --endpoints-file {self.path} has no "{self._key}".')
-        return address
+        if self._key == "grpc":
+            return address
+        try:
+            return endpoint_url(address)
+        except LoadTestError as error:
+            raise LoadTestError(f"endpoint {number} in --endpoints-file {self.path}: {error}") from error
 
 
 class Follower:

@@ -8,25 +8,21 @@ where that one failed.
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
 import resource
 import struct
 import sys
 from bisect import bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Final
 
 from loadtests.errors import LoadEnvironmentError
 from loadtests.generator import jobs
-from loadtests.generator.connection_grpc import GrpcConnection
-from loadtests.generator.connection_http1 import Http1Connection
-from loadtests.generator.connections import Connection, errno_reason
+from loadtests.generator.connections import Connection
 from loadtests.generator.descriptors import spare_descriptors
+from loadtests.generator.endpoint_pool import EndpointPool
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.jobs import Job
 from loadtests.generator.load import RETRY_NS, ROW, LoadSpec, Target
@@ -64,25 +60,12 @@ _SPIN_SHARE: Final = 0.2
 _PREPARE_NS: Final = 30_000
 
 
-@dataclass
-class _Endpoint:
-    index: int
-    idle: list[Connection] = field(default_factory=list)
-    open: set[Connection] = field(default_factory=set)
-    in_flight: int = 0
-    listed: bool = True
-    """Whether it gets requests; one that does not ends what is under way."""
-
-
 class Generator:
     """One load on one thread. start() returns at once; `chunks` fills while it runs; `finished` turns True.
 
     It starts at `start_at_ns` of the monotonic clock, or when it is ready (0). Where it is ready later than that, a
     `punctual` one ends with a LoadEnvironmentError, and another one begins with the arrivals that are overdue.
     """
-
-    _due_requests: Sequence[int] = ()
-    """Prepared request of each of `_due`, where a trace says it."""
 
     def __init__(self, target: Target, load: LoadSpec, start_at_ns: int = 0, *, punctual: bool = False) -> None:
         self.chunks: deque[bytes] = deque()
@@ -101,9 +84,8 @@ class Generator:
         self._target = target
         self._load = load
         self._start_at_ns, self._punctual = start_at_ns, punctual
-        self._addresses, self._requests = list(target.addresses), list(target.requests)
-        self._endpoints = [_Endpoint(i) for i in range(len(target.addresses))]
-        self._listed = list(self._endpoints)
+        self._pool = EndpointPool(self, target, load.connections, spare_descriptors())
+        self._endpoints = self._pool.endpoints
         self._relistings: deque[tuple[Sequence[int], Sequence[Made]]] = deque()
         self._relisted = False
         self._rows = bytearray(_CHUNK_BYTES)
@@ -118,21 +100,20 @@ class Generator:
         gap_ns = load.active.within_ns(0, load.duration_ns) / max(load.schedule.expected, 1)
         self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
         self._prepare_ns = min(_PREPARE_NS, self._spin_ns)
-        self._closed_until_ns = self._next_image = self._turn = 0
+        self._closed_until_ns = 0
+        self._next_image = 0
         self._stopping = False
         self._running = False
         self._tend_soon = False
-        self._spare_descriptors = sys.maxsize
-        self._refusal = ""
-        """Why the last socket could not be opened; empty where there was no need for one."""
         self._closing_ns = 0
         self._poll_s = _POLL_S
         self._due: list[int] = []
+        self._due_requests: Sequence[int] = ()
+        """Prepared request of each of `_due`, where a trace says it."""
         # arrivals of the schedule up to the last one of `_due`
         self._due_at = self._taken = 0
         self._lookahead = Lookahead(load.schedule)
         self._next_due_ns = sys.maxsize
-        self._connection_type = GrpcConnection if target.grpc else Http1Connection
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.check = target.check
 
@@ -141,7 +122,6 @@ class Generator:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._epoll = native_epoll()
         self._timer = Timer()
-        self._spare_descriptors = spare_descriptors()
         self._anything_ready = Glance(self._epoll.fileno())
         gc.collect()
         gc.freeze()
@@ -239,14 +219,11 @@ class Generator:
         elif self._pending:
             while self._pending and connection.has_room():
                 self._assign(connection, self._pending.popleft(), counted=True)
-        self._keep(connection)
+        self._pool.keep(connection)
 
     def lost(self, connection: Connection) -> None:
         """A connection closed; let a waiting job open another."""
-        endpoint = self._endpoints[connection.endpoint]
-        endpoint.open.discard(connection)
-        if connection.pooled:
-            endpoint.idle.remove(connection)
+        self._pool.lost(connection)
         self._tend_soon = bool(self._pending)
 
     # The thread.
@@ -294,7 +271,7 @@ class Generator:
                 self._restart(now_ns)
             elif self._tend_soon:
                 self._tend_pending(now_ns)
-        for connection in [c for endpoint in self._endpoints for c in endpoint.open]:
+        for connection in self._pool.opened():
             connection.close()
 
     def _handle_ready(self, limit_s: float) -> int:
@@ -314,13 +291,9 @@ class Generator:
 
     def _preconnect(self) -> None:
         """Open the first connections before the clock starts; who refuses is found again by the first request."""
-        wanted = min(self._load.connections, self._load.closed_loop or 1)
-        for endpoint in self._endpoints:
-            share = -(-wanted // len(self._endpoints))
-            for _ in range(share):
-                self._open(endpoint)
+        self._pool.connect_first(min(self._load.connections, self._load.closed_loop or 1))
         limit_ns = monotonic_ns() + min(self._load.timeout_ns, 3_000_000_000)
-        while monotonic_ns() < limit_ns and any(not c.connected for e in self._endpoints for c in e.open):
+        while monotonic_ns() < limit_ns and any(not connection.connected for connection in self._pool.opened()):
             for fd, mask in self._epoll.poll(_POLL_S):
                 self._handlers[fd](mask)
 
@@ -364,22 +337,22 @@ class Generator:
             self._refrain(scheduled_ns)
             return
         job = self._new_job(scheduled_ns, monotonic_ns())
-        endpoint = self._choose()
-        connection = self._find_room(endpoint)
+        endpoint = self._pool.choose()
+        connection = self._pool.find_room(endpoint)
         if connection is not None:
             self._assign(connection, job)
             return
         self.in_flight += 1
         job.endpoint = endpoint.index
         endpoint.in_flight += 1
-        if self._refusal:
+        if self._pool.refusal:
             self._turn_away(job)
         else:
             self._pending.append(job)
 
     def _turn_away(self, job: Job) -> None:
         """End a job for which no socket can be opened: a failure of its own, which must not look like a slow server."""
-        self.ended(job, monotonic_ns(), jobs.CONNECTION_ERROR, -1, 0, 0, jobs.UNCHECKED, self._refusal)
+        self.ended(job, monotonic_ns(), jobs.CONNECTION_ERROR, -1, 0, 0, jobs.UNCHECKED, self._pool.refusal)
 
     def _refrain(self, scheduled_ns: int) -> None:
         """Too many requests are under way for this arrival: give up the rest of the schedule, or drop this one."""
@@ -397,50 +370,6 @@ class Generator:
         self._next_image = self._following_image[image]
         self.fired += 1
         return Job(scheduled_ns, now_ns + self._timeout_ns, image)
-
-    def _choose(self) -> _Endpoint:
-        """The endpoint with the fewest requests under way; equals take turns."""
-        endpoints = self._listed
-        if len(endpoints) == 1:
-            return endpoints[0]
-        self._turn = (self._turn + 1) % len(endpoints)
-        turned = endpoints[self._turn :] + endpoints[: self._turn]
-        return min(turned, key=lambda endpoint: endpoint.in_flight)
-
-    def _find_room(self, endpoint: _Endpoint) -> Connection | None:
-        while endpoint.idle:
-            connection = endpoint.idle[-1]
-            room = connection.has_room()
-            if not room or not self._target.grpc:
-                endpoint.idle.pop()
-                connection.pooled = False
-            if room:
-                return connection
-        if len(endpoint.open) < self._load.connections:
-            return self._open(endpoint)
-        self._refusal = ""
-        return None
-
-    def _open(self, endpoint: _Endpoint) -> Connection | None:
-        """A new connection; None where there can be none, and then `_refusal` says why."""
-        index = endpoint.index
-        try:
-            if sum(len(each.open) for each in self._endpoints) >= self._spare_descriptors:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            connection = self._connection_type(self, index, self._addresses[index], self._requests[index])
-        except OSError as error:
-            self._refusal = errno_reason(error.errno, "connect")
-            return None
-        endpoint.open.add(connection)
-        if self._target.grpc:
-            self._keep(connection)
-        return connection
-
-    def _keep(self, connection: Connection) -> None:
-        endpoint = self._endpoints[connection.endpoint]
-        if not connection.pooled and connection.has_room():
-            connection.pooled = True
-            endpoint.idle.append(connection)
 
     def _assign(self, connection: Connection, job: Job, *, counted: bool = False) -> None:
         if counted:
@@ -461,12 +390,12 @@ class Generator:
         """Closed loop: start what the beginning or a failure left to start."""
         while self._restarts and self._restarts[0] <= now_ns and not self._over(now_ns):
             del self._restarts[0]
-            endpoint = self._choose()
+            endpoint = self._pool.choose()
             job = self._new_job(now_ns, now_ns)
-            connection = self._find_room(endpoint)
+            connection = self._pool.find_room(endpoint)
             if connection is not None:
                 self._assign(connection, job)
-            elif self._refusal:
+            elif self._pool.refusal:
                 self.in_flight += 1
                 job.endpoint = endpoint.index
                 endpoint.in_flight += 1
@@ -479,9 +408,8 @@ class Generator:
         while self._relistings:
             self._relist(*self._relistings.popleft())
         self._restart(now_ns)
-        for endpoint in self._endpoints:
-            for connection in list(endpoint.open):
-                connection.expire(now_ns)
+        for connection in self._pool.opened():
+            connection.expire(now_ns)
         self._tend_pending(now_ns)
         self._hand_over()
         if not self._closing_ns and self._is_last(now_ns):
@@ -507,25 +435,14 @@ class Generator:
                 jobs.UNCHECKED,
                 "timeout waiting to send",
             )
-        for endpoint in self._listed:
-            while self._pending and (connection := self._find_room(endpoint)) is not None:
+        for endpoint in self._pool.listed:
+            while self._pending and (connection := self._pool.find_room(endpoint)) is not None:
                 self._assign(connection, self._pending.popleft(), counted=True)
 
     def _relist(self, listed: Sequence[int], added: Sequence[Made]) -> None:
-        for address, requests in added:
-            self._addresses.append(address)
-            self._requests.append(requests)
-            self._endpoints.append(_Endpoint(len(self._endpoints), listed=False))
-        self._listed = [self._endpoints[index] for index in listed]
         # A closed loop's requests stay with their connections as long as nothing changes; now each is dealt anew.
         self._relisted, self._closed_until_ns = True, 0
-        for endpoint in self._endpoints:
-            before, endpoint.listed = endpoint.listed, endpoint.index in listed
-            if endpoint.listed and not before and not endpoint.open:
-                self._open(endpoint)
-            elif before and not endpoint.listed:
-                for connection in [each for each in endpoint.open if each.idle()]:
-                    connection.close()
+        self._pool.relist(listed, added)
 
     def _free_among_changing(self, connection: Connection) -> None:
         """`available`, once endpoints come and go: a closed loop chooses again, and who is not listed gets nothing."""
@@ -536,7 +453,7 @@ class Generator:
         while endpoint.listed and self._pending and connection.has_room():
             self._assign(connection, self._pending.popleft(), counted=True)
         if endpoint.listed:
-            self._keep(connection)
+            self._pool.keep(connection)
         elif connection.idle():
             connection.close()
 

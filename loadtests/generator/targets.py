@@ -177,18 +177,20 @@ def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
 
     name, port, _ = split_url(host, None)
     address = resolve(name, port, None)
-    try:
-        status = requests.get(f"{host}/v1/models/{model}", timeout=timeout_s)
-        if "model_version_status" in status.text:
-            return "savedmodel" if "savedmodel-server" in status.headers.get("Server", "") else "tfserving"
-        ping = requests.get(f"{host}/ping", timeout=timeout_s)
-        if '"status"' in ping.text and ping.status_code in (200, 500):
-            return "torchserve"
-    except requests.RequestException as error:
-        raise LoadEnvironmentError(
-            f"{host} does not answer ({failures(address)}), so its engine cannot be detected: start the server or name "
-            "it with --engine."
-        ) from error
+    with requests.Session() as session:
+        session.trust_env = False  # the load speaks to the server itself, without a proxy
+        try:
+            status = session.get(f"{host}/v1/models/{model}", timeout=timeout_s)
+            if "model_version_status" in status.text:
+                return "savedmodel" if "savedmodel-server" in status.headers.get("Server", "") else "tfserving"
+            ping = session.get(f"{host}/ping", timeout=timeout_s)
+            if '"status"' in ping.text and ping.status_code in (200, 500):
+                return "torchserve"
+        except requests.RequestException as error:
+            raise LoadEnvironmentError(
+                f"{host} does not answer ({failures(address)}), so its engine cannot be detected: start the server or "
+                "name it with --engine."
+            ) from error
     raise LoadTestError(
         f"{host} is neither TensorFlow Serving with a model {model!r} nor TorchServe: give --model and --engine."
     )

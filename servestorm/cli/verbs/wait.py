@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from servestorm.cli.option_types import AddVerb, seconds
 
@@ -29,39 +29,32 @@ def add_options(add: AddVerb) -> None:
         "servestorm wait http://127.0.0.1:8080",
         "servestorm wait http://127.0.0.1:8501 --model resnet --timeout 30",
     )
-    parser.add_argument("url", type=address, metavar="URL", help="REST address of the server, as --host of a load")
+    parser.add_argument("url", metavar="URL", help="REST address of the server, as --host of a load")
     parser.add_argument("--model", default="cnn", metavar="NAME", help="model name in URLs (default: cnn)")
     parser.add_argument(
         "--timeout", type=seconds, default=120.0, metavar="S", help="longest wait, seconds (default: 120)"
     )
 
 
-def address(text: str) -> str:
-    """'http://HOST:PORT' of an address that may lack its scheme, and may end with a slash."""
-    url = text if "://" in text else f"http://{text}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text} is not an address such as http://127.0.0.1:8080")
-    return url.rstrip("/")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Ask until the answer comes, and print it in one line; DeploymentError where it does not come in time."""
     import requests
 
+    from loadtests.generator.addresses import endpoint_url
     from serving.errors import DeploymentError
 
+    url = endpoint_url(arguments.url)
     begun_s = time.monotonic()
     with requests.Session() as session:
         session.trust_env = False  # a load speaks to the server itself, without a proxy
-        while (state := state_of(session, arguments.url, arguments.model)) != READY:
+        while (state := state_of(session, url, arguments.model)) != READY:
             if time.monotonic() - begun_s >= arguments.timeout:
                 raise DeploymentError(
-                    f"{arguments.url} is not ready after {arguments.timeout:g} s ({state}): see the server's messages, "
+                    f"{url} is not ready after {arguments.timeout:g} s ({state}): see the server's messages, "
                     "or raise --timeout."
                 )
             time.sleep(_POLL_S)
-    print(f"{arguments.url} answers for {arguments.model} after {time.monotonic() - begun_s:.1f} s")
+    print(f"{url} answers for {arguments.model} after {time.monotonic() - begun_s:.1f} s")
     return 0
 
 

@@ -1,14 +1,16 @@
 """Names of endpoints: every address of a name is tried, and what a person types is made into a URL."""
 
+import errno
 import socket
 
 import pytest
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
-from loadtests.generator import jobs
+from loadtests.generator import connections, jobs
 from loadtests.generator.addresses import ResolvedAddress, SocketAddress, endpoint_url, resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
+from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.generator.targets import detect_engine
 from loadtests.generator.wire_http1 import request_bytes
 
@@ -78,6 +80,19 @@ def test_the_failure_names_every_address_that_was_tried(closed_port):
     assert dict(generator.reasons) == {refused: 20}
 
 
+def test_a_missing_descriptor_is_the_generator_s_fault_and_no_address_s(closed_port, monkeypatch):
+    opened = connections.open_socket
+
+    def refuse_the_second(family, sockaddr):
+        if family == socket.AF_INET:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(family, sockaddr)
+
+    monkeypatch.setattr(connections, "open_socket", refuse_the_second)
+    _, generator = loaded(ResolvedAddress([at("::1", closed_port), at("127.0.0.1", closed_port)], "test"))
+    assert dict(generator.reasons) == {TOO_FEW_DESCRIPTORS: 20}
+
+
 def test_one_address_fails_by_its_reason_alone(closed_port):
     _, generator = loaded(ResolvedAddress([at("127.0.0.1", closed_port)], "test"))
     assert dict(generator.reasons) == {"connection refused": 20}
@@ -88,6 +103,14 @@ def test_an_engine_that_cannot_be_asked_is_reported_with_the_addresses(resolver,
     expected = rf"\(\[::1\]:{closed_port} connection refused, 127.0.0.1:{closed_port} connection refused\)"
     with pytest.raises(LoadEnvironmentError, match=expected):
         detect_engine(f"http://localhost:{closed_port}", "cnn")
+
+
+def test_an_engine_is_asked_without_the_proxy_of_the_environment(monkeypatch, closed_port):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with known_server() as port, pytest.raises(LoadTestError, match="is neither TensorFlow Serving"):
+        detect_engine(f"http://127.0.0.1:{port}", "cnn")
 
 
 def test_a_name_that_does_not_resolve_is_the_reason_given():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.generator import connections, descriptors, jobs
-from loadtests.generator.connections import TOO_FEW_DESCRIPTORS
+from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.options import options_for, read_options
 from loadtests.samples.validity import generator_at_fault, servers_overloaded
 from loadtests.session import Collector, SessionEnd, prepare

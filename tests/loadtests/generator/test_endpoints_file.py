@@ -263,6 +263,7 @@ def test_the_file_stands_in_place_of_a_host(file):
         ("[", {}, "is not JSON"),
         ('{"rest": "http://a:1"}', {}, "is not a JSON list of endpoints"),
         ('[{"rest": "http://a:1"}]', {"protocol": "grpc"}, 'endpoint 1 in .* has no "grpc"'),
+        ('[{"rest": "http://a:1/p"}]', {}, "endpoint 1 in .* has a path"),
         ('[{"rest": "http://a:1"}]', {"host": "http://b:2"}, "leave --host and --grpc-target out"),
     ],
 )

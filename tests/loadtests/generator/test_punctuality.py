@@ -74,15 +74,15 @@ def waiting(request, clock, monkeypatch):
         one = Generator(target, load([10 * MS, 30 * MS]))
         one._epoll, one._timer, one.start_ns, one._running = Readiness(clock), NoTimer(), clock.ns, True
         one._anything_ready = one._epoll.due
-        choose = one._choose
+        choose = one._pool.choose
 
         def slow_choice():
             clock.ns += CHOOSING_NS
             return choose()
 
-        monkeypatch.setattr(one, "_choose", slow_choice)
+        monkeypatch.setattr(one._pool, "choose", slow_choice)
         one._next_block()
-        connection = one._open(one._endpoints[0])
+        connection = one._pool.connect(one._pool.endpoints[0])
         connection._on_connecting(EPOLLOUT)
         yield one, connection
         connection.close()

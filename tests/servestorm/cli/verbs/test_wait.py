@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from servestorm.cli.main import main
-from servestorm.cli.verbs.wait import address
 
 
 @pytest.fixture
@@ -84,9 +82,16 @@ def test_a_server_without_tls_is_not_said_to_be_absent(server, capsys):
     assert "(TLS fails: its certificate is not trusted, or it speaks plain HTTP)" in capsys.readouterr().err
 
 
-def test_an_address_may_lack_its_scheme_and_end_with_a_slash():
-    assert address("localhost:8080/") == "http://localhost:8080"
-    assert address("https://a.example") == "https://a.example"
-    for wrong in ("ftp://a", "http://", ""):
-        with pytest.raises(argparse.ArgumentTypeError, match="is not an address such as"):
-            address(wrong)
+def test_an_address_may_lack_its_scheme_and_end_with_a_slash(server, capsys):
+    url, answers = server
+    answers["/v1/models/cnn"] = [status("AVAILABLE")]
+    assert main(["wait", f"{url.removeprefix('http://')}/", "--timeout", "5"]) == 0
+    assert capsys.readouterr().out.startswith(f"{url} answers for cnn")
+
+
+@pytest.mark.parametrize("wrong", ["ftp://a", "http://", "http://a/path", "http://user:secret@a"])
+def test_what_is_no_address_is_refused_in_a_sentence(wrong, capsys):
+    assert main(["wait", wrong]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("servestorm: ")
+    assert "secret" not in sentence
