@@ -23,7 +23,7 @@ from servestorm.study.context import StudyContext, autoscaler_of
 from servestorm.study.cores import Cores, assign
 from servestorm.study.disturbance import FirstLoads, look
 from servestorm.study.environment import describe
-from servestorm.study.expected_time import steps
+from servestorm.study.expected_time import PREPARE_GUESS_S, steps
 from servestorm.study.load import LoadSource
 from servestorm.study.machine_counters import KERNEL, MachineReader
 from servestorm.study.model_preparation import is_missing, prepare
@@ -78,6 +78,8 @@ class Study:
         missing = [model for model in self.plan.model if is_missing(model)]
         rounds = [cells for cells in rounds_of(self.plan, self.cells) if cells[0].id not in self._complete]
         with Display(steps(self.plan, rounds, missing)) as display:
+            if self.plan.budget is not None:  # which begins after the preparation: a guess until then
+                display.outlook.ends_by(time.monotonic() + PREPARE_GUESS_S * len(missing) + self.plan.budget)
             models = [self._prepare(model, display) for model in self.plan.model]
             self._open(models, versions)
             try:

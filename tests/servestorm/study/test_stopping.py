@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from servestorm.analysis.results import compute
+from servestorm.errors import StudyError
 from servestorm.methods.decisions import Decisions
 from servestorm.methods.verdict import Question, verdict
 from servestorm.plan.cells import cells_of, rounds_of
@@ -227,3 +229,18 @@ def test_the_family_holds_every_question_that_the_results_may_have(tmp_path):
     assert asked_in("capacity", asked) == ["crossing_images_per_s"]
     # 7 under steady and 4 in bursty load, 1 of cold starts for each condition and variant, and the objective
     assert family_size(SimpleNamespace(plan=asked, variants=[None, None]), groups) == 7 + 4 + 4 + 1
+
+
+def test_before_a_budget_begins_no_more_time_is_expected_than_it_has(study, monkeypatch):
+    seen = []
+
+    def prepare(_model, display):
+        outlook = display.outlook
+        seen.append((outlook.left_s(time.monotonic()), sum(step.guess_s for step in outlook.steps)))
+        raise StudyError("enough is seen")
+
+    monkeypatch.setattr(study, "_prepare", prepare)
+    with pytest.raises(StudyError, match="enough"):
+        study.carry_out()
+    ((left_s, all_rounds_s),) = seen
+    assert left_s <= 140 < all_rounds_s
