@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from models.manifest import ModelDir
+from serving.headers import NO_HEADERS, Headers
 from serving.server_settings import OrderedSettings, RunningServer, ServerSettings
 
 
@@ -55,6 +56,10 @@ class Endpoint:
     metrics_url: str
     """Prometheus text."""
     management_url: str | None = None
+    headers: Headers = NO_HEADERS
+    """Sent with every request to `rest_url` and `grpc_target`."""
+    metrics_headers: Headers = NO_HEADERS
+    management_headers: Headers = NO_HEADERS
 
 
 @dataclass(frozen=True)

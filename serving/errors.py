@@ -5,6 +5,10 @@ class ServingError(Exception):
     """An engine or a backend was asked for something it cannot do (usage, exit code 2)."""
 
 
+class AddressError(ServingError):
+    """An endpoint's address that cannot be read, or holds what is never sent."""
+
+
 class EngineUnavailable(ServingError):
     """The engine's program or a library is not on this machine (environment, exit code 3)."""
 

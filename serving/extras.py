@@ -12,7 +12,7 @@ from typing import Final
 from serving.errors import EngineUnavailable
 
 EXTRAS: Final[dict[str, tuple[str, ...]]] = {
-    "train": ("tensorflow", "keras", "torch", "sklearn", "tensorflow_serving", "model_archiver", "ts"),
+    "train": ("tensorflow", "keras", "torch", "sklearn", "h5py", "tensorflow_serving", "model_archiver", "ts"),
     "savedmodel": (
         *("tensorflow", "tensorflow_serving", "ml_dtypes", "grpc", "grpc_health"),
         *("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "simdjson"),

@@ -1,11 +1,13 @@
 """Ends what a killed study left behind.
 
 Every process that we start inherits an environment variable naming its owner: pid and start time. A process
-whose owner no longer lives is an orphan. `kill -9` of a study leaves servers only until the next command.
+whose owner no longer lives is an orphan. `serving.supervisor` ends those of a study that was killed; where it was
+killed too, the next command does, as it does after a study that a crash of the machine ended.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -36,13 +38,23 @@ def owner_tag() -> str:
 
 
 def machine() -> str:
-    """This machine, process namespace and user: a pid means nothing elsewhere, and other people's are not ours."""
+    """This machine, process namespace and user: a pid means nothing elsewhere, and other people's are not ours.
+
+    The host name is part of it: containers of one image have one /etc/machine-id, and namespaces of two machines may
+    have one number.
+    """
+    return f"{_content('/etc/machine-id')}/{platform.node()}/{_namespace()}/{os.getuid()}"
+
+
+def _namespace() -> str:
+    return str(Path("/proc/self/ns/pid").readlink())
+
+
+def _content(path: str) -> str:
     try:
-        node = Path("/etc/machine-id").read_text().strip()
+        return Path(path).read_text().strip()
     except OSError:
-        node = ""
-    namespace = Path("/proc/self/ns/pid").readlink()
-    return f"{node or platform.node()}/{namespace}/{os.getuid()}"
+        return ""
 
 
 def find_orphans() -> Orphans:
@@ -70,12 +82,27 @@ def reap_orphans(orphans: Orphans | None = None) -> int:
 
 def scratch_folder() -> Path:
     """A new empty folder with a short path, named after its owner so that `reap_orphans` finds it."""
-    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{owner_tag().replace(':', '-')}-"))
+    prefix = scratch_prefix()
+    return Path(tempfile.mkdtemp(prefix=prefix.name, dir=prefix.parent))
+
+
+def scratch_prefix() -> Path:
+    """What the paths of this process's scratch folders begin with: where its pid means something, pid, and start."""
+    return Path(tempfile.gettempdir()).absolute() / f"{_SCRATCH_PREFIX}{_place()}-{owner_tag().replace(':', '-')}-"
+
+
+def _place() -> str:
+    """Eight letters for this process namespace since this start of this machine: temporary folders may be shared.
+
+    What lies there of another container, or of an earlier start of the machine, cannot be told from what is in use.
+    """
+    return hashlib.sha256(f"{_content('/proc/sys/kernel/random/boot_id')}/{_namespace()}".encode()).hexdigest()[:8]
 
 
 def _abandoned_scratch() -> Iterator[Path]:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}*-*-*"):
-        pid, start, *_ = folder.name.removeprefix(_SCRATCH_PREFIX).split("-")
+    mine = f"{_SCRATCH_PREFIX}{_place()}-"
+    for folder in Path(tempfile.gettempdir()).glob(f"{mine}*-*-*"):
+        pid, start, *_ = folder.name.removeprefix(mine).split("-")
         if folder.is_dir() and folder.stat().st_uid == os.getuid() and not lives(f"{pid}:{start}"):
             yield folder
 

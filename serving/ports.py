@@ -1,7 +1,8 @@
-"""Ports on 127.0.0.1: finding free ones, and naming who holds a taken one."""
+"""Ports on 127.0.0.1 and ::1: finding free ones, and naming who holds a taken one."""
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ HOST = "127.0.0.1"
 _LOWEST = 10240
 _HIGHEST = 65535
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOOPBACKS = ((socket.AF_INET, HOST), (socket.AF_INET6, "::1"))
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _random = random.SystemRandom()
 _given: set[int] = set()
 
@@ -56,20 +59,29 @@ def _ephemeral_range() -> tuple[int, int]:
 def require_free(ports: Iterable[int]) -> None:
     """Raise DeploymentError naming the first port of `ports` that is taken, and its holder where known."""
     for port in ports:
-        if not _bindable(port):
+        if taken := _taken_at(port):
             raise DeploymentError(
-                f"port {port} on {HOST} is in use by {holder(port) or 'another process'}: "
+                f"port {port} on {taken} is in use by {holder(port) or 'another process'}: "
                 "stop that process or choose another port."
             )
 
 
 def _bindable(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT can be bound
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
+    return not _taken_at(port)
+
+
+def _taken_at(port: int) -> str | None:
+    """The loopback address at which a server may not take the port: a name of both leads to whoever has either."""
+    return next((host for family, host in _LOOPBACKS if not _is_free(family, host, port)), None)
+
+
+def _is_free(family: int, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT can be bound
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno in _NO_FAMILY
     return True
 
 
@@ -86,20 +98,19 @@ def holder(port: int) -> str | None:
 
 def is_bound(port: int, timeout_s: float = 0.2, host: str = HOST) -> bool:
     """True where something accepts connections on `port` of `host`."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(timeout_s)
-        try:
-            probe.connect((host, port))
+    try:
+        # every address that the name of a host has
+        with socket.create_connection((host, port), timeout_s) as probe:
             # Connecting to a free port can meet itself where the kernel picks that very port as the source.
             return bool(probe.getsockname() != probe.getpeername())
-        except OSError:
-            return False
+    except OSError:
+        return False
 
 
 def is_bound_at(address: str) -> bool:
-    """True where something accepts connections at `address`, host:port."""
+    """True where something accepts connections at `address`, host:port or [IPv6 address]:port."""
     host, _, port = address.rpartition(":")
-    return port.isdecimal() and is_bound(int(port), host=host or HOST)
+    return port.isdecimal() and is_bound(int(port), host=host.strip("[]") or HOST)
 
 
 def stays_open(host: str, port: int, hold_s: float = 0.05) -> bool:
@@ -107,10 +118,12 @@ def stays_open(host: str, port: int, hold_s: float = 0.05) -> bool:
 
     A proxy of published ports accepts before the server behind it listens, and hangs up then.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(0.2)
+    try:
+        probe = socket.create_connection((host, port), 0.2)
+    except OSError:
+        return False
+    with probe:
         try:
-            probe.connect((host, port))
             probe.settimeout(hold_s)
             return bool(probe.recv(1))
         except TimeoutError:

@@ -13,36 +13,34 @@ from numpy.typing import NDArray
 
 from models.answers import AnswerNames
 from models.manifest import ModelDir
+from serving.authorisation import REMEDY, refuses, reply_named
 from serving.deployment import Endpoint
 from serving.errors import DeploymentError, WireError
-from serving.wire import RestRequest, Wire, is_right, payload_spec
+from serving.headers import Fields
+from serving.hidden_values import HiddenValues
+from serving.http_client import NoAnswer, exchange
+from serving.wire import USUAL, RestRequest, Tolerance, Wire, is_right, payload_spec
 
 POLL_S = 0.005
 RIGHT = "right"
 
 
-def http_get(url: str, timeout_s: float = 1.0) -> tuple[int, bytes] | None:
+def http_get(url: str, timeout_s: float = 1.0, headers: Fields = ()) -> tuple[int, bytes] | None:
     """Status and body of a GET, or None where nothing answers (in time)."""
     parts = urlsplit(url)
-    return _exchange(parts.netloc, RestRequest("GET", parts.path or "/", "", b""), timeout_s)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return http_send(f"{parts.scheme}://{parts.netloc}", RestRequest("GET", path, "", b""), timeout_s, headers)
 
 
-def http_send(base_url: str, request: RestRequest, timeout_s: float = 10.0) -> tuple[int, bytes] | None:
+def http_send(
+    base_url: str, request: RestRequest, timeout_s: float = 10.0, headers: Fields = ()
+) -> tuple[int, bytes] | None:
     """Status and body of `request`, on a connection of its own, or None where nothing answers (in time)."""
-    return _exchange(urlsplit(base_url).netloc, request, timeout_s)
-
-
-def _exchange(netloc: str, request: RestRequest, timeout_s: float) -> tuple[int, bytes] | None:
-    connection = http.client.HTTPConnection(netloc, timeout=timeout_s)
-    headers = {"Content-Type": request.content_type} if request.body else {}
     try:
-        connection.request(request.method, request.path, request.body or None, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
+        reply = exchange(base_url, request, timeout_s, headers)
+    except NoAnswer:
         return None
-    finally:
-        connection.close()
+    return reply.status, reply.body
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class KnownRequest:
     _names: AnswerNames
     _expected: NDArray[np.float64] | None
     """(1, values); None where the right answer of this engine's artifact is not known."""
+    _tolerance: Tolerance = USUAL
 
     @classmethod
     def of(cls, wire: Wire, model: ModelDir) -> KnownRequest:
@@ -65,12 +64,12 @@ class KnownRequest:
         request = wire.rest_predict(model.name, model.golden_images()[:1], payload, spec)
         answers = model.manifest.answers_of(wire.artifact)
         expected = None if answers is None else np.array(answers[:1])
-        return cls(request, wire, AnswerNames.of(model.manifest), expected)
+        return cls(request, wire, AnswerNames.of(model.manifest), expected, Tolerance.of(model.manifest))
 
     def verdict(self, status: int, body: bytes) -> str:
         """'right', or what is wrong with a reply; any answer is right where the right one is not known."""
         if status != http.client.OK:
-            return f"HTTP {status}"
+            return reply_named(status, body)
         try:
             if self._expected is None:
                 self._wire.check_rest(body)
@@ -78,7 +77,7 @@ class KnownRequest:
             answer = self._wire.rest_answer(body, self._names)
         except WireError as error:
             return f"an unreadable answer: {str(error).rstrip('.')}"
-        return RIGHT if is_right(answer, self._expected) else "a wrong answer"
+        return RIGHT if is_right(answer, self._expected, self._tolerance) else "a wrong answer"
 
 
 def first_answer(
@@ -96,18 +95,22 @@ def first_answer(
     Raises DeploymentError where no right answer came within `timeout_s`, or where `alive` reports that nobody is
     left to give one, and ModelError where the model directory cannot be read.
     """
-    question = KnownRequest.of(wire, model)
-    deadline, last = time.monotonic() + timeout_s, "no answer"
+    question, headers = KnownRequest.of(wire, model), endpoint.headers.read()
+    deadline, last, answered, remedy = time.monotonic() + timeout_s, "no answer", False, "see its log"
     while (left_s := deadline - time.monotonic()) > 0:
-        reply = http_send(endpoint.rest_url, question.request, left_s)
-        now_ns = time.monotonic_ns()
-        if reply is not None:
-            last = question.verdict(*reply)
+        try:
+            reply = exchange(endpoint.rest_url, question.request, left_s, headers)
+        except NoAnswer as error:
+            # what was wrong with an answer says more than that there is none now
+            last = last if answered else str(error)
+        else:
+            now_ns, answered = time.monotonic_ns(), True
+            last = question.verdict(reply.status, reply.body)
             if last == RIGHT:
                 return now_ns
+            remedy = REMEDY if refuses(reply.status, reply.body) else "see its log"
         if not alive():
             raise DeploymentError(f"the server at {endpoint.rest_url} ended before its first right answer.")
         time.sleep(POLL_S)
-    raise DeploymentError(
-        f"{endpoint.rest_url} gave no right answer within {timeout_s:g} s (last: {last}): see its log."
-    )
+    last = HiddenValues.of(endpoint.headers, headers).out_of(last)
+    raise DeploymentError(f"{endpoint.rest_url} gave no right answer within {timeout_s:g} s (last: {last}): {remedy}.")

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 KILL_TIMEOUT_S = 5.0
+_STARTING_S = 0.1
+"""Longest wait for the environment of a process that has just been started."""
 _PROC = Path("/proc")
 _CPUCLOCK_SCHED = 2
 """Of a process's clock id: see clock_getcpuclockid(3)."""
@@ -67,10 +69,28 @@ def tagged(variable: str) -> Iterator[tuple[int, str]]:
 
 def _variable(pid: str, variable: str) -> str | None:
     prefix = variable.encode() + b"="
-    for item in (_PROC / pid / "environ").read_bytes().split(b"\0"):
+    for item in _environment(pid).split(b"\0"):
         if item.startswith(prefix):
             return item[len(prefix) :].decode("utf-8", "replace")
     return None
+
+
+def _environment(pid: str) -> bytes:
+    """The variables with which a process was started, each ended by a NUL.
+
+    subprocess.Popen returns as soon as the new program has taken the place of the copied process; its environment can
+    be read only 0.2 ms later (Linux 6.18). It is waited for in children of this process, which may be in that moment.
+    """
+    file, ends_s = _PROC / pid / "environ", time.monotonic() + _STARTING_S
+    while not (content := file.read_bytes()) and _is_own_child(pid) and time.monotonic() < ends_s:
+        time.sleep(0.0005)
+    return content
+
+
+def _is_own_child(pid: str) -> bool:
+    """Whether this process started it, and it has not ended."""
+    state, parent, *_ = (_PROC / pid / "stat").read_text().rpartition(")")[2].split()
+    return state not in "ZX" and int(parent) == os.getpid()
 
 
 def _namespace(pid: str) -> str:

@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from serving.authorisation import refuses, reply_named
 from serving.deployment import Endpoint
+from serving.errors import ServingError
 from serving.probe import http_get
+from serving.server_settings import Refusal
 
 _TIMEOUT_S = 10.0
 _COMMANDS = 'for file in /proc/[0-9]*/cmdline; do cat "$file" && echo; done 2>/dev/null; true'
@@ -35,7 +38,7 @@ class RemoteServer:
     def file(self, path: str) -> None:
         """None: its files cannot be read."""
 
-    def manage(self, path: str) -> bytes | None:
+    def manage(self, path: str) -> bytes | Refusal | None:
         """See RunningServer."""
         return _get(self.endpoint, path)
 
@@ -63,7 +66,7 @@ class LocalServer:
             return Path(path).read_text(errors="replace")
         return None
 
-    def manage(self, path: str) -> bytes | None:
+    def manage(self, path: str) -> bytes | Refusal | None:
         """See RunningServer."""
         return _get(self.endpoint, path)
 
@@ -97,9 +100,15 @@ class ContainerServer:
         return self.execute(["sh", "-c", program, _GET, f"{self.management_port}{path}"])
 
 
-def _get(endpoint: Endpoint, path: str) -> bytes | None:
+def _get(endpoint: Endpoint, path: str) -> bytes | Refusal | None:
     if not endpoint.management_url:
         return None
     base = endpoint.management_url.rstrip("/")
-    reply = http_get(f"{base}{path}", _TIMEOUT_S) if urlsplit(base).netloc else None
+    try:
+        headers = endpoint.management_headers.read()
+    except ServingError as error:
+        return Refusal(str(error).rstrip("."))
+    reply = http_get(f"{base}{path}", _TIMEOUT_S, headers) if urlsplit(base).netloc else None
+    if reply and refuses(*reply):
+        return Refusal(reply_named(*reply))
     return reply[1] if reply and reply[0] == 200 else None

@@ -115,6 +115,14 @@ def as_ordered(settings: ServerSettings) -> OrderedSettings:
     return OrderedSettings(**{name: getattr(settings, name).value for name in NAMES})
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What an API answers that refuses authorisation."""
+
+    sentence: str
+    """Such as 'refused authorisation (HTTP 401)'."""
+
+
 class RunningServer(Protocol):
     """One replica, as its backend can look at it. No method raises for a server that is gone or cannot be asked."""
 
@@ -124,5 +132,5 @@ class RunningServer(Protocol):
     def file(self, path: str) -> str | None:
         """Text of a file as the server sees it; None where it cannot be read."""
 
-    def manage(self, path: str) -> bytes | None:
+    def manage(self, path: str) -> bytes | Refusal | None:
         """Body of its management API's answer to GET `path`; None where it has none, or it cannot be reached."""

@@ -10,16 +10,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.manifest import ModelDir
+from serving.authorisation import REMEDY, refuses, reply_named
 from serving.backend import NO_LEFTOVERS, AutoscalerOrder, Backend, DeploymentOrder, Leftovers, no_autoscaler
 from serving.deployment import Endpoint, Engine, Use
 from serving.errors import DeploymentError, ServingError
-from serving.probe import KnownRequest, http_send
+from serving.headers import NO_HEADERS, Headers
+from serving.http_client import NoAnswer, exchange
+from serving.probe import KnownRequest
 from serving.running_server import RemoteServer
 from serving.server_settings import RunningServer
 from serving.wire import WIRES
 
 POLL_S = 0.05
 _ANSWER_TIMEOUT_S = 10.0
+_NOT_SERVED = "check that it runs, that its address is right, and that it serves a model of this name"
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,24 @@ class ReplicaAddress:
     """URL of its Prometheus text."""
     management: str | None = None
     """URL of TorchServe's management API."""
+    headers: Headers = NO_HEADERS
+    metrics_headers: Headers | None = None
+    """In place of `headers`, where metrics are read."""
+    management_headers: Headers | None = None
+    """In place of `headers`, for the management API."""
 
     def endpoint(self, replica: int) -> Endpoint:
         """As the load generator and the scraper take it; '' where there is no such address."""
-        return Endpoint(replica, self.rest.rstrip("/"), self.grpc or "", self.metrics or "", self.management)
+        return Endpoint(
+            replica,
+            self.rest.rstrip("/"),
+            self.grpc or "",
+            self.metrics or "",
+            self.management,
+            headers=self.headers,
+            metrics_headers=self.headers if self.metrics_headers is None else self.metrics_headers,
+            management_headers=self.headers if self.management_headers is None else self.management_headers,
+        )
 
 
 class AttachBackend:
@@ -50,7 +68,14 @@ class AttachBackend:
         self._addresses = {engine: tuple(places) for engine, places in addresses.items()}
 
     def check(self, engine: Engine) -> str:
-        """Nothing is needed here of what runs elsewhere."""
+        """Nothing is needed here of what runs elsewhere, but the values of headers.
+
+        Raises ServingError where one cannot be read.
+        """
+        for place in self._addresses.get(engine.name, ()):
+            endpoint = place.endpoint(0)
+            for headers in (endpoint.headers, endpoint.metrics_headers, endpoint.management_headers):
+                headers.read()
         return "runs already"
 
     def environment(self) -> Mapping[str, Any]:
@@ -114,19 +139,23 @@ class AttachedDeployment:
             self._wait(endpoint, deadline, timeout_s)
 
     def _wait(self, endpoint: Endpoint, deadline: float, timeout_s: float) -> None:
-        request = KnownRequest.of(WIRES[self._engine.name], self._model).request
-        last = "nothing answers"
+        request, headers = KnownRequest.of(WIRES[self._engine.name], self._model).request, endpoint.headers.read()
+        remedy = _NOT_SERVED
         while True:
             left_s = deadline - time.monotonic()
-            reply = http_send(endpoint.rest_url, request, min(max(left_s, POLL_S), _ANSWER_TIMEOUT_S))
-            if reply is not None:
-                if reply[0] == 200:
+            try:
+                reply = exchange(endpoint.rest_url, request, min(max(left_s, POLL_S), _ANSWER_TIMEOUT_S), headers)
+            except NoAnswer as error:
+                last = str(error)
+            else:
+                if reply.status == 200:
                     return
-                last = f"HTTP {reply[0]}"
+                last = reply_named(reply.status, reply.body)
+                remedy = REMEDY if refuses(reply.status, reply.body) else _NOT_SERVED
             if left_s <= 0:
                 raise DeploymentError(
                     f"{endpoint.rest_url} did not serve model {self._model.name} within {timeout_s:g} s ({last}): "
-                    "check that it runs, that its address is right, and that it serves a model of this name."
+                    f"{remedy}."
                 )
             time.sleep(POLL_S)
 

@@ -109,7 +109,8 @@ class ProcessDeployment:
                 raise DeploymentError(f"{who} ended with {_exit_text(code)}.{self._last_lines(replica)}")
             if replica.failure:
                 raise DeploymentError(
-                    f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
+                    f"{who} cannot load the model ({replica.failure}): correct it, then export or import it "
+                    "again."
                     f"{self._last_lines(replica)}"
                 )
             if not replica.ready:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +19,10 @@ from models.manifest import ModelDir
 from serving import processes
 from serving.deployment import Engine, Event, EventLog, Launch
 from serving.errors import DeploymentError, ServingError
+from serving.failed_load import REST_OF_LOG_S, reason
 from serving.orphans import OWNER_VARIABLE, owner_tag
 from serving.ports import is_bound
+from serving.supervisor import supervise
 
 REPLICA_VARIABLE = "SERVESTORM_REPLICA"
 _BOUND_POLL_S = 0.003
@@ -62,6 +63,7 @@ class ProcessReplica:
 
     def spawn(self, cpus: Sequence[int]) -> None:
         """Start the process on `cpus` and watch it. Raises DeploymentError where it cannot be started."""
+        supervise()  # before its start is timed
         environment = {
             **os.environ,
             **self.launch.env,
@@ -150,8 +152,7 @@ class ProcessReplica:
 
     def _fatal_line(self) -> str | None:
         pattern = self.launch.fatal
-        lines = self.tail(_ALL_LINES).splitlines() if pattern else []
-        return next((line for line in lines if re.search(pattern or "", line)), None)
+        return reason(self.tail(_ALL_LINES).splitlines(), pattern) if pattern else None
 
     def _answers(self) -> bool:
         precursor = self.launch.precursor
@@ -166,8 +167,10 @@ class ProcessReplica:
         log_read_s = time.monotonic()
         while not self._stopping.wait(pause_s) and self.exit_code() is None and not self.ready:
             if time.monotonic() - log_read_s > _LOG_POLL_S:
-                log_read_s, self.failure = time.monotonic(), self._fatal_line()
-                if self.failure:
+                log_read_s = time.monotonic()
+                if self._fatal_line():
+                    self._stopping.wait(REST_OF_LOG_S)
+                    self.failure = self._fatal_line()
                     break
             if bound is None and is_bound(port):
                 bound, pause_s = self._events.add("port_bound", self.index, str(port)), _READY_POLL_S

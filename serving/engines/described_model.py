@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from serving.server_settings import ReportedSetting, ServerSettings, read, unreadable, unreadable_settings
+from serving.server_settings import Refusal, ReportedSetting, ServerSettings, read, unreadable, unreadable_settings
 
 _NO_THREADS = "TorchServe does not report its workers' threads, which a handler may set itself"
 
@@ -21,8 +21,10 @@ def workers_ready(body: bytes) -> bool:
         return False
 
 
-def settings_of(body: bytes | None, source: str) -> ServerSettings:
+def settings_of(body: bytes | Refusal | None, source: str) -> ServerSettings:
     """The settings in an answer to GET /models/NAME; `source` names it. None: the API could not be asked."""
+    if isinstance(body, Refusal):
+        return unreadable_settings(f"TorchServe's management API: {body.sentence}")
     if body is None:
         return unreadable_settings("TorchServe's management API could not be asked")
     model = _described(body)

@@ -46,7 +46,11 @@ HANDLER_COUNTERS = ("PreprocessTime", "InferenceTime", "PostprocessTime", "Handl
 """What models/artifacts/handler/handler.py counts: milliseconds, and requests."""
 
 _MAIN_CLASS = "org.pytorch.serve.ModelServer"
-_FATAL = "Failed to load model|Error while registering model|InvalidSnapshotException"
+_FATAL = (
+    "Failed to load model|Error while registering model|InvalidSnapshotException|Backend worker process died|"
+    "Load model failed"
+)
+"""A worker that cannot load its model is started again and again: the first death says why."""
 IMAGE_METRICS = "/etc/servestorm/metrics.yaml"
 """In our image: TorchServe's own metrics and those of our handler."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 from serving import extras
 from serving.descriptors import allow_descriptors
+from serving.interrupts import leave_on_interrupt
 from serving.savedmodel_server.errors import FlagError, RequestError, StartError
 from serving.savedmodel_server.flags import parse_flags
 
@@ -15,6 +17,8 @@ from serving.savedmodel_server.flags import parse_flags
 def main(argv: list[str] | None = None) -> int:
     """Run the server; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:  # until the server listens itself
+        leave_on_interrupt("savedmodel-server", {signal.SIGTERM: 0})
     try:
         if "--version" in arguments:
             return _print_versions()

@@ -46,6 +46,7 @@ SUPPORTED: dict[str, _Flag] = {
     "rest_api_timeout_in_ms": _Flag(int, 30_000, "milliseconds a REST call may take"),
     "rest_api_enable_cors_support": _Flag(bool, False, "CORS headers in replies"),
     "max_request_bytes": _Flag(int, 64 << 20, "largest request body or message (ours)"),
+    "max_unfinished_request_bytes": _Flag(int, 0, "bytes of half-sent requests; 0 means 2 of the largest (ours)"),
     "grpc_max_threads": _Flag(int, 0, "gRPC calls that run at a time; 0 means 4 a core, or 2 batches"),
     "grpc_channel_arguments": _Flag(str, "", "comma-separated key=value pairs for the gRPC server"),
     "enable_grpc_healthcheck_service": _Flag(bool, True, "the standard gRPC health service"),
@@ -107,6 +108,7 @@ class Flags:
     rest_api_timeout_in_ms: int
     rest_api_enable_cors_support: bool
     max_request_bytes: int
+    max_unfinished_request_bytes: int
     grpc_max_threads: int
     grpc_channel_arguments: str
     enable_grpc_healthcheck_service: bool
@@ -125,6 +127,11 @@ class Flags:
     def inter_op_threads(self) -> int:
         """0 where TensorFlow chooses."""
         return self.tensorflow_inter_op_parallelism or self.tensorflow_session_parallelism
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of requests that have not arrived in full, over all connections."""
+        return self.max_unfinished_request_bytes or 2 * self.max_request_bytes
 
     @property
     def rest_threads(self) -> int:
@@ -208,3 +215,8 @@ def _check(flags: Flags) -> None:
             raise FlagError(f"--{name} must not be negative.")
     if flags.max_request_bytes < 1 or flags.rest_api_timeout_in_ms < 1:
         raise FlagError("--max_request_bytes and --rest_api_timeout_in_ms must be at least 1.")
+    if flags.unfinished_bytes < flags.max_request_bytes:
+        raise FlagError(
+            f"--max_unfinished_request_bytes={flags.max_unfinished_request_bytes} is less than --max_request_bytes="
+            f"{flags.max_request_bytes}: allow at least one request of the largest size."
+        )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ import uvloop
 
 from models.quiet_import import import_tensorflow_quietly
 from serving.errors import ServingError
+from serving.savedmodel_server.body_budget import BodyBudget
 from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import StartError
@@ -34,6 +36,7 @@ from serving.savedmodel_server.versions.servable import Servable, ServableOption
 LOG = logging.getLogger("savedmodel_server")
 INTERRUPTED = 130
 RELOAD_TIMEOUT_S = 600.0
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _SWITCH_INTERVAL_S = 0.0005
 """Python's 5 ms would let the loop wait for a thread that prepares a call of a few hundred microseconds."""
 
@@ -55,6 +58,9 @@ class Server:
         self._rest_socket = _bound(flags.bind_address, flags.rest_api_port, "rest_api_port")
         with contextlib.closing(_bound(flags.bind_address, flags.port, "port") or socket.socket()):
             pass
+        self._budget = BodyBudget(flags.unfinished_bytes)
+        self._rpc: Rpc | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupted = False
         self._reloading = Lock()
 
@@ -122,14 +128,14 @@ class Server:
         )
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number, stop)
         await asyncio.to_thread(self._repository.settled.wait)
         bridge = LoopBridge(loop, self._dispatcher, self._metrics)
         rest = self._rest(bridge)
-        rpc = await self._grpc(bridge)
+        rpc = self._rpc = await self._grpc(bridge)
         gc.freeze()  # what the imports made lives for ever: the collector need not look at it again
         gc.enable()
         tasks = self._start_watches(rest, rpc)
@@ -168,6 +174,11 @@ class Server:
     def _reconfigure(self, configs: list[ModelConfig]) -> None:
         with self._reloading:
             self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
+        if self._rpc is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._tell_health, self._rpc)
+
+    def _tell_health(self, rpc: Rpc) -> None:
+        rpc.set_health(self._repository.serving())
 
     async def _watch_config_file(self, every_s: float) -> None:
         """Serve what is in --model_config_file now; a file that cannot be used is logged, and changes nothing."""
@@ -200,6 +211,7 @@ class Server:
                 bridge,
                 threads=threads,
                 max_bytes=flags.max_request_bytes,
+                budget=self._budget,
                 read_timeout_s=flags.rest_api_timeout_in_ms / 1000,
                 health=health,
             )
@@ -223,25 +235,20 @@ class Server:
 
         if self._rest_socket is None:
             return None
-        api = RestApi(
-            self._repository, bridge, self._inference, self._metrics, self._flags.rest_api_timeout_in_ms / 1000
-        )
+        timeout_s, max_bytes = self._flags.rest_api_timeout_in_ms / 1000, self._flags.max_request_bytes
+        api = RestApi(self._repository, bridge, self._inference, self._metrics, timeout_s, max_bytes)
 
         def make_app() -> App:
             from serving.savedmodel_server.rest.fastapi_app import make_app
 
             return make_app(api, self._metrics, self._monitoring_path)
 
-        front = Front(
-            api,
-            make_app,
-            max_bytes=self._flags.max_request_bytes,
-            cors=self._flags.rest_api_enable_cors_support,
-        )
+        front = Front(api, make_app, cors=self._flags.rest_api_enable_cors_support)
         protocol = protocol_class(
             api,
-            max_bytes=self._flags.max_request_bytes,
-            read_timeout_s=self._flags.rest_api_timeout_in_ms / 1000,
+            max_bytes=max_bytes,
+            budget=self._budget,
+            read_timeout_s=timeout_s,
             extra_headers=CORS if self._flags.rest_api_enable_cors_support else (),
         )
         return _Uvicorn(
@@ -261,7 +268,7 @@ class Server:
 
     async def _watch_health(self, rpc: Rpc) -> None:
         while True:
-            rpc.set_health(self._repository.serving())
+            self._tell_health(rpc)
             await asyncio.sleep(0.2)
 
     async def _watch_clients(self, rest: _Uvicorn | None, rpc: Rpc | None) -> None:
@@ -332,7 +339,7 @@ def _bound(address: str, port: int, flag: str) -> socket.socket | None:
 def channel_arguments(text: str) -> tuple[tuple[str, str | int], ...]:
     """--grpc_channel_arguments: key=value pairs, whole numbers as numbers."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
-    return tuple((key, int(value) if value.lstrip("-").isdigit() else value) for key, _, value in pairs)
+    return tuple((key, int(value) if _INTEGER.fullmatch(value) else value) for key, _, value in pairs)
 
 
 def monitoring_path(flags: Flags) -> str | None:

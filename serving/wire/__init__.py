@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from serving.wire.messages import (
     PAYLOADS,
+    USUAL,
     GrpcRequest,
     PayloadSpec,
     RestRequest,
+    Tolerance,
     Wire,
     is_right,
     payload_spec,
@@ -29,10 +31,12 @@ WIRES: dict[str, Wire] = {
 
 __all__ = [
     "PAYLOADS",
+    "USUAL",
     "WIRES",
     "GrpcRequest",
     "PayloadSpec",
     "RestRequest",
+    "Tolerance",
     "Wire",
     "is_right",
     "payload_spec",

@@ -18,7 +18,7 @@ MAX_WINDOW = 2**31 - 1
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 3
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED = 0, 1, 3, 5
 FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 6, 7, 8, 9, 11
 
 ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 2, 3
@@ -91,7 +91,11 @@ def status_field(status: int) -> bytes:
 def header_block(flags: int, payload: bytes) -> bytes:
     """A HEADERS frame's block, without padding and priority; raises Http2Error."""
     block = unpadded(flags, payload)
-    return block[5:] if flags & HAS_PRIORITY else block
+    if not flags & HAS_PRIORITY:
+        return block
+    if len(block) < 5:
+        raise Http2Error(FRAME_SIZE_ERROR, "HEADERS shorter than its priority")
+    return block[5:]
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:

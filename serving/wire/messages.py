@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from models import answers
 from models.answers import AnswerNames
-from models.manifest import InputSpec, Manifest
+from models.manifest import PROVED, InputSpec, Manifest
 from serving.errors import WireError
 
 NO_NAMES = AnswerNames()
 
 PAYLOADS = ("image", "b64", "tensor")
-"""How images travel: encoded bytes, base64 in JSON, or the network's own float32 input."""
+"""How images travel: encoded bytes, base64 in JSON, or the network's own input, float32 or uint8."""
 
 ANSWER_TOLERANCE = 1e-3
 """Largest absolute difference of a probability from the golden one; CPUs' kernels differ by far less."""
@@ -101,14 +101,35 @@ def payload_spec(manifest: Manifest | None) -> PayloadSpec:
 _NAMES = ("image_signature", "tensor_signature", "image_input", "tensor_input")
 
 
-def is_right(answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float = ANSWER_TOLERANCE) -> bool:
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a number may be from the golden one: the larger of the two."""
+
+    absolute: float = ANSWER_TOLERANCE
+    relative: float = RELATIVE_TOLERANCE
+    """Of the image's largest number, for numbers that are no probabilities."""
+
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> Tolerance:
+        """The usual ones, or that of the proof if it is wider: the artifacts' answers may be that far apart."""
+        proved = manifest.parity.tolerance if manifest and manifest.parity.status == PROVED else 0.0
+        return cls(max(ANSWER_TOLERANCE, proved), max(RELATIVE_TOLERANCE, proved))
+
+
+USUAL = Tolerance()
+
+
+def is_right(
+    answer: NDArray[np.float64], expected: NDArray[np.float64], tolerance: Tolerance | float = ANSWER_TOLERANCE
+) -> bool:
     """True where `answer` has the shape of `expected`, (images, values), and differs by at most `tolerance` from it.
 
-    Numbers that are no probabilities may differ by RELATIVE_TOLERANCE of the image's largest, where that is more.
+    A number is an absolute tolerance, beside RELATIVE_TOLERANCE.
     """
     if answer.shape != expected.shape:
         return False
-    allowed = np.maximum(tolerance, RELATIVE_TOLERANCE * np.abs(expected).max(axis=1, keepdims=True))
+    limit = tolerance if isinstance(tolerance, Tolerance) else Tolerance(tolerance)
+    allowed = np.maximum(limit.absolute, limit.relative * np.abs(expected).max(axis=1, keepdims=True))
     return bool((np.abs(answer - expected) <= allowed).all())
 
 
@@ -125,16 +146,17 @@ def b64(image: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(image).decode("ascii")}
 
 
-def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32]:
-    """Images as the network's own input, float32 of (images, height, width, channels). Raises WireError."""
+def tensor(images: Sequence[bytes], spec: PayloadSpec) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Images as the network's own input, (images, height, width, channels) of the spec's dtype. Raises WireError."""
     from models.preprocessing import ImageError, preprocess
 
     if spec.input is None:
         raise WireError(
-            "the model's manifest has no input spec, which a tensor payload needs: import it with --mean and --std."
+            "the model's manifest has no input spec, which a tensor payload needs: import it with --size, and "
+            "with --mean and --std if it takes floats."
         )
     try:
-        return np.ascontiguousarray([preprocess(image, spec.input) for image in images], np.float32)
+        return np.ascontiguousarray(np.stack([preprocess(image, spec.input) for image in images]))
     except ImageError as error:
         raise WireError(f"an image cannot be made a tensor: {error}") from error
 

@@ -73,11 +73,11 @@ class TfServingWire:
         _rest_document(body, images)
 
     def grpc_predict(self, model: str, images: Sequence[bytes], payload: str, spec: PayloadSpec) -> GrpcRequest:
-        """PredictRequest with one DT_STRING or DT_FLOAT tensor; see Wire."""
+        """PredictRequest with one tensor of DT_STRING, DT_FLOAT or DT_UINT8; see Wire."""
         check_payload(images, payload)
         signature, name = _names(payload, spec)
         request = pb.PredictRequest(model_spec=pb.ModelSpec(name=model, signature_name=signature))
-        value = _float_tensor(tensor(images, spec)) if payload == "tensor" else _string_tensor(images)
+        value = _pixel_tensor(tensor(images, spec)) if payload == "tensor" else _string_tensor(images)
         request.inputs[name].CopyFrom(value)
         return GrpcRequest(PREDICT, request.SerializeToString(deterministic=True))
 
@@ -137,10 +137,10 @@ def _string_tensor(images: Sequence[bytes]) -> pb.Tensor:
     return pb.Tensor(dtype=pb.DT_STRING, tensor_shape=shape, string_val=list(images))
 
 
-def _float_tensor(values: NDArray[np.float32]) -> pb.Tensor:
+def _pixel_tensor(values: NDArray[np.float32] | NDArray[np.uint8]) -> pb.Tensor:
     shape = pb.TensorShape(dim=[pb.TensorShape.Dim(size=size) for size in values.shape])
-    content = values.astype("<f4", copy=False).tobytes()
-    return pb.Tensor(dtype=pb.DT_FLOAT, tensor_shape=shape, tensor_content=content)
+    dtype, layout = (pb.DT_UINT8, "<u1") if values.dtype == np.uint8 else (pb.DT_FLOAT, "<f4")
+    return pb.Tensor(dtype=dtype, tensor_shape=shape, tensor_content=values.astype(layout, copy=False).tobytes())
 
 
 def _array(value: pb.Tensor) -> NDArray[Any]:

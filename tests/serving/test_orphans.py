@@ -1,4 +1,4 @@
-"""What a killed study left behind ends with the next command, and nothing else does."""
+"""What a killed study left behind ends by itself, or with the next command, and nothing else does."""
 
 from __future__ import annotations
 
@@ -54,10 +54,41 @@ def sleeper():
         process.stdout.close()
 
 
-def test_servers_of_a_study_killed_with_sigkill_end_with_the_next_command(owner):
+def supervisor_of(study: subprocess.Popen) -> psutil.Process:
+    children = psutil.Process(study.pid).children()
+    (supervisor,) = [child for child in children if "supervisor_process.py" in " ".join(child.cmdline())]
+    return supervisor
+
+
+def kill_with_supervisor(study: subprocess.Popen) -> None:
+    supervisor = supervisor_of(study)
+    supervisor.kill()
+    until(lambda: not runs(supervisor.pid))
+    study.kill()
+
+
+def until(condition) -> None:
+    """Wait for an event that must come."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "the awaited event did not come"
+        time.sleep(0.01)
+
+
+def test_servers_of_a_study_killed_with_sigkill_end_by_themselves(owner):
     study, pids, scratch = owner
     assert all(map(runs, pids)) and scratch.is_dir()
+    supervisor = supervisor_of(study)
     study.kill()
+    study.wait()
+    until(lambda: not runs(supervisor.pid))
+    assert not any(map(runs, pids))
+    assert not scratch.exists()
+
+
+def test_they_end_with_the_next_command_where_their_supervisor_was_killed_too(owner):
+    study, pids, scratch = owner
+    kill_with_supervisor(study)
     study.wait()
     assert all(map(runs, pids))  # nobody told them
     assert reap_orphans() >= len(pids)
@@ -73,7 +104,7 @@ def test_servers_of_a_living_study_are_left_alone(owner):
 
 def test_a_study_that_is_dead_but_not_yet_buried_counts_as_dead(owner):
     study, pids, _ = owner
-    study.kill()
+    kill_with_supervisor(study)
     psutil.Process(study.pid)  # still in the process table: this test has not waited for it
     deadline = time.monotonic() + 10
     while psutil.Process(study.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
@@ -113,6 +144,20 @@ def test_processes_of_another_namespace_are_left_alone(sleeper, monkeypatch):
     monkeypatch.setattr(processes, "_namespace", lambda pid: "ours" if pid == "self" else "theirs")
     reap_orphans()
     assert runs(process.pid)
+
+
+def test_scratch_folders_of_another_process_namespace_are_left_alone(tmp_path, monkeypatch):
+    """Two containers may share a temporary folder: a pid of one is another process in the other, or none."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(orphans, "owner_tag", lambda: "1:1")
+    ours = orphans.scratch_folder()
+    monkeypatch.setattr(orphans, "_namespace", lambda: "pid:[17]")
+    theirs = orphans.scratch_folder()
+    monkeypatch.undo()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert orphans.find_orphans().folders == (ours,)
+    reap_orphans()
+    assert theirs.is_dir() and not ours.exists()
 
 
 def test_the_tag_does_not_change_while_its_process_lives():

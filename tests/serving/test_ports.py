@@ -71,3 +71,31 @@ def test_an_address_is_bound_where_it_says(listener):
     assert ports.is_bound_at(f"127.0.0.1:{listener}")
     assert not ports.is_bound_at(f"127.0.0.2:{listener}")
     assert not ports.is_bound_at("127.0.0.1:")
+
+
+@pytest.fixture
+def listener_on_ipv6():
+    """Port of a server that listens on ::1 alone."""
+    with socket.socket(socket.AF_INET6) as taken:
+        try:
+            taken.bind(("::1", ports.free_ports(1)[0]))
+        except OSError:
+            pytest.skip("this machine has no ::1")
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def test_a_port_that_is_taken_on_ipv6_alone_is_not_free(listener_on_ipv6):
+    with pytest.raises(DeploymentError, match=f"port {listener_on_ipv6} on ::1 is in use by"):
+        ports.require_free([listener_on_ipv6])
+
+
+def test_an_address_of_ipv6_is_looked_at(listener_on_ipv6):
+    assert ports.is_bound(listener_on_ipv6, host="::1")
+    assert ports.is_bound_at(f"[::1]:{listener_on_ipv6}")
+    assert ports.stays_open("::1", listener_on_ipv6)
+    assert not ports.is_bound(listener_on_ipv6)
+
+
+def test_an_address_that_the_machine_does_not_have_takes_no_port():
+    assert ports._is_free(socket.AF_INET6, "2001:db8::1", 0)

@@ -4,9 +4,13 @@ import json
 
 import pytest
 
-from models.manifest import Golden, Manifest, ModelDir, Parity
-from serving.probe import KnownRequest
+from models.manifest import Golden, Manifest, ModelDir, Parity, sha256_of
+from serving.deployment import Endpoint
+from serving.errors import DeploymentError
+from serving.headers import Headers
+from serving.probe import KnownRequest, first_answer
 from serving.wire import WIRES
+from tests.stand_ins.gateway import gateway
 
 RIGHT = [0.25, 0.75]
 
@@ -17,7 +21,7 @@ def model(tmp_path):
 
     def write(golden_from="both", answer=RIGHT, **facts):
         (tmp_path / "000.png").write_bytes(b"an image")
-        golden = [Golden(path="000.png", sha256="0" * 64, probabilities=answer)]
+        golden = [Golden(path="000.png", sha256=sha256_of(tmp_path / "000.png"), probabilities=answer)]
         parity = Parity(status="proved", tolerance=1e-5, images=256)
         facts = {"labels": [], "input": None, "parity": parity, "created_at": "2026-01-01T00:00:00+00:00", **facts}
         manifest = Manifest(name="m", architecture="test", golden=golden, golden_from=golden_from, **facts)
@@ -64,3 +68,12 @@ def test_an_error_is_no_answer_though_its_status_was_200(golden_from, model):
     reply = {"code": 400, "type": "BadRequestException", "message": "no image"}
     sentence = "an unreadable answer: the reply is an error: 400 BadRequestException no image"
     assert verdict(model(golden_from), reply) == sentence
+
+
+def test_an_unreadable_answer_that_repeats_a_token_is_told_without_it(model, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cr3t-t0k3n")
+    headers = Headers.of_options(["Authorization=Bearer env:TOKEN"])
+    with gateway("another", (200, b'{"error": "s3cr3t-t0k3n has expired"}')) as server:
+        endpoint = Endpoint(0, server.url, "", "", headers=headers)
+        with pytest.raises(DeploymentError, match=r"the reply is an error: \.\.\. has expired"):
+            first_answer(endpoint, WIRES["savedmodel"], model(), timeout_s=0.3)

@@ -10,7 +10,11 @@ import threading
 import pytest
 
 from serving.deployment import Endpoint
+from serving.engines import ENGINES
+from serving.headers import Headers
 from serving.running_server import ContainerServer, LocalServer, RemoteServer
+from serving.server_settings import Refusal
+from tests.stand_ins.gateway import gateway
 
 
 @pytest.fixture
@@ -92,3 +96,22 @@ def test_nothing_is_seen_of_a_server_that_is_elsewhere_gone_or_not_to_be_entered
         assert server.commands() == []
         assert server.file(str(tmp_path / "gone")) is None
         assert server.manage("/models/toy") is None
+
+
+def test_a_management_api_that_refuses_authorisation_is_told_from_one_that_is_not_there(monkeypatch):
+    headers = Headers.of_mapping({"Authorization": "Bearer env:TOKEN"}, "header")
+    with gateway("s3cr3t") as server:
+        place = Endpoint(0, "http://h:1", "h:2", "", server.url, management_headers=headers)
+        monkeypatch.setenv("TOKEN", "wrong")
+        assert RemoteServer(place).manage("/models/toy") == Refusal("refused authorisation (HTTP 401)")
+        settings = ENGINES["torchserve"].settings(RemoteServer(place), named("toy"))
+        assert settings.workers.reason == "TorchServe's management API: refused authorisation (HTTP 401)"
+        monkeypatch.delenv("TOKEN")
+        assert "env:TOKEN, which is not set here" in RemoteServer(place).manage("/models/toy").sentence
+        monkeypatch.setenv("TOKEN", "s3cr3t")
+        assert isinstance(RemoteServer(place).manage("/models/toy"), bytes)
+
+
+def named(name):
+    """A model of which only the name is asked."""
+    return type("Named", (), {"name": name})()

@@ -74,7 +74,8 @@ def write_model(folder: Path) -> ModelDir:
         key: {"path": path, "sha256": sha256_of(folder / path), "size_bytes": size_of(folder / path)}
         for key, path in (("savedmodel", "1"), ("mar", "toy.mar"))
     }
-    golden = [{"path": "golden/000.png", "sha256": "", "probabilities": [0.25, 0.75]}]
+    image = "golden/000.png"
+    golden = [{"path": image, "sha256": sha256_of(folder / image), "probabilities": [0.25, 0.75]}]
     manifest = {
         "name": "toy",
         "architecture": "cnn",

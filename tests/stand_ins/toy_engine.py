@@ -74,7 +74,8 @@ def write_toy_model(folder: Path, parity: str = "proved") -> Path:
     (folder / "1").mkdir()
     (folder / "1" / "saved_model.pb").write_bytes(b"graph")
     (folder / "toy.mar").write_bytes(b"archive")
-    (folder / "golden" / "000.png").write_bytes(b"image")
+    image = "golden/000.png"
+    (folder / image).write_bytes(b"image")
     artifacts = {
         key: {"path": path, "sha256": sha256_of(folder / path), "size_bytes": size_of(folder / path)}
         for key, path in (("savedmodel", "1"), ("mar", "toy.mar"))
@@ -85,7 +86,7 @@ def write_toy_model(folder: Path, parity: str = "proved") -> Path:
         "labels": ["a", "b"],
         "input": {"height": 2, "width": 2, "mean": [0.5] * 3, "std": [0.5] * 3},
         "parity": {"status": parity, "tolerance": 1e-5, "images": 256},
-        "golden": [{"path": "golden/000.png", "sha256": "", "probabilities": PROBABILITIES}],
+        "golden": [{"path": image, "sha256": sha256_of(folder / image), "probabilities": PROBABILITIES}],
         "created_at": "2026-01-01T00:00:00Z",
         **artifacts,
     }

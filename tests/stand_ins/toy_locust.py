@@ -4,7 +4,7 @@ The servers that it plays have a capacity: over 300 requests/s every answer take
 
 Modes: valid, queue (answers take 1 / (1 - rate / 400) times as long instead), invalid (the generator was busy),
 late-once (no percentile counts the first time in a folder), hang (until it is ended), refuse (exit code 2), crash (no
-summary), nospace (exit code 3).
+summary), crash-once (the first one beside a folder of runs), nospace (exit code 3).
 """
 
 import hashlib
@@ -25,6 +25,12 @@ def option(name: str, default: str = "") -> str:
 
 out = Path(option("--out"))
 endings = {"refuse": ("--rate must be over 0, not 0.", 2), "crash": ("what now", 1), "nospace": ("no space left", 3)}
+if MODE == "crash-once":
+    try:
+        (out.parents[3] / "crashed").touch(exist_ok=False)
+        MODE = "crash"
+    except FileExistsError:
+        MODE = "valid"
 if MODE in endings:
     line, code = endings[MODE]
     print(line)

@@ -154,7 +154,7 @@ class DockerDeployment:
         if (code := replica.exit_code()) is not None:
             return f"{who} ended with exit code {code}."
         if replica.failure:
-            return f"{who} cannot load the model ({replica.failure.strip()}): export or import it again."
+            return f"{who} cannot load the model ({replica.failure}): correct it, then export or import it again."
         if replica.ready:
             return None
         hint = ""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from models.confined_paths import require_confined
 from models.manifest import ModelDir
 from serving.backends.docker.engine import asking, refusal, require_image
 from serving.containers import USER, image, own_version
@@ -22,14 +23,16 @@ _REFERENCE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\
 
 
 def verified(model: ModelDir) -> list[str]:
-    """What the model holds, after each artifact was compared with the manifest's SHA-256."""
+    """What the model holds, after each file was compared with the manifest's SHA-256."""
     kinds = []
+    require_confined(model.path)  # the whole folder is packed, and links are followed
     if model.manifest.savedmodel:
         model.verify("savedmodel")
         kinds.append("SavedModel")
     if model.manifest.mar:
         model.verify("mar")
         kinds.append("MAR")
+    model.golden_images()  # they are packed too
     return kinds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from serving.backends.docker.engine import asking
 from serving.backends.docker.leftovers import DockerLeftover
 from serving.backends.docker.use import Group, of_statistics, with_processes
 from serving.deployment import ContainerLaunch, Endpoint, Engine, Event, EventLog
+from serving.failed_load import REST_OF_LOG_S, reason
 from serving.ports import HOST, is_bound, stays_open
 from serving.probe import http_get
 from serving.running_server import ContainerServer
@@ -176,10 +176,14 @@ class ContainerReplica:
         """Whether it reports that it will never be ready, or the kernel has killed it."""
         if self._group and self._group.out_of_memory():
             self.out_of_memory = True
-        pattern = self.launch.fatal
-        lines = self.tail(_ALL_LINES).splitlines() if pattern else []
-        self.failure = next((line for line in lines if re.search(pattern or "", line)), None)
+        if self._fatal_line():
+            self._stopping.wait(REST_OF_LOG_S)
+            self.failure = self._fatal_line()
         return self.out_of_memory or self.failure is not None
+
+    def _fatal_line(self) -> str | None:
+        pattern = self.launch.fatal
+        return reason(self.tail(_ALL_LINES).splitlines(), pattern) if pattern else None
 
     def _listens(self, port: int) -> bool:
         if not self._published:

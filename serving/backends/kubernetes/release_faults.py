@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from serving.backends.kubernetes.pods import SERVER, image_of
 from serving.backends.kubernetes.release_state import Observed, PodReplica
 from serving.deployment import Engine
 from serving.errors import DeploymentError
+from serving.failed_load import REST_OF_LOG_S, reason
 
 _ERROR_LINES = 15
 _ALL_LINES = 1000
@@ -212,10 +212,16 @@ class Faults:
         """Raise DeploymentError where a server's log shows that it will never be ready."""
         for replica in self._observed.active():
             if self._fatal and replica.started and not replica.ready:
-                lines = tail(self._cluster, self._namespace, replica.name, SERVER, _ALL_LINES).splitlines()
-                if line := next((one for one in lines if re.search(self._fatal, one)), None):
+                lines = self._lines(replica)
+                if reason(lines, self._fatal):
+                    time.sleep(REST_OF_LOG_S)
+                    lines = self._lines(replica) or lines  # of one that has ended meanwhile there may be no log
+                    why = reason(lines, self._fatal)
                     ends = "\n".join(lines[-_ERROR_LINES:])
                     raise DeploymentError(
-                        f"{self._who(replica)} cannot load the model ({line.strip()}): export or import it again. "
-                        f"Its log ends with:\n{ends}"
+                        f"{self._who(replica)} cannot load the model ({why}): correct it, then export or import it "
+                        f"again. Its log ends with:\n{ends}"
                     )
+
+    def _lines(self, replica: PodReplica) -> list[str]:
+        return tail(self._cluster, self._namespace, replica.name, SERVER, _ALL_LINES).splitlines()

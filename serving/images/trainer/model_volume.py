@@ -38,7 +38,7 @@ def check(folder: Path, name: str, recipe: str) -> bool:
                 model.verify(artifact)
     except ModelError as error:
         raise StaleVolume(f"{error} In a container: {ANEW}.") from None
-    _check_name_and_version(model, folder / name)
+    _check_name(model, folder / name)
     _check_recipe(folder, name, recipe)
     return True
 
@@ -58,16 +58,9 @@ def _check_that_no_other_model_is_meant(folder: Path, name: str) -> None:
         )
 
 
-def _check_name_and_version(model: ModelDir, path: Path) -> None:
+def _check_name(model: ModelDir, path: Path) -> None:
     if model.name != path.name:
         raise StaleVolume(f"{path} holds the model {model.name}: name the folder {model.name}, or export it again.")
-    versions = [int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()]
-    newest = max(versions, default=model.manifest.version)
-    if newest > model.manifest.version:
-        raise StaleVolume(
-            f"{path} holds version {newest} beside version {model.manifest.version} of its manifest, and TensorFlow "
-            f"Serving would serve {newest}: remove {path}/{newest}, or export the model again."
-        )
 
 
 def _check_recipe(folder: Path, name: str, recipe: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.versions.servable import Servable
@@ -15,10 +16,27 @@ def row_count(arrays: Sequence[Array]) -> int:
     return len(arrays[0]) if arrays and arrays[0].ndim else 1
 
 
+class Caller(Protocol):
+    """Whom a call is run for."""
+
+    @property
+    def closed(self) -> bool:
+        """True once nobody waits for the answer: given up, overdue, or disconnected. Set on one thread, read on all."""
+
+
+class _Anybody:
+    """A caller that waits to the end."""
+
+    closed = False
+
+
+ANYBODY: Caller = _Anybody()
+
+
 class Call:
     """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
 
-    __slots__ = ("arrays", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
+    __slots__ = ("arrays", "caller", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
 
     def __init__(
         self,
@@ -26,12 +44,14 @@ class Call:
         signature: Signature,
         arrays: tuple[Array, ...],
         done: Callable[[list[Call]], None],
+        caller: Caller = ANYBODY,
     ) -> None:
         self.servable = servable
         self.signature = signature
         self.arrays = arrays
         self.done = done
         """Gets all calls of one run that share it."""
+        self.caller = caller
         self.rows = row_count(arrays)
         self.outputs: Sequence[Array] | None = None
         self.error: RequestError | None = None

@@ -2,7 +2,8 @@
 
 The batching kernel decides what runs together. But a call into TensorFlow costs as much as a row of a small network,
 so calls that wait anyway, because every batch thread is busy, wait here, and enter the kernel as one task of many rows
-when a batch is done. While the kernel itself waits (`batch_timeout_micros`), calls enter at once.
+when a batch is done. While the kernel itself waits (`batch_timeout_micros`), calls enter at once. A call whose caller
+has gone meanwhile is dropped.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock, Thread
+from weakref import WeakKeyDictionary
 
 from serving.savedmodel_server.calls.batch_record import BatchRecord
-from serving.savedmodel_server.calls.call import Call
-from serving.savedmodel_server.calls.runs import run_alone, run_batched
+from serving.savedmodel_server.calls.call import ANYBODY, Call, Caller
+from serving.savedmodel_server.calls.runs import drop, run_alone, run_batched
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
@@ -43,17 +45,20 @@ class Dispatcher:
         self._record = BatchRecord(metrics, self._batching.thread_pool_name)
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
-        self._lanes: dict[object, _Lane] = {}
+        self._lanes: WeakKeyDictionary[Servable, dict[object, _Lane]] = WeakKeyDictionary()
+        """Those of a version that is unloaded end with it: its graph may hold all of its weights."""
         self._lock = Lock()
         self._threads = [Thread(target=self._work, name=f"run-{i}", daemon=True) for i in range(threads)]
         for thread in self._threads:
             thread.start()
 
-    def run(self, servable: Servable, signature: Signature, arrays: tuple[Array, ...]) -> Sequence[Array]:
+    def run(
+        self, servable: Servable, signature: Signature, arrays: tuple[Array, ...], caller: Caller = ANYBODY
+    ) -> Sequence[Array]:
         """All outputs, in order: run with others' rows where batching is on, else here. Raises RequestError."""
         over = Lock()
         over.acquire()
-        call = Call(servable, signature, arrays, lambda calls: over.release())
+        call = Call(servable, signature, arrays, lambda calls: over.release(), caller)
         if _batchable(call):
             self.submit([call])
             over.acquire()
@@ -87,12 +92,16 @@ class Dispatcher:
             self._queue.put(item)
 
     def _lane(self, call: Call) -> _Lane:
-        key = (call.servable, call.signature.name, *[array.shape[1:] for array in call.arrays])
-        lane = self._lanes.get(key)
+        lanes = self._lanes.get(call.servable)
+        if lanes is None:
+            lanes = self._lanes[call.servable] = {}
+        key = (call.signature.name, *[array.shape[1:] for array in call.arrays])
+        lane = lanes.get(key)
         if lane is None:
-            if len(self._lanes) > _MOST_LANES:
-                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting or lane.running}
-            lane = self._lanes[key] = _Lane()
+            if len(lanes) > _MOST_LANES:
+                for unused in [key for key, lane in lanes.items() if not (lane.waiting or lane.running)]:
+                    del lanes[unused]
+            lane = lanes[key] = _Lane()
         return lane
 
     def _take(self, lane: _Lane) -> list[tuple[_Lane | None, list[Call]]]:
@@ -100,10 +109,15 @@ class Dispatcher:
         taken: list[tuple[_Lane | None, list[Call]]] = []
         now_ns = time.monotonic_ns()
         while lane.waiting and (lane.running < self._batching.num_batch_threads or self._open(lane, now_ns)):
+            calls, gone = _first_rows(lane.waiting, self._batching.most_rows_run)
+            if gone:
+                taken.append((None, gone))
+            if not calls:
+                break
             if not lane.running:
                 lane.opened_ns = now_ns
             lane.running += 1
-            taken.append((lane, _first_rows(lane.waiting, self._batching.most_rows_run)))
+            taken.append((lane, calls))
         return taken
 
     def _open(self, lane: _Lane, now_ns: int) -> bool:
@@ -119,8 +133,9 @@ class Dispatcher:
         """Run and answer these; returns what this thread shall run next."""
         begin_ns = time.perf_counter_ns()
         if lane is not None:
-            if (began_s := run_batched(calls)) is not None:
-                self._record.add(calls, began_s, begin_ns)
+            live = _live(calls)
+            if live and (began_s := run_batched(live)) is not None:
+                self._record.add(live, began_s, begin_ns)
         elif calls[0].error is None:
             run_alone(calls[0])
         end_ns = time.perf_counter_ns()
@@ -151,6 +166,7 @@ class Dispatcher:
 
 
 _MOST_LANES = 256
+"""Of one servable, before those that nothing waits in are forgotten."""
 
 
 def _batchable(call: Call) -> bool:
@@ -160,15 +176,36 @@ def _batchable(call: Call) -> bool:
     return rows > 0 and all(array.ndim and len(array) == rows for array in arrays)
 
 
-def _first_rows(waiting: list[Call], most_rows: int) -> list[Call]:
-    """Take calls from the front, in order, up to `most_rows` rows, but at least one."""
-    rows, count = waiting[0].rows, 1
-    while count < len(waiting) and rows + waiting[count].rows <= most_rows:
-        rows += waiting[count].rows
+def _first_rows(waiting: list[Call], most_rows: int) -> tuple[list[Call], list[Call]]:
+    """Take calls from the front, in order, up to `most_rows` rows; beside them, dropped, those that nobody waits for.
+
+    At least one is taken or dropped.
+    """
+    taken: list[Call] = []
+    gone: list[Call] = []
+    rows = count = 0
+    for call in waiting:
+        if call.caller.closed:
+            drop(call)
+            gone.append(call)
+        elif taken and rows + call.rows > most_rows:
+            break
+        else:
+            taken.append(call)
+            rows += call.rows
         count += 1
-    taken = waiting[:count]
     del waiting[:count]
-    return taken
+    return taken, gone
+
+
+def _live(calls: list[Call]) -> list[Call]:
+    """Those that somebody waits for; the others are dropped."""
+    live = [call for call in calls if not call.caller.closed]
+    if len(live) < len(calls):
+        for call in calls:
+            if call not in live:
+                drop(call)
+    return live
 
 
 def _full(rows: int, most_rows: int) -> RequestError:

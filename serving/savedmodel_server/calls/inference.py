@@ -17,13 +17,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.savedmodel_server.calls.call import row_count
+from serving.savedmodel_server.calls.call import ANYBODY, Caller, row_count
 from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import DEFAULT_SIGNATURE, DT_FLOAT, DT_STRING, Array, Signature
-from serving.savedmodel_server.versions.tensor_proto import decode_tensor, encode_tensor
+from serving.savedmodel_server.versions.tensor_proto import decode_tensors, encode_tensor
 
 CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{verb}" for verb in ("classify", "regress", "predict"))
 
@@ -47,16 +47,17 @@ class Inference:
         self._as_content = as_content
         self._check_method_names = check_method_names
 
-    def predict(self, servable: Servable, request: Any) -> Any:
+    def predict(self, servable: Servable, request: Any, caller: Caller = ANYBODY) -> Any:
         """PredictResponse to a PredictRequest; raises RequestError."""
         plan = self.plan_predict(servable, request)
-        return self.predicted(servable, plan, self._run(servable, plan.signature, plan.arrays, "Predict"))
+        outputs = self._run(servable, plan.signature, plan.arrays, "Predict", caller)
+        return self.predicted(servable, plan, outputs)
 
     def plan_predict(self, servable: Servable, request: Any) -> PredictPlan:
         """What a PredictRequest asks to run; raises RequestError."""
         signature = servable.signature(request.model_spec.signature_name)
         self._check_predict(signature)
-        arrays = signature.arrange({name: decode_tensor(proto) for name, proto in request.inputs.items()})
+        arrays = signature.arrange(decode_tensors(request.inputs))
         return PredictPlan(signature, arrays, _filtered(signature, request.output_filter))
 
     def predicted(self, servable: Servable, plan: PredictPlan, outputs: Sequence[Array]) -> Any:
@@ -81,29 +82,29 @@ class Inference:
                 f"Was: {signature.method_name}",
             )
 
-    def classify(self, servable: Servable, request: Any) -> Any:
+    def classify(self, servable: Servable, request: Any, caller: Caller = ANYBODY) -> Any:
         """ClassificationResponse to a ClassificationRequest; raises RequestError."""
         signature = self._example_signature(servable, request.model_spec.signature_name, CLASSIFY)
         examples = serialized_examples(request.input)
-        outputs = self._run(servable, signature, (examples,), "Classify")
+        outputs = self._run(servable, signature, (examples,), "Classify", caller)
         response = classification_pb2.ClassificationResponse()
         _fill_spec(response.model_spec, servable, signature.name)
         _fill_classes(response.result, signature, outputs, len(examples))
         self.count_examples(servable.name, len(examples))
         return response
 
-    def regress(self, servable: Servable, request: Any) -> Any:
+    def regress(self, servable: Servable, request: Any, caller: Caller = ANYBODY) -> Any:
         """RegressionResponse to a RegressionRequest; raises RequestError."""
         signature = self._example_signature(servable, request.model_spec.signature_name, REGRESS)
         examples = serialized_examples(request.input)
-        outputs = self._run(servable, signature, (examples,), "Regress")
+        outputs = self._run(servable, signature, (examples,), "Regress", caller)
         response = regression_pb2.RegressionResponse()
         _fill_spec(response.model_spec, servable, signature.name)
         _fill_values(response.result, outputs[0], len(examples))
         self.count_examples(servable.name, len(examples))
         return response
 
-    def multi_inference(self, servable: Servable, request: Any) -> Any:
+    def multi_inference(self, servable: Servable, request: Any, caller: Caller = ANYBODY) -> Any:
         """MultiInferenceResponse to a MultiInferenceRequest; raises RequestError."""
         _check_tasks(request.tasks)
         plans = [self._plan(servable, task) for task in request.tasks]
@@ -111,7 +112,7 @@ class Inference:
         response = inference_pb2.MultiInferenceResponse()
         for signature, method in plans:
             result = response.results.add()
-            outputs = self._run(servable, signature, (examples,), "MultiInference")
+            outputs = self._run(servable, signature, (examples,), "MultiInference", caller)
             if method == CLASSIFY:
                 _fill_classes(result.classification_result, signature, outputs, len(examples))
             else:
@@ -148,9 +149,10 @@ class Inference:
         signature: Signature,
         arrays: tuple[Array, ...],
         api: str,
+        caller: Caller,
     ) -> Sequence[Array]:
         begin = time.perf_counter_ns()
-        results = self._dispatcher.run(servable, signature, arrays)
+        results = self._dispatcher.run(servable, signature, arrays, caller)
         micros = (time.perf_counter_ns() - begin) / 1000
         self._metrics.runtime_latency.observe((servable.name, api, "TF1"), micros)
         return results

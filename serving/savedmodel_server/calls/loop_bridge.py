@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-from serving.savedmodel_server.calls.call import Call
+from serving.savedmodel_server.calls.call import Call, Caller
 from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.metrics import Metrics
@@ -32,12 +32,12 @@ class LoopBridge:
         self._done = self._from_thread
         """Bound once, as the dispatcher notifies all calls with the same `done` together."""
 
-    def start(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done) -> None:
+    def start(self, lease: Lease, signature: Signature, arrays: tuple[Array, ...], done: Done, caller: Caller) -> None:
         """Run the signature: `done` gets all its outputs in order, or the error, on the loop's thread.
 
-        The lease is released before.
+        The lease is released before. What a caller waits for no longer is not run: the error is CANCELLED.
         """
-        call = Call(lease.servable, signature, arrays, self._done)
+        call = Call(lease.servable, signature, arrays, self._done, caller)
         self._under_way[call] = (lease, done)
         if not self._starting:
             self.loop.call_soon(self._submit)

@@ -15,7 +15,10 @@ LOG = logging.getLogger("savedmodel_server")
 
 
 def run_alone(call: Call) -> None:
-    """Run a call past the batching kernel."""
+    """Run a call past the batching kernel, if somebody waits for it."""
+    if call.caller.closed:
+        drop(call)
+        return
     servable, signature = call.servable, call.signature
     try:
         servable.check_rows(signature, call.arrays)
@@ -24,6 +27,11 @@ def run_alone(call: Call) -> None:
         call.error = error
     except Exception:  # noqa: BLE001 - a bug must not end the dispatcher's thread
         _bug([call])
+
+
+def drop(call: Call) -> None:
+    """End a call that nobody waits for."""
+    call.error = RequestError(Code.CANCELLED, "The call was given up before it ran.")
 
 
 def run_batched(calls: Sequence[Call]) -> list[float] | None:

@@ -11,9 +11,10 @@ from serving.savedmodel_server.calls.call import row_count
 from serving.savedmodel_server.calls.inference import Inference
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.calls.messages import metadata_json, status_json
-from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.errors import Code, RequestError, invalid
+from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
 from serving.savedmodel_server.metrics import Metrics
-from serving.savedmodel_server.rest.http_reply import Reply, error_reply
+from serving.savedmodel_server.rest.http_reply import Reply, error_reply, too_large
 from serving.savedmodel_server.rest.json_bodies.fast import FastReader
 from serving.savedmodel_server.rest.json_bodies.predict import PredictCall, parse_predict, write_predict
 from serving.savedmodel_server.rest.json_bodies.values import read_document
@@ -22,7 +23,6 @@ from serving.savedmodel_server.versions.repository import Lease, Repository
 from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
-_URLS_KEPT = 4096
 _LARGE_BYTES = 1 << 20
 _API = {"predict": "predict", "classify": "classify", "regress": "regress", "status": "", "metadata": ""}
 """The label API of each verb: TensorFlow Serving's, which names no method of a GET."""
@@ -39,44 +39,55 @@ class RestApi:
         inference: Inference,
         metrics: Metrics,
         timeout_s: float,
+        max_bytes: int,
     ) -> None:
         self.repository = repository
         self.bridge = bridge
         self.metrics = metrics
         self.timeout_s = timeout_s
+        self.max_bytes = max_bytes
         self.reader = FastReader()
         self.loop = bridge.loop
         self._inference = inference
-        self._urls: dict[bytes, RestTarget] = {}
 
     def predict_target(self, url: bytes) -> RestTarget | None:
         """What a `:predict` URL names; None where it is malformed or has a query."""
-        target = self._urls.get(url)
-        if target is None:
-            try:
-                target = parse_path("POST", url.decode("ascii"))
-            except (RequestError, UnicodeDecodeError):
-                return None
-            if len(self._urls) < _URLS_KEPT:
-                self._urls[url] = target
+        try:
+            target = parse_path("POST", url.decode("ascii"))
+        except (RequestError, UnicodeDecodeError):
+            return None
         return target if target.verb == "predict" else None
 
-    def start_predict(self, target: RestTarget, body: bytes, done: Done) -> None:
+    def start_predict(self, target: RestTarget, body: bytes, done: Done, *, gzipped: bool = False) -> RunningPredict:
         """Answer a `:predict`: `done` gets the reply, now or later, on the loop's thread."""
-        request = _Predict(self, target, done)
-        if len(body) < _LARGE_BYTES:
+        request = RunningPredict(self, target, done)
+        if gzipped:
+            request.start_apart(body, self.inflated)
+        elif len(body) < _LARGE_BYTES:
             request.start(body)
         else:
             request.start_apart(body)
+        return request
 
-    async def answer(self, method: str, path: str, body: bytes) -> Reply:
+    def inflated(self, body: bytes) -> bytes:
+        """A body with `Content-Encoding: gzip`; raises RequestError or LargeBodyError."""
+        try:
+            return inflate(body, self.max_bytes)
+        except TooLargeError:
+            raise LargeBodyError(Code.RESOURCE_EXHAUSTED, too_large(self.max_bytes)) from None
+        except DamagedError as error:
+            raise invalid(f"The document is empty: the gzip body cannot be unpacked ({error}).") from error
+
+    async def answer(self, method: str, path: str, body: bytes, *, gzipped: bool = False) -> Reply:
         """Answer any request of the API; never raises."""
         begin_ns = time.perf_counter_ns()
         target = None
         try:
             target = parse_path(method, path)
             if target.verb == "predict":
-                return await self._predict(target, body)
+                return await self._predict(target, body, gzipped)
+            if gzipped:
+                body = await asyncio.to_thread(self.inflated, body)
             reply = await self._run(target, body)
         except RequestError as error:
             return self.failed(target, error)
@@ -85,10 +96,18 @@ class RestApi:
         self.record(target, begin_ns)
         return reply
 
-    async def _predict(self, target: RestTarget, body: bytes) -> Reply:
+    async def _predict(self, target: RestTarget, body: bytes, gzipped: bool) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.start_predict(target, body, lambda reply: None if future.done() else future.set_result(reply))
-        return await future
+
+        def done(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        running = self.start_predict(target, body, done, gzipped=gzipped)
+        try:
+            return await future
+        finally:
+            running.abandon()
 
     async def _run(self, target: RestTarget, body: bytes) -> Reply:
         if target.verb == "status":
@@ -141,20 +160,31 @@ def _body_error(body: bytes) -> RequestError | None:
     return None
 
 
-class _Predict:
+class LargeBodyError(RequestError):
+    """A body that unpacks to more than --max_request_bytes."""
+
+    @property
+    def http_status(self) -> int:
+        """As for a body that is too large as it is."""
+        return 413
+
+
+class RunningPredict:
     """One `:predict` under way: parse, run, write. Callbacks instead of a task save 30 us a request."""
 
-    __slots__ = ("api", "begin_ns", "call", "done", "ended", "target", "timer")
+    __slots__ = ("api", "begin_ns", "call", "closed", "done", "target", "timer")
 
     def __init__(self, api: RestApi, target: RestTarget, done: Done) -> None:
         self.api = api
         self.target = target
         self.done = done
         self.begin_ns = time.perf_counter_ns()
-        self.ended = False
+        self.closed = False
+        """Answered or given up: what has not begun to run by then is not run."""
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self, body: bytes) -> None:
+        """Parse here, and run."""
         try:
             lease = self.api.repository.acquire(self.target.name, self.target.version, self.target.label)
         except RequestError as error:
@@ -171,28 +201,43 @@ class _Predict:
         else:
             self._run(lease, call)
 
-    def start_apart(self, body: bytes) -> None:
-        """A large body is parsed on a thread, so that the loop goes on."""
+    def start_apart(self, body: bytes, prepare: Callable[[bytes], bytes] | None = None) -> None:
+        """A large body, or one to be unpacked by `prepare`, is parsed on a thread, so that the loop goes on."""
         loop = asyncio.get_running_loop()
         self.timer = loop.call_later(self.api.timeout_s, self._expire)
-        future = loop.run_in_executor(None, self._parse_apart, body)
+        future = loop.run_in_executor(None, self._parse_apart, body, prepare)
         future.add_done_callback(self._parsed_apart)
 
-    def _parse_apart(self, body: bytes) -> tuple[Lease, PredictCall]:
-        lease = self.api.repository.acquire(self.target.name, self.target.version, self.target.label)
+    def _parse_apart(self, body: bytes, prepare: Callable[[bytes], bytes] | None) -> tuple[Lease, PredictCall] | None:
+        if self.closed:
+            return None
+        if prepare is not None:
+            body = prepare(body)
+        try:
+            lease = self.api.repository.acquire(self.target.name, self.target.version, self.target.label)
+        except RequestError as error:
+            raise _body_error(body) or error from None
         try:
             return lease, parse_predict(body, lease.servable.rest_signature, FastReader())
         except BaseException:
             lease.release()
             raise
 
-    def _parsed_apart(self, future: asyncio.Future[tuple[Lease, PredictCall]]) -> None:
+    def _parsed_apart(self, future: asyncio.Future[tuple[Lease, PredictCall] | None]) -> None:
         try:
-            lease, call = future.result()
+            parsed = future.result()
         except RequestError as error:
-            self._end(self.api.failed(self.target, error))
+            self._fail(error)
+            return
         except Exception:  # noqa: BLE001 - as in RestApi.answer
-            self._end(self.api.broken(self.target))
+            if not self.closed:
+                self._end(self.api.broken(self.target))
+            return
+        if parsed is None:
+            return
+        lease, call = parsed
+        if self.closed:
+            lease.release()
         else:
             self._run(lease, call)
 
@@ -200,11 +245,11 @@ class _Predict:
         self.call = call
         if self.timer is None:
             self.timer = self.api.loop.call_later(self.api.timeout_s, self._expire)
-        self.api.bridge.start(lease, call.signature, call.arrays, self._ran)
+        self.api.bridge.start(lease, call.signature, call.arrays, self._ran, self)
 
     def _ran(self, outputs: Sequence[Array] | None, error: RequestError | None) -> None:
         api, call = self.api, self.call
-        if self.ended:
+        if self.closed:
             return
         try:
             if outputs is None:
@@ -223,13 +268,19 @@ class _Predict:
         self._end(reply)
 
     def _expire(self) -> None:
-        """The time is over; the thread goes on to the end of its run, and nobody reads it."""
-        if not self.ended:
-            text = "Timed out: --rest_api_timeout_in_ms has passed."
-            self._end(self.api.failed(self.target, RequestError(Code.DEADLINE_EXCEEDED, text)))
+        """The time is over: what runs goes on to its end, and nobody reads it; what waits is dropped."""
+        self._fail(RequestError(Code.DEADLINE_EXCEEDED, "Timed out: --rest_api_timeout_in_ms has passed."))
 
-    def _end(self, reply: Reply) -> None:
-        self.ended = True
+    def _fail(self, error: RequestError) -> None:
+        if not self.closed:
+            self._end(self.api.failed(self.target, error))
+
+    def abandon(self) -> None:
+        """The client is gone: run nothing for it that has not begun, and answer nothing."""
+        self.closed = True
         if self.timer is not None:
             self.timer.cancel()
+
+    def _end(self, reply: Reply) -> None:
+        self.abandon()
         self.done(reply)

@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from serving.savedmodel_server.rest.http_reply import Reply, too_large
+from serving.savedmodel_server.rest.http_reply import Reply
+from serving.savedmodel_server.rest.request_head import is_gzipped
 
 if TYPE_CHECKING:
     from serving.savedmodel_server.rest.api import RestApi
@@ -33,10 +34,9 @@ _API_METHODS = ("GET", "POST")
 class Front:
     """The ASGI callable that uvicorn runs."""
 
-    def __init__(self, api: RestApi, make_app: Callable[[], App], *, max_bytes: int, cors: bool) -> None:
+    def __init__(self, api: RestApi, make_app: Callable[[], App], *, cors: bool) -> None:
         self._api = api
         self._make_app = make_app
-        self._max_bytes = max_bytes
         self._extra_headers = CORS if cors else []
         self._app: asyncio.Task[App] | None = None
 
@@ -46,24 +46,26 @@ class Front:
         if in_api and scope["method"] in _API_METHODS:
             await self._answer(scope, receive, send)
             return
+        if in_api and scope["method"] == "OPTIONS":
+            await self._send(send, _preflight(scope))
+            return
         await (await self._fastapi())(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, self._max_bytes)
-        if body is None:
-            await self._send(send, too_large(self._max_bytes), close=True)
+        try:
+            body = await read_body(receive)
+        except ClientGoneError:
             return
         path = scope["raw_path"].decode("latin-1")
-        await self._send(send, await self._api.answer(scope["method"], path, body))
+        gzipped = is_gzipped(scope["headers"])
+        await self._send(send, await self._api.answer(scope["method"], path, body, gzipped=gzipped))
 
-    async def _send(self, send: Send, reply: Reply, *, close: bool = False) -> None:
+    async def _send(self, send: Send, reply: Reply) -> None:
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             *self._extra_headers,
         ]
-        if close:
-            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -73,24 +75,31 @@ class Front:
         return await asyncio.shield(self._app)
 
 
-async def read_body(receive: Receive, max_bytes: int) -> bytes | None:
-    """The whole body, or None as soon as it is longer than `max_bytes`. A client that goes away ends the request."""
+def _preflight(scope: Scope) -> Reply:
+    """What TensorFlow Serving answers before a browser's request from another site: no body, whatever the path."""
+    origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+    return Reply(200 if origin.startswith((b"http://", b"https://")) else 400, b"")
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body, whose size the protocol bounds; raises ClientGoneError."""
     message = await receive()
+    _require(message)
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
-        _require(message)
-        return body if len(body) <= max_bytes else None
-    parts, size = [body], len(body)
+        return body
+    parts = bytearray(body)
     while message.get("more_body"):
-        if size > max_bytes:
-            return None
         message = await receive()
         _require(message)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    return b"".join(parts) if size <= max_bytes else None
+        parts += message.get("body", b"")
+    return bytes(parts)
 
 
 def _require(message: Message) -> None:
     if message["type"] == "http.disconnect":
-        raise asyncio.CancelledError
+        raise ClientGoneError

@@ -22,9 +22,9 @@ def error_reply(error: RequestError) -> Reply:
     return Reply(error.http_status, json_error(error.message))
 
 
-def too_large(limit: int) -> Reply:
-    """A body over the limit: HTTP 413, for which there is no canonical code."""
-    return Reply(413, json_error(f"The request body is larger than {limit} bytes (--max_request_bytes)."))
+def too_large(limit: int) -> str:
+    """What is said of a body over the limit, with HTTP 413, for which there is no canonical code."""
+    return f"The request body is larger than {limit} bytes (--max_request_bytes)."
 
 
 def json_error(message: str) -> bytes:

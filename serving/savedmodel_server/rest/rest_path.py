@@ -7,11 +7,11 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from serving.savedmodel_server.errors import invalid
+from serving.savedmodel_server.versions.version_number import version_number
 
 _NAMED = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _CALL = re.compile(_NAMED + r":(?P<verb>classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _LOOK = re.compile(rf"(?:{_NAMED}|/v1/models)(?:/(?P<verb>metadata))?", re.IGNORECASE | re.ASCII)
-_LARGEST_VERSION = 2**63 - 1
 
 
 class RestTarget(NamedTuple):
@@ -30,13 +30,14 @@ def parse_path(method: str, path: str) -> RestTarget:
     if match is None:
         raise invalid(f"Malformed request: {method} {path}")
     name, version, label, verb = match.group("name", "version", "label", "verb")
-    if version is not None and int(version) > _LARGEST_VERSION:
-        raise invalid(f"Failed to convert version: {version} to numeric.")
+    number = None if version is None else version_number(version)
+    if version is not None and number is None:
+        raise invalid(f"Failed to convert version: {version[:64]} to numeric.")
     if not name:
         raise invalid("Missing model name in request.")
     return RestTarget(
         name=unquote(name),
-        version=None if version is None else int(version),
+        version=number,
         label=None if label is None else unquote(label),
         verb=verb.lower() if verb else "status",
     )

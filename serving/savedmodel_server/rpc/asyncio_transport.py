@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,11 +15,14 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from serving.savedmodel_server.body_budget import BodyBudget
 from serving.savedmodel_server.calls.inference import PredictPlan
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import Code, RequestError, StartError
-from serving.savedmodel_server.rpc.h2_connection import Http2Connection, Stream
+from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
+from serving.savedmodel_server.rpc.h2_connection import Http2Connection
 from serving.savedmodel_server.rpc.services import PREDICT_PATH, GrpcApi, Method
+from serving.savedmodel_server.rpc.stream import Stream
 from serving.savedmodel_server.versions.repository import Lease
 from serving.savedmodel_server.versions.signatures import Array
 
@@ -43,13 +45,22 @@ class AsyncioGrpcServer:
     """Belongs to the bridge's event loop."""
 
     def __init__(
-        self, api: GrpcApi, bridge: LoopBridge, *, threads: int, max_bytes: int, read_timeout_s: float, health: bool
+        self,
+        api: GrpcApi,
+        bridge: LoopBridge,
+        *,
+        threads: int,
+        max_bytes: int,
+        budget: BodyBudget,
+        read_timeout_s: float,
+        health: bool,
     ) -> None:
         self._api = api
         self._bridge = bridge
         self._methods = api.methods()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._max_bytes = max_bytes
+        self._budget = budget
         self._read_timeout_s = read_timeout_s
         self._connections: set[Http2Connection] = set()
         self._health: dict[str, int] | None = {} if health else None
@@ -65,7 +76,9 @@ class AsyncioGrpcServer:
             raise StartError(f"{address}:{port} cannot be bound ({reason}): choose another --port.") from error
 
     def _connection(self) -> Http2Connection:
-        made = Http2Connection(self._handle, self._max_bytes, self._read_timeout_s, self._connections.discard)
+        made = Http2Connection(
+            self._handle, self._max_bytes, self._budget, self._read_timeout_s, self._connections.discard
+        )
         self._connections.add(made)
         return made
 
@@ -80,13 +93,14 @@ class AsyncioGrpcServer:
             return
         statuses = {name: _SERVING if up else _NOT_SERVING for name, up in models.items()}
         statuses[""] = _SERVING if models and all(models.values()) else _NOT_SERVING
-        changed = {name for name, state in statuses.items() if self._health.get(name) != state}
+        names = statuses.keys() | self._health.keys()
+        changed = {name for name in names if self._health.get(name) != statuses.get(name)}
         self._health = statuses
         for stream, name in list(self._watchers.items()):
             if stream.closed:
                 del self._watchers[stream]
             elif name in changed:
-                stream.connection.send(stream, _health_reply(statuses[name]))
+                stream.connection.send(stream, _health_reply(statuses.get(name, _UNKNOWN_SERVICE)))
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, answer those under way, and close at last."""
@@ -121,7 +135,7 @@ class AsyncioGrpcServer:
             else:
                 raise RequestError(Code.UNIMPLEMENTED, "Method not found!")
         except RequestError as error:
-            stream.connection.fail(stream, int(error.code), error.message)
+            stream.connection.fail(stream, error.code, error.message)
 
     def _start_predict(self, stream: Stream, request: Any) -> None:
         begin_ns = time.perf_counter_ns()
@@ -136,29 +150,32 @@ class AsyncioGrpcServer:
             raise self._api.failed("Predict", request, error) from error
         call = _UnderWay(stream, request, lease, plan, begin_ns)
         self._bridge.start(
-            lease, plan.signature, plan.arrays, lambda outputs, error: self._end_predict(call, outputs, error)
+            lease, plan.signature, plan.arrays, lambda outputs, error: self._end_predict(call, outputs, error), stream
         )
 
     def _end_predict(self, call: _UnderWay, outputs: Sequence[Array] | None, error: RequestError | None) -> None:
         stream = call.stream
         try:
+            if stream.closed:
+                raise _given_up(stream)
             if outputs is None:
                 raise error or RequestError(Code.INTERNAL, "A run ended without outputs.")
             message = self._api.inference.predicted(call.lease.servable, call.plan, outputs).SerializeToString()
         except Exception as failure:  # noqa: BLE001 - a bug must not end the loop's other calls
             failed = self._api.failed("Predict", call.request, failure)
-            stream.connection.fail(stream, int(failed.code), failed.message)
+            stream.connection.fail(stream, failed.code, failed.message)
             return
         self._api.succeeded("Predict", call.request, call.begin_ns)
         stream.connection.answer(stream, message)
 
     def _start_apart(self, stream: Stream, method: Method, message: bytes) -> None:
-        future = self._bridge.loop.run_in_executor(self._pool, self._run_apart, method, message)
+        future = self._bridge.loop.run_in_executor(self._pool, self._run_apart, method, message, stream)
         future.add_done_callback(lambda ran: _end_apart(stream, ran))
 
-    def _run_apart(self, method: Method, message: bytes) -> bytes:
-        response: bytes = self._api.call(method, _parsed(method.request_class, message)).SerializeToString()
-        return response
+    def _run_apart(self, method: Method, message: bytes, stream: Stream) -> bytes:
+        response = self._api.call(method, _parsed(method.request_class, message), stream)
+        serialized: bytes = response.SerializeToString()
+        return serialized
 
     def _answer_health(self, stream: Stream, service: str) -> None:
         state = (self._health or {}).get(service)
@@ -175,7 +192,7 @@ class AsyncioGrpcServer:
 
 def _end_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
     if ran.cancelled():
-        stream.connection.fail(stream, int(Code.UNAVAILABLE), "The server is stopping.")
+        stream.connection.fail(stream, Code.UNAVAILABLE, "The server is stopping.")
         return
     error = ran.exception()
     if error is None:
@@ -186,7 +203,13 @@ def _end_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
     else:
         LOG.error("event=bug path=%s", stream.head.path, exc_info=error)
         refusal = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")
-    stream.connection.fail(stream, int(refusal.code), refusal.message)
+    stream.connection.fail(stream, refusal.code, refusal.message)
+
+
+def _given_up(stream: Stream) -> RequestError:
+    """How a call counts whose client has left, or does not wait any longer."""
+    code = Code.DEADLINE_EXCEEDED if stream.overdue else Code.CANCELLED
+    return RequestError(code, "The call was given up before its answer.")
 
 
 def _health_reply(state: int) -> bytes:
@@ -213,12 +236,10 @@ def _unframed(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 def _inflated(data: bytes, max_bytes: int) -> bytes:
-    """gzip or zlib data, refused as soon as it grows past the limit."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    """gzip or zlib data, refused as soon as it grows past the limit, and where it is damaged or cut off."""
     try:
-        message = inflater.decompress(data, max_bytes + 1)
-    except zlib.error as error:
+        return inflate(data, max_bytes, zlib_too=True)
+    except TooLargeError:
+        raise RequestError(Code.RESOURCE_EXHAUSTED, f"Decompressed message larger than max ({max_bytes}).") from None
+    except DamagedError as error:
         raise RequestError(Code.INTERNAL, f"The message cannot be decompressed: {error}.") from error
-    if len(message) > max_bytes:
-        raise RequestError(Code.RESOURCE_EXHAUSTED, f"Decompressed message larger than max ({max_bytes}).")
-    return message

@@ -55,6 +55,7 @@ class GrpcServer:
         self.health.set("", serving if models and all(models.values()) else not_serving)
         for name, up in models.items():
             self.health.set(name, serving if up else not_serving)
+        self.health.keep_only({"", *models})
 
     def check_time(self, now_s: float) -> None:
         """grpcio bounds its clients itself."""
@@ -67,9 +68,17 @@ class GrpcServer:
 
 
 def _add_health(server: grpc.Server) -> Any:
-    from grpc_health.v1 import health, health_pb2_grpc
+    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-    servicer = health.HealthServicer()
+    class Health(health.HealthServicer):  # type: ignore[misc]
+        def keep_only(self, names: set[str]) -> None:
+            """Forget all other names: Check answers NOT_FOUND for them, and Watch SERVICE_UNKNOWN."""
+            with self._lock:
+                for name in self._server_status.keys() - names:
+                    self.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+                    self._server_status.pop(name, None)
+
+    servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return servicer
 
@@ -82,10 +91,24 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(details.method)
 
 
+class _RpcCaller:
+    """Closed once the call is over: answered, cancelled or overdue."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def _handler(api: GrpcApi, method: Method) -> grpc.RpcMethodHandler:
     def run(request: Any, context: grpc.ServicerContext) -> Any:
+        caller = _RpcCaller()
+        remaining_s = context.time_remaining()
+        if not context.add_callback(caller.close) or (remaining_s is not None and remaining_s <= 0):
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         try:
-            return api.call(method, request)
+            return api.call(method, request, caller)
         except RequestError as error:
             context.abort(_STATUS[int(error.code)], error.message)
 

@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.savedmodel_server.calls.call import ANYBODY, Caller
 from serving.savedmodel_server.calls.inference import Inference
 from serving.savedmodel_server.calls.messages import SIGNATURE_DEF, metadata_proto, status_proto
 from serving.savedmodel_server.errors import Code, RequestError, invalid
@@ -35,7 +36,7 @@ class Method(NamedTuple):
 
     api: str
     """Its name in metrics; empty where TensorFlow Serving does not count it."""
-    run: Callable[[Any], Any]
+    run: Callable[[Any, Caller], Any]
     request_class: Any
 
 
@@ -71,11 +72,13 @@ class GrpcApi:
             ),
         }
 
-    def call(self, method: Method, request: Any) -> Any:
+    def call(self, method: Method, request: Any, caller: Caller = ANYBODY) -> Any:
         """The response; every failure is a RequestError, and everything is counted."""
         begin_ns = time.perf_counter_ns()
         try:
-            response = method.run(request)
+            if caller.closed:
+                raise RequestError(Code.CANCELLED, "The call was given up before it ran.")
+            response = method.run(request, caller)
         except Exception as error:
             raise self.failed(method.api, request, error) from error
         self.succeeded(method.api, request, begin_ns)
@@ -109,25 +112,25 @@ class GrpcApi:
         version = spec.version.value if spec.HasField("version") else None
         return self.repository.acquire(spec.name, version, spec.version_label or None)
 
-    def _predict(self, request: Any) -> Any:
+    def _predict(self, request: Any, caller: Caller) -> Any:
         with self.lease(request) as servable:
-            return self.inference.predict(servable, request)
+            return self.inference.predict(servable, request, caller)
 
-    def _classify(self, request: Any) -> Any:
+    def _classify(self, request: Any, caller: Caller) -> Any:
         with self.lease(request) as servable:
-            return self.inference.classify(servable, request)
+            return self.inference.classify(servable, request, caller)
 
-    def _regress(self, request: Any) -> Any:
+    def _regress(self, request: Any, caller: Caller) -> Any:
         with self.lease(request) as servable:
-            return self.inference.regress(servable, request)
+            return self.inference.regress(servable, request, caller)
 
-    def _multi_inference(self, request: Any) -> Any:
+    def _multi_inference(self, request: Any, caller: Caller) -> Any:
         if not request.tasks:
             raise invalid("Inference request must contain at least one task.")
         with self._lease_of(request.tasks[0].model_spec) as servable:
-            return self.inference.multi_inference(servable, request)
+            return self.inference.multi_inference(servable, request, caller)
 
-    def _metadata(self, request: Any) -> Any:
+    def _metadata(self, request: Any, _: Caller) -> Any:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         if not request.metadata_field:
@@ -138,7 +141,7 @@ class GrpcApi:
         with self.lease(request) as servable:
             return metadata_proto(servable)
 
-    def _status(self, request: Any) -> Any:
+    def _status(self, request: Any, _: Caller) -> Any:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
@@ -147,7 +150,7 @@ class GrpcApi:
             version = self.repository.label_version(spec.name, spec.version_label)
         return status_proto(self.repository.states(spec.name, version))
 
-    def _reload_config(self, request: Any) -> Any:
+    def _reload_config(self, request: Any, _: Caller) -> Any:
         response = model_management_pb2.ReloadConfigResponse()
         try:
             self._reload(request.config)

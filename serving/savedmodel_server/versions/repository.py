@@ -16,6 +16,7 @@ from threading import Condition, Event, Lock, Thread
 
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.versions.servable import Servable
+from serving.savedmodel_server.versions.version_number import version_number
 
 LOG = logging.getLogger("savedmodel_server")
 
@@ -98,6 +99,8 @@ class _Model:
         self.config = config
         self.versions: dict[int, Version] = {}
         self.available: dict[int, Version] = {}
+        self.configured = True
+        """False once it is to be unloaded for good; its versions' last states stay."""
         self.latest: Version | None = None
 
     def refresh(self) -> None:
@@ -186,9 +189,9 @@ class Repository:
             return self._labelled(name, self._models.get(name), label)
 
     def serving(self) -> dict[str, bool]:
-        """For each model, whether a version is available."""
+        """For each model that is configured, whether a version is available."""
         with self._lock:
-            return {name: model.latest is not None for name, model in self._models.items()}
+            return {name: model.latest is not None for name, model in self._models.items() if model.configured}
 
     # how it changes
 
@@ -233,10 +236,11 @@ class Repository:
             if model is None:
                 self._models[name] = _Model(config)
             else:
-                model.config = config
+                model.config, model.configured = config, True
         for name in self._models.keys() - wanted.keys():
             config = self._models[name].config
             self._models[name].config = ModelConfig(name, config.base_path, VersionPolicy(latest=0))
+            self._models[name].configured = False
 
     def start(self) -> None:
         """Begin to look for versions and to load them, on a thread of its own."""
@@ -375,11 +379,8 @@ class Repository:
 def _version_folders(base_path: Path) -> dict[int, Path]:
     """Folders whose names are whole numbers; empty where the base path cannot be read."""
     try:
-        return {
-            int(entry.name): entry
-            for entry in base_path.iterdir()
-            if entry.name.isascii() and entry.name.isdecimal() and len(entry.name) < 19 and entry.is_dir()
-        }
+        found = ((version_number(entry.name), entry) for entry in sorted(base_path.iterdir(), reverse=True))
+        return {number: entry for number, entry in found if number is not None and entry.is_dir()}
     except OSError as error:
         LOG.warning("event=base_path_unreadable path=%s error=%r", base_path, error.strerror)
         return {}

@@ -6,6 +6,7 @@ Values may lie in `tensor_content` or in the typed fields, where the last value 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +34,10 @@ from serving.savedmodel_server.versions.signatures import (
 )
 
 MAX_ELEMENTS = 1 << 31
+MAX_DIMENSIONS = 64
+"""numpy's."""
+LARGEST_FILLED_BYTES = 64 << 20
+"""Of the tensors of one request that their last values fill up: some bytes of a message could ask for gigabytes."""
 
 FIELD = {
     DT_FLOAT: "float_val",
@@ -55,20 +60,36 @@ FIELD = {
 _PARTS: dict[int, np.dtype[Any]] = {DT_COMPLEX64: np.dtype(np.float32), DT_COMPLEX128: np.dtype(np.float64)}
 
 
-def decode_tensor(proto: Any) -> Array:
-    """The array in a tensorflow.TensorProto; strings are bytes in an object array. Raises RequestError."""
+def decode_tensors(protos: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays in a request's tensorflow.TensorProtos, by their names. Raises RequestError."""
+    arrays: dict[str, Array] = {}
+    left_bytes = LARGEST_FILLED_BYTES
+    for name, proto in protos.items():
+        arrays[name] = decode_tensor(proto, left_bytes)
+        if not proto.tensor_content:
+            left_bytes = max(0, left_bytes - arrays[name].nbytes)
+    return arrays
+
+
+def decode_tensor(proto: Any, most_filled_bytes: float = math.inf) -> Array:
+    """The array in a tensorflow.TensorProto; strings are bytes in an object array. Raises RequestError.
+
+    It may have `most_filled_bytes` where its last value stands for further ones.
+    """
     dtype = NUMPY.get(proto.dtype)
     if dtype is None:
         raise invalid(f"A tensor of DataType {proto.dtype} cannot be fed.")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"A tensor must have a full shape, not {list(shape)}.")
-    size = math.prod(shape)
-    if size > MAX_ELEMENTS:
+    if len(shape) > MAX_DIMENSIONS:
+        raise invalid(f"A tensor may have {MAX_DIMENSIONS} dimensions, not {len(shape)}.")
+    if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:  # numpy refuses some empty ones, too
         raise invalid(f"A tensor of shape {list(shape)} is too large.")
+    size = math.prod(shape)
     if proto.tensor_content and proto.dtype != DT_STRING:
         return _from_content(proto.tensor_content, dtype, shape, size)
-    return _from_values(_values(proto, dtype), shape, size)
+    return _from_values(_values(proto, dtype), shape, size, most_filled_bytes)
 
 
 def _from_content(content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> Array:
@@ -106,13 +127,18 @@ def _narrow(values: Array, dtype: np.dtype[Any]) -> Array:
     return values.astype(dtype)
 
 
-def _from_values(values: Array, shape: tuple[int, ...], size: int) -> Array:
+def _from_values(values: Array, shape: tuple[int, ...], size: int, most_filled_bytes: float) -> Array:
     if values.size == size:
         return values.reshape(shape)
     if values.size > size:
         raise invalid(f"A tensor of shape {list(shape)} has {size} values, {values.size} were sent.")
     if values.size == 0:
         raise invalid(f"A tensor of shape {list(shape)} was sent without values.")
+    if size * values.itemsize > most_filled_bytes:
+        raise invalid(
+            f"A tensor of shape {list(shape)} was sent with {values.size} values: it is too large to be filled up "
+            f"with the last one (limit {LARGEST_FILLED_BYTES} bytes a request)."
+        )
     filled = np.empty(size, values.dtype)
     filled[: values.size] = values
     filled[values.size :] = values[-1]

@@ -13,7 +13,11 @@ from serving.backends.attach import AttachBackend, ReplicaAddress
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES
 from serving.errors import DeploymentError, ServingError
+from serving.headers import Headers
 from serving.ports import HOST, free_ports
+from serving.probe import first_answer
+from serving.wire import WIRES
+from tests.stand_ins.gateway import INVALID_KEY, gateway
 
 ANSWER = b'{"predictions": [[0.25, 0.75]]}'
 
@@ -90,7 +94,7 @@ def test_every_endpoint_must_be_ready_and_the_one_that_is_not_is_named(attach, s
 def test_an_address_where_nothing_listens_is_told(attach):
     (port,) = free_ports(1)
     deployment, _ = attach(ReplicaAddress(f"http://{HOST}:{port}"))
-    with pytest.raises(DeploymentError, match=r"nothing answers.*check that it runs"):
+    with pytest.raises(DeploymentError, match=r"\(connection refused\): check that it runs"):
         deployment.wait_ready(0.1)
 
 
@@ -126,3 +130,60 @@ def test_it_cannot_be_scaled(attach):
 def test_an_engine_without_an_endpoint_is_named(attach):
     with pytest.raises(ServingError, match="no endpoint of savedmodel is named"):
         attach(ReplicaAddress("http://a:1"), engine="savedmodel", replicas=1)
+
+
+@pytest.fixture
+def bearer(monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    return Headers.of_mapping({"Authorization": "Bearer env:TOKEN", "Host": "models.example"}, "header")
+
+
+def test_an_endpoint_that_asks_for_a_token_is_asked_with_it(attach, bearer, toy_model):
+    with gateway("s3cr3t") as server:
+        deployment, _ = attach(ReplicaAddress(server.url, management=server.url, headers=bearer))
+        deployment.wait_ready(30)
+        (endpoint,) = deployment.endpoints
+        first_answer(endpoint, WIRES["torchserve"], toy_model, timeout_s=30)
+        assert deployment.server(endpoint).manage("/models/toy") is not None
+    assert [headers["Authorization"] for _, _, headers in server.asked] == ["Bearer s3cr3t"] * 3
+    assert [headers["Host"] for _, _, headers in server.asked] == ["models.example"] * 3
+    assert server.headers_of("/predictions/toy")["Content-Type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("refusal", [(401, b""), (403, b""), (400, INVALID_KEY)])
+def test_readiness_names_a_refusal_of_authorisation_and_the_remedy(attach, refusal, toy_model):
+    with gateway("s3cr3t", refusal) as server:
+        deployment, _ = attach(ReplicaAddress(server.url))
+        sentence = rf"\(.*refused authorisation \(HTTP {refusal[0]}\)\): send the endpoint's token, such as --header"
+        with pytest.raises(DeploymentError, match=sentence):
+            deployment.wait_ready(0.1)
+        with pytest.raises(DeploymentError, match=sentence):
+            first_answer(deployment.endpoints[0], WIRES["torchserve"], toy_model, timeout_s=0.5)
+
+
+def test_other_failures_keep_their_remedies(attach, toy_model):
+    with gateway("s3cr3t", (400, b"no picture")) as server:
+        deployment, _ = attach(ReplicaAddress(server.url))
+        with pytest.raises(DeploymentError, match=r"\(HTTP 400\): check that it runs"):
+            deployment.wait_ready(0.1)
+        with pytest.raises(DeploymentError, match=r"\(last: HTTP 400\): see its log"):
+            first_answer(deployment.endpoints[0], WIRES["torchserve"], toy_model, timeout_s=0.5)
+
+
+def test_management_and_metrics_may_have_headers_of_their_own(bearer):
+    own = Headers.of_mapping({"X-A": "1"}, "header")
+    shared = ReplicaAddress("http://a:1", headers=bearer).endpoint(0)
+    assert (shared.metrics_headers, shared.management_headers) == (bearer, bearer)
+    split = ReplicaAddress("http://a:1", headers=bearer, metrics_headers=Headers(), management_headers=own).endpoint(0)
+    assert (split.headers, split.metrics_headers, split.management_headers) == (bearer, Headers(), own)
+
+
+@pytest.mark.parametrize("key", ["headers", "metrics_headers", "management_headers"])
+def test_a_value_that_cannot_be_read_is_said_before_anything_is_asked(key, bearer, monkeypatch):
+    monkeypatch.delenv("TOKEN")
+    backend = AttachBackend(
+        {"torchserve": [ReplicaAddress("http://a:1"), ReplicaAddress("http://b:1", **{key: bearer})]}
+    )
+    with pytest.raises(ServingError, match="header Authorization refers to env:TOKEN, which is not set here"):
+        backend.check(ENGINES["torchserve"])
+    assert backend.check(ENGINES["savedmodel"]) == "runs already"

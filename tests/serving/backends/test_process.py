@@ -178,7 +178,7 @@ def test_each_replica_has_an_endpoint_of_its_own(begin):
     deployment.wait_ready(TIMEOUT_S)
     urls = [endpoint.rest_url for endpoint in deployment.endpoints]
     assert len(set(urls)) == 2
-    assert all(http_get(f"{url}/ready") for url in urls)
+    assert all(http_get(f"{url}/ready", 30) for url in urls)
 
 
 def test_scaling_up_and_down_starts_and_stops_single_replicas(begin):

@@ -100,13 +100,13 @@ def test_the_model_is_told_as_ready(deployed, engine_name, served_model):
     endpoint = deployed[0].endpoints[0]
     assert ENGINES[engine_name].ready(endpoint, served_model)
     if engine_name in TF_ENGINES:
-        status, body = http_get(f"{endpoint.rest_url}/v1/models/{served_model.name}")
+        status, body = http_get(f"{endpoint.rest_url}/v1/models/{served_model.name}", TIMEOUT_S)
         versions = json.loads(body)["model_version_status"]
         assert (status, versions[0]["state"]) == (200, "AVAILABLE")
         assert versions[0]["version"] == str(served_model.manifest.version)
     else:
-        assert json.loads(http_get(f"{endpoint.rest_url}/ping")[1]) == {"status": "Healthy"}
-        described = json.loads(http_get(f"{endpoint.management_url}/models/{served_model.name}")[1])[0]
+        assert json.loads(http_get(f"{endpoint.rest_url}/ping", TIMEOUT_S)[1]) == {"status": "Healthy"}
+        described = json.loads(http_get(f"{endpoint.management_url}/models/{served_model.name}", TIMEOUT_S)[1])[0]
         assert [worker["status"] for worker in described["workers"]] == ["READY"]
         assert (described["batchSize"], described["maxBatchDelay"]) == (4, 1)
 
@@ -135,7 +135,7 @@ def test_the_signatures_are_told_over_both_protocols(deployed, engine_name, serv
     signatures = tfserving_pb2.SignatureDefMap.FromString(packed.value).signature_def
     assert {"serving_default", "tensor"} <= set(signatures)
     assert signatures["serving_default"].inputs["image_bytes"].dtype == tfserving_pb2.DT_STRING
-    status, text = http_get(f"{endpoint.rest_url}/v1/models/{served_model.name}/metadata")
+    status, text = http_get(f"{endpoint.rest_url}/v1/models/{served_model.name}/metadata", TIMEOUT_S)
     told = json.loads(text)["metadata"]["signature_def"]["signature_def"]
     assert status == 200
     assert told["tensor"]["inputs"]["images"]["dtype"] == "DT_FLOAT"
@@ -178,7 +178,7 @@ def test_the_metrics_are_prometheus_text_and_count_requests(deployed, engine_nam
     counter = {"torchserve": "ts_inference_requests"}.get(engine_name, ":tensorflow:serving:request_count")
 
     def counted() -> float:
-        status, body = http_get(endpoint.metrics_url)
+        status, body = http_get(endpoint.metrics_url, TIMEOUT_S)
         assert status == 200
         families = text_string_to_metric_families(body.decode())
         return sum(

@@ -120,7 +120,7 @@ def test_a_newer_version_than_the_manifest_s_is_refused_because_tensorflow_servi
 ):
     start()
     shutil.copytree(volume / exported.name / "1", volume / exported.name / "2")
-    assert "holds version 2 beside version 1 of its manifest" in refused(*start())
+    assert "holds version 2 too, which no manifest describes" in refused(*start())
     (volume / exported.name / "2").rename(volume / exported.name / "0")
     assert start()[0].returncode == 0, "older versions are kept by every export"
 

@@ -7,6 +7,9 @@ import json
 import random
 from collections.abc import Iterator
 
+from tests.serving.savedmodel_server import nearly_valid
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 TOKENS = [
     b"NaN", b"-Infinity", b"1e999", b"-0", b"1e-400", b"null", b"true", b"{}", b"[]", b'""', b"18446744073709551616",
     b"[" * 600, b'{"b64": "!"}', b'{"b64": "AAAA"}', b"\xff\xfe", b"\x00", b"\\ud800", b'"signature_name"', b"1.0",
@@ -62,12 +65,14 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 
 def rest_requests(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """(path, body) pairs, nine of ten damaged."""
+    """(path, body) pairs: four of ten damaged in their bytes, five in their structure."""
     rng = random.Random(seed)
     seeds = rest_seeds()
     for _ in range(count):
         body = rng.choice(seeds)
-        yield rng.choice(REST_PATHS), body if rng.random() < 0.1 else damage(body, rng)
+        kind = rng.random()
+        body = body if kind < 0.1 else damage(body, rng) if kind < 0.5 else nearly_valid.json_body(body, rng)
+        yield rng.choice(REST_PATHS), body
 
 
 def grpc_seeds() -> list[tuple[str, bytes]]:
@@ -110,9 +115,13 @@ def grpc_seeds() -> list[tuple[str, bytes]]:
 
 
 def grpc_requests(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """(method, message) pairs, nine of ten damaged."""
+    """(method, message) pairs: four of ten damaged in their bytes, five odd calls of Predict."""
     rng = random.Random(seed)
     seeds = grpc_seeds()
     for _ in range(count):
         method, message = rng.choice(seeds)
-        yield method, message if rng.random() < 0.1 else damage(message, rng)
+        kind = rng.random()
+        if kind < 0.5:
+            yield method, message if kind < 0.1 else damage(message, rng)
+        else:
+            yield PREDICT, nearly_valid.predict_message(rng)

@@ -31,6 +31,7 @@ def test_a_flag_of_tensorflow_serving_that_we_lack_is_refused_by_name(name, tmp_
         (["--model_base_path=.", "--port=70000"], "no TCP port"),
         (["--model_base_path=.", "--port=9", "--rest_api_port=9"], "different ports"),
         (["--model_base_path=.", "--no_such_flag=1"], "no_such_flag"),
+        (["--model_base_path=.", "--max_unfinished_request_bytes=9"], "allow at least one request"),
         (["--model_base_path=.", "--port=x"], "invalid int value"),
         (["--model_base_path=.", "--enable_batching=maybe"], "neither true nor false"),
         (["--model_base_path=.", "--batching_parameters_file=x"], "needs --enable_batching"),

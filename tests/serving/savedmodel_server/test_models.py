@@ -218,6 +218,43 @@ def test_the_health_service_follows_the_models(lines, tmp_path):
         server.stop()
 
 
+@pytest.mark.parametrize("flag", [[], ["--grpc_channel_arguments=grpc.max_concurrent_streams=100"]])
+def test_health_after_a_reload_that_drops_a_model(lines, tmp_path, flag):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from tensorflow_serving.apis import model_management_pb2
+    from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+
+    request = model_management_pb2.ReloadConfigRequest()
+    for name in ("kept", "dropped"):
+        request.config.model_config_list.config.add(name=name, base_path=str(lines), model_platform="tensorflow")
+    config = tmp_path / "models.config"
+    config.write_text(str(request.config))
+    server = start_server(tmp_path, f"--model_config_file={config}", *flag)
+    try:
+        server.wait_ready("dropped")
+        with grpc.insecure_channel(server.target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+
+            def check(name):
+                asked = health_pb2.HealthCheckRequest(service=name)
+                try:
+                    return stub.Check(asked, timeout=20, wait_for_ready=True).status
+                except grpc.RpcError as error:
+                    return error.code().name
+
+            until(lambda: check("dropped") == health_pb2.HealthCheckResponse.SERVING, "SERVING")
+            watch = stub.Watch(health_pb2.HealthCheckRequest(service="dropped"), timeout=60)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            del request.config.model_config_list.config[1]
+            assert ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30).status.error_code == 0
+            until(lambda: check("dropped") == "NOT_FOUND", "NOT_FOUND")
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            assert check("") == check("kept") == health_pb2.HealthCheckResponse.SERVING
+            watch.cancel()
+    finally:
+        server.stop()
+
+
 def test_grpc_speaks_tls_with_an_ssl_config_file(lines, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(

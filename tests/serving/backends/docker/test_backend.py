@@ -217,7 +217,7 @@ def test_published_ports_are_reached_on_the_loopback_interface(begin):
     with pytest.raises(DeploymentError, match="not ready"):  # the stand-in has no gRPC, which must be there too
         deployment.wait_ready(3)
     url = deployment.endpoints[0].rest_url
-    assert url.startswith("http://127.0.0.1:") and http_get(f"{url}/ready") == (200, b"ready")
+    assert url.startswith("http://127.0.0.1:") and http_get(f"{url}/ready", 30) == (200, b"ready")
 
 
 def test_a_taken_port_is_named_with_its_holder_and_leaves_nothing(client, begin):
@@ -251,7 +251,7 @@ def test_several_replicas_are_reached_through_the_balancer_and_one_alone_directl
     deployment.wait_ready(TIMEOUT_S)
     (front,) = deployment.front
     assert front not in deployment.endpoints and "balancer_ready" in names(events, None)
-    answers = {http_get(f"{front.rest_url}/who")[1].decode() for _ in range(20)}
+    answers = {http_get(f"{front.rest_url}/who", 30)[1].decode() for _ in range(20)}
     assert answers == {container_of(deployment, index).id[:12] for index in (0, 1)}
     spent = sum(replica.use().cpu_s for replica in deployment._replicas)
     assert deployment.cpu_elsewhere_s() > spent  # the balancer's own

@@ -722,3 +722,23 @@ def test_forwarding_ends_with_the_deployment_even_where_the_pods_stay(fake, made
         return False
 
     settle(closed)
+
+
+def test_a_log_that_is_read_in_the_middle_of_a_traceback_is_read_again(fake, made, monkeypatch):
+    deployment = made()
+    deployment.install(1)
+    play(fake, deployment, 0, "started")
+    place, asked = (named(deployment, 0), "server", False), []
+    fake.logs[place] = "starting\nFATAL: the worker died"
+    real = release_faults.reason
+
+    def reason_then_more(lines, pattern):
+        asked.append(lines)
+        worker = ("W-9000 MODEL_LOG - Traceback (most recent call last):", "W-9000 MODEL_LOG - ImportError: no shears")
+        fake.logs[place] = "\n".join(["starting", "FATAL: the worker died", *worker])
+        return real(lines, pattern)
+
+    monkeypatch.setattr(release_faults, "reason", reason_then_more)
+    with pytest.raises(DeploymentError, match=r"cannot load the model \(ImportError: no shears\)"):
+        deployment.wait_ready(READY_S)
+    assert len(asked) == 2

@@ -8,6 +8,7 @@ import threading
 import grpc
 import numpy as np
 import pytest
+import requests
 from hpack import Decoder, Encoder
 
 from serving.wire import http2_frames as h2
@@ -187,6 +188,17 @@ def test_gzip_is_inflated_and_a_bomb_is_refused(server):
         assert zipped(peer, 5, b"x")[0]["grpc-status"] != "0"
 
 
+@pytest.mark.parametrize("cut", [1, 4, 8, 20])
+def test_a_gzip_message_that_is_cut_off_or_followed_by_more_is_refused(server, cut):
+    whole = gzip.compress(predict_message(1.0))
+    with Peer(server.target) as peer:
+        for number, data in enumerate([whole[:-cut], whole + b"x" * cut]):
+            stream = 2 * number + 1
+            peer.send(peer.head(stream, [*PREDICT, ("grpc-encoding", "gzip")]))
+            peer.send(h2.frame(h2.DATA, h2.END_STREAM, stream, framed(data, 1)))
+            assert peer.answer(stream)[0]["grpc-status"] == "13"
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -235,6 +247,15 @@ BROKEN = {
     "ping cut short": (h2.frame(h2.PING, 0, 0, b"abc"), h2.FRAME_SIZE_ERROR),
     "a push": (h2.frame(h2.PUSH_PROMISE, 0, 1, b""), h2.PROTOCOL_ERROR),
     "a flood of pings": (h2.frame(h2.PING, 0, 0, bytes(8)) * 3000, h2.ENHANCE_YOUR_CALM),
+    "a flood of empty data": (
+        h2.frame(h2.HEADERS, h2.END_HEADERS, 1, Encoder().encode(PREDICT)) + h2.frame(h2.DATA, 0, 1) * 3000,
+        h2.ENHANCE_YOUR_CALM,
+    ),
+    "a flood of empty data on a stream that is over": (
+        h2.frame(h2.HEADERS, h2.END_HEADERS, 1, Encoder().encode(PREDICT)) + h2.window_update(1, 0)
+        + h2.frame(h2.DATA, 0, 1) * 3000,
+        h2.ENHANCE_YOUR_CALM,
+    ),
     "a flood of settings": (h2.settings({}) * 3000, h2.ENHANCE_YOUR_CALM),
     "an endless head": (
         h2.frame(h2.HEADERS, 0, 1, b"") + h2.frame(h2.CONTINUATION, 0, 1, b"\x00" * 16000) * 5, h2.ENHANCE_YOUR_CALM,
@@ -251,6 +272,94 @@ def test_a_broken_protocol_ends_the_connection_with_its_code_and_harms_nobody(se
             assert peer.goodbye() == code
         except ConnectionError:
             pass  # closed while we wrote on
+    assert answered(server)
+
+
+def test_frames_before_the_first_settings_end_the_connection(server):
+    with Peer(server.target, greet=False) as peer:
+        peer.send(h2.PREFACE, h2.frame(h2.PING, 0, 0, bytes(8)))
+        assert peer.goodbye() == h2.PROTOCOL_ERROR
+    assert answered(server)
+
+
+def test_a_flood_of_complete_calls_that_are_reset_ends_the_connection(server):
+    with Peer(server.target) as peer:
+        try:
+            for i in range(3000):
+                peer.send(peer.call(2 * i + 1, predict_message(1.0)), h2.rst_stream(2 * i + 1, 8))
+            assert peer.goodbye() == h2.ENHANCE_YOUR_CALM
+        except ConnectionError:
+            pass  # closed while we wrote on
+        else:
+            assert answered(server)
+            return
+    assert answered(server)
+
+
+def test_a_flood_of_calls_that_make_us_reset_them_ends_the_connection(server):
+    with Peer(server.target) as peer:
+        frames = [peer.head(2 * i + 1) + h2.window_update(2 * i + 1, 0) for i in range(1100)]
+        peer.send(*frames)
+        assert peer.goodbye() == h2.ENHANCE_YOUR_CALM
+    assert answered(server)
+
+
+def test_calls_that_are_answered_make_room_for_resets(server):
+    with Peer(server.target) as peer:
+        peer.send(h2.window_update(0, 1 << 20))
+        for i in range(3):
+            for k in range(400):
+                stream = 2 * (1000 * i + k) + 1
+                peer.send(peer.head(stream), h2.rst_stream(stream, 8))
+            calls = [2 * (1000 * i + 400 + k) + 1 for k in range(400)]
+            peer.send(*(peer.call(stream, predict_message(1.0)) for stream in calls))
+            found = set()
+            while len(found) < len(calls):
+                kind, flags, number, _ = peer.frame()
+                assert kind != h2.GOAWAY
+                if kind == h2.HEADERS and flags & h2.END_STREAM:
+                    found.add(number)
+            assert found == set(calls)
+
+
+def spin_message(turns):
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "zoo", "spin"
+    request.inputs["turns"].dtype = 3
+    request.inputs["turns"].int_val.append(turns)
+    request.inputs["turns"].tensor_shape.dim.add(size=1)
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize("path", [PATH, PATH.replace("Predict", "Classify")])
+def test_a_call_whose_deadline_has_passed_when_it_is_complete_is_not_run(server, path):
+    before = counted(server)
+    headers = [*PREDICT[:2], (":path", path), *PREDICT[3:], ("grpc-timeout", "1n")]
+    with Peer(server.target) as peer:
+        peer.send(peer.call(1, predict_message(1.0), headers))
+        assert peer.answer(1)[0]["grpc-status"] == "4"
+        peer.send(peer.call(3, predict_message(1.0), [*PREDICT, ("grpc-timeout", "99999999H")]))
+        assert outputs(peer.answer(3)[1]) == [2.5]
+    assert counted(server) == before + 1
+
+
+def counted(server):
+    """Runs in TensorFlow so far."""
+    page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=20).text
+    lines = [line for line in page.splitlines() if line.startswith(":tensorflow:serving:runtime_latency_count")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def test_a_call_that_runs_or_arrives_beyond_its_deadline_ends_with_it(server):
+    with Peer(server.target) as peer:
+        peer.send(peer.call(1, spin_message(200_000), [*PREDICT, ("grpc-timeout", "200m")]))
+        assert peer.answer(1)[0]["grpc-status"] == "4"
+        peer.send(peer.head(3, [*PREDICT, ("grpc-timeout", "200m")]), h2.frame(h2.DATA, 0, 3, b"\x00"))
+        assert peer.answer(3)[0]["grpc-status"] == "4"
+        peer.send(peer.call(5, predict_message(1.0), [*PREDICT, ("grpc-timeout", "soon")]))
+        assert peer.answer(5)[0][":status"] == "400"
     assert answered(server)
 
 
@@ -313,6 +422,18 @@ def test_a_message_over_the_limit_and_a_slow_one_are_refused(zoo, tmp_path):
             assert peer.answer(1)[0]["grpc-status"] == "8"
             peer.send(peer.head(3), h2.frame(h2.DATA, 0, 3, b"\x00"))
             assert peer.answer(3)[0]["grpc-status"] == "4"
+            for stream in range(5, 45, 2):  # of 2000 bytes, which is what all unfinished requests may keep
+                peer.send(peer.head(stream), h2.frame(h2.DATA, 0, stream, framed(bytes(200))[:150]))
+            refused = {peer.answer(stream)[0]["grpc-status"] for stream in range(31, 45, 2)}
+            assert refused == {"14"}
+        with Peer(server.target, greet=False) as closed:
+            closed.send(h2.PREFACE, h2.settings({h2.INITIAL_WINDOW_SIZE: 0}), closed.call(1, predict_message(1.0)))
+            while (found := closed.frame())[0] != h2.RST_STREAM:
+                pass
+            assert (found[2], int.from_bytes(found[3], "big")) == (1, h2.CANCEL)
+        with Peer(server.target) as endless:
+            endless.send(h2.frame(h2.HEADERS, 0, 1, endless.encoder.encode(PREDICT)))
+            assert endless.goodbye() == h2.ENHANCE_YOUR_CALM
         with Peer(server.target, greet=False) as silent:
             assert silent.sock.recv(1000)
             while silent.sock.recv(1000):

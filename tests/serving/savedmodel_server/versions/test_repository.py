@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.rest.rest_path import parse_path
 from serving.savedmodel_server.versions.repository import (
     ModelConfig,
     Repository,
@@ -13,6 +14,7 @@ from serving.savedmodel_server.versions.repository import (
     State,
     VersionPolicy,
 )
+from serving.savedmodel_server.versions.version_number import version_number
 
 
 @dataclass(eq=False)
@@ -159,8 +161,36 @@ def test_an_emptied_base_path_keeps_what_is_served(base):
 def test_a_model_that_is_no_longer_configured_is_unloaded(base, tmp_path):
     repository = made(base)
     repository.configure([])
+    assert repository.serving() == {}
     repository.poll()
-    assert states(repository) == {10: State.END}
+    assert states(repository) == {10: State.END} and repository.serving() == {}
+    repository.configure([ModelConfig("m", base)])
+    repository.poll()
+    assert repository.serving() == {"m": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("9223372036854775807", 2**63 - 1),
+        ("1234567890123456789", 1234567890123456789),
+        ("000000000000000000000000012", 12),
+        ("9223372036854775808", None),
+        ("٣", None),
+        ("1" * 200, None),
+    ],
+)
+def test_a_version_is_an_int64_however_it_is_written(base, name, number):
+    (base / name).mkdir()
+    assert set(states(made(base))) == {number or 10}
+    assert version_number(name) == number
+
+
+def test_a_version_of_5000_digits_is_no_number():
+    assert version_number("9" * 5000) is None
+    with pytest.raises(RequestError) as caught:
+        parse_path("GET", f"/v1/models/m/versions/{'9' * 5000}")
+    assert caught.value.code is Code.INVALID_ARGUMENT and len(caught.value.message) < 200
 
 
 def test_a_reload_waits_for_its_versions_and_moves_labels_only_to_available_ones(base):
