@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,18 @@ from loadtests.arrivals.processes import Arrivals
 from loadtests.arrivals.table import ARRIVALS
 from loadtests.arrivals.turns import Turns, read_turns
 from loadtests.errors import LoadTestError
-from loadtests.generator.addresses import endpoint_url
+from loadtests.generator.addresses import endpoint_url, grpc_target
 from loadtests.generator.endpoints_file import EndpointsFile
-from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body
+from loadtests.generator.targets import ENGINES, PlainRequest, TargetOptions, detect_engine, read_body, read_model
+from serving.errors import ServingError
+from serving.headers import Fields, Headers
 from serving.wire import PAYLOADS
 
 _DEFAULT_GRPC_CONNECTIONS: Final = 4
+LONGEST_S: Final = 366 * 86_400.0
+"""Of any time: a year is a typing error, and nanoseconds of more than a century do not fit."""
+MOST_IMAGES: Final = 10_000
+"""In one request: all of them are in memory, for each of the images."""
 _SAME_LENGTH_S: Final = 1e-3
 """A command line rounds --duration; the turns do not."""
 
@@ -31,6 +38,15 @@ def options_for(arrivals_default: str) -> list[Option]:
         Option("--grpc-target", str, "", "host:port[,host:port] of gRPC; default: --host with the engine's port"),
         Option(
             "--endpoints-file", str, "", "JSON list of endpoints in place of --host, followed while it changes", True
+        ),
+        Option(
+            "--header",
+            str,
+            None,
+            "NAME=VALUE sent with every request (repeatable), in gRPC's metadata too; VALUE may be env:NAME or "
+            "file:PATH, such as Authorization='Bearer env:TOKEN'",
+            hidden=True,
+            repeatable=True,
         ),
         Option("--model", str, "cnn", "model name in URLs"),
         Option("--payload", PAYLOADS, "image", "encoded image bytes, base64 in JSON, or the float32 tensor"),
@@ -71,6 +87,14 @@ def add_options(parser: Any, arrivals_default: str) -> None:
         option.add_to(group).include_in_web_ui = not option.hidden  # type: ignore[attr-defined] # Locust reads it
 
 
+def headers_of(namespace: argparse.Namespace) -> Headers:
+    """Of --header. Raises LoadTestError for what is none."""
+    try:
+        return Headers.of_options(namespace.header)
+    except ServingError as error:
+        raise LoadTestError(str(error)) from None
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """The options, checked."""
@@ -81,6 +105,11 @@ class LoadOptions:
     """Where `hosts` come from, to be looked at again."""
     turns: Turns | None = None
     """From the file that --turns names."""
+
+    @property
+    def headers(self) -> Headers:
+        """Of --header. Raises LoadTestError for what is none."""
+        return headers_of(self.namespace)
 
     def __getattr__(self, name: str) -> Any:
         """An option's value by its name: `options.peak_rate`."""
@@ -115,19 +144,53 @@ class LoadOptions:
         return float(min(self.duration, left))
 
 
+def refuse_no_values(namespace: argparse.Namespace) -> None:
+    """Raise LoadTestError for an option that is empty, infinite or NaN: nothing would refuse it later."""
+    for option in options_for("constant"):
+        if option.may_be_left_out and getattr(namespace, option.dest, "") is None:
+            raise LoadTestError(f"{option.flag} is empty: give a value, or leave it out.")
+    for name, value in vars(namespace).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise LoadTestError(f"--{name.replace('_', '-')} must be a finite number, not {value}.")
+
+
+def refuse_too_long(option: str, seconds: float) -> None:
+    """Raise LoadTestError for a time of more than a year."""
+    if seconds > LONGEST_S:
+        raise LoadTestError(f"{option} must be {LONGEST_S:,.0f} seconds or less, not {seconds:g}.")
+
+
+def _refuse_what_no_request_can_carry(namespace: argparse.Namespace) -> None:
+    """Raise LoadTestError for text that cannot stand in a request's head or name a host."""
+    for name in ("host", "grpc_target", "http_method", "http_path", "metrics_host"):
+        text = getattr(namespace, name, None) or ""
+        parts = [part.strip() for part in text.split(",")] if name in ("host", "grpc_target") else [text]
+        if name in ("host", "grpc_target") and "@" in text:
+            endpoint_url(text)  # refuses a password, and does not repeat it
+        if not (text.isascii() and text.isprintable()) or any(" " in part for part in parts):
+            remedy = "percent-encode it" if name == "http_path" else "give it in ASCII without blanks"
+            raise LoadTestError(f"--{name.replace('_', '-')} {text!r} cannot be sent: {remedy}.")
+
+
 def read_options(namespace: argparse.Namespace) -> LoadOptions:
     """Check what a person typed. Raises LoadTestError naming the option and the remedy."""
+    refuse_no_values(namespace)
+    _refuse_what_no_request_can_carry(namespace)
     options = _with_hosts(namespace)
     for name in ("rate", "duration", "timeout", "images_per_request", "max_in_flight"):
         if getattr(options, name) <= 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be over 0, not {getattr(options, name):g}.")
+    for name in ("duration", "warmup", "timeout"):
+        refuse_too_long(f"--{name}", getattr(options, name))
+    if options.images_per_request > MOST_IMAGES:
+        raise LoadTestError(f"--images-per-request must be {MOST_IMAGES:,} or less, not {options.images_per_request}.")
     for name in ("warmup", "closed_loop", "connections", "seed", "peak_rate", "give_up_in_flight"):
         if getattr(options, name) < 0:
             flag = "--" + name.replace("_", "-")
             raise LoadTestError(f"{flag} must be 0 or more, not {getattr(options, name):g}.")
-    if options.arrivals == "trace" and not options.trace:
-        raise LoadTestError("--arrivals trace needs --trace FILE.")
+    if not 0 <= options.metrics_port <= 65535:
+        raise LoadTestError(f"--metrics-port must be a port (1 to 65535) or 0, not {options.metrics_port}.")
     if options.give_up_in_flight and options.closed_loop:
         raise LoadTestError("--give-up-in-flight is for an open loop: leave it or --closed-loop out.")
     if options.give_up_in_flight > options.max_in_flight:
@@ -175,9 +238,11 @@ def target_options(options: LoadOptions, numbers_of_images: Sequence[int] = ()) 
 
     `numbers_of_images` are the different ones that a trace asks for. Raises LoadTestError where they cannot be sent.
     """
-    engine = options.engine
+    engine, headers = options.engine, options.headers
+    manifest = Path(options.manifest) if options.manifest else None
+    read_model(manifest)  # before the server is asked anything
     if engine == "auto":
-        engine = detect_engine(options.hosts[0], options.model)
+        engine = detect_engine(options.hosts[0], options.model, headers=_read(headers))
     if numbers_of_images:
         _check_varied_images(options, engine)
     plain = None
@@ -193,10 +258,19 @@ def target_options(options: LoadOptions, numbers_of_images: Sequence[int] = ()) 
         payload=options.payload,
         images_per_request=options.images_per_request,
         numbers_of_images=numbers_of_images,
-        manifest=Path(options.manifest) if options.manifest else None,
+        manifest=manifest,
         timeout_s=options.timeout,
         plain=plain,
+        headers=headers,
     )
+
+
+def _read(headers: Headers) -> Fields:
+    """The values for a question over REST. Raises LoadTestError where one cannot be read."""
+    try:
+        return headers.read()
+    except ServingError as error:
+        raise LoadTestError(str(error)) from None
 
 
 def _check_varied_images(options: LoadOptions, engine: str) -> None:
@@ -214,7 +288,7 @@ def _check_varied_images(options: LoadOptions, engine: str) -> None:
 def _grpc_targets(options: LoadOptions) -> list[str]:
     if options.file:
         return options.hosts if options.grpc else []
-    return [part.strip() for part in options.grpc_target.split(",") if part.strip()]
+    return [grpc_target(part) for part in options.grpc_target.split(",") if part.strip()]
 
 
 def build_schedule(options: LoadOptions, duration_s: float) -> Arrivals:

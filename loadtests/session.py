@@ -23,19 +23,22 @@ from loadtests.arrivals import processes
 from loadtests.arrivals.blocks import NO_ARRIVALS
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
 from loadtests.arrivals.processes import Arrivals
+from loadtests.errors import LoadTestError
 from loadtests.generator import jobs
 from loadtests.generator.descriptors import require_descriptors
 from loadtests.generator.endpoints_file import Follower
 from loadtests.generator.generator import Generator
 from loadtests.generator.keep_awake import KeptAwake, worth_it
 from loadtests.generator.load import ROW, LoadSpec, Target
-from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.generator.targets import build_target
 from loadtests.generator.varied_requests import prepared_request_of
 from loadtests.options import LoadOptions, build_schedule, target_options
-from loadtests.samples.recorder import SampleWriter, rows_of
+from loadtests.samples.recorder import SampleWriter, on_disk, rows_of, whole_file
 from loadtests.samples.summary import SUMMARY, GaveUp, LoadFacts, Summary, summarise
 from loadtests.samples.validity import GENERATOR
+from serving.folder_owner import FolderOwner, FolderTaken
+from serving.orphans import scratch_prefix
+from serving.socket_errors import TOO_FEW_DESCRIPTORS
 
 Rows = NDArray[np.int64]
 _ENDPOINT = ROW.index("endpoint")
@@ -157,7 +160,8 @@ class SessionEnd:
     error_details: Mapping[str, int]
     cpu_share: float | None
     """CPU seconds a second of the process while the load was on, warm-up left out."""
-    stopped_early: bool
+    stopped_after_ns: int | None = None
+    """From the load's start to the moment at which it was stopped before its end; None where it was not."""
     gave_up_after_ns: int | None = None
     """From the load's start to the moment at which it was given up; None where it was not."""
     kept_awake: bool = False
@@ -172,6 +176,7 @@ class Session:
 
     def __init__(self, prepared: Prepared, sink: Callable[[Rows], None], start_at_ns: int = 0) -> None:
         self._load = prepared.load
+        self._hidden = prepared.target.hidden
         self._sink = sink
         followed = prepared.options.file is not None
         require_descriptors(prepared.load, len(prepared.target.addresses), more_to_come=followed)
@@ -179,7 +184,7 @@ class Session:
         self.generator = Generator(prepared.target, prepared.load, start_at_ns, punctual=punctual)
         self._follower = prepared.follower(self.generator)
         self._cpu_when_measured: tuple[float, int] | None = None
-        self._stopped_early = False
+        self._stopped_ns: int | None = None
         self._wanted_awake = prepared.options.keep_awake
         self._kept_awake: KeptAwake | None = None
 
@@ -217,8 +222,8 @@ class Session:
 
     def stop(self) -> None:
         """End before the schedule does; the summary records it."""
-        if not self.generator.finished:
-            self._stopped_early = True
+        if not self.generator.finished and self._stopped_ns is None:
+            self._stopped_ns = time.monotonic_ns()
             self.generator.stop()
 
     def ending(self) -> SessionEnd:
@@ -226,13 +231,22 @@ class Session:
         if self._kept_awake:
             self._kept_awake.close()
         generator = self.generator
+        details: Counter[str] = Counter()
+        for reason, count in generator.reasons.items():
+            details[self._hidden.out_of(reason)] += count
         return SessionEnd(
-            dict(generator.reasons),
+            details,
             self._cpu_share(),
-            self._stopped_early,
+            self._stopped_after_ns(),
             generator.gave_up_ns - generator.start_ns if generator.gave_up_ns else None,
             self._kept_awake is not None,
         )
+
+    def _stopped_after_ns(self) -> int | None:
+        if self._stopped_ns is None:
+            return None
+        begun_ns = self.generator.start_ns
+        return max(0, self._stopped_ns - begun_ns) if begun_ns else 0
 
     def _cpu_share(self) -> float | None:
         """All that the process used since the first measured moment, over the time that the load was on since then."""
@@ -251,8 +265,10 @@ class Collector:
         self._start_ns = start_ns
         """Of the load, on this machine's monotonic clock; 0 while it has not begun."""
         self._workers = workers
-        self._temporary = None if prepared.options.out_dir else TemporaryDirectory(prefix="servestorm-")
+        with on_disk(Path("the temporary folder (TMPDIR)")):
+            self._temporary = None if prepared.options.out_dir else _temporary()
         folder = prepared.options.out_dir or Path(self._temporary.name if self._temporary else ".")
+        self._owner = _owner(folder)  # two loads would mix their samples
         self._writer = SampleWriter(folder, prepared.images)
         self._flushed_ns = 0
 
@@ -290,13 +306,13 @@ class Collector:
         for ending in endings:
             details.update(ending.error_details)
         given_up = [ending.gave_up_after_ns for ending in endings if ending.gave_up_after_ns is not None]
-        if any(ending.stopped_early for ending in endings) and not given_up:
+        stopped = [ending.stopped_after_ns for ending in endings]
+        if any(after_ns is not None for after_ns in stopped) and not given_up:
             faults = [*faults, "the load was stopped before its end"]
         if unsent := details[TOO_FEW_DESCRIPTORS]:
             faults = [*faults, f"{GENERATOR} had no file descriptor left for {unsent} requests: raise ulimit -n"]
         shares = [ending.cpu_share for ending in endings if ending.cpu_share is not None]
         samples = self._writer.close(self._measured)
-        load = self._prepared.load
         facts = LoadFacts(
             settings={
                 **self._prepared.settings,
@@ -304,7 +320,7 @@ class Collector:
                 "started_at": _moment(self._start_ns()).isoformat(),
             },
             measured=self._measured,
-            ended_ns=self._start_ns() + min([load.duration_ns, *given_up]),
+            ended_ns=self._start_ns() + self._ended_after_ns(given_up, stopped),
             gave_up=GaveUp(min(given_up) / 1e9, self._prepared.options.give_up_in_flight) if given_up else None,
             cpu_share=max(shares, default=None),
             error_details=details,
@@ -313,10 +329,39 @@ class Collector:
             notes=[KEPT_AWAKE] if any(ending.kept_awake for ending in endings) else [],
         )
         summary = summarise(samples, facts)
-        (samples.parent / SUMMARY).write_text(summary.model_dump_json(indent=2) + "\n")
+        with whole_file(samples.parent / SUMMARY) as file:
+            file.write_text(summary.model_dump_json(indent=2) + "\n")
+        self.release()
+        return summary
+
+    def release(self) -> None:
+        """Let another load write into the folder; also where this one does not come to its end."""
+        self._owner.release()
         if self._temporary:
             self._temporary.cleanup()
-        return summary
+
+    def _ended_after_ns(self, given_up: list[int], stopped: list[int | None]) -> int:
+        """From the load's start until nothing more was due: in all workers, where some were stopped before the end."""
+        planned_ns = self._prepared.load.duration_ns
+        if given_up:  # the others end with it
+            return min([planned_ns, *given_up])
+        return min(planned_ns, max((planned_ns if after is None else after for after in stopped), default=planned_ns))
+
+
+def _owner(folder: Path) -> FolderOwner:
+    """Raises LoadTestError where another load writes there, LoadEnvironmentError where it cannot be locked."""
+    try:
+        with on_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return FolderOwner(folder)
+    except FolderTaken as error:
+        raise LoadTestError(f"--out {error}") from error
+
+
+def _temporary() -> TemporaryDirectory[str]:
+    """A folder that is found by its name where this process is killed."""
+    prefix = scratch_prefix()
+    return TemporaryDirectory(prefix=prefix.name, dir=prefix.parent)
 
 
 def _moment(monotonic_ns: int) -> datetime:

@@ -11,6 +11,9 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parents[1])
 sys.path.insert(0, _ROOT)
 try:
+    from serving.interrupts import leave_on_interrupt
+
+    leave_on_interrupt("servestorm")  # until Locust runs, which ends a load orderly
     from loadtests.locust_side.users import LoadUser, bind_to_loopback, install, start_locust
 finally:
     sys.path.remove(_ROOT)

@@ -16,6 +16,13 @@ TRACE_FORMATS: Final = (
 """What a row of a trace means; docs/how-to/replay-a-trace.md explains each."""
 
 
+class _NoneIfEmpty(argparse.Action):
+    """Keeps None for an empty text, to be refused where all options are checked."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values if values.strip() else None)
+
+
 class Option(NamedTuple):
     """One command-line option; `kind` is a type or a tuple of choices; `hidden` keeps it out of the web form."""
 
@@ -24,16 +31,27 @@ class Option(NamedTuple):
     default: Any
     help: str
     hidden: bool = False
+    repeatable: bool = False
+    """Given several times, it is a list."""
 
     @property
     def dest(self) -> str:
         """Attribute of the parsed namespace (and, in words, the label in Locust's web form)."""
         return self.flag.lstrip("-").replace("-", "_")
 
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether an empty text stands for none; one that is given, of a variable that is not set, is refused."""
+        return self.kind is str and self.default == ""
+
     def add_to(self, parser: Any) -> argparse.Action:
         """Declare the option on an argparse parser or group."""
         kind: dict[str, Any] = {"choices": self.kind} if isinstance(self.kind, tuple) else {"type": self.kind}
-        shown = "" if self.default in ("", 0, 0.0) else f" (default: {self.default})"
+        if self.repeatable:
+            kind["action"] = "append"
+        elif self.may_be_left_out:
+            kind["action"] = _NoneIfEmpty
+        shown = "" if self.default in ("", 0, 0.0, None) else f" (default: {self.default})"
         action: argparse.Action = parser.add_argument(
             self.flag, dest=self.dest, default=self.default, help=self.help + shown, **kind
         )

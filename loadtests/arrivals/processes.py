@@ -28,6 +28,12 @@ _NS = 1_000_000_000
 MAX_ARRIVALS = 200_000_000
 """More than this is a typing error, not a load (55 hours at 1,000 requests/s)."""
 
+MOST_TURNS = 1_000_000
+"""Of a rate that changes; each of them takes memory."""
+_MOST_PERIODS = 10_000
+"""Of a diurnal rate within one block of arrivals."""
+_SMALLEST_CV = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
@@ -62,8 +68,8 @@ def poisson(rate: float, duration_s: float, seed: int) -> BlockSchedule:
 def gamma(rate: float, cv: float, duration_s: float, seed: int) -> BlockSchedule:
     """Independent gamma gaps with mean 1/rate and coefficient of variation `cv` (shape 1/cv^2)."""
     _check_load(rate, duration_s)
-    if not 0 < cv < 100:
-        raise LoadTestError(f"the coefficient of variation must be over 0 and under 100, not {cv:g}.")
+    if not _SMALLEST_CV <= cv < 100:
+        raise LoadTestError(f"the coefficient of variation must be {_SMALLEST_CV:g} or more and under 100, not {cv:g}.")
 
     def make() -> Iterator[Schedule]:
         return _to_ns(_gamma_times(np.random.default_rng(seed), rate, cv, duration_s), duration_s)
@@ -73,10 +79,11 @@ def gamma(rate: float, cv: float, duration_s: float, seed: int) -> BlockSchedule
 
 def on_off(base: float, peak: float, on_s: float, off_s: float, duration_s: float, seed: int) -> BlockSchedule:
     """Poisson arrivals at `base` for `off_s`, then at `peak` for `on_s`, and again; begins with the base."""
-    _check_load(peak, duration_s)
+    _check_load(max(base, peak), duration_s)
     _check_not_negative("base rate", base)
     _check_positive("on time", on_s)
     _check_positive("off time", off_s)
+    _check_turns("on and off times", on_s + off_s, duration_s)
     cycles = int(np.ceil(duration_s / (on_s + off_s)))
     return _piecewise([base, peak] * cycles, [off_s, on_s] * cycles, duration_s, seed)
 
@@ -95,6 +102,7 @@ def mmpp(rates: Sequence[float], dwells_s: Sequence[float], duration_s: float, s
     for rate, dwell_s in zip(rates, dwells_s, strict=True):
         _check_not_negative("MMPP rate", rate)
         _check_positive("MMPP dwell time", dwell_s)
+        _check_turns("MMPP dwell time", dwell_s, duration_s)
     states, stays = _markov_path(np.random.default_rng([seed, 1]), np.asarray(dwells_s, float), duration_s)
     return _piecewise([rates[state] for state in states], stays, duration_s, seed)
 
@@ -107,7 +115,7 @@ def spike(base: float, peak: float, at_s: float, width_s: float, duration_s: flo
     _check_positive("spike width", width_s)
     if not 0 <= at_s < duration_s:
         raise LoadTestError(f"the spike at {at_s:g} s lies outside the load of {duration_s:g} s.")
-    return _piecewise([base, peak, base], [at_s, width_s, duration_s], duration_s, seed)
+    return _piecewise([base, peak, base], [at_s, min(width_s, duration_s), duration_s], duration_s, seed)
 
 
 def ramp(start: float, end: float, duration_s: float, seed: int) -> BlockSchedule:
@@ -134,6 +142,7 @@ def diurnal(mean: float, amplitude: float, period_s: float, duration_s: float, s
     """Poisson arrivals at mean * (1 - amplitude * cos(2 pi t / period)): begins in the trough; amplitude 0..1."""
     _check_load(mean, duration_s)
     _check_positive("period", period_s)
+    _check_turns("period", period_s, min(duration_s, BLOCK_ARRIVALS / mean), _MOST_PERIODS)
     if not 0 <= amplitude <= 1:
         raise LoadTestError(f"the diurnal amplitude must lie in 0..1, not {amplitude:g}.")
     total = float(_diurnal_arrivals(np.array([duration_s]), mean, amplitude, period_s)[0])
@@ -287,7 +296,8 @@ def _markov_path(
 def _to_ns(times_s: Iterable[_Times], duration_s: float) -> Iterator[Schedule]:
     limit_ns = int(duration_s * _NS)
     for block in times_s:
-        times_ns = np.rint(block * _NS).astype(np.int64)
+        # of a low rate the next arrival may be centuries away, which int64 does not hold
+        times_ns = np.rint(np.minimum(block, duration_s + 1) * _NS).astype(np.int64)
         yield times_ns if times_ns[-1] < limit_ns else times_ns[times_ns < limit_ns]
 
 
@@ -303,6 +313,13 @@ def _check_load(rate: float, duration_s: float) -> None:
 def _check_positive(what: str, value: float) -> None:
     if not (np.isfinite(value) and value > 0):
         raise LoadTestError(f"the {what} must be over 0, not {value:g}.")
+
+
+def _check_turns(what: str, each_s: float, duration_s: float, most: int = MOST_TURNS) -> None:
+    if duration_s > each_s * most:
+        raise LoadTestError(
+            f"the {what} of {each_s:g} s would come over {most:,} times in {duration_s:g} s: give more seconds."
+        )
 
 
 def _check_not_negative(what: str, value: float) -> None:

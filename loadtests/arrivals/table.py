@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,9 +37,12 @@ def _peak(o: Any) -> float:
 
 def _numbers(flag: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        numbers = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise LoadTestError(f"{flag} must be numbers separated by commas, not {text!r}.") from error
+    if not all(map(math.isfinite, numbers)):
+        raise LoadTestError(f"{flag} must be finite numbers, not {text!r}.")
+    return numbers
 
 
 def _mmpp(o: Any) -> Parameters:
@@ -46,6 +50,8 @@ def _mmpp(o: Any) -> Parameters:
 
 
 def _trace(o: Any, _: Parameters, s: float) -> Arrivals:
+    if not o.trace:
+        raise LoadTestError("--arrivals trace needs --trace FILE.")
     how = (o.trace_format, o.trace_column, o.trace_bin, o.trace_filter, o.trace_time_scale, o.trace_rate_scale)
     return read_trace(TraceOptions(Path(o.trace), *how), s, o.seed)
 

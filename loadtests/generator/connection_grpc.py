@@ -5,12 +5,13 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.generator import jobs
-from loadtests.generator.addresses import ResolvedAddress
 from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest
 from loadtests.generator.jobs import Job
-from loadtests.generator.socket_errors import errno_reason
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe
+from serving.addresses import ResolvedAddress
+from serving.authorisation import REFUSED, grpc_refuses
+from serving.socket_errors import errno_reason
 from serving.wire.http2_frames import Http2Error
 
 _RECEIVE_BYTES = 65_536
@@ -26,6 +27,8 @@ class GrpcConnection(Connection):
         self._waiting: list[Job] = []
         self._http2 = Http2Client()
         self._unsent = b""
+        self._heard_ns = 0
+        """When the last bytes came."""
         super().__init__(owner, endpoint, address, requests)
 
     def assign(self, job: Job) -> None:
@@ -49,16 +52,30 @@ class GrpcConnection(Connection):
 
     def expire(self, now_ns: int) -> None:
         """Cancel the calls whose time is up; the others go on."""
-        for stream, job in [(s, j) for s, j in self._calls.items() if j.deadline_ns <= now_ns]:
+        late = [(stream, job) for stream, job in self._calls.items() if job.deadline_ns <= now_ns]
+        unsent = [job for job in self._waiting if job.deadline_ns <= now_ns]
+        if unsent or any(job.sent_ns >= self._heard_ns for _, job in late):
+            self._leave()
+        for stream, job in late:
             self._http2.cancel(stream)
             del self._calls[stream]
             self._end(job, now_ns, jobs.TIMEOUT, "timeout")
-        late = [job for job in self._waiting if job.deadline_ns <= now_ns]
         self._waiting = [job for job in self._waiting if job.deadline_ns > now_ns]
-        for job in late:
-            self._end(job, now_ns, jobs.TIMEOUT, "timeout while connecting")
+        for job in unsent:
+            self._end(job, now_ns, jobs.TIMEOUT, self.silence())
         if self.connected and not self.closed:
             self._flush()
+        self._close_if_left()
+
+    def _leave(self) -> None:
+        """Take no more calls, for nothing came within a whole time limit: the next one opens another connection.
+
+        That is what happens over HTTP/1.1, too. The host may be gone without a word, and TCP would try for a quarter
+        of an hour to reach it. What is under way may still be answered.
+        """
+        if not self._http2.going_away:
+            self._http2.going_away = True
+            self.owner.left(self)
 
     def _on_connected(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -85,7 +102,7 @@ class GrpcConnection(Connection):
         except OSError as error:
             self._fail(errno_reason(error.errno, "receive"))
             return
-        now_ns = monotonic_ns()
+        self._heard_ns = now_ns = monotonic_ns()
         if not data:
             self._fail("connection closed before a reply")
             return
@@ -104,10 +121,14 @@ class GrpcConnection(Connection):
             return
         if self._http2.outgoing or self._unsent:
             self._flush()
-        if self._http2.going_away and self.idle():
-            self.close()
-        elif finished:
+        self._close_if_left()
+        if finished and not self.closed:
             self.owner.available(self)
+
+    def _close_if_left(self) -> None:
+        """A server that goes away takes no more calls: without one under way the connection only holds a place."""
+        if self._http2.going_away and self.idle() and not self.closed:
+            self.close()
 
     def _note_first_bytes(self, now_ns: int) -> None:
         for stream in self._http2.newly_started:
@@ -125,10 +146,10 @@ class GrpcConnection(Connection):
         self.owner.ended(job, now_ns, outcome, status, sent, reply.received, correct, reason)
 
     def _judge(self, job: Job, reply: GrpcReply) -> tuple[int, int, str]:
-        if reply.error:
-            return jobs.GRPC_ERROR, jobs.UNCHECKED, reply.error
-        if reply.status:
-            return jobs.GRPC_ERROR, jobs.UNCHECKED, f"gRPC status {reply.status}"
+        if reply.error or reply.status:
+            reason = reply.error or f"gRPC status {reply.status}"
+            refused = grpc_refuses(reply.status, reply.http_status)
+            return jobs.GRPC_ERROR, jobs.UNCHECKED, f"{REFUSED} ({reason})" if refused else reason
         try:
             messages = unframe(reply.body)
         except Http2Error as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.generator import jobs
-from loadtests.generator.addresses import ResolvedAddress
 from loadtests.generator.connections import Connection, ConnectionOwner, PreparedRequest
 from loadtests.generator.jobs import Job
-from loadtests.generator.socket_errors import errno_reason
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_http1 import MalformedReply, ReplyParser, known_heads, read_head
+from serving.addresses import ResolvedAddress
+from serving.authorisation import reply_named
+from serving.socket_errors import errno_reason
 
 _RECEIVE_BYTES = 16_384
 _OK = 200
@@ -49,7 +50,7 @@ class Http1Connection(Connection):
     def expire(self, now_ns: int) -> None:
         """End the request if its time is up; its connection cannot be used again."""
         if self._job is not None and self._job.deadline_ns <= now_ns:
-            reason = "timeout" if self.connected else "timeout while connecting"
+            reason = "timeout" if self.connected else self.silence()
             self._end_broken(now_ns, jobs.TIMEOUT, reason)
 
     def _on_connected(self) -> None:
@@ -173,7 +174,7 @@ class Http1Connection(Connection):
         if 200 <= status < 300:
             outcome, correct, reason = self.owner.check(job.image, body)
         else:
-            outcome, correct, reason = jobs.HTTP_ERROR, jobs.UNCHECKED, f"HTTP {status}"
+            outcome, correct, reason = jobs.HTTP_ERROR, jobs.UNCHECKED, reply_named(status, body)
         if not keep_alive:
             self.close()
         self.owner.ended(job, now_ns, outcome, status, len(self._heads[job.image]), received, correct, reason)

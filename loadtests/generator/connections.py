@@ -7,13 +7,20 @@ every method is called when its socket is ready, and the owner enforces time lim
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic_ns
+from typing import Any, Final, Protocol
 
-from loadtests.generator.addresses import ResolvedAddress
 from loadtests.generator.jobs import Job
-from loadtests.generator.socket_errors import NO_DESCRIPTOR, errno_reason
 from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, TlsStream, connect_error, open_socket
+from serving.addresses import ResolvedAddress, SocketAddress
+from serving.connecting import NEXT_TRY_S, tried
+from serving.socket_errors import NO_DESCRIPTOR, errno_reason, tls_failure
+
+_NEXT_TRY_NS: Final = int(NEXT_TRY_S * 1e9)
+_MOST_TRIES: Final = 4
+"""Addresses of a name that one connection tries at once; the oldest makes room for the next."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,40 @@ class ConnectionOwner(Protocol):
     def lost(self, connection: Connection) -> None:
         """The connection is closed and must not be used."""
 
+    def left(self, connection: Connection) -> None:
+        """The connection takes no more jobs: another one may be opened in its place before it is closed."""
+
+    def may_try_more(self) -> bool:
+        """True while a connection may open another socket beside its first one."""
+
+    def sockets_beside(self, change: int) -> None:
+        """A connection has opened (1) or closed (-1) a socket beside its first one."""
+
+
+@dataclass
+class _Try:
+    """A socket that is connecting to one address of a name."""
+
+    address: SocketAddress
+    sock: Any
+    tls: TlsStream | None
+    accepted: bool = False
+    watching: int = EPOLLOUT
+    fd: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fd = self.sock.fileno()
+
+    def has_accepted(self) -> bool:
+        """False where nothing came yet: the event was of a socket that had this descriptor before."""
+        if not self.accepted:
+            try:
+                self.sock.getpeername()
+            except OSError:
+                return False
+            self.accepted = True
+        return True
+
 
 class Connection:
     """What both protocols share: the socket's life. Subclasses speak the protocol."""
@@ -77,27 +118,67 @@ class Connection:
         self._requests = requests
         self._address = address
         self._untried = list(address.candidates)
-        self._refusals: list[str] = []
-        self._connect()
+        self._answers: dict[SocketAddress, str] = {}
+        """What each address that was tried answered; '' where it did not yet."""
+        self._tries: dict[int, _Try] = {}
+        """By their descriptors, the oldest first."""
+        self._next_try_ns = 0
+        self._sock: Any = None
+        self._fd = -1
+        self._try_next()
 
-    def _connect(self) -> None:
-        """Begin to connect to the next address of the name; raises OSError where the last one fails at once."""
-        self._trying = self._untried.pop(0)
-        try:
-            self._sock = open_socket(self._trying.family, self._trying.sockaddr)
-        except OSError as error:
-            if not self._untried or error.errno in NO_DESCRIPTOR:
-                raise
-            self._refusals.append(f"{self._trying} {errno_reason(error.errno, 'connect')}")
-            self._connect()
+    def _try_next(self) -> None:
+        """Begin to connect to the next address of the name, too.
+
+        Raises OSError where none is being tried then.
+        """
+        while self._untried:
+            one = self._untried.pop(0)
+            try:
+                sock = open_socket(one.family, one.sockaddr)
+            except OSError as error:
+                if error.errno in NO_DESCRIPTOR:
+                    self._untried.insert(0, one)
+                else:
+                    self._answers[one] = errno_reason(error.errno, "connect")
+                    if self._untried:
+                        continue
+                if not self._tries:
+                    raise
+                return
+            self._begin(one, sock)
             return
-        self._fd: int = self._sock.fileno()
+
+    def _begin(self, one: SocketAddress, sock: Any) -> None:
+        if self._tries:
+            self.owner.sockets_beside(1)
         tls = self._address.tls
-        self._tls = TlsStream(self._sock, tls, self._address.hostname) if tls else None
-        self._send: Callable[[bytes | memoryview], int] = self._tls.send if self._tls else self._sock.send
-        self._receive: Callable[[int], bytes] = self._tls.recv if self._tls else self._sock.recv
-        self._watching = EPOLLOUT
-        self.owner.watch(self._fd, EPOLLOUT, self._on_connecting)
+        attempt = _Try(one, sock, TlsStream(sock, tls, self._address.hostname) if tls else None)
+        self._tries[attempt.fd] = attempt
+        self._answers[one] = ""
+        self._next_try_ns = monotonic_ns() + _NEXT_TRY_NS
+        self.owner.watch(attempt.fd, EPOLLOUT, partial(self._on_connecting, attempt))
+        if len(self._tries) > _MOST_TRIES:
+            self._drop(next(iter(self._tries.values())))
+
+    def try_more(self, now_ns: int) -> None:
+        """Try the next address of the name as well, where those that are being tried were silent for 250 ms."""
+        if not self.connected and self._untried and now_ns >= self._next_try_ns and self.owner.may_try_more():
+            self._try_next()
+
+    def _drop(self, attempt: _Try) -> None:
+        del self._tries[attempt.fd]
+        self.owner.unwatch(attempt.fd)
+        attempt.sock.close()
+        if self._tries:
+            self.owner.sockets_beside(-1)
+
+    def silence(self) -> str:
+        """The reason of a job whose time was up before there was a connection."""
+        many = len(self._address.candidates) > 1
+        return (
+            f"timeout while connecting ({tried(self._address, self._answers)})" if many else "timeout while connecting"
+        )
 
     def assign(self, job: Job) -> None:
         """Send a job's request, or keep it until the connection is made."""
@@ -119,46 +200,59 @@ class Connection:
         """Close the socket and forget it, without ending the jobs."""
         if not self.closed:
             self.closed = True
-            self.owner.unwatch(self._fd)
-            self._sock.close()
+            for attempt in list(self._tries.values()):
+                self._drop(attempt)
+            if self._sock is not None:
+                self.owner.unwatch(self._fd)
+                self._sock.close()
             self.owner.lost(self)
 
-    def _on_connecting(self, _mask: int) -> None:
-        code = connect_error(self._sock)
-        if code:
-            self._on_refused(errno_reason(code, "connect"))
+    def _on_connecting(self, attempt: _Try, _mask: int) -> None:
+        if not attempt.accepted and (code := connect_error(attempt.sock)):
+            self._on_failed(attempt, errno_reason(code, "connect"))
             return
-        self._address.prefer(self._trying)
+        if not attempt.has_accepted():
+            return
         try:
-            if self._tls and not self._tls.handshake():
-                self._wait_for(EPOLLIN | (EPOLLOUT if self._tls.wants_write else 0))
+            if attempt.tls and not attempt.tls.handshake():
+                mask = EPOLLIN | (EPOLLOUT if attempt.tls.wants_write else 0)
+                if mask != attempt.watching:
+                    attempt.watching = mask
+                    self.owner.rewatch(attempt.fd, mask)
                 return
         except OSError as error:
-            self._fail(f"TLS handshake failed ({_tls_reason(error)})")
+            self._on_failed(attempt, tls_failure(error))
             return
+        self._take(attempt)
+
+    def _take(self, attempt: _Try) -> None:
+        """Use the first address that answers, and forget the others."""
+        self._address.prefer(attempt.address)
+        for other in [each for each in self._tries.values() if each is not attempt]:
+            self._drop(other)
+        self._tries.clear()
+        self._untried.clear()
+        self._sock, self._fd, self._tls = attempt.sock, attempt.fd, attempt.tls
+        self._send: Callable[[bytes | memoryview], int] = self._tls.send if self._tls else self._sock.send
+        self._receive: Callable[[int], bytes] = self._tls.recv if self._tls else self._sock.recv
         self.connected = True
         self.owner.unwatch(self._fd)
         self._watching = EPOLLIN
         self.owner.watch(self._fd, EPOLLIN, self._on_ready)
         self._on_connected()
 
-    def _on_refused(self, reason: str) -> None:
+    def _on_failed(self, attempt: _Try, reason: str) -> None:
         """Go on with the next address of the name; where there is none, fail with what each of them answered."""
-        self._refusals.append(f"{self._trying} {reason}")
-        if self._untried:
-            refused, refused_fd = self._sock, self._fd
-            try:
-                self._connect()
-            except OSError as error:
-                reason = errno_reason(error.errno, "connect")
-                if error.errno in NO_DESCRIPTOR:
-                    self._refusals.clear()  # the generator's own fault, and no address's
-                self._refusals.append(f"{self._trying} {reason}")
-            else:
-                self.owner.unwatch(refused_fd)
-                refused.close()
+        self._answers[attempt.address] = reason
+        self._drop(attempt)
+        try:
+            self._try_next()
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:  # the generator's own fault, and no address's
+                self._fail(errno_reason(error.errno, "connect"))
                 return
-        self._fail(reason if len(self._refusals) == 1 else ", ".join(self._refusals))
+        if not self._tries:
+            self._fail(tried(self._address, self._answers))
 
     def _wait_for(self, mask: int) -> None:
         if mask != self._watching:
@@ -173,7 +267,3 @@ class Connection:
 
     def _fail(self, reason: str) -> None:
         raise NotImplementedError
-
-
-def _tls_reason(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)

@@ -12,7 +12,7 @@ from loadtests.generator.connection_http1 import Http1Connection
 from loadtests.generator.connections import Connection, ConnectionOwner
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Target
-from loadtests.generator.socket_errors import errno_reason
+from serving.socket_errors import errno_reason
 
 
 @dataclass
@@ -23,6 +23,8 @@ class PooledEndpoint:
     idle: list[Connection] = field(default_factory=list)
     """That can take a request at once; the last one is used first."""
     open: set[Connection] = field(default_factory=set)
+    leaving: set[Connection] = field(default_factory=set)
+    """That take no more requests, and are closed when those under way have ended."""
     in_flight: int = 0
     listed: bool = True
     """Whether it gets requests; one that does not ends what is under way."""
@@ -45,6 +47,8 @@ class EndpointPool:
         self.listed = list(self.endpoints)
         """Those that get requests."""
         self._turn = 0
+        self.sockets_beside = 0
+        """Sockets of connections that try several addresses, beyond the first of each."""
 
     def choose(self) -> PooledEndpoint:
         """The endpoint with the fewest requests under way; equals take turns."""
@@ -74,7 +78,7 @@ class EndpointPool:
         """A new connection; None where there can be none, and then `refusal` says why."""
         index = endpoint.index
         try:
-            if sum(len(each.open) for each in self.endpoints) >= self._spare_descriptors:
+            if not self.has_spare_descriptor():
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             connection = self._connection_type(self._owner, index, self._addresses[index], self._requests[index])
         except OSError as error:
@@ -84,6 +88,11 @@ class EndpointPool:
         if self._grpc:
             self.keep(connection)
         return connection
+
+    def has_spare_descriptor(self) -> bool:
+        """True while another socket may be opened."""
+        opened = sum(len(each.open) + len(each.leaving) for each in self.endpoints) + self.sockets_beside
+        return opened < self._spare_descriptors
 
     def connect_first(self, connections: int) -> None:
         """Begin to open so many connections, shared evenly; who refuses is found again by the first request."""
@@ -98,16 +107,23 @@ class EndpointPool:
             connection.pooled = True
             self.endpoints[connection.endpoint].idle.append(connection)
 
+    def leave(self, connection: Connection) -> None:
+        """It takes no more requests, and makes room for another one."""
+        self.lost(connection)
+        self.endpoints[connection.endpoint].leaving.add(connection)
+
     def lost(self, connection: Connection) -> None:
         """It has closed."""
         endpoint = self.endpoints[connection.endpoint]
         endpoint.open.discard(connection)
+        endpoint.leaving.discard(connection)
         if connection.pooled:
+            connection.pooled = False
             endpoint.idle.remove(connection)
 
     def opened(self) -> list[Connection]:
         """Every connection that is open or opening."""
-        return [connection for endpoint in self.endpoints for connection in endpoint.open]
+        return [connection for endpoint in self.endpoints for connection in (*endpoint.open, *endpoint.leaving)]
 
     def relist(self, listed: Sequence[int], added: Sequence[Made]) -> None:
         """Give requests to these endpoints (by index) only; `added` get the next free indexes."""

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import LoadTestError
-from loadtests.generator.addresses import ResolvedAddress, endpoint_url
+from loadtests.generator.addresses import endpoint_url, grpc_target
 from loadtests.generator.connections import PreparedRequest
+from serving.addresses import ResolvedAddress
 
 LOOK_EVERY_S: Final = 0.2
 
@@ -41,7 +42,7 @@ class EndpointsFile:
             listed = json.loads(self.path.read_text(encoding="utf-8"))
         except OSError as error:
             raise LoadTestError(f"--endpoints-file {self.path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LoadTestError(f"--endpoints-file {self.path} is not JSON: {error}.") from error
         if not isinstance(listed, list):
             raise LoadTestError(f"--endpoints-file {self.path} is not a JSON list of endpoints.")
@@ -71,10 +72,8 @@ class EndpointsFile:
         address = entry.get(self._key) if isinstance(entry, dict) else None
         if not isinstance(address, str) or not address:
             raise LoadTestError(f'endpoint {number} in --endpoints-file {self.path} has no "{self._key}".')
-        if self._key == "grpc":
-            return address
         try:
-            return endpoint_url(address)
+            return grpc_target(address) if self._key == "grpc" else endpoint_url(address)
         except LoadTestError as error:
             raise LoadTestError(f"endpoint {number} in --endpoints-file {self.path}: {error}") from error
 

@@ -36,6 +36,7 @@ from loadtests.generator.sockets_and_timers import (
     sharpen_timers,
     start_native_thread,
 )
+from loadtests.generator.wake_up import WakeUp, prepare_ahead_ns
 
 # A struct packs a row in a third of the time that array("q").extend() takes.
 _ROW_STRUCT: Final = struct.Struct(f"{len(ROW)}q")
@@ -52,12 +53,6 @@ _WAITING_POLL_S: Final = 0.1
 _MOST_REASONS: Final = 20
 """Sentences about failures that are counted one by one; each reply may say something else."""
 _SWITCH_INTERVAL_S: Final = 0.0002
-# A timer wakes its thread 0.1 to 0.2 ms late: the thread wakes so much earlier and reads replies until the moment, but
-# for no more than this share of a core.
-_SPIN_NS: Final = 200_000
-_SPIN_SHARE: Final = 0.2
-# Choosing an image and a connection takes a thread that has just slept 0.02 ms: that is done before the moment too.
-_PREPARE_NS: Final = 30_000
 
 
 class Generator:
@@ -98,8 +93,9 @@ class Generator:
         self._measured_begins, self._measured_ends = load.measured.begin_ns.tolist(), load.measured.end_ns.tolist()
         self._most_in_flight = min(load.max_in_flight, load.give_up_in_flight or load.max_in_flight)
         gap_ns = load.active.within_ns(0, load.duration_ns) / max(load.schedule.expected, 1)
-        self._spin_ns = int(min(_SPIN_NS, _SPIN_SHARE * gap_ns))
-        self._prepare_ns = min(_PREPARE_NS, self._spin_ns)
+        self._wake_up = WakeUp(gap_ns)
+        self._spin_ns = self._wake_up.lead_ns
+        self._prepare_ns = min(prepare_ahead_ns(gap_ns), self._spin_ns)
         self._closed_until_ns = 0
         self._next_image = 0
         self._stopping = False
@@ -226,6 +222,19 @@ class Generator:
         self._pool.lost(connection)
         self._tend_soon = bool(self._pending)
 
+    def left(self, connection: Connection) -> None:
+        """A connection takes no more jobs; let a waiting one open another."""
+        self._pool.leave(connection)
+        self._tend_soon = bool(self._pending)
+
+    def may_try_more(self) -> bool:
+        """True while descriptors are left for another socket of a connection."""
+        return self._pool.has_spare_descriptor()
+
+    def sockets_beside(self, change: int) -> None:
+        """Count the sockets that connections have beside their first ones."""
+        self._pool.sockets_beside += change
+
     # The thread.
 
     def _main(self) -> None:
@@ -294,8 +303,9 @@ class Generator:
         self._pool.connect_first(min(self._load.connections, self._load.closed_loop or 1))
         limit_ns = monotonic_ns() + min(self._load.timeout_ns, 3_000_000_000)
         while monotonic_ns() < limit_ns and any(not connection.connected for connection in self._pool.opened()):
-            for fd, mask in self._epoll.poll(_POLL_S):
-                self._handlers[fd](mask)
+            now_ns = self._handle_ready(_POLL_S)
+            for connection in self._pool.opened():
+                connection.try_more(now_ns)
 
     def _next_block(self) -> None:
         self._due = self._lookahead.take()
@@ -316,6 +326,8 @@ class Generator:
 
     def _fire_due(self, now_ns: int) -> int:
         """Send what is due, and what becomes due within the spin; the time afterwards."""
+        if self._wake_up.follows:
+            self._wake_up.woke(self._next_due_ns - self._prepare_ns - now_ns)
         while now_ns >= self._next_due_ns - self._spin_ns:
             while now_ns < self._next_due_ns - self._prepare_ns:
                 now_ns = self._handle_ready(0) if self._anything_ready() else monotonic_ns()
@@ -328,6 +340,7 @@ class Generator:
             else:
                 self._next_block()
             now_ns = monotonic_ns()
+        self._spin_ns = self._wake_up.lead_ns
         if self._due:
             self._timer.arm(self._next_due_ns - self._spin_ns)
         return now_ns
@@ -409,6 +422,8 @@ class Generator:
             self._relist(*self._relistings.popleft())
         self._restart(now_ns)
         for connection in self._pool.opened():
+            if not connection.connected:
+                connection.try_more(now_ns)
             connection.expire(now_ns)
         self._tend_pending(now_ns)
         self._hand_over()

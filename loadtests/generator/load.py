@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from loadtests.arrivals.blocks import BlockSchedule
 from loadtests.arrivals.measured_time import ALWAYS, MeasuredTime
-from loadtests.generator.addresses import ResolvedAddress
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.endpoints_file import Made
+from serving.addresses import ResolvedAddress
+from serving.hidden_values import NOTHING_HIDDEN, HiddenValues
 
 ROW: Final = (
     "scheduled_ns",
@@ -53,6 +54,8 @@ class Target:
     """A further endpoint by its address; raises LoadTestError."""
     images: Sequence[int] = ()
     """How many images each prepared request carries; empty for engine http."""
+    hidden: HiddenValues = NOTHING_HIDDEN
+    """Of the headers: no reason for a failure, which may quote a reply, repeats them."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class LoadSpec:
     timeout_ns: int
     max_in_flight: int
     connections: int
-    """Most connections an endpoint."""
+    """Most connections an endpoint; one that was left because nothing came does not count."""
     closed_loop: int = 0
     """Requests kept under way; 0 means open loop."""
     measured: MeasuredTime = ALWAYS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import jobs
-from loadtests.generator.addresses import ResolvedAddress, authority, failures, resolve, split_url
+from loadtests.generator.addresses import resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.endpoints_file import Made
 from loadtests.generator.load import Check, Target
@@ -23,10 +22,16 @@ from loadtests.generator.varied_requests import disjoint_groups
 from loadtests.generator.wire_grpc import message_bytes, request_headers
 from loadtests.generator.wire_http1 import request_bytes
 from models.answers import AnswerNames
-from models.errors import ModelError
-from models.manifest import Manifest, ModelDir
-from serving.errors import WireError
-from serving.wire import WIRES, PayloadSpec, Wire, is_right, payload_spec
+from models.errors import ModelEnvironmentError, ModelError
+from models.manifest import MANIFEST_NAME, Manifest, ModelDir
+from serving.addresses import ResolvedAddress, authority, split_url, tls_context
+from serving.authorisation import REFUSED, REMEDY
+from serving.errors import ServingError, WireError
+from serving.headers import NO_HEADERS, Fields, Headers
+from serving.hidden_values import HiddenValues
+from serving.http_client import NoAnswer
+from serving.server_kind import server_kind
+from serving.wire import USUAL, WIRES, PayloadSpec, Tolerance, Wire, is_right, payload_spec
 
 ENGINES: Final = (*WIRES, "http")
 BUNDLED: Final = Path(__file__).parents[1] / "bundled_digits"
@@ -66,28 +71,38 @@ class TargetOptions:
     plain: PlainRequest | None = None
     numbers_of_images: Sequence[int] = ()
     """In place of images_per_request, where requests carry different numbers of images: each of them once."""
+    headers: Headers = NO_HEADERS
+
+    def read_headers(self) -> Fields:
+        """What every request carries, as the protocol wants it. Raises LoadTestError where a value cannot be read."""
+        try:
+            return self.headers.metadata() if self.protocol == "grpc" else self.headers.read()
+        except ServingError as error:
+            raise LoadTestError(str(error)) from None
 
 
 def build_target(options: TargetOptions) -> Target:
     """Resolve, prebuild and choose the check. Raises LoadTestError or LoadEnvironmentError with the remedy."""
     grpc = options.protocol == "grpc"
+    headers = options.read_headers()
+    hidden = HiddenValues.of(options.headers, headers)
     if options.engine == "http":
         if grpc or options.plain is None:
             raise LoadTestError("engine http speaks plain HTTP only: use --protocol rest.")
-        return _plain_target(options, options.plain)
-    model = _model(options.manifest)
+        return replace(_plain_target(options, options.plain, headers), hidden=hidden)
+    model = read_model(options.manifest)
     images = _images(model)
     wire, spec = WIRES[options.engine], payload_spec(model.manifest if model else None)
     groups = _all_groups(len(images), options)
     batches = [[images[i] for i in group] for group in groups]
     try:
-        make = (_grpc_endpoint if grpc else _rest_endpoint)(options, wire, spec, batches)
+        make = (_grpc_endpoint if grpc else _rest_endpoint)(options, headers, wire, spec, batches)
     except WireError as error:
         raise LoadTestError(f"the {options.payload} payload cannot be built: {error}") from error
     check = answer_check(wire, grpc, model.manifest if model else None, groups)
     names = _grpc_targets(options, wire.default_grpc_port) if grpc else options.hosts
     target = _target(names, make, grpc, check, checked=check.knows_answers)
-    return replace(target, images=[len(group) for group in groups])
+    return replace(target, images=[len(group) for group in groups], hidden=hidden)
 
 
 def _target(names: Sequence[str], make: Callable[[str], Made], grpc: bool, check: Check, checked: bool) -> Target:
@@ -116,7 +131,9 @@ def answer_check(wire: Wire, grpc: bool, manifest: Manifest | None, groups: Sequ
     expected = np.asarray(answers, np.float64)
     answer = wire.grpc_answer if grpc else wire.rest_answer
     return AnswerCheck(
-        lambda request, body: answer(body, names, len(groups[request])), [expected[group] for group in groups]
+        lambda request, body: answer(body, names, len(groups[request])),
+        [expected[group] for group in groups],
+        Tolerance.of(manifest),
     )
 
 
@@ -127,11 +144,15 @@ class AnswerCheck:
     """
 
     def __init__(
-        self, read: Callable[[int, bytes], NDArray[np.float64] | None], expected: Sequence[NDArray[np.float64]] | None
+        self,
+        read: Callable[[int, bytes], NDArray[np.float64] | None],
+        expected: Sequence[NDArray[np.float64]] | None,
+        tolerance: Tolerance = USUAL,
     ) -> None:
         """`read` raises WireError for what is no answer; `expected` are the right answers, None where not known."""
         self._read = read
         self._expected = expected
+        self._tolerance = tolerance
         self._known: dict[tuple[int, bytes], tuple[int, int, str]] = {}
 
     @property
@@ -158,7 +179,7 @@ class AnswerCheck:
         if self._expected is None or answer is None:
             return jobs.OK, jobs.UNCHECKED, ""
         expected = self._expected[image]
-        if is_right(answer, expected):
+        if is_right(answer, expected, self._tolerance):
             return jobs.OK, jobs.RIGHT, ""
         return jobs.WRONG_ANSWER, jobs.WRONG, _difference(answer, expected)
 
@@ -171,36 +192,37 @@ def _difference(answer: NDArray[np.float64], expected: NDArray[np.float64]) -> s
     return f"{name}: shape {list(answer.shape)} instead of {list(expected.shape)}"
 
 
-def detect_engine(host: str, model: str, timeout_s: float = 5.0) -> str:
-    """Ask the server what it is: TorchServe answers /ping, TensorFlow Serving's API answers /v1/models/NAME."""
-    import requests
+def detect_engine(url: str, model: str, timeout_s: float = 5.0, headers: Fields = ()) -> str:
+    """Ask the server what it is.
 
-    name, port, _ = split_url(host, None)
-    address = resolve(name, port, None)
-    with requests.Session() as session:
-        session.trust_env = False  # the load speaks to the server itself, without a proxy
-        try:
-            status = session.get(f"{host}/v1/models/{model}", timeout=timeout_s)
-            if "model_version_status" in status.text:
-                return "savedmodel" if "savedmodel-server" in status.headers.get("Server", "") else "tfserving"
-            ping = session.get(f"{host}/ping", timeout=timeout_s)
-            if '"status"' in ping.text and ping.status_code in (200, 500):
-                return "torchserve"
-        except requests.RequestException as error:
-            raise LoadEnvironmentError(
-                f"{host} does not answer ({failures(address)}), so its engine cannot be detected: start the server or "
-                "name it with --engine."
-            ) from error
-    raise LoadTestError(
-        f"{host} is neither TensorFlow Serving with a model {model!r} nor TorchServe: give --model and --engine."
-    )
+    Raises LoadEnvironmentError where it does not answer or refuses authorisation, LoadTestError for another.
+    """
+    host, port, _ = split_url(url, None)
+    resolve(host, port, None)  # a name that does not resolve is a sentence of its own
+    try:
+        kind = server_kind(url, model, timeout_s, headers)
+    except NoAnswer as error:
+        raise LoadEnvironmentError(
+            f"{url} does not answer ({error}), so its engine cannot be detected: start the server or name it with "
+            "--engine."
+        ) from error
+    if kind.missing.startswith(REFUSED):
+        raise LoadEnvironmentError(f"{url} {kind.missing}, so its engine cannot be detected: {REMEDY}.")
+    if kind.engine is None:
+        raise LoadTestError(
+            f"{url} is neither TensorFlow Serving with a model {model!r} nor TorchServe: give --model and --engine."
+        )
+    return kind.engine
 
 
-def _model(path: Path | None) -> ModelDir | None:
+def read_model(path: Path | None) -> ModelDir | None:
+    """The model directory of --manifest. Raises LoadTestError where there is none."""
     if path is None:
         return None
     if not path.exists():
         raise LoadTestError(f"--manifest {path} does not exist: give the manifest.json of a model directory.")
+    if not path.is_dir() and path.name != MANIFEST_NAME:
+        raise LoadTestError(f"--manifest {path} is no {MANIFEST_NAME}: give the {MANIFEST_NAME} of a model directory.")
     try:
         return ModelDir(path if path.is_dir() else path.parent)
     except ModelError as error:
@@ -215,8 +237,10 @@ def _images(model: ModelDir | None) -> list[bytes]:
         raise LoadTestError(f"{model.path} has no golden images to send: export or import the model again.")
     try:
         return model.golden_images()
-    except OSError as error:
-        raise LoadEnvironmentError(f"a golden image of {model.path} cannot be read: {error.strerror}.") from error
+    except ModelEnvironmentError as error:
+        raise LoadEnvironmentError(str(error)) from error
+    except ModelError as error:
+        raise LoadTestError(str(error)) from error
 
 
 def _groups(images: int, size: int) -> list[list[int]]:
@@ -225,30 +249,31 @@ def _groups(images: int, size: int) -> list[list[int]]:
 
 
 def _rest_endpoint(
-    options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
+    options: TargetOptions, headers: Fields, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
 ) -> Callable[[str], Made]:
     """What makes an endpoint of a URL."""
     built = [wire.rest_predict(options.model, batch, options.payload, spec) for batch in batches]
 
     def make(url: str) -> Made:
         address, name = _rest_address(url, wire.default_rest_port)
-        return address, [PreparedRequest(request_bytes(r.method, r.path, name, r.content_type, r.body)) for r in built]
+        whole = [request_bytes(r.method, r.path, name, r.content_type, r.body, headers) for r in built]
+        return address, [PreparedRequest(each) for each in whole]
 
     return make
 
 
 def _grpc_endpoint(
-    options: TargetOptions, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
+    options: TargetOptions, metadata: Fields, wire: Wire, spec: PayloadSpec, batches: list[list[bytes]]
 ) -> Callable[[str], Made]:
     """What makes an endpoint of host[:port], or of a URL."""
     built = [wire.grpc_predict(options.model, batch, options.payload, spec) for batch in batches]
     data = [message_bytes(r.body) for r in built]
 
     def make(text: str) -> Made:
-        host, port, secure = split_url(text if "://" in text else f"http://{text}", wire.default_grpc_port)
+        host, port, secure = split_url(text, wire.default_grpc_port)
         address = resolve(host, port, tls_context("h2") if secure else None)
         scheme = "https" if secure else "http"
-        headers = request_headers(scheme, authority(host, port), built[0].path, options.timeout_s)
+        headers = request_headers(scheme, authority(host, port), built[0].path, options.timeout_s, metadata)
         return address, [PreparedRequest(headers, each) for each in data]
 
     return make
@@ -262,10 +287,10 @@ def _grpc_targets(options: TargetOptions, default_port: int) -> Sequence[str]:
     return [f"{'https' if secure else 'http'}://{authority(host, default_port)}" for host, _, secure in parts]
 
 
-def _plain_target(options: TargetOptions, plain: PlainRequest) -> Target:
+def _plain_target(options: TargetOptions, plain: PlainRequest, headers: Fields) -> Target:
     def make(url: str) -> Made:
         address, name = _rest_address(url, None)
-        whole = request_bytes(plain.method, plain.path, name, plain.content_type, plain.body)
+        whole = request_bytes(plain.method, plain.path, name, plain.content_type, plain.body, headers)
         return address, [PreparedRequest(whole)]
 
     return _target(options.hosts, make, grpc=False, check=_accept, checked=False)
@@ -280,13 +305,6 @@ def _rest_address(url: str, default_port: int | None) -> tuple[ResolvedAddress, 
     return resolve(host, port, tls_context("http/1.1") if secure else None), authority(host, port)
 
 
-def tls_context(protocol: str) -> ssl.SSLContext:
-    """The machine's trusted certificates (SSL_CERT_FILE names others), and the protocol to agree on."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols([protocol])
-    return context
-
-
 def read_body(path: Path) -> tuple[bytes, str]:
     """Body and content type for engine http."""
     try:
@@ -295,6 +313,6 @@ def read_body(path: Path) -> tuple[bytes, str]:
         raise LoadTestError(f"--http-body-file {path} cannot be read: {error.strerror}.") from error
     try:
         json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body, "application/octet-stream"
     return body, "application/json"

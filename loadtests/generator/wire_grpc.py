@@ -14,6 +14,7 @@ from typing import Final
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
+from serving.headers import Fields, merged
 from serving.wire.http2_frames import (
     ACK,
     CANCEL,
@@ -23,6 +24,7 @@ from serving.wire.http2_frames import (
     ENABLE_PUSH,
     END_HEADERS,
     END_STREAM,
+    FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
     GOAWAY,
     HEADER,
@@ -32,6 +34,7 @@ from serving.wire.http2_frames import (
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_BYTES,
     MAX_FRAME_SIZE,
+    MAX_WINDOW,
     PING,
     PREFACE,
     PROTOCOL_ERROR,
@@ -51,6 +54,8 @@ from serving.wire.http2_frames import (
 _STREAM_WINDOW: Final = 64 * 1024 * 1024
 _CONNECTION_WINDOW: Final = 1 << 30
 _LAST_STREAM: Final = (1 << 31) - 3
+_FRAME_SIZES: Final = (MAX_FRAME_BYTES, (1 << 24) - 1)
+"""Least and most that a peer may allow (RFC 9113, 6.5.2)."""
 _UNKNOWN: Final = 2  # gRPC's status for a reply without one
 
 
@@ -84,20 +89,24 @@ class GrpcReply:
         self.sent_window = sent_window
 
 
-def request_headers(scheme: str, authority: str, path: str, timeout_s: float) -> bytes:
-    """A header block for one gRPC method that never touches the compression table, so it fits any connection."""
-    fields = [
-        (":method", "POST", False),
-        (":scheme", scheme, False),
-        (":path", path, True),
-        (":authority", authority, True),
-        ("te", "trailers", True),
-        ("content-type", "application/grpc", True),
-        ("user-agent", "servestorm", True),
-        ("grpc-timeout", f"{max(1, int(timeout_s * 1000))}m", True),
+def request_headers(scheme: str, authority: str, path: str, timeout_s: float, metadata: Fields = ()) -> bytes:
+    """A header block for one gRPC method that never touches the compression table, so it fits any connection.
+
+    `metadata` has names in lower case; `host` takes the place of :authority, `user-agent` that of ours.
+    """
+    own = [
+        (":path", path),
+        (":authority", authority),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "servestorm"),
+        ("grpc-timeout", f"{max(1, int(timeout_s * 1000))}m"),
     ]
-    # "Sensitive" fields are written as never indexed literals: they leave the peer's table as it is.
-    block: bytes = Encoder().encode(fields, huffman=True)
+    given = [(":authority" if name == "host" else name, value) for name, value in metadata]
+    # "Sensitive" fields are written as never indexed literals: they leave the peer's table as it is, and a secret is
+    # kept in no table.
+    fields = [(name, value, True) for name, value in merged(own, given)]
+    block: bytes = Encoder().encode([(":method", "POST", False), (":scheme", scheme, False), *fields], huffman=True)
     return block
 
 
@@ -243,11 +252,11 @@ class Http2Client:
         reply.received += len(block)
         for name, value in fields:
             if name == "grpc-status":
-                reply.status = int(value) if value.isdigit() else _UNKNOWN
+                reply.status = _number(value, _UNKNOWN)
             elif name == "grpc-message":
                 reply.message = value
             elif name == ":status":
-                reply.http_status = int(value) if value.isdigit() else 0
+                reply.http_status = _number(value, 0)
         if ends:
             self._finish(stream, reply, finished)
 
@@ -298,8 +307,12 @@ class Http2Client:
             if key == MAX_CONCURRENT_STREAMS:
                 self.max_streams = value
             elif key == MAX_FRAME_SIZE:
+                if not _FRAME_SIZES[0] <= value <= _FRAME_SIZES[1]:
+                    raise Http2Error(PROTOCOL_ERROR, f"a largest frame of {value} bytes")
                 self._peer_frame = value
             elif key == INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise Http2Error(FLOW_CONTROL_ERROR, f"SETTINGS with a window of {value} bytes")
                 for reply in self.streams.values():
                     reply.sent_window += value - self._peer_window
                 self._peer_window = value
@@ -351,6 +364,11 @@ def unframe(body: bytes) -> Sequence[bytes]:
         messages.append(body[position + 5 : end])
         position = end
     return messages
+
+
+def _number(text: str, otherwise: int) -> int:
+    """A status of up to four digits; `otherwise` for any other text, whatever a server writes there."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 4 else otherwise
 
 
 def _text(value: bytes | str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from serving.headers import Fields, merged
+
 MAX_HEAD_BYTES: Final = 65_536
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024
 CHUNKED: Final = -1
@@ -13,6 +15,8 @@ _CACHE_LIMIT: Final = 1024
 _CACHED_HEAD_BYTES: Final = 4096
 """Longer heads are parsed anew: the cache takes 4 MiB at most."""
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+_MOST_DIGITS: Final = len(str(MAX_BODY_BYTES))
+"""Of a Content-Length; Python refuses to read a number of thousands of them."""
 
 
 class MalformedReply(Exception):
@@ -65,9 +69,10 @@ def _parse_head(head: bytes) -> ReplyHead:
     length = fields.get(b"content-length")
     if length is None:
         return ReplyHead(status, UNTIL_CLOSE, False)
-    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+    digits = length.lstrip(b"0") or b"0"
+    if not length.isdigit() or len(digits) > _MOST_DIGITS or int(digits) > MAX_BODY_BYTES:
         raise MalformedReply(f"unusable Content-Length {length[:60]!r}")
-    return ReplyHead(status, int(length), keep_alive)
+    return ReplyHead(status, int(digits), keep_alive)
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
@@ -178,11 +183,14 @@ class ReplyParser:
         return True
 
 
-def request_bytes(method: str, path: str, host: str, content_type: str | None, body: bytes) -> bytes:
-    """A whole HTTP/1.1 request on a connection to be kept alive."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: servestorm", "Accept: */*"]
+def request_bytes(
+    method: str, path: str, host: str, content_type: str | None, body: bytes, headers: Fields = ()
+) -> bytes:
+    """A whole HTTP/1.1 request on a connection to be kept alive; `headers` take the place of ours of the same name."""
+    own = [("Host", host), ("User-Agent", "servestorm"), ("Accept", "*/*")]
     if content_type:
-        lines.append(f"Content-Type: {content_type}")
+        own.append(("Content-Type", content_type))
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in merged(own, headers))]
     if body or method in ("POST", "PUT", "PATCH"):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body

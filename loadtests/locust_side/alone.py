@@ -26,7 +26,6 @@ class AloneRole(Role):
         super().__init__(environment)
         self._prepared = prepared
         self._session: Session | None = None
-        self._collector: Collector | None = None
         self._close_metrics: Callable[[], None] | None = None
 
     def _carry_out(self) -> None:

@@ -45,7 +45,6 @@ class MasterRole(Role):
     def __init__(self, environment: Any, prepared: Prepared | None) -> None:
         super().__init__(environment)
         self._prepared = prepared
-        self._collector: Collector | None = None
         self._start_ns = 0
         self._workers: list[str] = []
         self._deals: dict[str, dict[str, Any]] = {}
@@ -58,6 +57,8 @@ class MasterRole(Role):
         self._metrics: GeneratorMetrics | None = None
         self._close_metrics: Callable[[], None] | None = None
         self._offered = 0
+        self._carried_out = False
+        """Whether the load came to its end: every worker did its share or is lost, or one gave up."""
         self._finished = False
 
     def begin(self) -> None:
@@ -129,7 +130,7 @@ class MasterRole(Role):
         self._endings[data["worker"]] = SessionEnd(
             data["error_details"],
             data["cpu_share"],
-            data["stopped_early"],
+            data["stopped_after_ns"],
             data["gave_up_after_ns"],
             data["kept_awake"],
         )
@@ -147,12 +148,17 @@ class MasterRole(Role):
         assert self._prepared is not None and self._statistics is not None
         load = self._prepared.load
         limit_ns = self._start_ns + load.duration_ns + load.timeout_ns + int(PATIENCE_S * 1e9)
-        while len(self._endings) + len(self._lost) < len(self._workers) and not self._concluded:
+        while self._is_anyone_out() and not self._concluded:
             if any(ending.gave_up_after_ns is not None for ending in self._endings.values()):
-                return  # the others end with it
+                break  # the others end with it
             self._look_for_lost(time.monotonic_ns() > limit_ns)
             self._statistics.tick()
             gevent.sleep(POLL_S)
+        self._carried_out = not self._concluded
+
+    def _is_anyone_out(self) -> bool:
+        """Whether a worker has neither ended nor is lost; one that was lost may come back, and end after all."""
+        return len(self._endings.keys() | self._lost) < len(self._workers)
 
     def _look_for_lost(self, too_late: bool) -> None:
         """Locust misses a worker after 3 s; one that its machine starves for a moment comes back."""
@@ -171,13 +177,14 @@ class MasterRole(Role):
     def _conclude(self) -> None:
         if self._collector is None or self._unseen is None:
             return
+        stopped_after_ns = None if self._carried_out else max(0, time.monotonic_ns() - self._start_ns)
         for worker, client in enumerate(self._workers):
             if worker in self._endings or worker in self._lost:
                 continue
             # Locust stops its workers only after this; their last samples belong to this load.
             self.environment.runner.send_message(CONCLUDE, None, client_id=client)
         with gevent.Timeout(DRAIN_S + SEND_S, False):
-            while len(self._endings) + len(self._lost) < len(self._workers):
+            while self._is_anyone_out():
                 self._look_for_lost(False)
                 gevent.sleep(POLL_S)
         if self._close_metrics:
@@ -186,8 +193,12 @@ class MasterRole(Role):
         missing = [w for w in range(len(self._workers)) if w not in self._endings]
         faults = [f"worker {worker + 1} of {len(self._workers)} was lost" for worker in missing]
         for moments_ns in self._unseen.rest(missing) if missing else ():
-            self._count_lost(self._collector.add_lost(moments_ns))
-        self._tell(self._collector.finish(list(self._endings.values()), faults))
+            due_ns = moments_ns if stopped_after_ns is None else moments_ns[moments_ns <= stopped_after_ns]
+            self._count_lost(self._collector.add_lost(due_ns))
+        endings = list(self._endings.values())
+        if stopped_after_ns is not None:
+            endings += [SessionEnd({}, None, stopped_after_ns) for _ in missing]
+        self._tell(self._collector.finish(endings, faults))
 
     def _count_lost(self, rows: Rows) -> None:
         if self.live:

@@ -15,7 +15,7 @@ from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.locust_stats import LocustStatistics
 from loadtests.options import read_options
 from loadtests.samples.summary import FigureReadings, Summary, late_sentence
-from loadtests.session import Prepared, Session, prepare
+from loadtests.session import Collector, Prepared, Session, prepare
 
 EXIT_VALID, EXIT_BUG, EXIT_USAGE, EXIT_ENVIRONMENT, EXIT_INVALID = 0, 70, 2, 3, 4
 DEAL, ROWS, ENDED, REFUSED = "servestorm_deal", "servestorm_rows", "servestorm_ended", "servestorm_refused"
@@ -42,6 +42,11 @@ def prepare_from(environment: Any) -> Prepared:
     namespace = environment.parsed_options
     namespace.host = environment.host or namespace.host
     options = read_options(namespace)
+    if options.header and environment.web_ui and destination(environment) != environment.servestorm_destination:
+        raise LoadTestError(
+            "--header is sent only where the command line says: start Locust with this --host (and --grpc-target), "
+            "and leave them as they are in the form."
+        )
     shared = environment.web_ui or namespace.master or namespace.worker or namespace.csv_prefix or namespace.html_file
     if (options.turns or options.start_file) and shared:
         raise LoadTestError(
@@ -51,10 +56,18 @@ def prepare_from(environment: Any) -> Prepared:
     return prepare(options, getattr(environment, "servestorm_run_time_s", None))
 
 
+def destination(environment: Any) -> tuple[str, ...]:
+    """Where requests go by the options as they are: a page in another tab could post a form with others."""
+    namespace = environment.parsed_options
+    return (environment.host or namespace.host or "", namespace.grpc_target, namespace.endpoints_file)
+
+
 def announce(prepared: Prepared) -> None:
-    """Say once, where the load begins, how a trace was read."""
+    """Say once, where the load begins, how a trace was read, and which secret everybody on this machine can see."""
     if prepared.trace_reading:
         logger.info(prepared.trace_reading)
+    for sentence in prepared.options.headers.exposed:
+        logger.warning(sentence)
 
 
 class Role:
@@ -65,21 +78,30 @@ class Role:
         self.live: LiveLoad | None = getattr(environment, "servestorm_live", None)
         """What the web page and the HTML report show; None where there is neither."""
         self.greenlet: Any = None
+        self._collector: Collector | None = None
         self._concluded = False
+        self._concluding = False
 
     def begin(self) -> None:
         """Start in a greenlet of its own."""
         self.greenlet = gevent.spawn(self._guarded)
 
     def conclude(self) -> None:
-        """End now, write what there is, set Locust's exit code."""
+        """End now, write what there is, set Locust's exit code.
+
+        Where another greenlet is doing that it is waited for: whoever leaves before would end it.
+        """
         if self._concluded:
+            while self._concluding:
+                gevent.sleep(POLL_S)
             return
-        self._concluded = True
+        self._concluded = self._concluding = True
         try:
             self._conclude()
         except LoadTestError as error:
             self._refuse(error)
+        finally:
+            self._concluding = False
 
     def _guarded(self) -> None:
         try:
@@ -115,6 +137,8 @@ class Role:
         """End Locust's test: quit where nobody watches, stop where the web UI goes on."""
         if code is not None:
             self.environment.process_exit_code = code
+        if self._collector:
+            self._collector.release()
         # Locust writes its CSV files once a second and not at the end.
         last_table_s = CSV_STATS_INTERVAL_SEC + 0.2 if self.environment.parsed_options.csv_prefix else 0
         runner = self.environment.runner

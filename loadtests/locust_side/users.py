@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -21,6 +22,7 @@ from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.locust_side.alone import AloneRole
 from loadtests.locust_side.live_load import LiveLoad
 from loadtests.locust_side.master import MasterRole
+from loadtests.locust_side.master_address import install_master_address
 from loadtests.locust_side.page import attach
 from loadtests.locust_side.roles import (
     ASK,
@@ -32,10 +34,13 @@ from loadtests.locust_side.roles import (
     REFUSED,
     ROWS,
     Role,
+    destination,
     prepare_from,
 )
+from loadtests.locust_side.silent_master import install_silence_limit
 from loadtests.locust_side.worker import WorkerRole
-from loadtests.options import add_options
+from loadtests.options import add_options, headers_of
+from serving.interrupts import INTERRUPTED
 
 logger = logging.getLogger("servestorm")
 
@@ -61,6 +66,8 @@ class _RunningTest:
 
     role: Role | None = None
     deal: dict[str, Any] | None = None
+    interrupted = False
+    """Whether Ctrl-C or SIGTERM ends the program."""
 
     def conclude(self) -> None:
         """End the load, if one runs."""
@@ -79,15 +86,28 @@ class _RunningTest:
         return self.role
 
 
+_installed: list[str] = []
+"""The default arrival process of the locustfile that has called `install`."""
+
+
 def install(arrivals_default: str) -> None:
     """Declare the options and the listeners on Locust's events; called once by a locustfile."""
+    if _installed:
+        print(
+            f"servestorm: a load is one arrival process, and this is a second locustfile of ours after that of "
+            f"{_installed[0]}: give one of them with -f.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_USAGE)
+    _installed.append(arrivals_default)
     running = _RunningTest()
+    install_master_address()
 
     def declare(parser: Any, **_: object) -> None:
         add_options(parser, arrivals_default)
 
     def check(environment: Any, **_: object) -> None:
-        _interrupt_in_main()
+        _interrupt_in_main(running)
         _take_over(environment)
         _listen_to_messages(environment, running)
         _show(environment)
@@ -100,23 +120,39 @@ def install(arrivals_default: str) -> None:
     def conclude(**_: object) -> None:
         running.conclude()
 
+    def leave(environment: Any, **_: object) -> None:
+        gevent.sleep(0)  # Locust and we hear of a signal in one turn, in either order
+        running.conclude()
+        if running.interrupted:
+            environment.process_exit_code = INTERRUPTED
+
     events.init_command_line_parser.add_listener(declare)
     events.init.add_listener(check)
     events.test_start.add_listener(begin)
     events.test_stopping.add_listener(conclude)
     # Ctrl-C computes the exit code before it stops the test.
-    events.quitting.add_listener(conclude)
+    events.quitting.add_listener(leave)
 
 
-def _interrupt_in_main() -> None:
+def _interrupt_in_main(running: _RunningTest) -> None:
     """Let Ctrl-C raise in Locust's own greenlet, which waits for it, and not in whichever happens to run.
 
     Python raises KeyboardInterrupt between any two instructions of the main thread: in the middle of a write of ours it
-    cost a traceback.
+    cost a traceback. SIGTERM has a handler of Locust's; this one only takes it down.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        main = gevent.getcurrent()
-        gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
+    main = gevent.getcurrent()
+
+    def interrupt() -> None:
+        if not running.interrupted:
+            running.interrupted = True
+            gevent.kill(main, KeyboardInterrupt)
+
+    def terminated() -> None:
+        running.interrupted = True
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        gevent.signal_handler(signal.SIGINT, interrupt)
+    gevent.signal_handler(signal.SIGTERM, terminated)
 
 
 def _role_for(environment: Any, running: _RunningTest) -> Role:
@@ -133,6 +169,7 @@ def _role_for(environment: Any, running: _RunningTest) -> Role:
 def _listen_to_messages(environment: Any, running: _RunningTest) -> None:
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
+        install_silence_limit(environment)
         runner.register_message(DEAL, lambda environment, msg: setattr(running, "deal", msg.data))
         runner.register_message(CONCLUDE, lambda environment, msg: running.conclude(), concurrent=True)
     elif isinstance(runner, MasterRunner):
@@ -156,6 +193,9 @@ def _take_over(environment: Any) -> None:
     options: Namespace = environment.parsed_options
     if options.num_users not in (None, 1) or options.spawn_rate not in (None, 1):
         logger.warning("-u and -r are ignored: one open-loop user a worker drives the whole load.")
+    with suppress(LoadTestError):  # refused where the load begins
+        options.header = headers_of(options).written or None  # a worker may have another working directory
+    environment.servestorm_header, environment.servestorm_destination = options.header, destination(environment)
     # Locust would stop the test at -t, in the middle of what is under way; the schedule is cut instead.
     environment.servestorm_run_time_s = environment.servestorm_cli_run_time_s = options.run_time
     options.run_time = None
@@ -168,10 +208,14 @@ def _take_over(environment: Any) -> None:
 
 
 def _take_run_time_of_form(environment: Any) -> None:
-    """The web form's run time cuts the schedule of this start as -t does; without one -t holds."""
+    """The web form's run time cuts the schedule of this start as -t does; without one -t holds.
+
+    Headers are those of the command line.
+    """
     if environment.web_ui is None:
         return
     options: Namespace = environment.parsed_options
+    options.header = environment.servestorm_header  # a form may name no file or variable of this machine
     environment.servestorm_run_time_s = options.run_time or environment.servestorm_cli_run_time_s
     if options.run_time:
         options.run_time = None

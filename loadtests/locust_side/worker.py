@@ -118,7 +118,7 @@ class WorkerRole(Role):
                 "worker": self._deal["worker"],
                 "error_details": dict(ending.error_details),
                 "cpu_share": ending.cpu_share,
-                "stopped_early": ending.stopped_early,
+                "stopped_after_ns": ending.stopped_after_ns,
                 "gave_up_after_ns": ending.gave_up_after_ns,
                 "kept_awake": ending.kept_awake,
             },

@@ -7,7 +7,8 @@ most a second each are complete in themselves; `merge_parts` makes one file of t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -101,7 +102,7 @@ class SampleWriter:
         self._images = images
         self._waiting: list[NDArray[np.int64]] = []
         self._part = 0
-        with _disk(folder):
+        with on_disk(folder):
             (folder / PARTS).mkdir(parents=True, exist_ok=True)
             for stale in (*(folder / PARTS).iterdir(), folder / SAMPLES):
                 stale.unlink(missing_ok=True)
@@ -115,17 +116,14 @@ class SampleWriter:
         if not self._waiting:
             return
         rows = np.concatenate(self._waiting)
-        self._waiting.clear()
-        path = self.folder / PARTS / f"{self._part:08d}.parquet"
-        with _disk(path):
-            temporary = path.with_suffix(".tmp")
+        with whole_file(self.folder / PARTS / f"{self._part:08d}.parquet") as temporary:
             pq.write_table(
                 table_of(rows, self._images, measured),
                 temporary,
                 compression="zstd",
                 use_dictionary=["outcome"],
             )
-            temporary.rename(path)
+        self._waiting.clear()  # now that they lie there
         self._part += 1
         self.written += len(rows)
 
@@ -138,12 +136,10 @@ class SampleWriter:
 def merge_parts(folder: Path) -> Path:
     """Make samples.parquet of the parts and remove them; memory stays at one row group. Also for a killed run."""
     target, parts = folder / SAMPLES, sorted((folder / PARTS).glob("*.parquet"))
-    with _disk(target):
-        temporary = target.with_suffix(".tmp")
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=["outcome"]) as writer:
-            for table in _grouped(parts):
-                writer.write_table(table, row_group_size=_MERGED_ROWS)
-        temporary.rename(target)
+    with whole_file(target) as temporary, _writer(temporary, SCHEMA) as writer:
+        for table in _grouped(parts):
+            writer.write_table(table, row_group_size=_MERGED_ROWS)
+    with on_disk(target):
         for part in (folder / PARTS).iterdir():
             part.unlink()
         (folder / PARTS).rmdir()
@@ -152,17 +148,22 @@ def merge_parts(folder: Path) -> Path:
 
 def shift_times(path: Path, shift_ns: int) -> None:
     """Tell the times of a samples.parquet on another machine's monotonic clock, which is so much ahead."""
-    temporary = path.with_suffix(".tmp")
-    with _disk(path), pq.ParquetFile(path) as file:
-        with pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd", use_dictionary=["outcome"]) as writer:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                for name in TIMES:
-                    place = table.schema.get_field_index(name)
-                    moved = pc.add(table.column(place), pa.scalar(shift_ns, pa.int64()))
-                    table = table.set_column(place, table.schema.field(place), moved)
-                writer.write_table(table, row_group_size=_MERGED_ROWS)
-        temporary.rename(path)
+    with (
+        whole_file(path) as temporary,
+        pq.ParquetFile(path) as file,
+        _writer(temporary, file.schema_arrow) as writer,
+    ):
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            for name in TIMES:
+                place = table.schema.get_field_index(name)
+                moved = pc.add(table.column(place), pa.scalar(shift_ns, pa.int64()))
+                table = table.set_column(place, table.schema.field(place), moved)
+            writer.write_table(table, row_group_size=_MERGED_ROWS)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["outcome"])
 
 
 def _grouped(parts: list[Path]) -> Iterable[pa.Table]:
@@ -182,8 +183,8 @@ def _nullable(values: NDArray[np.int64], dtype: type[np.signedinteger]) -> pa.Ar
     return pa.array(values.astype(dtype), mask=values < 0)
 
 
-class _disk:
-    """Turn an OSError into one sentence with the remedy."""
+class on_disk:
+    """Turns an OSError into one sentence with the remedy, a LoadEnvironmentError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,3 +198,20 @@ class _disk:
             raise LoadEnvironmentError(
                 f"samples cannot be written to {self._path}: {reason}; free space there or choose another --out."
             ) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends, and is removed where that fails.
+
+    A reader never sees a part of it, and a full disk keeps none. Raises LoadEnvironmentError as on_disk does.
+    """
+    temporary = path.with_suffix(".tmp")
+    with on_disk(path):
+        try:
+            yield temporary
+            temporary.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise

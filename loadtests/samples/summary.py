@@ -27,6 +27,7 @@ from loadtests.samples.validity import (
     moved_by,
     percentile_counts,
 )
+from serving.authorisation import REFUSED, REMEDY
 
 SUMMARY: Final = "summary.json"
 _NS_PER_MS: Final = 1e6
@@ -77,7 +78,8 @@ class Summary(BaseModel):
     images_per_request: int | None = Field(description="None where a trace says it: see samples.parquet")
     arrivals: dict[str, Any] = Field(description="process and its parameters")
     rate: float | None = Field(description="requests/s asked for; None in a closed loop")
-    duration_s: float = Field(description="measured seconds; of all turns")
+    duration_s: float = Field(description="seconds that were to be measured; of all turns")
+    measured_s: float = Field(default=0, description="those that passed: fewer where the load was stopped or given up")
     warmup_s: float = Field(description="seconds from the start to the first measured moment")
     slices: int | None = Field(default=None, description="turns that were measured; None without --turns")
     timeout_s: float
@@ -195,6 +197,7 @@ def summarise(samples: Path, facts: LoadFacts) -> Summary:
     requests_per_s = ok / answer_s if answer_s else None
     fields = {
         **facts.settings,
+        "measured_s": duration_s,
         "scheduled": scheduled,
         "sent": sent,
         "dropped": dropped,
@@ -305,15 +308,22 @@ def doubts(summary: Summary) -> list[str]:
                 f"{summary.offered_rate:.1f}/s"
             )
     failed = sum(n for name, n in summary.errors.items() if name not in ("dropped", "wrong_answer", "lost_worker"))
-    if failed > MAX_RATE_DEVIATION * max(summary.scheduled, 1):
-        reasons.append(f"{failed} of {summary.scheduled} requests failed{_mostly(summary)}")
+    refused = {cause: n for cause, n in summary.error_details.items() if cause.startswith(REFUSED)}
+    refusals = min(sum(refused.values()), failed)
+    most = MAX_RATE_DEVIATION * max(summary.scheduled, 1)
+    if refusals > most:
+        reasons.append(
+            f"{refusals} of {summary.scheduled} requests were {max(refused, key=refused.__getitem__)}: {REMEDY}"
+        )
+    if failed - refusals > most:
+        reasons.append(f"{failed - refusals} of {summary.scheduled} requests failed{_mostly(summary)}")
     return reasons
 
 
 def late_sentence(summary: Summary) -> str:
     """What the generator's lag cost: the INVALID figures, each with how far it was moved."""
     moved = [(name, summary.figures[name].moved_by) for name in summary.invalid_figures]
-    named = ", ".join(f"{name} (moved by {share:.1%}, over {MOST_MOVED[name]:.0%})" for name, share in moved)
+    named = ", ".join(f"{name} (moved by {share:.1%}, over {100 * MOST_MOVED[name]:g}%)" for name, share in moved)
     which = "some figures are" if summary.percentile_counts else "no percentile counts, and these are"
     return f"{GENERATOR} sent late, so {which} INVALID: {named}"
 
@@ -325,6 +335,6 @@ def _too_few_connections(summary: Summary) -> bool:
 
 def _mostly(summary: Summary) -> str:
     """The most frequent cause of the failures, after a comma; empty where no cause is known."""
-    others = ("dropped", "wrong_answer")
+    others = ("dropped", "wrong_answer", REFUSED)
     causes = {cause: n for cause, n in summary.error_details.items() if not cause.startswith(others)}
     return f", most often: {max(causes, key=lambda cause: causes[cause])}" if causes else ""

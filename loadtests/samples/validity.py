@@ -33,12 +33,12 @@ PERCENTILES: Final[Mapping[str, float]] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, 
 
 
 MOST_MOVED: Final[Mapping[str, float]] = {
-    "p50": 0.01,
+    "p50": 0.015,
     "p90": 0.01,
     "p95": 0.01,
     "p99": 0.03,
     "p999": 0.03,
-    "mean": 0.01,
+    "mean": 0.015,
 }
 """A figure counts where the generator's lag moved it by no more than this share (see `moved_by`).
 

@@ -17,6 +17,8 @@ UNITS_NS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """Nanoseconds of a unit, by the name that formats have it under."""
 Values = NDArray[np.int64] | NDArray[np.float64]
 _MOST_NS: Final = 2**61
+_MOST_WHOLE: Final = 10**9
+"""More requests than any load can hold; sums of such counts stay exact."""
 
 
 class Column:
@@ -48,6 +50,8 @@ class Column:
         values = self.numbers(cells)
         if len(values) and ((values < 0).any() or (values != np.rint(values)).any()):
             raise self._fault(f"holds {what} that are negative or not whole in column {{column}}: check the column")
+        if len(values) and values.max() > _MOST_WHOLE:
+            raise self._fault(f"holds {what} over {_MOST_WHOLE:,} in column {{column}}: check the column")
         return values.astype(np.int64, copy=False)
 
     def instants_ns(self, cells: Any) -> NDArray[np.int64]:

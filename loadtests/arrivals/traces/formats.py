@@ -5,6 +5,7 @@ What the columns of a public data set mean comes from its own description; docs/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -116,7 +117,12 @@ def _azure_functions_2019(file: TraceFile, _: str) -> NDArray[np.int64]:
 
 def minute_columns(file: TraceFile) -> list[str]:
     """1, 2, ... up to the last minute of the file. Raises LoadTestError where one is missing or a day has too many."""
-    minutes = sorted(int(name) for name in file.names if name.isdigit())
+    minutes = sorted(int(name) for name in file.names if name.isascii() and name.isdecimal() and len(name) <= 9)
+    twice = next((name for name in file.names if re.fullmatch(r"\d+\.\d+", name)), None)
+    if twice:
+        raise LoadTestError(
+            f"trace {file.path} has two columns of minute {twice.partition('.')[0]}: leave one of them out."
+        )
     missing = sorted(set(range(1, (minutes or [1])[-1] + 1)) - set(minutes))
     if missing:
         raise LoadTestError(f"trace {file.path} has no column for minute {missing[0]}: a column a minute is needed.")

@@ -26,6 +26,8 @@ _CODECS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd
 _ARCHIVES: Final = {b"PK\x03\x04": "zip", b"Rar!": "rar", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z"}
 _BINNED_HEADER: Final = {"HashOwner", "HashApp", "HashFunction"}
 """Names of a header (Azure Functions 2019) whose other names are numbers."""
+_FEWEST_BINS: Final = 3
+"""Of a header of numbers alone: 1, 2 may be a time and a count."""
 _TAR_PLACE, _TAR = 257, b"ustar"
 ISO_TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?"
@@ -121,7 +123,10 @@ class _CsvTrace(TraceFile):
         blank = next((number for number, line in enumerate(lines) if line.strip()), None)
         if blank is None:
             raise LoadTestError(f"trace {path} cannot be read: it is empty.")
-        rows = [row for row in csv.reader(lines[blank:]) if row]
+        try:
+            rows = [row for row in csv.reader(lines[blank:]) if row]
+        except csv.Error as error:  # a field of over 128 KiB
+            raise self.unreadable(error) from error
         self.has_header = not _begins_with_data(rows)
         first = [name.strip() for name in rows[0]]
         self.names = _distinct(first) if self.has_header else [str(number + 1) for number in range(len(first))]
@@ -189,13 +194,14 @@ def _passing(batch: pa.RecordBatch, row_filter: RowFilter | None) -> pa.RecordBa
 
 
 def _begins_with_data(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds values, as the second does, and no names; bins may be named 1, 2, 3, ..."""
+    """Whether the first row holds values and no names; bins may be named 1, 2, 3, ..., with other names or many."""
     if {cell.strip() for cell in rows[0]} >= _BINNED_HEADER:
         return False
     values = {place: cell.strip() for place, cell in enumerate(rows[0]) if _is_value(cell.strip())}
-    if len(values) > 1 and all(cell.isdigit() for cell in values.values()):
+    if len(values) > 1 and all(cell.isdecimal() and len(cell) <= 9 for cell in values.values()):
         numbers = [int(cell) for cell in values.values()]
-        if all(after == before + 1 for before, after in pairwise(numbers)):
+        named_otherwise = len(values) < len(rows[0]) or len(numbers) >= _FEWEST_BINS
+        if named_otherwise and numbers[0] == 1 and all(after == before + 1 for before, after in pairwise(numbers)):
             return False
     return bool(values)
 

@@ -7,12 +7,13 @@ import pytest
 
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import connections, jobs
-from loadtests.generator.addresses import ResolvedAddress, SocketAddress, endpoint_url, resolve
+from loadtests.generator.addresses import endpoint_url, resolve
 from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
-from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.generator.targets import detect_engine
 from loadtests.generator.wire_http1 import request_bytes
+from serving.addresses import ResolvedAddress, SocketAddress
+from serving.socket_errors import TOO_FEW_DESCRIPTORS
 
 from .loads import accept_all, known_server, load, outcomes, run
 
@@ -24,14 +25,6 @@ def at(host, port):
 def loaded(address, requests=20):
     request = PreparedRequest(request_bytes("POST", "/", "test", "image/png", b""))
     return run(Target([address], [[request]], False, accept_all), load([i * 2_000_000 for i in range(requests)]))
-
-
-@pytest.fixture
-def closed_port():
-    """A port that is taken by a socket which does not listen: it refuses connections."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
 
 
 @pytest.fixture

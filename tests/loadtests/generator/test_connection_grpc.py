@@ -1,8 +1,10 @@
 """The gRPC client speaks to a real gRPC server: whatever it answers is told apart and counted."""
 
+import socket
 import threading
 import time
 from concurrent import futures
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -14,7 +16,18 @@ from loadtests.generator.load import Target
 from loadtests.generator.targets import answer_check
 from loadtests.generator.wire_grpc import Http2Client, message_bytes, request_headers, unframe
 from serving.wire import WIRES
-from serving.wire.http2_frames import Http2Error
+from serving.wire.http2_frames import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE,
+    Http2Error,
+    frame,
+    goaway,
+    literal,
+    settings,
+)
 from serving.wire.protos import torchserve_pb2
 from tests.loadtests.generator.loads import accept_all, load, outcomes, run
 
@@ -119,14 +132,64 @@ def test_a_server_that_stops_is_counted_and_the_load_ends(server):
         b"\x00\x00\x02\x01\x04\x00\x00\x00\x01\xff\xff",
         b"\x00\x00\x00\x05\x00\x00\x00\x00\x01",
         b"\x00\x00\x01\x00\x08\x00\x00\x00\x01\x09",
+        settings({MAX_FRAME_SIZE: 0}),
+        settings({MAX_FRAME_SIZE: 1 << 24}),
+        settings({INITIAL_WINDOW_SIZE: 1 << 31}),
     ],
-    ids=["frame too large", "continuation without headers", "bad header block", "push", "padding over the frame"],
+    ids=[
+        "frame too large",
+        "continuation without headers",
+        "bad header block",
+        "push",
+        "padding over the frame",
+        "frames without a byte",
+        "frames of 16 MiB",
+        "a window of 2 GiB",
+    ],
 )
 def test_a_peer_that_breaks_the_protocol_is_refused(data):
     connection = Http2Client()
     connection.start(b"", b"x")
     with pytest.raises(Http2Error):
         connection.receive(data)
+
+
+@pytest.mark.parametrize("status", ["²".encode("latin-1"), b"9" * 5_000, b"99999999999", b"-1", b""])
+def test_a_status_that_is_no_number_is_unknown(status):
+    connection = Http2Client()
+    stream = connection.start(b"", b"x")
+    trailers = literal(b":status", status) + literal(b"grpc-status", status)
+    ((_, reply),) = connection.receive(frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers))
+    assert (reply.status, reply.http_status) == (2, 0)
+
+
+def says_goodbye(connection):
+    """Take one call, go away, and fall silent."""
+    with suppress(OSError):
+        connection.recv(65_536)
+        connection.sendall(settings({}) + goaway(2**31 - 1, 0))
+        while connection.recv(65_536):
+            pass
+
+
+def test_a_connection_that_goes_away_makes_room_once_its_calls_have_timed_out():
+    accepted = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            with suppress(OSError):
+                while True:
+                    accepted.append(listener.accept()[0])
+                    threading.Thread(target=says_goodbye, args=(accepted[-1],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        asked = load(EVERY_5_MS, timeout_s=0.1, connections=1)
+        samples, generator = run(target(listener.getsockname()[1], "Echo"), asked)
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in accepted:
+        connection.close()
+    assert outcomes(samples) == {"timeout": 100}
+    assert len(accepted) > 2, generator.reasons
 
 
 @pytest.mark.parametrize("body", [b"\0\0\0", b"\0\0\0\0\x05abc", b"\1\0\0\0\x01a"])
@@ -136,11 +199,11 @@ def test_a_message_cut_short_or_compressed_is_refused(body):
 
 
 def test_frames_are_understood_however_the_bytes_are_cut():
-    settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x07"
+    limit = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x07"
     ping = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
     connection = Http2Client()
     connection.outgoing.clear()
-    for byte in settings + ping:
+    for byte in limit + ping:
         connection.receive(bytes([byte]))
     assert connection.max_streams == 7
     assert b"".join(map(bytes, connection.outgoing)) == (

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.generator import connections, descriptors, jobs
-from loadtests.generator.socket_errors import TOO_FEW_DESCRIPTORS
 from loadtests.options import options_for, read_options
 from loadtests.samples.validity import generator_at_fault, servers_overloaded
 from loadtests.session import Collector, SessionEnd, prepare
+from serving.socket_errors import TOO_FEW_DESCRIPTORS
 from tests.loadtests.generator.loads import http_target, known_server, load, outcomes, run
 from tests.loadtests.locust_side.locust_processes import LocustProcess
 from tests.source_tree import ROOT
@@ -126,7 +126,7 @@ def options(*arguments):
 
 def test_requests_without_a_descriptor_are_the_generator_s_fault_and_not_the_server_s():
     collector = Collector(prepare(options()), lambda: 1)
-    summary = collector.finish([SessionEnd({TOO_FEW_DESCRIPTORS: 7}, None, False)], [])
+    summary = collector.finish([SessionEnd({TOO_FEW_DESCRIPTORS: 7}, None)], [])
     assert "the generator had no file descriptor left for 7 requests: raise ulimit -n" in summary.reasons
     assert not summary.valid
     assert not servers_overloaded(summary.reasons)

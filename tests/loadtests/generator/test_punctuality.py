@@ -83,7 +83,8 @@ def waiting(request, clock, monkeypatch):
         monkeypatch.setattr(one._pool, "choose", slow_choice)
         one._next_block()
         connection = one._pool.connect(one._pool.endpoints[0])
-        connection._on_connecting(EPOLLOUT)
+        (attempt,) = connection._tries.values()
+        connection._on_connecting(attempt, EPOLLOUT)
         yield one, connection
         connection.close()
 
@@ -95,7 +96,7 @@ def job_of(connection):
 def test_an_arrival_leaves_at_its_moment_though_it_takes_longer_to_make_it_ready(waiting, clock):
     one, connection = waiting
     due_ns = one.start_ns + 10 * MS
-    clock.ns = due_ns - 150 * US
+    clock.ns = due_ns - 190 * US
     one._fire_due(clock.ns)
     job = job_of(connection)
     assert (job.scheduled_ns, one.fired) == (due_ns, 1)
@@ -115,10 +116,10 @@ def test_a_reply_that_comes_shortly_before_an_arrival_is_due_is_read_before_it(w
     due_ns = one.start_ns + 10 * MS
     read_ns = []
     one.watch(99, EPOLLIN, lambda _mask: read_ns.append(clock.ns))
-    one._epoll.ready[due_ns - 100 * US] = 99
-    clock.ns = due_ns - 150 * US
+    one._epoll.ready[due_ns - 150 * US] = 99
+    clock.ns = due_ns - 190 * US
     one._fire_due(clock.ns)
-    assert len(read_ns) == 1 and 0 <= read_ns[0] - (due_ns - 100 * US) < 3 * US
+    assert len(read_ns) == 1 and 0 <= read_ns[0] - (due_ns - 150 * US) < 3 * US
 
 
 def test_no_arrival_is_made_ready_sooner_than_the_wait_awake_begins(clock):

@@ -244,3 +244,10 @@ def test_class_numbers_and_logits_are_held_apart_from_each_other():
     assert judged(b'{"predictions": [20842]}', "rest", numbers, "tfserving")[0] == "wrong_answer"
     logits = manifest(answers=[[30_000.0, 1.5]], output=None)
     assert judged(b'{"predictions": [[30000.02, 1.49]]}', "rest", logits, "tfserving")[0] == "ok"
+
+
+@pytest.mark.parametrize("key", ["message", "type"])
+def test_an_error_that_is_nested_as_deeply_as_json_may_be_is_a_bad_reply(key):
+    body = b'{"code": 400, "message": "", "%s": ' % key.encode() + b"[" * 1000 + b"]" * 1000 + b"}"
+    outcome, reason = judged(body, "rest")
+    assert (outcome, reason) == ("bad_reply", "the reply is an error: 400 a deeply nested value")

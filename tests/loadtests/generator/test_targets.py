@@ -9,7 +9,7 @@ import pytest
 from loadtests.errors import LoadEnvironmentError, LoadTestError
 from loadtests.generator import jobs, targets
 from loadtests.generator.targets import BUNDLED, AnswerCheck, TargetOptions, build_target
-from models.manifest import Golden, InputSpec, Manifest, Parity
+from models.manifest import Golden, InputSpec, Manifest, Parity, sha256_of
 from serving.errors import WireError
 
 RIGHT = [0.1, 0.9]
@@ -25,7 +25,11 @@ def model(tmp_path):
         for number, source in enumerate(sorted(BUNDLED.glob("*.png"))[:2]):
             (tmp_path / "golden" / source.name).write_bytes(source.read_bytes())
             golden.append(
-                Golden(path=f"golden/{source.name}", sha256="0" * 64, probabilities=probabilities[:: 1 - 2 * number])
+                Golden(
+                    path=f"golden/{source.name}",
+                    sha256=sha256_of(source),
+                    probabilities=probabilities[:: 1 - 2 * number],
+                )
             )
         manifest = Manifest(
             name="m",

@@ -90,6 +90,48 @@ def test_a_killed_worker_is_named_and_its_arrivals_are_counted_as_lost(tmp_path)
     assert master.returncode == 4
 
 
+def test_a_load_that_loses_all_its_workers_says_so(tmp_path):
+    """Locust stops the test of a master without workers in a greenlet that ends with the master's runner."""
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 60]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        master, workers = stack.enter_context(cluster(1, *arguments, cwd=tmp_path))
+        until = time.monotonic() + 240
+        while not list((tmp_path / "out" / "samples.parts").glob("*.parquet")):
+            assert master.poll() is None, master.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        workers[0].send_signal(signal.SIGKILL)
+        output, _ = master.communicate(timeout=300)
+    assert master.returncode == 4, output
+    summary, samples = read(tmp_path / "out")
+    assert "worker 1 of 1 was lost" in summary["reasons"]
+    assert "the load was stopped before its end" in summary["reasons"]
+    assert samples.num_rows == summary["scheduled"] == summary["ok"] + sum(summary["errors"].values())
+    assert 0 < summary["errors"]["lost_worker"] < 60 * 90
+
+
+CLOCK_SET_FORWARD = """
+import itertools, time
+from locust.main import main
+real, hours = time.time, itertools.count()
+time.time = lambda: real() + 3600 * next(hours)
+main()
+"""
+
+
+def test_a_worker_whose_wall_clock_is_set_forward_stays(tmp_path):
+    with known_server("--fixed-ms", 2) as port, ExitStack() as stack:
+        arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 90, "--duration", 5]
+        arguments += ["--warmup", 0, "--out", tmp_path / "out"]
+        forward = ("-c", CLOCK_SET_FORWARD)
+        master, _ = stack.enter_context(cluster(1, *arguments, cwd=tmp_path, worker_locust=forward))
+        output, _ = master.communicate(timeout=300)
+    summary, _ = read(tmp_path / "out")
+    assert (summary["ok"], summary["errors"]) == (5 * 90, {}), output
+    assert master.returncode == exit_code_of(summary)
+
+
 def test_a_worker_that_gives_up_ends_the_load_of_all(tmp_path):
     with known_server("--fixed-ms", 3_000) as port, ExitStack() as stack:
         arguments = ["--host", f"http://127.0.0.1:{port}", "--engine", "http", "--rate", 40, "--duration", 200]

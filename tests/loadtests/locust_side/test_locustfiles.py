@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
@@ -31,6 +32,13 @@ WITH_CTRL_C = (
 def start_by_hand(locustfile, *arguments, cwd):
     """A process as a shell starts it."""
     command = [sys.executable, "-c", WITH_CTRL_C, sys.executable, *locust_arguments(locustfile, *arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def start_with_servestorm(locustfile, *arguments, cwd):
+    """The same by `servestorm load`."""
+    ours = [sys.executable, "-m", "servestorm", "load", locustfile.removesuffix(".py"), "--headless", "--only-summary"]
+    command = [sys.executable, "-c", WITH_CTRL_C, *ours, *map(str, arguments)]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -131,18 +139,25 @@ def test_what_keeps_the_core_awake_does_not_outlive_a_killed_load(tmp_path):
     assert not spinning.is_running()
 
 
-def test_sigint_keeps_what_was_measured_and_says_that_it_stopped_early(tmp_path):
+@pytest.mark.parametrize("begun", [start_by_hand, start_with_servestorm])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_load_keeps_what_it_measured_and_divides_by_the_time_that_passed(tmp_path, number, begun):
     with known_server("--fixed-ms", 1) as port:
-        arguments = ["--engine", "http", "--rate", 100, "--duration", 60, "--warmup", 0, "--out", tmp_path]
-        process = start_by_hand("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
+        arguments = ["--engine", "http", "--rate", 100, "--duration", 600, "--warmup", 0, "--out", tmp_path]
+        process = begun("steady.py", "--host", f"http://127.0.0.1:{port}", *arguments, cwd=tmp_path)
         while not list((tmp_path / "samples.parts").glob("*.parquet")):
             assert process.poll() is None, process.stdout.read()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         told, _ = process.communicate(timeout=120)
     summary = summary_in(tmp_path)
+    assert process.returncode == 130
     assert "Traceback" not in told
     assert summary["ok"] > 0
     assert "the load was stopped before its end" in summary["reasons"]
+    assert summary["duration_s"] == 600
+    assert summary["offered_rate"] == pytest.approx(summary["scheduled"] / summary["measured_s"])
+    # even arrivals, one each 10 ms: one more or less at the end
+    assert summary["measured_s"] == pytest.approx(summary["scheduled"] / 100, abs=0.1)
 
 
 def test_a_killed_load_leaves_parts_that_can_be_merged(tmp_path):
@@ -165,7 +180,7 @@ def test_a_killed_load_leaves_parts_that_can_be_merged(tmp_path):
         (["--host", "ftp://x", "--engine", "http"], 2, "'ftp://x' has the scheme 'ftp'"),
         (["--host", "http://127.0.0.1:1/p", "--engine", "http"], 2, "has a path"),
         (["--host", "http://no.such.host.invalid", "--engine", "http"], 3, "does not resolve"),
-        (["--host", "http://127.0.0.1:1"], 3, "does not answer (127.0.0.1:1 connection refused)"),
+        (["--host", "http://127.0.0.1:1"], 3, "does not answer (connection refused)"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--rate", "0"], 2, "--rate must be over 0"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--rate", "-3"], 2, "--rate must be over 0"),
         (["--host", "http://127.0.0.1:1", "--engine", "http", "--protocol", "grpc"], 2, "plain HTTP only"),
@@ -184,19 +199,31 @@ def test_what_cannot_work_is_refused_in_one_line_before_the_load(arguments, code
 
 
 def test_a_worker_imports_neither_tensorflow_nor_torch_and_stays_small(tmp_path):
-    program = (
+    """Small: at most 35 MB more than Locust and the libraries that samples are written with, on the same machine."""
+    libraries = "import locust.main, locust.contrib.fasthttp, numpy, pyarrow.csv, pyarrow.parquet, pydantic\n"
+    locustfile = (
         "import sys; sys.argv = ['locust']; sys.path.insert(0, sys.path[0])\n"
         f"from locust.util.load_locustfile import load_locustfile; load_locustfile({str(LOADTESTS / 'steady.py')!r})\n"
+    )
+    assert peak_and_heavy_modules(locustfile, tmp_path)[1] == "[]"
+    ours, theirs = (peak_and_heavy_modules(program, tmp_path)[0] for program in (locustfile, libraries))
+    assert ours < theirs + 35, f"{ours} MB, of which libraries {theirs} MB"
+
+
+def peak_and_heavy_modules(program: str, cwd: Path) -> tuple[int, str]:
+    """Megabytes that the program took at most, and which of the frameworks it imported."""
+    told = (
+        "import sys\n"
         "heavy = {'tensorflow', 'torch', 'tensorflow_serving', 'ts', 'sklearn', 'scipy', 'matplotlib'}\n"
         "heavy &= set(sys.modules)\n"
         # Not ru_maxrss, which a child inherits from whoever forked it.
         "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
-        "print(sorted(heavy), int(peak.split()[1]) // 1024)"
+        "print(int(peak.split()[1]) // 1024, sorted(heavy))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
-    modules, megabytes = done.stdout.rsplit(" ", 1)
-    assert modules == "[]"
-    assert int(megabytes) < 150
+    command = [sys.executable, "-c", program + told]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=True)
+    megabytes, modules = done.stdout.strip().split(" ", 1)
+    return int(megabytes), modules
 
 
 @pytest.mark.parametrize("locustfile", ["steady.py", "bursty.py"])
@@ -338,3 +365,11 @@ def test_a_person_s_listener_gets_each_measured_request_and_locust_counts_it_onc
     rows = list(csv.DictReader((tmp_path / "table_stats.csv").open()))
     assert (tmp_path / "calls").read_text() == "50", output
     assert [int(row["Request Count"]) for row in rows] == [50, 50]
+
+
+def test_a_manifest_that_is_none_is_told_before_the_server_is_asked(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    given = ["--host", "http://127.0.0.1:9", "--rate", 5, "--duration", 1, "--warmup", 0, "--manifest", "broken.json"]
+    code, output = locust("steady.py", *given, cwd=tmp_path)
+    assert code == 2
+    assert "--manifest broken.json is no manifest.json" in output

@@ -138,7 +138,7 @@ def test_late_sends_make_figures_invalid_and_not_the_load(tmp_path):
     assert summary.figures["p50"].scheduled_ms == pytest.approx(10)
     assert summary.figures["p999"].counts is None
     assert late_sentence(summary).startswith(
-        "the generator sent late, so no percentile counts, and these are INVALID: p50 (moved by 42.9%, over 1%)"
+        "the generator sent late, so no percentile counts, and these are INVALID: p50 (moved by 42.9%, over 1.5%)"
     )
 
 
@@ -350,3 +350,21 @@ def test_the_most_frequent_cause_of_failures_is_named(tmp_path):
     summary = summary_of(tmp_path, rows(980), rows(20, outcome=jobs.BAD_REPLY), error_details=details)
     (reason,) = summary.reasons
     assert reason == "20 of 1000 requests failed, most often: the reply has outputs a, b, but not 'probabilities'"
+
+
+REFUSED = "refused authorisation (HTTP 401)"
+
+
+def test_refused_authorisation_is_a_reason_of_its_own_with_its_remedy_and_no_overload(tmp_path):
+    tables = rows(600), rows(400, outcome=jobs.HTTP_ERROR)
+    summary = summary_of(tmp_path, *tables, error_details={REFUSED: 300, "HTTP 503": 100})
+    named, others = summary.reasons
+    assert named.startswith(f"300 of 1000 requests were {REFUSED}: send the endpoint's token, such as --header ")
+    assert others == "100 of 1000 requests failed, most often: HTTP 503"
+    assert not servers_overloaded(summary.reasons)
+    assert not generator_at_fault(summary.reasons)
+
+
+def test_a_few_refusals_among_many_answers_are_as_few_failures(tmp_path):
+    summary = summary_of(tmp_path, rows(995), rows(5, outcome=jobs.HTTP_ERROR), error_details={REFUSED: 5})
+    assert summary.valid, summary.reasons

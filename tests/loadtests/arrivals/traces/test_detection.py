@@ -62,6 +62,8 @@ def test_a_format_that_was_named_is_recorded_as_such(tmp_path):
         ("start,arrival\n1,1\n2,2\n", {}, "several columns that may hold the arrivals (start, arrival)"),
         ("ContextTokens,GeneratedTokens\n1,1\n2,2\n", {}, "several columns that may hold the arrivals"),
         ("1,5\n2,6\n", {}, "several columns that may hold the arrivals (1, 2)"),
+        ("0,1\n1,5\n2,3\n", {}, "several columns that may hold the arrivals (1, 2)"),
+        ("1,2\n2,5\n3,3\n", {}, "several columns that may hold the arrivals (1, 2)"),
     ],
 )
 def test_two_possible_readings_are_refused_with_the_formats(content, how, readings, tmp_path):
@@ -91,3 +93,29 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
 def test_parquet_is_known_by_its_content(tmp_path):
     pq.write_table(pa.table({"arrival_ms": [5, 7], "size": [1, 2]}), tmp_path / "trace.bin")
     assert seconds(tmp_path / "trace.bin") == [0, 0.002]
+
+
+@pytest.mark.parametrize("content", ["0,1\n1,5\n2,3\n", "1,2\n2,5\n3,3\n"])
+def test_a_column_by_its_number_is_the_one_at_that_place_with_its_first_row(content, tmp_path):
+    read = seconds(file_of(tmp_path, content), column="1", format="timestamps-s")
+    assert read == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "how", "reason"),
+    [
+        ('{"a": "' + "x" * 400_000 + '"}\n', {}, "cannot be read as CSV or Parquet: field larger than field limit"),
+        ("HashOwner,HashApp,HashFunction,Trigger,1,1\na,b,c,http,1,1\n", {}, "has two columns of minute 1"),
+        ("count\n1e300\n5\n", {"bin_s": 1.0}, "holds counts over 1,000,000,000 in column 'count'"),
+        ("count\n9000000000000000000\n9000000000000000000\n", {"bin_s": 1.0}, "holds counts over 1,000,000,000"),
+        (
+            "HashOwner,HashApp,HashFunction,Trigger,1,2\na,b,c,http,9000000000000000000,1\n",
+            {},
+            "holds counts over 1,000,000,000 in column '1'",
+        ),
+    ],
+)
+def test_what_no_trace_holds_is_refused_in_a_sentence(content, how, reason, tmp_path):
+    with pytest.raises(LoadTestError, match=r"^[^\n]+\.$") as caught:
+        replay(file_of(tmp_path, content), **how)
+    assert reason in str(caught.value)
