@@ -89,7 +89,7 @@ def rows(document: Any, names: AnswerNames, images: int) -> NDArray[np.float64]:
 
 def excerpt(value: object) -> str:
     """The start of a reply on one line, for a message."""
-    text = value[: 2 * _EXCERPT].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = value[: 2 * _EXCERPT].decode("utf-8", "replace") if isinstance(value, bytes) else _text(value)
     shown = " ".join(text[: 2 * _EXCERPT].split())[:_EXCERPT]
     return repr(shown) if shown else "an empty text"
 
@@ -113,8 +113,15 @@ def _error_in(document: Any) -> str:
         return ""
     code, error = document.get("code"), document.get("error")
     if isinstance(code, int) and code >= _LEAST_ERROR_CODE and ("message" in document or "type" in document):
-        return _one_line(" ".join(str(document[key]) for key in ("code", "type", "message") if key in document))
-    return _one_line(str(error)) if error and isinstance(error, (str, dict)) else ""
+        return _one_line(" ".join(_text(document[key]) for key in ("code", "type", "message") if key in document))
+    return _one_line(_text(error)) if error and isinstance(error, (str, dict)) else ""
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except RecursionError:  # nested as deeply as a parser takes it
+        return "a deeply nested value"
 
 
 def _one_line(text: str) -> str:

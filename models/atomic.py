@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from models.errors import ModelEnvironmentError, ModelError
@@ -47,6 +47,18 @@ def staging(folder: Path) -> Iterator[Path]:
     finally:
         if stage:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise what `staging` there would raise, before long work begins; leaves nothing behind."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with staging(folder):
+            pass
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

@@ -6,6 +6,7 @@ import nothing but numpy and Pillow. What TensorFlow's decoder does was measured
 * JPEG (grey, YCbCr and CMYK, any chroma subsampling) equals `decode_jpeg(dct_method="INTEGER_ACCURATE")`;
 * PNG drops alpha and transparency, and 16-bit samples keep their upper byte;
 * an EXIF orientation is not applied, by either side;
+* one channel is Pillow's `convert("L")` of the RGB picture, which is what handlers do; our own export has three;
 * other formats (GIF, BMP, WebP, TIFF, ...) are refused by both sides, because the two libraries decode
   some of them differently (palettes, transparent pixels, animations).
 """
@@ -42,6 +43,14 @@ class Spec(Protocol):
     @property
     def width(self) -> int:
         """Pixels."""
+
+    @property
+    def channels(self) -> int:
+        """3: red, green, blue; 1: grey."""
+
+    @property
+    def dtype(self) -> str:
+        """float32: normalised; uint8: the pixels as they are."""
 
     @property
     def mean(self) -> Sequence[float]:
@@ -119,6 +128,18 @@ def normalise(pixels: NDArray[Any], spec: Spec) -> NDArray[np.float32]:
     return normalised
 
 
-def preprocess(data: bytes, spec: Spec) -> NDArray[np.float32]:
-    """Encoded bytes to the network's input: float32 (height, width, 3), normalised. Raises ImageError."""
-    return normalise(resize_bilinear(decode_image(data), spec.height, spec.width), spec)
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 RGB of (height, width, 3) to luma of (height, width, 1), by ITU-R 601-2 as Pillow rounds it."""
+    return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+
+
+def preprocess(data: bytes, spec: Spec) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Encoded bytes to the network's input (height, width, channels): normalised float32, or uint8 pixels of 0..255.
+
+    Raises ImageError.
+    """
+    image = decode_image(data)
+    pixels = resize_bilinear(grey(image) if spec.channels == 1 else image, spec.height, spec.width)
+    if spec.dtype == "uint8":
+        return np.rint(pixels).astype(np.uint8)
+    return normalise(pixels, spec)

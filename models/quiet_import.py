@@ -33,7 +33,7 @@ _NO_GPU: Final = b"failed call to cuInit"
 def import_tensorflow_quietly() -> None:
     """Import tensorflow, and look for devices, without start_up_lines.
 
-    For command lines and their children: it sets TF_CPP_MIN_LOG_LEVEL to 2, errors alone, where it is unset.
+    For command lines, exports and their children: it sets TF_CPP_MIN_LOG_LEVEL to 2, errors alone, where it is unset.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules:

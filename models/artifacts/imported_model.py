@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.answers import AnswerError, AnswerNames, rows
-from models.artifacts.export import DEFAULT_OUT_DIR
+from models.artifacts.foreign_archive import pack, read_small, require_archive
 from models.artifacts.handler.run import HandlerFailed, archive_manifest, probabilities, run_handler
 from models.artifacts.parity import MAX_IMAGES, TOLERANCE, judge
-from models.artifacts.publish import artifact, checked_target, publish, write_golden
+from models.artifacts.publish import (
+    DEFAULT_OUT_DIR,
+    artifact,
+    checked_target,
+    publish,
+    refuse_to_replace,
+    write_golden,
+)
 from models.artifacts.signatures import ImageSignature, ImageSignatures, read_signatures, version_folder
 from models.atomic import staging
+from models.confined_paths import confined, require_confined
 from models.datasets.dataset import Progress, no_progress
 from models.datasets.image_folder import image_files, read_image
 from models.errors import ModelError
-from models.manifest import NOT_PROVED, PROVED, InputSpec, Manifest, ModelDir, Parity
+from models.manifest import FOREIGN, NOT_PROVED, PROVED, InputSpec, Manifest, ModelDir, Parity
 from models.preprocessing import preprocess
 from models.provenance import git_commit, utc_now
 
@@ -67,56 +75,108 @@ def import_model(
     std: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
     output: str | None = None,
+    replace: bool = False,
     progress: Progress | None = None,
 ) -> ModelDir:
     """Write `out_dir/name` from foreign artifacts, either of which may be missing.
 
-    `savedmodel` is a SavedModel's folder or the folder of its versions. `images` is a folder of JPEG and PNG files
-    on which the two are compared; 32 of them become the golden images. `mean` and `std` (per channel, of pixel
-    values scaled to 0..1) and `size` (height, width) define how images become the tensors of a SavedModel that takes
-    no encoded images. `output` names the output that is compared, where there are several.
+    `savedmodel` is a SavedModel's folder or the folder of its versions. `mar` is an archive in any form that
+    torch-model-archiver writes. `images` is a folder of JPEG and PNG files on which the two are compared; 32 of them
+    become the golden images. `mean` and `std` (per channel, of pixel values scaled to 0..1) and `size` (height, width)
+    define how images become the tensors of a SavedModel that takes no encoded images; one that takes uint8 gets pixels
+    as they are. `output` names the output that is compared, where there are several. `tolerance` is the largest
+    difference, in units of the image's largest number if that is over 1. A model that lies there already is left
+    alone, unless `replace` is given.
 
     The manifest has `proved` only where both artifacts answered at least 256 images alike within `tolerance`, and
     otherwise NOT PROVED EQUAL with the reason. Raises ModelError where an artifact or an image is unusable.
     """
     tell = progress or no_progress
-    target = checked_target(name, out_dir, version)
-    job = _gather(savedmodel, mar, images, tolerance, output, tell)
-    job.input = _input_spec(job.signatures, mean, std, size)
+    target = checked_import(name, savedmodel, mar, images, out_dir, tolerance, version, mean, std, replace)
     with staging(target.parent) as stage:
         folder = stage / name
         folder.mkdir()
-        tell("copying the artifacts", 0.1)
-        _copy(job, folder, version)
+        tell("copying the artifacts", 0.0)
+        job = _copied(folder, savedmodel, mar, version, tolerance, output)
+        job.images = _read_images(images, tell)
+        job.input = _input_spec(job.signatures, mean, std, size)
         parity, golden_from, outputs = _compare(job, tell)
         manifest = _manifest(job, folder, version, parity).model_copy(
             update={"golden_from": golden_from, "golden": write_golden(folder, job.images, outputs)}
         )
-        model = publish(folder, target, manifest)
+        model = publish(folder, target, manifest, replace=replace)
     tell("imported", 1.0)
     return model
 
 
-def _gather(
+def checked_import(
+    name: str,
     savedmodel: Path | None,
     mar: Path | None,
     images: Path | None,
-    tolerance: float,
-    output: str | None,
-    tell: Progress,
-) -> _Import:
+    out_dir: Path = DEFAULT_OUT_DIR,
+    tolerance: float = TOLERANCE,
+    version: int = 1,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    replace: bool = False,
+) -> Path:
+    """Absolute path of the model directory. Raises ModelError for what can be told wrong without any framework.
+
+    The arguments are those of `import_model`.
+    """
     if savedmodel is None and mar is None:
-        raise ModelError("There is nothing to import: name a SavedModel with --savedmodel, a .mar with --mar, or both.")
-    if tolerance <= 0:
-        raise ModelError(f"A tolerance of {tolerance} cannot be met: give one above 0, for instance 1e-5.")
-    tell("reading the artifacts", 0.0)
-    savedmodel_folder = version_folder(savedmodel) if savedmodel else None
-    job = _Import(savedmodel_folder, mar, _read_images(images, tell), tolerance, output=output)
+        raise ModelError("There is nothing to import: give --savedmodel DIR, --mar FILE, or both.")
+    target = checked_target(name, out_dir, version)
+    if not replace:
+        refuse_to_replace(target, imported_only=False)
+    if not 0 < tolerance < 1:
+        raise ModelError(f"A tolerance of {tolerance} proves nothing: give one above 0 and below 1, for instance 1e-5.")
+    _check_normalisation(mean, std)
+    if savedmodel:
+        _savedmodel_folder(savedmodel)
     if mar:
-        archive_manifest(mar)
-        job.labels = _archive_labels(mar)
-    if savedmodel_folder:
-        job.signatures = read_signatures(savedmodel_folder, output)
+        require_archive(mar)
+    if images:
+        image_files(images)
+    return target
+
+
+def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    if (mean is None) != (std is None):
+        raise ModelError("A normalisation needs both: give --mean and --std.")
+    if mean is None or std is None:
+        return
+    if len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0 or not all(map(math.isfinite, [*mean, *std])):
+        raise ModelError(
+            "A normalisation needs three means and three standard deviations above 0 (red, green, blue), or one of "
+            "each for a grey image."
+        )
+
+
+def _savedmodel_folder(path: Path) -> Path:
+    """The SavedModel itself, after its links were looked at: their targets are what is copied."""
+    folder = version_folder(path)
+    confined(folder, path)
+    require_confined(folder)
+    return folder
+
+
+def _copied(
+    folder: Path, savedmodel: Path | None, mar: Path | None, version: int, tolerance: float, output: str | None
+) -> _Import:
+    """The artifacts, copied into `folder`, from where they are read: nobody changes them there meanwhile."""
+    job = _Import(None, None, [], tolerance, output=output)
+    if mar:
+        job.mar = folder / f"{folder.name}.mar"
+        pack(mar, job.mar)
+        archive_manifest(job.mar, called=mar)
+        job.labels = _archive_labels(job.mar)
+    if savedmodel:
+        job.savedmodel = folder / str(version)
+        source = _savedmodel_folder(savedmodel)
+        job.signatures = read_signatures(source, output)
+        shutil.copytree(source, job.savedmodel)
     return job
 
 
@@ -134,10 +194,9 @@ def _read_images(folder: Path | None, tell: Progress) -> list[bytes]:
 def _archive_labels(mar: Path) -> list[str]:
     """Labels by TorchServe's convention: index_to_name.json, {"0": "tabby"} or {"0": ["n02123045", "tabby"]}."""
     try:
-        with zipfile.ZipFile(mar) as archive:
-            names = json.loads(archive.read("index_to_name.json"))
+        names = json.loads(read_small(mar, "index_to_name.json") or b"")
         ordered = [names[str(index)] for index in range(len(names))]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return []
     return [str(name[-1] if isinstance(name, list) else name) for name in ordered]
 
@@ -148,25 +207,28 @@ def _input_spec(
     std: Sequence[float] | None,
     size: tuple[int, int] | None,
 ) -> InputSpec | None:
-    """The input spec where all of it is known: signatures contain a size, never the normalisation."""
-    if (mean is None) != (std is None):
-        raise ModelError("A normalisation needs both: give --mean and --std.")
-    if mean is None or std is None:
-        return None
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ModelError("A normalisation needs three means and three standard deviations above 0 (red, green, blue).")
+    """The input spec where all of it is known: signatures contain a size and a type, never the normalisation."""
     tensor = signatures.tensor if signatures else None
+    pixels = tensor is not None and tensor.dtype == "uint8"
+    if pixels and mean is not None:
+        raise ModelError("The SavedModel takes uint8 pixels, which are sent as they are: leave out --mean and --std.")
+    if not pixels and (mean is None or std is None):
+        return None
+    stated = (tensor.channels if tensor else None) or (len(mean) if mean else 3)
+    channels: Literal[1, 3] = 1 if stated == 1 else 3
+    if mean is not None and len(mean) != channels:
+        raise ModelError(f"The SavedModel takes {channels} channels: give as many numbers with --mean and --std.")
     height, width = size or ((tensor.height, tensor.width) if tensor else (None, None))
     if not height or not width:
+        if mean is None and size is None:
+            return None
         raise ModelError("The artifacts do not state their input's size: give it with --size.")
-    return InputSpec(height=height, width=width, mean=list(mean), std=list(std))
-
-
-def _copy(job: _Import, folder: Path, version: int) -> None:
-    if job.savedmodel:
-        shutil.copytree(job.savedmodel, folder / str(version))
-    if job.mar:
-        shutil.copyfile(job.mar, folder / f"{folder.name}.mar")
+    if tensor and (tensor.height or height, tensor.width or width) != (height, width):
+        raise ModelError(f"The SavedModel takes {tensor.height}x{tensor.width} pixels: leave out --size.")
+    dtype: Literal["uint8", "float32"] = "uint8" if pixels else "float32"
+    return InputSpec(
+        height=height, width=width, channels=channels, dtype=dtype, mean=list(mean or ()), std=list(std or ())
+    )
 
 
 def _compare(job: _Import, tell: Progress) -> tuple[Parity, Literal["both", "savedmodel", "mar"] | None, Outputs]:
@@ -227,13 +289,14 @@ def _savedmodel_outputs(job: _Import) -> Outputs:
 
 def _batches(
     job: _Import, signatures: ImageSignatures
-) -> tuple[ImageSignature, list[list[bytes] | NDArray[np.float32]]]:
+) -> tuple[ImageSignature, list[list[bytes] | NDArray[np.float32] | NDArray[np.uint8]]]:
     """One image a batch, because a foreign graph may be fixed to one."""
     if signatures.image:
         return signatures.image, [[image] for image in job.images]
     if signatures.tensor is None or job.input is None:
         raise Unanswered(
-            "the SavedModel takes tensors, and how images become tensors is not known (give --mean and --std)."
+            "the SavedModel takes tensors, and how images become tensors is not known (give --mean and --std, and "
+            "--size if it states none; uint8 needs --size alone)."
         )
     spec = job.input
     return signatures.tensor, [preprocess(image, spec)[None] for image in job.images]
@@ -253,7 +316,7 @@ def _manifest(job: _Import, folder: Path, version: int, parity: Parity) -> Manif
     return Manifest(
         name=folder.name,
         version=version,
-        architecture="foreign",
+        architecture=FOREIGN,
         labels=job.labels,
         input=job.input,
         image_signature=image.name if image else None,

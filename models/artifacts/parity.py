@@ -16,6 +16,12 @@ from models.manifest import NOT_PROVED, PROVED, Parity
 TOLERANCE = 1e-5
 MIN_IMAGES = 256
 MAX_IMAGES = 512
+LOGIT_TOLERANCE = 1e-4
+"""Of a logit, in units of the image's largest."""
+_SMALLEST_SCALE = 0.1
+"""Of logits: below it their differences are the softmax's own rounding."""
+_UNDERFLOW = 1e-30
+"""Smaller probabilities have lost digits."""
 BATCH_SIZES = (1, 1, 2, 7, 32)
 """The handler is asked in these batches, so that batching is proved as well."""
 
@@ -50,6 +56,40 @@ def largest_difference(first: NDArray[np.float64], second: NDArray[np.float64]) 
     return float((np.abs(first - second) / np.maximum(largest, 1.0)).max())
 
 
+def largest_logit_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Largest difference of the logits of two (n, classes) arrays of probabilities, in units of the image's largest.
+
+    Softmax takes nothing from logits but a number that is the same for all classes: their logarithms, less their mean,
+    are the logits less their mean. Of a thousand classes that an untrained network holds for equally likely, every
+    probability is within 1e-5 of any other; logits differ where the networks do.
+    """
+    # Or: a probability that one side alone lacks is a difference.
+    usable = (first > _UNDERFLOW) | (second > _UNDERFLOW)
+    logits = [_centred(np.log(np.maximum(outputs, _UNDERFLOW)), usable) for outputs in (first, second)]
+    scale = np.maximum(np.abs(logits[0]).max(axis=1, keepdims=True), _SMALLEST_SCALE)
+    return float((np.abs(logits[0] - logits[1]) / scale).max())
+
+
+def _centred(logits: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    usable_sum = np.where(usable, logits, 0.0).sum(axis=1, keepdims=True)
+    mean = usable_sum / np.maximum(usable.sum(axis=1, keepdims=True), 1)
+    return np.where(usable, logits - mean, 0.0)
+
+
+def networks_apart(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, str | None]:
+    """(largest difference of a probability, why two (n, classes) outputs of probabilities are not of one network).
+
+    Raises ParityError where shapes differ or a number is not finite.
+    """
+    difference = largest_difference(first, second)
+    if difference > TOLERANCE:
+        return difference, f"outputs differ by up to {difference:.2e}, over {TOLERANCE:.0e}"
+    logits = largest_logit_difference(first, second)
+    if logits > LOGIT_TOLERANCE:
+        return difference, f"logits differ by up to {logits:.2e} of the largest, over {LOGIT_TOLERANCE:.0e}"
+    return difference, None
+
+
 def judge(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float = TOLERANCE) -> Parity:
     """The manifest's entry for two artifacts' (n, classes) outputs for the same n images."""
     difference: float | None = None
@@ -75,8 +115,12 @@ def prove(savedmodel_outputs: NDArray[np.float64], mar: Path, images: Sequence[b
     """Run the handler in `mar` on `images` and compare; raises ParityError naming the figure where they differ."""
     handler_outputs = probabilities(run_handler(mar, images, BATCH_SIZES), AnswerNames())
     parity = judge(savedmodel_outputs, handler_outputs)
-    if parity.status != PROVED:
-        raise ParityError(
-            f"The SavedModel and the .mar are not the same function, so nothing is exported: {parity.reason}"
-        )
+    reason = parity.reason
+    if parity.status == PROVED:
+        logits = largest_logit_difference(savedmodel_outputs, handler_outputs)
+        parity = parity.model_copy(update={"max_logit_difference": logits})
+        if logits > LOGIT_TOLERANCE:
+            reason = f"Logits differ by up to {logits:.2e} of the image's largest, over {LOGIT_TOLERANCE:.0e}."
+    if reason:
+        raise ParityError(f"The SavedModel and the .mar are not the same function, so nothing is exported: {reason}")
     return parity

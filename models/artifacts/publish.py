@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.atomic import require_writable
 from models.errors import ModelError
-from models.manifest import MANIFEST_NAME, Artifact, Golden, Manifest, ModelDir, sha256_of, size_of
+from models.manifest import FOREIGN, MANIFEST_NAME, MODEL_NAME, Artifact, Golden, Manifest, ModelDir, sha256_of, size_of
 
+DEFAULT_OUT_DIR = Path("build/models")
 GOLDEN_IMAGES = 32
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 
 
@@ -26,11 +26,15 @@ def checked_target(name: str, out_dir: Path, version: int) -> Path:
     Raises ModelError where the name would not do in a URL, something else lies there, or the version is older than
     the one that is there (TensorFlow Serving would go on serving the newer one).
     """
-    if not _NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise ModelError(f"{name!r} is no model name: use letters, digits, '-', '_' and '.', a letter or digit first.")
     if version < 1:
         raise ModelError(f"Version {version} is no version: TensorFlow Serving takes 1 and up.")
     target = Path(out_dir).resolve() / name
+    there = next(folder for folder in target.parents if folder.exists())
+    if not there.is_dir():
+        raise ModelError(f"{target.parent} cannot be made, {there} is a file: choose another output folder.")
+    require_writable(target.parent)
     if not target.exists():
         return target
     if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST_NAME).exists()):
@@ -41,6 +45,26 @@ def checked_target(name: str, out_dir: Path, version: int) -> Path:
             f"{target} holds version {newest} already: export version {newest} again, or {newest + 1}, not {version}."
         )
     return target
+
+
+def refuse_to_replace(target: Path, *, imported_only: bool) -> None:
+    """Raise ModelError where a model lies at `target` already, or, with `imported_only`, one that was imported.
+
+    An import cannot make again what another one, or a training, left there.
+    """
+    if not (target / MANIFEST_NAME).exists():
+        return
+    if not imported_only:
+        raise ModelError(
+            f"{target} holds a model already, whose artifacts and proof an import replaces: choose another --name, or "
+            "give --force, and both artifacts if both are to be served."
+        )
+    try:
+        imported = ModelDir(target).manifest.architecture == FOREIGN
+    except ModelError:
+        return
+    if imported:
+        raise ModelError(f"{target} holds an imported model: choose another --name, or remove that folder first.")
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -70,10 +94,16 @@ def write_golden(folder: Path, images: Sequence[bytes], outputs: NDArray[np.floa
     return golden
 
 
-def publish(folder: Path, target: Path, manifest: Manifest) -> ModelDir:
-    """Write the manifest into the finished `folder`, keep older versions, and rename it to `target`."""
+def publish(folder: Path, target: Path, manifest: Manifest, *, replace: bool = True) -> ModelDir:
+    """Write the manifest into the finished `folder`, keep older versions, and rename it to `target`.
+
+    A model without a SavedModel keeps none: TensorFlow Serving would go on serving what is not in the manifest.
+    Without `replace`, raises ModelError where another process has put a model there in the meantime.
+    """
+    if not replace:
+        refuse_to_replace(target, imported_only=False)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
-    if target.exists():
+    if manifest.savedmodel and target.exists():
         for older in _versions(target):
             if not (folder / older.name).exists():
                 shutil.copytree(older, folder / older.name, copy_function=_link)

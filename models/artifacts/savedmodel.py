@@ -1,7 +1,4 @@
-"""Write the study's network as a SavedModel, and run what lies on disk.
-
-Batch norm is folded into the convolutions, as freezing a TorchScript does on the other side.
-"""
+"""Write a network as a SavedModel, and run what lies on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.artifacts.served_network import served_network
+from models.artifacts.source import ExportSource
 from models.manifest import InputSpec
+from models.networks.weights import Draining, Weights
 from models.preprocessing import JPEG_MAGIC, PNG_MAGIC, REFUSED, scale_and_shift
-from models.training.architecture import BATCH_NORM_EPSILON, POOLED_BLOCKS
-from models.training.weights import CnnWeights
 
 IMAGE_SIGNATURE = "serving_default"
 TENSOR_SIGNATURE = "tensor"
@@ -27,13 +25,13 @@ WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
 class ExportedNetwork(tf.Module):  # type: ignore[misc]
-    """Both signatures over one set of constants."""
+    """Both signatures over one set of weights."""
 
-    def __init__(self, weights: CnnWeights, spec: InputSpec) -> None:
-        super().__init__(name="cnn")
-        self.spec = spec
-        self.convolutions = [_constants(*block.folded(BATCH_NORM_EPSILON)) for block in weights.blocks]
-        self.dense = [_constants(layer.kernel, layer.bias) for layer in weights.dense]
+    def __init__(self, source: ExportSource, weights: Weights) -> None:
+        super().__init__(name="network")
+        self.spec = spec = source.input
+        served = served_network(source, weights)
+        self.network, self.served_variables = served.answer, served.variables
         shape = (None, spec.height, spec.width, spec.channels)
         self.image = tf.function(
             self.of_image_bytes, input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_INPUT)]
@@ -47,22 +45,6 @@ class ExportedNetwork(tf.Module):  # type: ignore[misc]
     def of_tensor(self, images: Any) -> dict[str, Any]:
         """Normalised float32 (batch, height, width, channels) to softmax (batch, classes)."""
         return {OUTPUT: self.network(images)}
-
-    def network(self, x: Any) -> Any:
-        """Normalised float32 NHWC to softmax."""
-        for block, (kernel, bias) in enumerate(self.convolutions):
-            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), bias))
-            if block < POOLED_BLOCKS:
-                x = tf.nn.max_pool2d(x, ksize=2, strides=2, padding="VALID")
-        x = tf.reshape(x, [-1, self.dense[0][0].shape[0]])
-        for kernel, bias in self.dense[:-1]:
-            x = tf.nn.relu(tf.nn.bias_add(tf.matmul(x, kernel), bias))
-        kernel, bias = self.dense[-1]
-        return tf.nn.softmax(tf.nn.bias_add(tf.matmul(x, kernel), bias))
-
-
-def _constants(*arrays: NDArray[np.float32]) -> tuple[Any, ...]:
-    return tuple(tf.constant(array) for array in arrays)
 
 
 def preprocess(image_bytes: Any, spec: InputSpec) -> Any:
@@ -94,9 +76,9 @@ def _only_supported(image_bytes: Any) -> Any:
     return tf.debugging.Assert(tf.reduce_all(supported), [f"{REFUSED}."])
 
 
-def write_savedmodel(weights: CnnWeights, spec: InputSpec, path: Path, warmup_image: bytes, name: str) -> None:
+def write_savedmodel(source: ExportSource, path: Path, warmup_image: bytes, name: str) -> None:
     """Write the SavedModel to `path`, with one warm-up request of the image signature in it."""
-    servable = ExportedNetwork(weights, spec)
+    servable = ExportedNetwork(source, Draining(source.read()))
     tf.saved_model.save(
         servable, str(path), signatures={IMAGE_SIGNATURE: servable.image, TENSOR_SIGNATURE: servable.tensor}
     )

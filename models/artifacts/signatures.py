@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.errors import ModelError
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 PREFERRED = "serving_default"
+_PIXELS: dict[str, Literal["float32", "uint8"]] = {"float32": "float32", "uint8": "uint8"}
+_CHANNELS: dict[int, Literal[0, 1, 3]] = {1: 1, 3: 3, -1: 0}
+"""What a signature may state, -1 for nothing, and how many channels that is, 0 where it is open."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class ImageSignature:
     height: int | None = None
     """Of a tensor signature, where it is fixed."""
     width: int | None = None
+    channels: Literal[1, 3] | None = None
+    """Of a tensor signature, where it is fixed."""
+    dtype: Literal["float32", "uint8"] = "float32"
+    """Of a tensor signature."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class ImageSignatures:
     image: ImageSignature | None
     """One vector of encoded images to numbers of each image."""
     tensor: ImageSignature | None
-    """float32 NHWC with three channels to numbers of each image."""
+    """float32 or uint8 NHWC with one or three channels to numbers of each image."""
     tensorflow: str
 
 
@@ -59,7 +66,7 @@ def read_signatures(path: Path, output: str | None = None) -> ImageSignatures:
     """
     graph = _serving_graph(path)
     images, tensors = {}, {}
-    for name, definition in graph.signature_def.items():
+    for name, definition in _of_a_person(graph.signature_def):
         usable = _usable(name, definition, output)
         if usable and _is_string(definition):
             images[name] = usable
@@ -70,8 +77,9 @@ def read_signatures(path: Path, output: str | None = None) -> ImageSignatures:
             f"the output {output!r}, of numbers" if output else "one output of numbers (--output names one of several)"
         )
         raise ModelError(
-            f"{path} has no signature for images (one input, encoded bytes or float32 NHWC with 3 channels, and "
-            f"{needed}); it has: {', '.join(map(_described, sorted(graph.signature_def.items()))) or 'none'}."
+            f"{path} has no signature for images (one input, encoded bytes or NHWC of float32 or uint8 with 1 or "
+            f"3 channels, and "
+            f"{needed}); it has: {', '.join(map(_described, sorted(_of_a_person(graph.signature_def)))) or 'none'}."
         )
     return ImageSignatures(_preferred(images), _preferred(tensors), graph.meta_info_def.tensorflow_version)
 
@@ -93,7 +101,7 @@ def _serving_graph(path: Path) -> Any:
 
 def _usable(name: str, definition: Any, wanted: str | None) -> ImageSignature | None:
     """The signature where it has one image-like input and an output of numbers."""
-    if name.startswith("__") or len(definition.inputs) != 1:
+    if len(definition.inputs) != 1:
         return None
     input_name, taken = next(iter(definition.inputs.items()))
     output_name = _output(definition.outputs, wanted)
@@ -103,10 +111,11 @@ def _usable(name: str, definition: Any, wanted: str | None) -> ImageSignature | 
         vector = taken.tensor_shape.unknown_rank or len(taken.tensor_shape.dim) == 1
         return ImageSignature(name, input_name, output_name) if vector else None
     sizes = [dimension.size for dimension in taken.tensor_shape.dim]
-    if taken.dtype != _float() or len(sizes) != 4 or sizes[3] not in (3, -1):
+    dtype, channels = _PIXELS.get(_dtype(taken).name), _CHANNELS.get(sizes[-1] if sizes else 0)
+    if dtype is None or len(sizes) != 4 or channels is None:
         return None
     height, width = (size if size > 0 else None for size in sizes[1:3])
-    return ImageSignature(name, input_name, output_name, height, width)
+    return ImageSignature(name, input_name, output_name, height, width, channels or None, dtype)
 
 
 def _output(outputs: Mapping[str, Any], wanted: str | None) -> str | None:
@@ -115,7 +124,7 @@ def _output(outputs: Mapping[str, Any], wanted: str | None) -> str | None:
     None where no output of numbers has an axis of images, or where several would do.
     """
     numbers = [name for name, given in outputs.items() if _has_numbers(given) and wanted in (None, name)]
-    rows = [name for name in numbers if outputs[name].dtype == _float() and _rank(outputs[name]) in (None, 2)]
+    rows = [name for name in numbers if _dtype(outputs[name]).is_floating and _rank(outputs[name]) in (None, 2)]
     for candidates in (numbers, rows):
         if len(candidates) == 1:
             return candidates[0]
@@ -123,9 +132,7 @@ def _output(outputs: Mapping[str, Any], wanted: str | None) -> str | None:
 
 
 def _has_numbers(given: Any) -> bool:
-    from tensorflow import dtypes
-
-    dtype = dtypes.as_dtype(given.dtype)
+    dtype = _dtype(given)
     return (dtype.is_floating or dtype.is_integer) and not dtype.is_quantized and _rank(given) != 0
 
 
@@ -134,16 +141,22 @@ def _rank(given: Any) -> int | None:
     return None if given.tensor_shape.unknown_rank else len(given.tensor_shape.dim)
 
 
-def _float() -> int:
-    from tensorflow.core.framework import types_pb2
+def _dtype(given: Any) -> Any:
+    """tf.DType of an input or output."""
+    from tensorflow import dtypes
 
-    return int(types_pb2.DT_FLOAT)
+    return dtypes.as_dtype(given.dtype)
 
 
 def _is_string(definition: Any) -> bool:
     from tensorflow.core.framework import types_pb2
 
     return all(taken.dtype == types_pb2.DT_STRING for taken in definition.inputs.values())
+
+
+def _of_a_person(signatures: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """All but those that TensorFlow adds itself."""
+    return [(name, definition) for name, definition in signatures.items() if not name.startswith("__")]
 
 
 def _described(item: tuple[str, Any]) -> str:

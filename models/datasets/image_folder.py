@@ -24,7 +24,7 @@ def load_folder(
     """
     if min(size) < SMALLEST_SIDE:
         raise ModelError(f"An input of {size[0]}x{size[1]} pixels is too small: ask for at least 4x4.")
-    classes = _classes(folder)
+    classes = class_folders(folder)
     paths = [(path, label) for label, entry in enumerate(classes) for path in _class_images(entry)]
     images = []
     for done, (path, _) in enumerate(paths):
@@ -61,7 +61,10 @@ def image_files(folder: Path) -> list[Path]:
     """Files below `folder`, however deep, hidden ones left out, in a fixed order. Raises ModelError where none are."""
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a directory: name one that holds images.")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
+    found = [path for path in sorted(folder.rglob("*")) if not _hidden(path, folder)]
+    if lost := next((path for path in found if path.is_symlink() and not path.exists()), None):
+        raise ModelError(f"{lost} is a link to {lost.readlink()}, which does not exist: repair or remove it.")
+    files = [path for path in found if path.is_file()]
     if not files:
         raise ModelError(f"{folder} holds no images: put JPEG or PNG files into it.")
     return files
@@ -71,7 +74,8 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _classes(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
+    """One directory a class, by name. Raises ModelError for a missing folder or fewer than two classes."""
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a directory: name one with one directory of images per class.")
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

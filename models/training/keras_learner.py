@@ -10,25 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.atomic import require_space
-from models.manifest import InputSpec
-from models.training import keras_cnn
-from models.training.learner import Framework
+from models.networks.network import Network
+from models.networks.weights import Weights, feature_layers, from_keras, to_keras
+from models.training.learner import Framework, LearnerOrder, images_at_once
 
-EVALUATION_BATCH = 256
 HDF5_OVERHEAD_BYTES = 1 << 20
 
 
 class KerasLearner:
-    """The study's network, compiled with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
+    """A network, compiled with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
 
     framework: Framework = "keras"
     weights_name = "keras.weights.h5"
 
-    def __init__(self, spec: InputSpec, classes: int, seed: int, batch_size: int) -> None:
-        keras.utils.set_random_seed(seed)
-        self.network = keras_cnn.build(spec.height, spec.width, spec.channels, classes)
+    def __init__(self, order: LearnerOrder) -> None:
+        keras.utils.set_random_seed(order.seed)
+        self.network = order.network.keras_network(order.input, order.classes)
+        self.frozen = 0
+        if order.pretrained is not None:
+            self._take_features(order.network, order.pretrained)
         self.network.compile(optimizer=keras.optimizers.Adam(), loss="sparse_categorical_crossentropy")
-        self.batch_size = batch_size
+        self.batch_size = order.batch_size
+
+    def _take_features(self, network: Network, pretrained: Weights) -> None:
+        rows = feature_layers(network, from_keras(network, self.network), pretrained)
+        to_keras(network, pretrained, self.network, rows)
+        for row in rows:
+            layer = self.network.get_layer(row.keras)
+            layer.trainable = False
+            self.frozen += layer.count_params()
 
     def epoch(
         self,
@@ -50,7 +60,8 @@ class KerasLearner:
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax (n, classes), with the running statistics."""
-        probabilities: NDArray[np.float32] = self.network.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+        together = images_at_once(*images.shape[1:3])
+        probabilities: NDArray[np.float32] = self.network.predict(images, batch_size=together, verbose=0)
         return probabilities
 
     def parameters(self) -> int:

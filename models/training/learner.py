@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.manifest import InputSpec
+from models.networks.network import Network
+from models.networks.weights import Weights
 
 Framework = Literal["keras", "torch"]
 
@@ -21,12 +26,36 @@ Pixels = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
+PIXELS_AT_ONCE = 1 << 18
+"""Of the images that are judged together: 256 of 32x32, 5 of 224x224."""
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images of this size are judged together, so that a large network's layers fit into memory."""
+    return max(1, PIXELS_AT_ONCE // (height * width))
+
+
+@dataclass(frozen=True)
+class LearnerOrder:
+    """What a learner is made of."""
+
+    network: Network
+    input: InputSpec
+    classes: int
+    seed: int
+    batch_size: int
+    pretrained: Weights | None = None
+    """Their features are taken and stay as they are; only what follows them learns."""
+
+
 class Learner(Protocol):
     """One framework's network and optimiser. Images are normalised float32 NHWC."""
 
     framework: Framework
     weights_name: str
     network: Any
+    frozen: int
+    """How many values were taken from pretrained weights and do not learn."""
 
     def epoch(self, images: Pixels, labels: Labels, learning_rate: float, tick: Callable[[float], None]) -> float:
         """Learn from each image once, shuffled; returns the mean loss. `tick` hears the fraction done."""

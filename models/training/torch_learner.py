@@ -11,26 +11,36 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.manifest import InputSpec
-from models.training.learner import Framework
-from models.training.torch_cnn import Cnn, Probabilities
-
-EVALUATION_BATCH = 256
+from models.networks.network import Network
+from models.networks.torch_layers import Probabilities
+from models.networks.weights import Weights, feature_layers, from_torch, to_torch
+from models.training.learner import Framework, LearnerOrder, images_at_once
 
 
 class TorchLearner:
-    """The study's network with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
+    """A network with Adam and cross-entropy. Fulfils `models.training.learner.Learner`."""
 
     framework: Framework = "torch"
     weights_name = "torch.pt"
 
-    def __init__(self, spec: InputSpec, classes: int, seed: int, batch_size: int) -> None:
-        torch.manual_seed(seed)
-        self.network = Cnn(spec.height, spec.width, spec.channels, classes)
-        self.optimiser = torch.optim.Adam(self.network.parameters())
+    def __init__(self, order: LearnerOrder) -> None:
+        torch.manual_seed(order.seed)
+        self.network = order.network.torch_network(order.input, order.classes)
+        self.frozen = 0
+        self._fixed: list[nn.Module] = []
+        if order.pretrained is not None:
+            self._take_features(order.network, order.pretrained)
+        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(learning)
         self.criterion = nn.CrossEntropyLoss()
-        self.generator = torch.Generator().manual_seed(seed)
-        self.batch_size = batch_size
+        self.generator = torch.Generator().manual_seed(order.seed)
+        self.batch_size = order.batch_size
+
+    def _take_features(self, network: Network, pretrained: Weights) -> None:
+        rows = feature_layers(network, from_torch(network, self.network), pretrained)
+        to_torch(network, pretrained, self.network, rows)
+        self._fixed = [self.network.get_submodule(row.torch).requires_grad_(False) for row in rows]
+        self.frozen = sum(_values(module) for module in self._fixed)
 
     def epoch(
         self,
@@ -44,6 +54,8 @@ class TorchLearner:
             group["lr"] = learning_rate
         inputs, targets = _channels_first(images), torch.from_numpy(labels)
         self.network.train()
+        for module in self._fixed:
+            module.eval()  # batch norm keeps its running statistics
         total = 0.0
         batches = _batches(torch.randperm(len(inputs), generator=self.generator), self.batch_size)
         for number, batch in enumerate(batches):
@@ -59,14 +71,13 @@ class TorchLearner:
         """Softmax (n, classes), with the running statistics."""
         network = Probabilities(self.network).eval()
         with torch.inference_mode():
-            parts = [network(batch) for batch in _channels_first(images).split(EVALUATION_BATCH)]
+            parts = [network(batch) for batch in _channels_first(images).split(images_at_once(*images.shape[1:3]))]
         probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
         return probabilities
 
     def parameters(self) -> int:
         """How many values the network holds, running statistics included."""
-        values = [*self.network.parameters(), *(b for b in self.network.buffers() if b.is_floating_point())]
-        return sum(value.numel() for value in values)
+        return _values(self.network)
 
     def save(self, path: Path) -> None:
         """Write the state dict."""
@@ -74,6 +85,11 @@ class TorchLearner:
         buffer = io.BytesIO()
         torch.save(self.network.state_dict(), buffer)
         path.write_bytes(buffer.getbuffer())
+
+
+def _values(module: nn.Module) -> int:
+    values = [*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+    return sum(value.numel() for value in values)
 
 
 def _channels_first(images: NDArray[np.float32]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Train the study's network in Keras or in torch, and record what happened."""
+"""Train a network in Keras or in torch, and record what happened."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.atomic import replacing
 from models.datasets.augmentation import augment
 from models.datasets.dataset import Dataset, Progress, no_progress
 from models.datasets.pixels import load_pixels, normalise_in_place, training_spec
 from models.errors import ModelError
-from models.manifest import InputSpec
+from models.manifest import sha256_of
+from models.networks.catalogue import DEFAULT_NETWORK, network_named
+from models.networks.network import Network
+from models.networks.pretrained import read_pretrained
 from models.provenance import framework_versions, git_commit
-from models.training.architecture import ARCHITECTURE
-from models.training.learner import FRAMEWORKS, Framework, Labels, Learner, Pixels
+from models.training.learner import FRAMEWORKS, Labels, Learner, LearnerOrder, Pixels
+from models.training.memory import require_memory
+from models.training.record import Epoch, TrainingRecord, record_path
+from models.training.resource_watch import ResourceWatch
+from models.training.scores import classification, cross_entropy, top_k
 
 EPOCHS = 5
 BATCH_SIZE = 32
@@ -28,56 +32,16 @@ CROP_PADDING = 2
 """Pixels that a random crop may shift a 32-pixel image; larger images shift in proportion."""
 
 
-class Epoch(BaseModel):
-    """One pass over the training images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    seconds: float = Field(description="training alone, evaluation left out")
-    training_loss: float = Field(description="mean cross-entropy over the epoch's batches, augmented images")
-    loss: float = Field(description="mean cross-entropy on held-out images")
-    top1: float = Field(description="share of held-out images whose class came first")
-    top5: float = Field(description="share of held-out images whose class was among the first five")
-
-
-class TrainingRecord(BaseModel):
-    """What a training did: training-FRAMEWORK.json beside the weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: Literal[1] = 1
-    framework: Framework
-    architecture: str
-    dataset: str
-    dataset_sha256: str
-    train_images: int
-    test_images: int
-    labels: list[str]
-    input: InputSpec
-    seed: int
-    split_seed: int = Field(description="seed of the split into training and held-out images")
-    batch_size: int
-    learning_rate: float
-    parameters: int = Field(description="trainable and running-statistics values")
-    weights: str = Field(description="file beside this one")
-    epochs: list[Epoch]
-    frameworks: dict[str, str]
-    git_commit: str | None
-
-    @property
-    def top1(self) -> float:
-        """Held-out top-1 accuracy after the last epoch."""
-        return self.epochs[-1].top1
-
-
-def make_learner(framework: str, spec: InputSpec, classes: int, seed: int, batch_size: int) -> Learner:
-    """The learner of a framework; raises ModelError for an unknown one."""
+def make_learner(framework: str, order: LearnerOrder) -> Learner:
+    """The learner of a framework; raises ModelError for an unknown one, or pretrained weights that do not fit."""
     if framework == "keras":
         from models.training.keras_learner import KerasLearner
 
-        return KerasLearner(spec, classes, seed, batch_size)
+        return KerasLearner(order)
     if framework == "torch":
         from models.training.torch_learner import TorchLearner
 
-        return TorchLearner(spec, classes, seed, batch_size)
+        return TorchLearner(order)
     raise ModelError(f"There is no framework {framework!r}: choose one of {', '.join(FRAMEWORKS)}.")
 
 
@@ -90,27 +54,36 @@ def train(
     progress: Progress = no_progress,
     batch_size: int = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,
+    network: str = DEFAULT_NETWORK,
+    pretrained: Path | None = None,
 ) -> TrainingRecord:
-    """Train on `dataset.train`, evaluate on `dataset.test` after each epoch, write weights and record to `out_dir`.
+    """Train `network` on `dataset.train`, evaluate on `dataset.test` after each epoch.
 
-    Cross-entropy with Adam, the learning rate falling along a half cosine; random crop, and flip where the data
-    set allows it. Both files appear together at the end, replacing earlier ones. Raises ModelError for bad
-    arguments or images, ModelEnvironmentError where the disk is full.
+    Cross-entropy with Adam, the learning rate falling along a half cosine; random crop, and flip where the data set
+    allows it. With `pretrained`, a file of published weights, their features stay as they are and only the dense head
+    learns; the images are normalised as those weights need it. Weights and record appear in `out_dir` together at the
+    end, replacing earlier ones. Raises ModelError for bad arguments or images, ModelEnvironmentError where the disk is
+    full or the memory too small.
     """
     _check(epochs, batch_size, learning_rate)
+    chosen = network_named(network)
+    _require_size(chosen, dataset.size)
+    require_memory(chosen, dataset, batch_size)
+    given = None if pretrained is None else read_pretrained(chosen, pretrained)
     train_pixels = load_pixels(dataset.train.images, dataset.size, progress, "decoding training images")
     test_pixels = load_pixels(dataset.test.images, dataset.size, progress, "decoding held-out images")
-    spec = training_spec(train_pixels)
-    learner = make_learner(framework, spec, len(dataset.classes), seed, batch_size)
+    spec = training_spec(train_pixels) if given is None else given.scale.spec(dataset.size)
+    order = LearnerOrder(chosen, spec, len(dataset.classes), seed, batch_size, None if given is None else given.weights)
+    learner = make_learner(framework, order)
     plan = _Schedule(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
-    history = _learn(
-        learner,
-        (normalise_in_place(train_pixels, spec), dataset.train.labels),
-        (normalise_in_place(test_pixels, spec), dataset.test.labels),
-        plan,
-        progress,
-    )
-    record = _record(learner, dataset, spec, seed, batch_size, learning_rate, history)
+    learnt = (normalise_in_place(train_pixels, spec), dataset.train.labels)
+    held_out = (normalise_in_place(test_pixels, spec), dataset.test.labels)
+    with ResourceWatch() as watch:
+        outcome = _learn(learner, learnt, held_out, plan, progress)
+    report = classification(outcome.answers, dataset.test.labels, dataset.classes)
+    taken_from = None if pretrained is None else sha256_of(pretrained)
+    record = _record(learner, order, dataset, learning_rate, outcome.epochs, taken_from)
+    record = record.model_copy(update={"use": watch.use, "classification": report})
     _save(learner, record, out_dir)
     return record
 
@@ -136,15 +109,32 @@ def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
         raise ModelError(f"A learning rate of {learning_rate} cannot work: choose one between 0 and 1.")
 
 
+def _require_size(network: Network, size: tuple[int, int]) -> None:
+    if min(size) < network.smallest_side:
+        raise ModelError(
+            f"{network.name} needs images of at least {network.smallest_side}x{network.smallest_side} pixels, and "
+            f"those of this data set have {size[1]}x{size[0]}: choose a greater --size, or network cnn."
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    epochs: list[Epoch]
+    answers: Pixels
+    """Softmax (n, classes) of the held-out images after the last epoch."""
+
+
 def _learn(
     learner: Learner,
     train_set: tuple[Pixels, Labels],
     test_set: tuple[Pixels, Labels],
     plan: _Schedule,
     progress: Progress,
-) -> list[Epoch]:
+) -> _Outcome:
     images, labels = train_set
     padding = max(1, round(CROP_PADDING * images.shape[1] / 32))
+    # As many of the images learnt from as are held out: all of a large set would take as long as learning.
+    seen = np.random.default_rng(0).permutation(len(images))[: len(test_set[0])]
     history: list[Epoch] = []
     for number in range(plan.epochs):
         what = f"training {learner.framework}, epoch {number + 1} of {plan.epochs}"
@@ -152,62 +142,57 @@ def _learn(
         def tick(fraction: float, number: int = number, what: str = what) -> None:
             progress(what, (number + fraction) / plan.epochs)
 
-        started_ns = time.monotonic_ns()
+        started_ns, started_cpu_s = time.monotonic_ns(), time.process_time()
         shifted = augment(images, plan.rng, padding, plan.flip)
         loss = learner.epoch(shifted, labels, plan.rate(number), tick)
-        seconds = (time.monotonic_ns() - started_ns) / 1e9
-        history.append(_evaluate(learner, test_set, loss, seconds))
-    return history
+        seconds, cpu_s = (time.monotonic_ns() - started_ns) / 1e9, time.process_time() - started_cpu_s
+        del shifted
+        answers = learner.predict(test_set[0])
+        history.append(
+            Epoch(
+                seconds=seconds,
+                cpu_s=cpu_s,
+                training_loss=loss,
+                **_of_training(learner, (images[seen], labels[seen])),
+                loss=cross_entropy(answers, test_set[1]),
+                top1=top_k(answers, test_set[1], 1),
+                top5=top_k(answers, test_set[1], 5),
+            )
+        )
+    return _Outcome(history, answers)
 
 
-def _evaluate(learner: Learner, test_set: tuple[Pixels, Labels], training_loss: float, seconds: float) -> Epoch:
-    images, labels = test_set
-    probabilities = learner.predict(images)
-    top1, top5 = (top_k(probabilities, labels, k) for k in (1, 5))
-    return Epoch(
-        seconds=seconds,
-        training_loss=training_loss,
-        loss=cross_entropy(probabilities, labels),
-        top1=top1,
-        top5=top5,
-    )
-
-
-def top_k(probabilities: Pixels, labels: Labels, k: int) -> float:
-    """Share of rows of (n, classes) whose label is among the k most probable classes."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float(np.mean((best == labels[:, None]).any(axis=1)))
-
-
-def cross_entropy(probabilities: Pixels, labels: Labels) -> float:
-    """Mean negative log likelihood (nats) of the labels under (n, classes) probabilities."""
-    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+def _of_training(learner: Learner, seen: tuple[Pixels, Labels]) -> dict[str, float]:
+    """Accuracy on images learnt from, as they are."""
+    images, labels = seen
+    answers = learner.predict(images)
+    return {f"training_top{k}": top_k(answers, labels, k) for k in (1, 5)}
 
 
 def _record(
     learner: Learner,
+    order: LearnerOrder,
     dataset: Dataset,
-    spec: InputSpec,
-    seed: int,
-    batch_size: int,
     learning_rate: float,
     history: list[Epoch],
+    pretrained_sha256: str | None,
 ) -> TrainingRecord:
     return TrainingRecord(
         framework=learner.framework,
-        architecture=ARCHITECTURE,
+        architecture=order.network.name,
         dataset=dataset.name,
         dataset_sha256=dataset.sha256,
         train_images=len(dataset.train.images),
         test_images=len(dataset.test.images),
         labels=dataset.classes,
-        input=spec,
-        seed=seed,
+        input=order.input,
+        seed=order.seed,
         split_seed=dataset.seed,
-        batch_size=batch_size,
+        batch_size=order.batch_size,
         learning_rate=learning_rate,
         parameters=learner.parameters(),
+        frozen=learner.frozen,
+        pretrained_sha256=pretrained_sha256,
         weights=learner.weights_name,
         epochs=history,
         frameworks=framework_versions(),
@@ -222,21 +207,3 @@ def _save(learner: Learner, record: TrainingRecord, out_dir: Path) -> None:
     ):
         learner.save(weights)
         path.write_text(json.dumps(record.model_dump(), indent=2) + "\n")
-
-
-def record_path(weights_dir: Path, framework: str) -> Path:
-    """Where a framework's training record lies."""
-    return weights_dir / f"training-{framework}.json"
-
-
-def load_record(weights_dir: Path, framework: str) -> TrainingRecord:
-    """Read a training record; raises ModelError where it is missing or not one."""
-    path = record_path(weights_dir, framework)
-    try:
-        return TrainingRecord.model_validate_json(path.read_text())
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path} does not exist: train the network with `servestorm train --framework {framework}` first."
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not a training record of this version: train the network again.") from error

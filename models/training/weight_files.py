@@ -6,11 +6,12 @@ import pickle
 from pathlib import Path
 
 from models.errors import ModelError
-from models.training.train import TrainingRecord
-from models.training.weights import CnnWeights, from_keras, from_torch
+from models.networks.catalogue import network_named
+from models.networks.weights import Weights, from_keras, from_torch
+from models.training.record import TrainingRecord
 
 
-def load_weights(weights_dir: Path, record: TrainingRecord) -> CnnWeights:
+def load_weights(weights_dir: Path, record: TrainingRecord) -> Weights:
     """The weights a record describes. Raises ModelError where the file is missing, broken or of another network."""
     path = weights_dir / record.weights
     if not path.is_file():
@@ -22,23 +23,18 @@ def load_weights(weights_dir: Path, record: TrainingRecord) -> CnnWeights:
         raise ModelError(f"{path} does not hold this network's weights, train it again: {reason}") from error
 
 
-def _shape(record: TrainingRecord) -> tuple[int, int, int, int]:
-    return record.input.height, record.input.width, record.input.channels, len(record.labels)
-
-
-def _keras(path: Path, record: TrainingRecord) -> CnnWeights:
-    from models.training import keras_cnn
-
-    model = keras_cnn.build(*_shape(record))
+def _keras(path: Path, record: TrainingRecord) -> Weights:
+    network = network_named(record.architecture)
+    model = network.keras_network(record.input, len(record.labels))
     model.load_weights(path)
-    return from_keras(model)
+    return from_keras(network, model)
 
 
-def _torch(path: Path, record: TrainingRecord) -> CnnWeights:
+def _torch(path: Path, record: TrainingRecord) -> Weights:
     import torch
 
-    from models.training.torch_cnn import Cnn
-
-    network = Cnn(*_shape(record))
-    network.load_state_dict(torch.load(path, weights_only=True))
-    return from_torch(network)
+    network = network_named(record.architecture)
+    with torch.device("meta"):  # what is read takes the place of its tensors
+        module = network.torch_network(record.input, len(record.labels))
+    module.load_state_dict(torch.load(path, weights_only=True), assign=True)
+    return from_torch(network, module)

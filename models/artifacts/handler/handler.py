@@ -36,7 +36,7 @@ TELL_EVERY_NS = 250_000_000
 """A metric is a line that TorchServe must parse: sums are written four times a second, not for every request."""
 
 
-class CnnHandler:
+class ImageHandler:
     """Decodes, batches over requests and runs one forward pass."""
 
     def initialize(self, context: Any) -> None:

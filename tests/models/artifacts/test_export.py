@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.artifacts.export import export_model
+from models.artifacts.export import export_model, export_source
 from models.artifacts.parity import MIN_IMAGES
 from models.artifacts.savedmodel import predict_images, predictor
+from models.artifacts.source import of_training
 from models.datasets.dataset import DatasetSplit
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import ModelDir
@@ -81,8 +82,8 @@ def test_the_archive_holds_torchscript_handler_and_preprocessing(exported):
     with zipfile.ZipFile(exported.mar_path) as archive:
         names = set(archive.namelist())
         model = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
-    assert {"cnn.pt", "handler.py", "preprocessing.py", "input.json"} <= names
-    assert (model["modelName"], model["serializedFile"], model["handler"]) == ("tiny", "cnn.pt", "handler.py")
+    assert {"network.pt", "handler.py", "preprocessing.py", "input.json"} <= names
+    assert (model["modelName"], model["serializedFile"], model["handler"]) == ("tiny", "network.pt", "handler.py")
 
 
 def test_weights_from_torch_make_a_new_version_beside_the_older_one(few_digits, weights_dir, exported, tmp_path):
@@ -104,9 +105,9 @@ def sabotaged(monkeypatch):
 
     original = archive.to_torch
 
-    def wrong(weights, network):
-        original(weights, network)
-        network.classifier[1].bias.data += 0.05
+    def wrong(network, weights, module):
+        original(network, weights, module)
+        module.classifier[1].bias.data += 0.05
 
     monkeypatch.setattr(archive, "to_torch", wrong)
 
@@ -119,9 +120,10 @@ def test_an_export_of_two_functions_is_refused_with_the_figure(few_digits, weigh
 
 
 def test_a_savedmodel_unlike_the_trained_network_is_refused(few_digits, weights_dir, tmp_path, monkeypatch):
-    from models.artifacts import savedmodel
+    from models.artifacts import served_network
 
-    monkeypatch.setattr(savedmodel, "BATCH_NORM_EPSILON", 0.5)
+    right = served_network.folded
+    monkeypatch.setattr(served_network, "folded", lambda conv, norm, epsilon: right(conv, norm, 0.5))
     with pytest.raises(ParityError, match="differs from the keras network in memory"):
         export_model("tiny", weights_dir, few_digits, tmp_path)
 
@@ -164,11 +166,10 @@ def test_an_export_of_another_data_set_than_the_one_trained_on_is_refused(digits
         export_model("tiny", weights_dir, digits, tmp_path)
 
 
-def test_too_few_images_for_a_proof_are_refused(few_digits, weights_dir, tmp_path, monkeypatch):
+def test_too_few_images_for_a_proof_are_refused(few_digits, weights_dir, tmp_path):
     few = replace(few_digits, train=DatasetSplit(few_digits.train.images[:100], few_digits.train.labels[:100]))
-    monkeypatch.setattr("models.artifacts.export._record", lambda *args: None)
     with pytest.raises(ModelError, match=f"180 images.*at least {MIN_IMAGES}"):
-        export_model("tiny", weights_dir, few, tmp_path)
+        export_source(of_training(weights_dir, "keras"), tmp_path / "tiny", few)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def handler(model_dir):
     finally:
         sys.path.remove(str(model_dir))
         sys.modules.pop("preprocessing", None)
-    instance = module.CnnHandler()
+    instance = module.ImageHandler()
     instance.initialize(FakeContext(model_dir))
     return instance
 

@@ -276,7 +276,7 @@ def no_images(path):
         (unreadable_image, r"a\.png cannot be used as an image"),
         (no_images, "holds no images"),
         (lambda path: {"mar": write_mar(path / "my.mar"), "mean": [0, 0, 0]}, "needs both"),
-        (lambda path: {"mar": write_mar(path / "my.mar"), "mean": [0], "std": [1]}, "three means"),
+        (lambda path: {"mar": write_mar(path / "my.mar"), "mean": [0, 0], "std": [1, 1]}, "three means"),
         (lambda path: {"mar": write_mar(path / "my.mar"), "mean": [0] * 3, "std": [1] * 3}, "--size"),
         (lambda path: {"mar": write_mar(path / "my.mar"), "tolerance": 0}, "tolerance"),
     ],
@@ -375,7 +375,7 @@ def test_one_of_several_outputs_of_numbers_is_chosen_by_the_user(outputs, few_im
 def test_a_handlers_output_is_chosen_by_the_user_where_there_is_no_savedmodel(few_images, tmp_path):
     mar = write_mar(tmp_path / "my.mar", '{"scores": p, "classes": int(np.argmax(p))}')
     assert import_model("mine", None, mar, few_images, tmp_path / "out").manifest.golden_from is None
-    manifest = import_model("mine", None, mar, few_images, tmp_path / "out", output="scores").manifest
+    manifest = import_model("mine", None, mar, few_images, tmp_path / "chosen", output="scores").manifest
     assert (manifest.golden_from, manifest.output) == ("mar", "scores")
 
 

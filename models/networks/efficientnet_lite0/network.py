@@ -1,0 +1,31 @@
+"""EfficientNet-Lite0 as it is built in either framework; neither is imported before it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.networks.efficientnet_lite0.architecture import EfficientNetLiteArchitecture
+
+if TYPE_CHECKING:
+    import keras
+    from torch import nn
+
+    from models.manifest import InputSpec
+
+
+@dataclass(frozen=True)
+class EfficientNetLite(EfficientNetLiteArchitecture):
+    """Fulfils `models.networks.network.Network`."""
+
+    def keras_network(self, spec: InputSpec, classes: int) -> keras.Model:
+        """(batch, height, width, channels) to softmax (batch, classes)."""
+        from models.networks.efficientnet_lite0.keras_network import build
+
+        return build(self, (spec.height, spec.width, spec.channels), classes)
+
+    def torch_network(self, spec: InputSpec, classes: int) -> nn.Module:
+        """(batch, channels, height, width) to logits (batch, classes)."""
+        from models.networks.efficientnet_lite0.torch_network import TorchEfficientNetLite
+
+        return TorchEfficientNetLite(self, spec.channels, classes)

@@ -1,0 +1,1 @@
+"""GoogLeNet (Szegedy and others 2014), without auxiliary classifiers."""

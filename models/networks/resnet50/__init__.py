@@ -1,0 +1,1 @@
+"""ResNet-50 (He and others 2015) in its two common forms, which are different networks."""
