@@ -70,6 +70,12 @@ def _load(path: Path) -> Prices:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise StudyError(f"{path}: {where}: {first['msg'].lower()}; compare with {PRICES}.") from error
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # of values that YAML reads, such as a date of month 13
+        raise StudyError(f"{path} cannot be read as a price file ({error}): begin from a copy of {PRICES}.") from error
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,6 @@ def looks_of(results: Results) -> list[Looks]:
         shares = results.study.looks.get(group)
         if shares:
             rounds = {run.repetition for run in results.runs if run.group == group and run.state == "complete"}
-            early = shares[-1] < 1 and results.state == "complete"
+            early = shares[-1] < 1 and results.study.came_to_its_end
             found.append(Looks(title, len(shares), len(rounds), early))
     return found

@@ -32,7 +32,7 @@ def state_notes(record: RunRecord, runs: Sequence[Run]) -> list[str]:
     notes += _cluster_notes(record)
     notes += _batching_notes(record)
     # a study with a budget ends without what may run but had no time, or was not needed any more
-    spent = record.study.plan.budget is not None and record.study.state == "complete"
+    spent = record.study.plan.budget is not None and record.study.came_to_its_end
     planned = len(record.cells) if spent else len(record.study.cells)
     if (complete := sum(run.state == "complete" for run in runs)) < planned:
         notes.append(f"{complete} of {planned} runs are complete; the numbers below are of those alone.")

@@ -36,12 +36,16 @@ def missing_estimates(runs: Sequence[Run]) -> Iterator[str]:
     """A sentence for each engine of which searches that count have no estimate."""
     counted = [run for run in runs if run.counts and run.capacity]
     for engine in dict.fromkeys(run.engine for run in counted):
-        own = [run.capacity for run in counted if run.engine == engine]
-        if missing := sum(search is not None and search.crossing is None for search in own):
+        own = [run.capacity.crossing for run in counted if run.engine == engine and run.capacity]
+        told = [one for one in own if one]
+        if len(told) == 1 and not told[0].interval:
+            told = []
+        if missing := len(own) - len(told):
             yield (
                 f"{missing} of {len(own)} searches for the capacity of {ENGINE_SHORT[engine]} do not tell at which "
-                "rate p99 meets the objective: too few probes came near it, or p99 jumps from far below to far above "
-                "it. They count for the rate to promise, but not for verdicts, cost and scaling, which go by that rate."
+                "rate p99 meets the objective: too few probes came near it, they scatter too much, or p99 jumps from "
+                "far below to far above it. They count for the rate to promise, but not for verdicts, cost and "
+                "scaling, which go by that rate."
             )
 
 

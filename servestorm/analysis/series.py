@@ -22,7 +22,11 @@ FEWEST = samples_needed(0.5)
 BIN_WIDTHS_NS = tuple(int(s * 1e9) for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600))
 # shares 1 - 10^-x: evenly spaced on the spectrum's axis, from the median to 99.99 %
 _EVEN = (round(1 - 10 ** -(math.log10(2) + step * 0.05), 12) for step in range(75))
-SPECTRUM = tuple(sorted({*_EVEN, *QUANTILES.values()}))
+_NEAREST = 1e-4
+"""An even share nearer to a percentile of the rows would have its name."""
+SPECTRUM = tuple(
+    sorted({*(s for s in _EVEN if min(abs(s - q) for q in QUANTILES.values()) > _NEAREST), *QUANTILES.values()})
+)
 """Shares of the spectrum: the percentiles of the rows are among them, so that both can be held against each other."""
 
 
@@ -111,13 +115,15 @@ def spectrum(group: Sequence[Samples]) -> list[tuple[float, float]]:
 def _quantiles_ms(samples: Samples) -> dict[float, float]:
     """The run's own quantiles, ms per image, of the shares that its answers suffice for.
 
-    A share is of the slices that count for the next percentile of the rows, and missing where that is INVALID.
+    A share is of the slices that count for the next percentile of the rows, and missing where that or the one before
+    is INVALID.
     """
     quantiles: dict[float, float] = {}
     sorted_ms: dict[str | None, NDArray[np.float64]] = {}
     for share in SPECTRUM:
         figure = next((name for name, quantile in QUANTILES.items() if share <= quantile), "p999")
-        if figure in samples.use.invalid:
+        before = [name for name, quantile in QUANTILES.items() if quantile <= share][-1:]
+        if not samples.use.invalid.keys().isdisjoint([figure, *before]):
             continue
         slices_of = figure if figure in samples.use.late else None
         if slices_of not in sorted_ms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,6 +12,7 @@ from servestorm import __version__
 from servestorm.cli.exit_codes import USAGE, guard
 from servestorm.cli.option_types import AddVerb, Parser
 from servestorm.cli.verbs import (
+    claims,
     clean,
     compare,
     doctor,
@@ -65,6 +67,7 @@ VERBS: dict[str, Verb] = {
     "run": run,
     "report": report,
     "compare": compare,
+    "claims": claims,
     "load": load,
     "schedule": schedule,
     "doctor": doctor,
@@ -94,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. argparse's own errors exit with 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has the characters of a plot
     if not (sys.argv[1:] if argv is None else argv):
         sys.stderr.write(FIRST_STEPS)
         return USAGE

@@ -27,6 +27,8 @@ LOCUST = """\
 _HEAD = "| option | value | default | meaning |\n| --- | --- | --- | --- |"
 _DEFAULT = re.compile(r" ?\(default: ([^()]*)\)$")
 
+_KINDS = {"count": "whole number from 1", "version": "whole number from 1", "seed": "whole number", "port": "port"}
+
 
 def page() -> str:
     """The whole page, Markdown."""
@@ -85,7 +87,7 @@ def _kind(kind: object) -> str:
     """What a value without a name of its own is."""
     if kind in (int, float):
         return "whole number" if kind is int else "number"
-    return {"count": "whole number from 1", "port": "port"}.get(getattr(kind, "__name__", ""), "text")
+    return _KINDS.get(getattr(kind, "__name__", ""), "text")
 
 
 if __name__ == "__main__":

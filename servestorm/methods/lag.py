@@ -122,5 +122,5 @@ def _reason(name: str, figure: FigureSlices) -> str:
     moved = moved_by(figure.scheduled, figure.sent)
     return (
         f"the load generator sent late: {figure.scheduled / 1e6:.2f} ms from the scheduled times and "
-        f"{figure.sent / 1e6:.2f} ms from the sends are {100 * moved:.0f} % apart, over {100 * MOST_MOVED[name]:g} %"
+        f"{figure.sent / 1e6:.2f} ms from the sends are {100 * moved:.3g} % apart, over {100 * MOST_MOVED[name]:g} %"
     )

@@ -47,7 +47,8 @@ class PlannedLoads:
         if self.steady:
             one_s += steady_slicing(self.steady, self.backend).seconds(self.engines)
         if self.bursty:
-            one_s += bursty_slicing(self.bursty).seconds(self.engines)
+            slicing = bursty_slicing(self.bursty)
+            one_s += (slicing.on_warm_servers() if self.steady else slicing).seconds(self.engines)
         if self.capacity:
             one_s += self.engines * LEAST_PROBES * (self.capacity.probe_s + self.capacity.warmup_s)
         return one_s * self.variants

@@ -16,6 +16,8 @@ Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "swee
 SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
 TAKE_TURNS: tuple[Scenario, ...] = ("steady", "bursty", "capacity")
 """The scenarios whose engines stand up at once, where the plan is interleaved."""
+SHARE_SERVERS: tuple[Scenario, ...] = ("steady", "bursty")
+"""The scenarios that one start of the engines bears, in this order: a start costs as much time as a load."""
 
 
 @dataclass(frozen=True)
@@ -162,26 +164,41 @@ def cells_of(plan: Plan) -> list[Cell]:
 
 
 def _rounds_together(entries: Sequence[_Entry]) -> list[_Entry]:
-    """The entries with those of a round as neighbours; rounds, and entries in them, keep their order."""
+    """The entries with those of a round as neighbours, load by load; rounds, and engines of a load, keep order."""
     rounds: dict[object, list[_Entry]] = {}
     for place, entry in enumerate(entries):
-        key = (entry.scenario, entry.variant.index) if entry.scenario in TAKE_TURNS else place
+        key = (_of_round(entry.scenario), entry.variant.index) if entry.scenario in TAKE_TURNS else place
         rounds.setdefault(key, []).append(entry)
-    return [entry for together in rounds.values() for entry in together]
+    return [entry for together in rounds.values() for entry in sorted(together, key=_place_in_round)]
+
+
+def _place_in_round(entry: _Entry) -> int:
+    return SCENARIOS.index(entry.scenario)
+
+
+def _of_round(scenario: Scenario) -> Scenario:
+    """One name for the scenarios that share a round."""
+    return SHARE_SERVERS[0] if scenario in SHARE_SERVERS else scenario
 
 
 def rounds_of(plan: Plan, cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells in the order in which they run: those of a list stand up at once and take turns under load.
+    """The cells in the order in which they run: those of a list are measured on one start of the engines.
 
-    A cell that takes no turns is a round of its own. With a budget those come first: what is repeated has all the time
-    that they leave.
+    The engines stand up at once and take turns under the first load, then under the next: see `loads_of`. A cell that
+    takes no turns is a round of its own. With a budget those come first: what is repeated has all the time that they
+    leave.
     """
     rounds: dict[object, list[Cell]] = {}
     for cell in cells:
         together = plan.interleaved and cell.scenario in TAKE_TURNS
-        key = (cell.scenario, cell.variant, cell.repetition) if together else cell.index
+        key = (_of_round(cell.scenario), cell.variant, cell.repetition) if together else cell.index
         rounds.setdefault(key, []).append(cell)
     return sorted(rounds.values(), key=lambda cells: plan.budget is not None and cells[0].scenario in TAKE_TURNS)
+
+
+def loads_of(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of a round by scenario, in the order in which its loads come: one cell for each engine."""
+    return [list(of_load) for _, of_load in itertools.groupby(cells, key=operator.attrgetter("scenario"))]
 
 
 def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from servestorm.methods.disturbance import OTHER_PERCENT, STEAL_PERCENT, SWAPPED_PERCENT, DisturbanceLimits
-from servestorm.plan.values import BATCH_TIMEOUT, Count, Percent, Seconds, Strict
+from servestorm.plan.values import BATCH_TIMEOUT, HOLDS_SECRET, Count, Percent, Seconds, Strict
+from serving.addresses import endpoint_url, grpc_target, page_url
+from serving.errors import AddressError, ServingError
+from serving.headers import Headers, names_secret
 
 CHART_CPUS, CHART_MEMORY_MIB = 1.0, 2048
 """Limits of a replica in a cluster where a plan has none: those of the chart."""
@@ -24,12 +29,23 @@ class ModelPlan(Strict):
         default=None,
         description="model directory made by `servestorm export` or `import`; empty: build/models/NAME",
     )
-    dataset: Literal["digits", "cifar10", "folder"] = Field(
+    dataset: Literal["digits", "cifar10", "folder", "imagenet-folder", "medmnist", "xray", "synthetic"] = Field(
         default="digits", description="data set to train on, if it must be trained"
     )
-    data_dir: Path | None = Field(default=None, description="directory of that data set (cifar10, folder)")
+    network: Literal["cnn", "resnet50-keras", "resnet50-torchvision", "vgg16", "googlenet", "efficientnet-lite0"] = (
+        Field(default="cnn", description="network to train, if it must be trained")
+    )
+    size: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = Field(
+        default=None,
+        description="HEIGHTxWIDTH in pixels of the network's input, such as 64x64; empty: 32x32 for cnn, else 224x224",
+    )
+    classes: Count | None = Field(default=None, description="of data set synthetic; empty: 10")
+    images: Count | None = Field(default=None, description="of data set synthetic, in all; empty: 1000")
+    data_dir: Path | None = Field(default=None, description="directory or file of that data set")
     epochs: Count = Field(default=6, description="passes over the training data if it must be trained")
-    seed: int = Field(default=0, ge=0, description="seed of the training and of the data split")
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        default=0, description="seed of the training and of the data split"
+    )
     weights_from: Literal["keras", "torch"] = Field(
         default="keras", description="the framework that trains the weights which both artifacts get"
     )
@@ -38,20 +54,92 @@ class ModelPlan(Strict):
 class Attached(Strict):
     """An endpoint that already runs: it is only sent requests."""
 
-    rest: str = Field(pattern=r"^https?://[^/\s]+$", description="REST address, such as http://10.0.0.7:8501")
-    grpc: str | None = Field(default=None, description="HOST:PORT of gRPC; needed for protocol grpc")
-    metrics: str | None = Field(default=None, description="address of its Prometheus metrics; empty: none are read")
+    rest: str = Field(description="REST address, such as http://10.0.0.7:8501, or https://HOST for TLS")
+    grpc: str | None = Field(
+        default=None, description="HOST:PORT of gRPC, or https://HOST:PORT for TLS; needed for protocol grpc"
+    )
+    metrics: str | None = Field(
+        default=None, description="URL of its Prometheus metrics, without a path /metrics; empty: none are read"
+    )
     management: str | None = Field(default=None, description="TorchServe's management address; empty: not used")
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="names and values of headers that all requests carry, over gRPC as metadata; a value may be "
+        "`env:NAME` or `file:PATH` (of JSON: `file:PATH#/a/b`), after one word such as `Bearer`, and must be if it is "
+        "a secret; the same for all endpoints of an engine",
+    )
+    metrics_headers: dict[str, str] | None = Field(
+        default=None, description="in place of `headers`, for its metrics; empty: `headers`"
+    )
+    management_headers: dict[str, str] | None = Field(
+        default=None, description="in place of `headers`, for the management address; empty: `headers`"
+    )
+
+    @field_validator("headers", "metrics_headers", "management_headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
+        try:
+            Headers.of_mapping(headers or {}, "header")
+        except ServingError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return headers
+
+    @model_serializer(mode="wrap")
+    def _as_before_without_headers(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)  # of every type that an endpoint has; pydantic's own signature
+        unused: dict[str, Any] = {"headers": {}, "metrics_headers": None, "management_headers": None}
+        return {key: value for key, value in dumped.items() if key not in unused or value != unused[key]}
 
     @field_validator("rest", "grpc", "metrics", "management", mode="before")
     @classmethod
     def _holds_no_password(cls, address: object) -> object:
         if isinstance(address, str) and "@" in address:
-            raise ValueError(
+            raise PydanticCustomError(
+                HOLDS_SECRET,
                 "a user name or password in an address is never sent, and would stay in the run directory: leave out "
-                "all up to the @"
+                "all up to the @",
             )
         return address
+
+    @field_validator("rest")
+    @classmethod
+    def _base_url(cls, address: str) -> str:
+        return _normalised(address, endpoint_url)
+
+    @field_validator("grpc")
+    @classmethod
+    def _grpc_target(cls, address: str | None) -> str | None:
+        return address and _normalised(address, grpc_target)
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_page(cls, address: str | None) -> str | None:
+        return address and _normalised(address, lambda text: page_url(text, "/metrics"))
+
+    @field_validator("management")
+    @classmethod
+    def _management_base(cls, address: str | None) -> str | None:
+        return address and _normalised(address, page_url).rstrip("/")
+
+    @field_validator("metrics", "management")
+    @classmethod
+    def _holds_no_token(cls, address: str | None) -> str | None:
+        parameters = parse_qsl(urlsplit(address or "").query, keep_blank_values=True)
+        if any(names_secret(name) for name, _ in parameters):
+            raise PydanticCustomError(
+                HOLDS_SECRET,
+                "a secret in an address would stay in the run directory: send it as a header, with env:NAME or "
+                "file:PATH under metrics_headers or management_headers",
+            )
+        return address
+
+
+def _normalised(address: str, read: Callable[[str], str]) -> str:
+    """As `read` writes it; ValueError with its reason, to which the address is added for every key of a plan."""
+    try:
+        return read(address)
+    except AddressError as error:
+        raise ValueError(str(error).removeprefix(f"{address.strip()!r} ").rstrip(".")) from error
 
 
 class Limits(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.plan.values import (
     BATCH_TIMEOUT,
@@ -54,7 +54,11 @@ class Bursty(Strict):
         description="objective for a request's latency in a burst; empty: recovered means as before the bursts",
     )
     duration_s: Seconds = Field(description="measured seconds, after the warm-up")
-    warmup_s: Warmup = Field(default=2, description="seconds left out of all numbers")
+    warmup_s: Warmup = Field(
+        default=2,
+        description="seconds left out of all numbers; at most 1 after steady load on the same servers "
+        "(`design: interleaved`)",
+    )
 
     @model_validator(mode="after")
     def _peak_is_above_base(self) -> Bursty:
@@ -181,8 +185,8 @@ class Objective(Strict):
     """A limit for a metric; a study that misses an objective ends with exit code 1."""
 
     metric: str = Field(description="key of a row of the results, such as steady.p99 or capacity.images_per_s")
-    at_most: float | None = Field(default=None, description="largest value, in the metric's own unit")
-    at_least: float | None = Field(default=None, description="smallest value, in the metric's own unit")
+    at_most: FiniteFloat | None = Field(default=None, description="largest value, in the metric's own unit")
+    at_least: FiniteFloat | None = Field(default=None, description="smallest value, in the metric's own unit")
     engines: list[EngineName] | None = Field(default=None, description="engines that must meet it; empty: every engine")
 
     @model_validator(mode="after")

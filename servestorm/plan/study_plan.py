@@ -25,6 +25,8 @@ from servestorm.plan.deployments import (
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
 from servestorm.plan.values import Count, Duration, EngineName, Images, OneOrMore, Payload, Protocol, Strict
 from servestorm.plan.yaml_text import checked, text_of
+from serving.errors import ServingError
+from serving.headers import Headers
 
 __all__ = [
     "Autoscaling",
@@ -95,7 +97,8 @@ class Plan(DeployedPlan, Strict):
         default=["rest"], description="protocol of the requests; a list: each of them"
     )
     payload: OneOrMore[Payload] = Field(
-        default=["image"], description="encoded bytes, base64 in JSON, or decoded float32 pixels; a list: each of them"
+        default=["image"],
+        description="encoded bytes, base64 in JSON, or decoded pixels as the model takes them; a list: each of them",
     )
     images_per_request: OneOrMore[Images] = Field(
         default=[1], description="images in one request; a list: each of them"
@@ -200,6 +203,21 @@ class Plan(DeployedPlan, Strict):
                 raise ValueError(f"an endpoint that runs already has {name} of its own: leave it out")
         if not (self.steady or self.bursty or self.capacity):
             raise ValueError("nothing is asked of the endpoint: give steady, bursty or capacity")
+        return self
+
+    @model_validator(mode="after")
+    def _headers_suit_the_engine(self) -> Plan:
+        for name, places in self.attach.items():
+            if any(place.headers != places[0].headers for place in places):
+                raise ValueError(
+                    f"attach.{name} has endpoints with different headers, and its load sends the same to all: give all "
+                    "of them the same headers, or put a gateway with one token before them"
+                )
+            if "grpc" in self.protocol:
+                try:
+                    Headers.of_mapping(places[0].headers, "header").check_for_grpc()
+                except ServingError as error:
+                    raise ValueError(str(error).rstrip(".")) from None
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from servestorm.plan.scenarios import Bursty, Steady
@@ -14,6 +14,10 @@ STEADY_GAP_S: Final = 0.3
 """Without any load after a slice, in which the last answers come and the servers' CPU time is read."""
 LONG_GAP_S: Final = 1.0
 """After a burst, which leaves a queue, and where a container or a pod has to be asked for its CPU time."""
+
+
+WARM_AGAIN_S: Final = 1.0
+"""Warm-up, at most, of a load whose servers bore another one right before: only its connections are new."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Slicing:
     def measured_s(self) -> float:
         """Measured seconds of each deployment."""
         return self.slices * self.length_s
+
+    def on_warm_servers(self) -> Slicing:
+        """The same for servers that bore another load right before."""
+        return replace(self, warmup_s=min(self.warmup_s, WARM_AGAIN_S))
 
     def seconds(self, deployments: int) -> float:
         """Length of a round of so many deployments."""

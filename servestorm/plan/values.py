@@ -44,6 +44,10 @@ BATCH_TIMEOUT: Final = (
 """What timeout_us of the plan means, which no engine keeps exactly."""
 
 
+HOLDS_SECRET: Final = "holds_secret"
+"""Type of the fault of a value that may be a secret: it is not repeated."""
+
+
 class Strict(BaseModel):
     """A section of the plan: it refuses keys that it does not know, and does not change."""
 

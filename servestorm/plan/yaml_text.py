@@ -13,7 +13,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from servestorm.errors import StudyError
+from servestorm.plan.values import HOLDS_SECRET
 
+ADDRESSES = ("rest", "grpc", "metrics", "management")
+"""Keys of an endpoint whose values may be repeated, unlike those of its headers."""
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -37,12 +40,41 @@ def checked(root: type[Checked], text: str, source: str) -> Checked:
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise StudyError(f"{source}{line}: this is not YAML: {problem}.") from error
+    except (ValueError, OverflowError) as error:  # of values: a date such as 2024-13-45, a number of 5,000 digits
+        reason = str(error).partition(";")[0]
+        raise StudyError(f"{source}: a value cannot be read ({reason}): correct it, or write it in quotes.") from error
+    except RecursionError as error:
+        raise StudyError(f"{source}: this is nested too deeply for a plan: correct it.") from error
+    if twice := _key_given_twice(tree):
+        key, first, second = twice
+        raise StudyError(f"{source}:{second}: `{key}` is given twice, in line {first} too: leave one of them out.")
     if not isinstance(document, dict):
         raise StudyError(f"{source}: a plan is a mapping that begins with `name:` and `engines:`.")
     try:
         return root.model_validate(document)
     except ValidationError as error:
         raise StudyError(_explain(error, root, tree, source)) from error
+
+
+def _key_given_twice(tree: yaml.Node | None) -> tuple[str, int, int] | None:
+    """(key, its first line, its second): YAML forbids it, and the parser takes the last without a word."""
+    seen: set[int] = set()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and (first := lines.setdefault((key.tag, key.value), line)) != line:
+                    return key.value, first, line
+                waiting += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+    return None
 
 
 def _explain(error: ValidationError, root: type[BaseModel], tree: yaml.Node | None, source: str) -> str:
@@ -63,10 +95,16 @@ def _explain(error: ValidationError, root: type[BaseModel], tree: yaml.Node | No
     message = re.sub(r"valid dictionary or instance of \w+", "mapping", fault["msg"].removeprefix("Value error, "))
     if where == ["cpus"]:
         message = "auto or a mapping such as {engine: [0], generator: [1]} is wanted"
-    shown = re.sub(r"^'.*@", "'...@", repr(fault["input"]))  # a password in an address is not repeated
-    given = "" if isinstance(fault["input"], (dict, BaseModel)) else f", not {shown}"
+    given = "" if _may_hold_secret(fault["type"], fault["input"], where) else f", not {fault['input']!r}"
     label = f"`{key}`: " if key else ""
     return f"{place}: {label}{message[:1].lower()}{message[1:]}{given}.{more}"
+
+
+def _may_hold_secret(fault: str, value: Any, where: list[Any]) -> bool:
+    """Whether a value is not repeated: a password in an address, a header, or what holds others."""
+    if fault == HOLDS_SECRET or isinstance(value, (dict, BaseModel)) or "@" in repr(value):
+        return True
+    return where[:1] == ["attach"] and (len(where) < 2 or where[-1] not in ADDRESSES)
 
 
 def _as_written(node: yaml.Node | None, where: list[Any]) -> list[Any]:

@@ -8,7 +8,9 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -79,12 +81,13 @@ MOST_NESTED = 50
 JsonObject = dict[str, JsonValue]
 """A JSON object that is copied or compared whole: what it holds beyond the typed fields must not be lost."""
 
-State = Literal["running", "complete", "interrupted", "failed"]
+State = Literal["running", "complete", "incomplete", "interrupted", "failed"]
+"""Of a study. incomplete: it came to its end, and runs of it failed; interrupted and failed: it ended before."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing; raises StudyEnvironmentError naming the path where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two commands may draw one report
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -93,6 +96,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):  # on a full disk its part would take the last bytes
+            temporary.unlink()
         raise StudyEnvironmentError(
             f"{path} cannot be written ({(error.strerror or str(error)).lower()}): "
             "free some space or choose another place with --out."
@@ -162,16 +167,38 @@ def create_run(root: Path, name: str) -> Path:
             path = root / (stem if attempt == 1 else f"{stem}-{attempt}")
             try:
                 path.mkdir()
-                (path / CELLS).mkdir()
-                return path.resolve()
             except FileExistsError:
                 if not path.is_dir():
                     raise
+                continue
+            try:
+                (path / CELLS).mkdir()
+            except OSError:
+                path.rmdir()
+                raise
+            return path.resolve()
     except OSError as error:
-        raise StudyEnvironmentError(
-            f"{root} cannot hold a run ({(error.strerror or str(error)).lower()}): choose another place with --out."
-        ) from error
+        raise _no_place(root, error.strerror or str(error)) from error
     raise StudyEnvironmentError(f"{root} is full of runs named {stem}: choose another place with --out.")
+
+
+def require_place(root: Path) -> None:
+    """Raise StudyEnvironmentError where `create_run` would, before anything else is made; leaves nothing behind."""
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=root):
+            pass
+    except OSError as error:
+        raise _no_place(root, error.strerror or str(error)) from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _no_place(root: Path, reason: str) -> StudyEnvironmentError:
+    return StudyEnvironmentError(f"{root} cannot hold a run ({reason.lower()}): choose another place with --out.")
 
 
 def manifest_name(place: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from servestorm.plan.deployments import Attached
 from servestorm.plan.study_plan import DockerPlan, KubernetesPlan, Plan
 from servestorm.study.cores import Cores
 from servestorm.study.generator_cluster import ClusterGenerator
@@ -14,6 +16,7 @@ from serving.backends import BACKENDS, DockerBackend, KubernetesBackend
 from serving.backends.docker.project import ProjectBackend
 from serving.backends.docker.settings import DockerSettings
 from serving.backends.kubernetes.settings import KubernetesSettings
+from serving.headers import Headers
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,23 @@ def _other_backend(plan: Plan, cores: Cores) -> Backend:
     if plan.backend == "attach":
         from serving.backends.attach import AttachBackend, ReplicaAddress
 
-        return AttachBackend(
-            {
-                engine: [ReplicaAddress(**place.model_dump()) for place in places]
-                for engine, places in plan.attach.items()
-            }
-        )
+        def address(place: Attached) -> ReplicaAddress:
+            return ReplicaAddress(
+                place.rest,
+                place.grpc,
+                place.metrics,
+                place.management,
+                headers=_headers(place.headers),
+                metrics_headers=None if place.metrics_headers is None else _headers(place.metrics_headers),
+                management_headers=None if place.management_headers is None else _headers(place.management_headers),
+            )
+
+        return AttachBackend({engine: [address(place) for place in places] for engine, places in plan.attach.items()})
     return BACKENDS[plan.backend]
+
+
+def _headers(written: Mapping[str, str]) -> Headers:
+    return Headers.of_mapping(written, "header")
 
 
 def _kubernetes(plan: Plan, section: KubernetesPlan, keep: bool) -> KubernetesBackend:

@@ -46,6 +46,8 @@ class CellLoad:
     machine: MachineReader = KERNEL
     since_start: MachineWatch | None = None
     """Of a server whose start is timed: the machine since before the start."""
+    on_warm_servers: bool = False
+    """Whether another load of the round came before."""
 
     def offer(self, load: LoadCommand, folder: Path, most_attempts: int | None = None) -> FinishedLoadFile:
         """Offer the load and give its summary; again where it is DISTURBED, or only the generator was at fault.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from servestorm.plan.budget import LEAST_ROUNDS
-from servestorm.plan.cells import TAKE_TURNS, Cell, Variant, variants_of
+from servestorm.plan.cells import TAKE_TURNS, Cell, Variant, loads_of, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.study.progress import ProgressStep
 from servestorm.study.scenarios.table import SCENARIO_CELLS
@@ -21,9 +21,16 @@ RELEASE_GUESS_S = 12.0
 def expected_s(plan: Plan, cells: Sequence[Cell]) -> float:
     """First guess of a round's length in seconds, for the progress bar and `--dry-run`; one cell may be a round."""
     release_s = RELEASE_GUESS_S if plan.backend == "kubernetes" else 0.0
-    starting = 0.0 if plan.runs_already else sum(_start_s(plan, cell) + STOP_GUESS_S + release_s for cell in cells)
-    scenario = SCENARIO_CELLS[cells[0].scenario]
-    return starting + (scenario.expected_s(plan) if len(cells) == 1 else scenario.expected_round_s(plan, len(cells)))
+    first, *later = loads_of(cells)
+    starting = 0.0 if plan.runs_already else sum(_start_s(plan, cell) + STOP_GUESS_S + release_s for cell in first)
+    if len(cells) == 1:
+        return starting + SCENARIO_CELLS[cells[0].scenario].expected_s(plan)
+    loads_s = _load_s(plan, first, on_warm_servers=False)
+    return starting + loads_s + sum(_load_s(plan, load, on_warm_servers=True) for load in later)
+
+
+def _load_s(plan: Plan, cells: Sequence[Cell], on_warm_servers: bool) -> float:
+    return SCENARIO_CELLS[cells[0].scenario].expected_round_s(plan, len(cells), on_warm_servers)
 
 
 def _start_s(plan: Plan, cell: Cell) -> float:
@@ -48,7 +55,17 @@ def steps(plan: Plan, rounds: Sequence[Sequence[Cell]], missing: Sequence[ModelP
 
 def _kind(cells: Sequence[Cell]) -> str:
     """What takes about as long: the same scenario of the same engines."""
-    return f"{SCENARIO_CELLS[cells[0].scenario].label} of {' and '.join(sorted(cell.engine for cell in cells))}"
+    return f"{_label(cells)} of {_engines(cells)}"
+
+
+def _engines(cells: Sequence[Cell]) -> str:
+    """'savedmodel and torchserve'."""
+    return " and ".join(sorted(cell.engine for cell in loads_of(cells)[0]))
+
+
+def _label(cells: Sequence[Cell]) -> str:
+    """'steady load', or 'steady load and bursty load' of a round with both."""
+    return " and ".join(SCENARIO_CELLS[load[0].scenario].label for load in loads_of(cells))
 
 
 def _is_optional(plan: Plan, cells: Sequence[Cell]) -> bool:
@@ -61,8 +78,7 @@ def title(plan: Plan, variants: Sequence[Variant], cells: Sequence[Cell]) -> str
     cell = cells[0]
     scenario = SCENARIO_CELLS[cell.scenario]
     number = f"{cell.repetition} of {'at most ' if plan.budget and len(cells) > 1 else ''}{scenario.runs(plan)}"
-    engines = " and ".join(sorted(one.engine for one in cells))
-    text = f"{engines}: {scenario.label} {number}{scenario.setting(cell)}"
+    text = f"{_engines(cells)}: {_label(cells)} {number}{scenario.setting(cell)}"
     details = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]
     detail = "; ".join(filter(None, details))
     return f"{text} ({detail})" if detail else text

@@ -89,9 +89,11 @@ class LoadSource(Protocol):
 
 
 def address_options(front: Sequence[Endpoint]) -> list[str]:
-    """Options for the addresses that load goes to."""
+    """Options for the addresses that load goes to, and for the headers that these want, alike for all."""
     grpc = ",".join(endpoint.grpc_target for endpoint in front)
-    return ["--host", ",".join(endpoint.rest_url for endpoint in front), *(["--grpc-target", grpc] if grpc else [])]
+    headers = [option for text in front[0].headers.written for option in ("--header", text)] if front else []
+    hosts = ",".join(endpoint.rest_url for endpoint in front)
+    return ["--host", hosts, *(["--grpc-target", grpc] if grpc else []), *headers]
 
 
 def steady_load(rate_per_s: float, duration_s: float, warmup_s: float, images: int) -> LoadCommand:

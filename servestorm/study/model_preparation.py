@@ -6,13 +6,15 @@ Ctrl-C and a crash end it at once.
 
 from __future__ import annotations
 
+import difflib
+import fcntl
 import multiprocessing
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -26,6 +28,11 @@ from serving.extras import require
 Progress = Callable[[str, float], None]
 MODELS = Path("build/models")
 WEIGHTS = Path("build/weights")
+DEFAULT_NAME = str(ModelPlan.model_fields["name"].default)
+TRAINING_KEYS = frozenset(
+    {"network", "dataset", "size", "classes", "images", "data_dir", "epochs", "seed", "weights_from"}
+)
+"""Of the plan's model: how it is made where it is missing."""
 TRAINING_SHARE = 0.8
 """Of the whole preparation's time, for the progress bar."""
 
@@ -40,11 +47,55 @@ def is_missing(plan: ModelPlan) -> bool:
     return plan.path is None and not (model_directory(plan) / MANIFEST_NAME).is_file()
 
 
+def refuse_unknown(plan: ModelPlan) -> None:
+    """Raise ModelError where the model is missing and nothing in the plan says what to train it on: a slip in a name.
+
+    Only the default name alone asks for a model of our own.
+    """
+    asked = plan.name == DEFAULT_NAME or not TRAINING_KEYS.isdisjoint(plan.model_fields_set)
+    if asked or not is_missing(plan):
+        return
+    there = sorted(path.parent.name for path in MODELS.glob(f"*/{MANIFEST_NAME}"))
+    close = difflib.get_close_matches(plan.name, there, n=1)
+    hint = (
+        f"did you mean {close[0]}?"
+        if close
+        else f"there {'is' if len(there) == 1 else 'are'} {', '.join(there) or 'none'}."
+    )
+    raise ModelError(
+        f"model.name: there is no model {plan.name} in {MODELS}, {hint} To train one of this name, add `dataset` to it."
+    )
+
+
 def prepare(plan: ModelPlan, progress: Progress) -> ModelDir:
-    """The plan's model directory, made first if missing. `progress` gets (what, share of the whole)."""
+    """The plan's model directory, made first if missing. `progress` gets (what, share of the whole).
+
+    Of several commands at once, one makes it and the others wait: a model that is replaced while a study measures it
+    would be another one.
+    """
     if is_missing(plan):
         require("train", f"training model {plan.name}")
-        _make_in_child(plan, progress)
+        with _alone(plan.name, lambda: progress("waiting for another command that makes the model", 0.0)):
+            if is_missing(plan):
+                _make_in_child(plan, progress)
+    return named_model(plan)
+
+
+@contextmanager
+def _alone(name: str, waits: Callable[[], None]) -> Iterator[None]:
+    """No other command makes a model of this name meanwhile; `waits` is called first where one does now."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    with (MODELS / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def named_model(plan: ModelPlan) -> ModelDir:
+    """The plan's model directory, which is there. Raises ModelError where it holds another model, or none."""
     model = ModelDir(model_directory(plan))
     if model.name != plan.name:
         raise ModelError(
@@ -57,9 +108,19 @@ def make(plan: ModelPlan, progress: Progress) -> None:
     """Train in one framework, carry the weights into both artifacts, prove them equal. Imports both frameworks."""
     from models.artifacts.export import export_model
     from models.datasets.load import load_dataset
+    from models.networks.catalogue import network_named
     from models.training.train import train
 
-    dataset = load_dataset(plan.dataset, data_dir=plan.data_dir, seed=plan.seed)
+    side = network_named(plan.network).side
+    height, width = map(int, plan.size.split("x")) if plan.size else (side, side)
+    dataset = load_dataset(
+        plan.dataset,
+        data_dir=plan.data_dir,
+        seed=plan.seed,
+        size=(height, width),
+        classes=plan.classes,
+        images=plan.images,
+    )
     weights = WEIGHTS / plan.name
     train(
         plan.weights_from,
@@ -68,6 +129,7 @@ def make(plan: ModelPlan, progress: Progress) -> None:
         epochs=plan.epochs,
         seed=plan.seed,
         progress=training_only(lambda what, share: progress(what, TRAINING_SHARE * share)),
+        network=plan.network,
     )
     export_model(
         plan.name,

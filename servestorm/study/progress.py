@@ -66,9 +66,11 @@ class Outlook:
         with self._lock:
             self._next += steps
 
-    def begin(self, now_s: float) -> ProgressStep:
-        """Enter the next step."""
+    def begin(self, now_s: float, step: ProgressStep | None = None) -> ProgressStep:
+        """Enter the next step; `step` takes its place where less of it is left than was planned."""
         with self._lock:
+            if step:
+                self.steps[self._next] = step
             self._started_s, self._fraction = now_s, 0.0
             if math.isnan(self._done_at_s):
                 self._done_at_s = now_s
@@ -194,9 +196,9 @@ class Display:
             self.stream.flush()
 
     @contextmanager
-    def step(self) -> Iterator[ProgressStep]:
-        """The next piece of work."""
-        step = self.outlook.begin(time.monotonic())
+    def step(self, changed: ProgressStep | None = None) -> Iterator[ProgressStep]:
+        """The next piece of work, or what it has become."""
+        step = self.outlook.begin(time.monotonic(), changed)
         if self._bar:
             self._bar.title(step.title)
         else:

@@ -11,18 +11,19 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from servestorm.errors import StudyError
-from servestorm.plan.cells import Cell, rounds_of
+from servestorm.plan.cells import Cell, loads_of, rounds_of
 from servestorm.plan.study_plan import Plan
 from servestorm.rundir import files
-from servestorm.rundir.record import RunRecord
+from servestorm.rundir.files import read_json
+from servestorm.rundir.record import RunRecord, read_run
 from servestorm.study.cores import Cores
 
 
 def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[str]:
-    """Ids of the cells that need not run again: a round is complete as a whole, or runs again as a whole.
+    """Ids of the cells that need not run again: a load of a round is complete for every engine, or all have it again.
 
     Raises StudyError where the run is of another plan or is whole."""
-    if record.study.state == "complete":
+    if record.study.state == "complete" and not failed_cells(record):
         raise StudyError(f"{record.study.id} is complete: draw it again with `servestorm report {record.path}`.")
     if not _same_plan(record.stored.study["plan"], plan) or record.study.cells != [cell.id for cell in cells]:
         raise StudyError(
@@ -30,8 +31,24 @@ def complete_cells(record: RunRecord, cells: Sequence[Cell], plan: Plan) -> set[
             "another version; run the plan anew."
         )
     complete = {cell.cell.id for cell in record.cells if cell.complete}
-    rounds = [{cell.id for cell in together} for together in rounds_of(plan, cells)]
-    return {name for together in rounds if together <= complete for name in together}
+    loads = [{cell.id for cell in load} for together in rounds_of(plan, cells) for load in loads_of(together)]
+    return {name for load in loads if load <= complete for name in load}
+
+
+def failed_cells(record: RunRecord) -> set[str]:
+    """Ids of the cells that were tried and did not complete: their runs are missing until they are repeated."""
+    return {cell.cell.id for cell in record.cells if not cell.complete}
+
+
+def require_unchanged(record: RunRecord) -> None:
+    """Raise StudyError where another command went on with the run between our reading it and our owning it.
+
+    One that was killed meanwhile has left study.json as it was, and more runs that are complete.
+    """
+    outcomes = {cell.cell.id: cell.outcome for cell in record.cells}
+    now = {cell.cell.id: cell.outcome for cell in read_run(record.path).cells}
+    if read_json(record.path / files.STUDY) != record.stored.study or now != outcomes:
+        raise StudyError(f"another command has just gone on with {record.path}: look at it with `servestorm report`.")
 
 
 def _same_plan(begun: JsonValue, plan: Plan) -> bool:
@@ -52,6 +69,9 @@ def reopen(
 ) -> tuple[Path, files.JsonObject]:
     """Make the run directory ready to go on; gives it and its study.json's content.
 
+    What a fault failed stays until it is repeated, for a budget may leave no time for that; what the end of the study
+    cut short is removed.
+
     Raises StudyError where model, engines or cores are no longer what the kept runs were measured with.
     """
     begun, study = record.study, dict(record.stored.study)
@@ -69,7 +89,8 @@ def reopen(
             f"{changed[0]} is not what {begun.id} was begun with: its runs could not be compared; run the plan anew."
         )
     for cell in record.cells:
-        if cell.cell.id not in complete:
+        failed = cell.outcome is not None and cell.outcome.state == "failed"
+        if cell.cell.id not in complete and not failed:
             shutil.rmtree(cell.path)
     study.update(
         plan=plan.model_dump(mode="json"),

@@ -23,8 +23,8 @@ from serving.errors import DeploymentError
 
 GENERATORS_START_GUESS_S: Final = 4.0
 """Until the generators are ready: they load their programs on a core that they share."""
-_START_AHEAD_S: Final = 0.5
-"""From the moment when they are told to the start."""
+_START_AHEAD_S: Final = 1.0
+"""From the moment when they are told to the start. They connect meanwhile, which took over 0.5 s beside many tests."""
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -66,7 +66,9 @@ def _offer_once(
         try:
             with _offered(loads, orders, cancelled) as futures:
                 meanwhile()
-                start_ns = _start(folders, futures)
+                _wait_ready(folders, futures)
+                start_ns = monotonic_ns() + round(_START_AHEAD_S * S_NS)
+                _tell_start(folders, start_ns)
                 _read_in_gaps(loads, tables, slicing.gap_s, start_ns, futures, readings)
         finally:
             if start_ns is not None:
@@ -74,19 +76,21 @@ def _offer_once(
                     write_json(folder / files.SLICES, slices.model_dump())
 
 
-def _start(folders: Sequence[Path], futures: Sequence[Future[None]]) -> int:
-    """Wait until every generator is ready, or has ended, and tell all of them the same start, which is given too."""
+def _wait_ready(folders: Sequence[Path], futures: Sequence[Future[None]]) -> None:
+    """Wait until every generator is ready, or has ended."""
     ready = [ready_file(folder / files.START) for folder in folders]
     while not all(path.exists() for path in ready):
         done = wait(futures, _LOOK_EVERY_S, FIRST_EXCEPTION)
         if not done.not_done or any(future.exception() for future in done.done):
             break
-    start_ns = monotonic_ns() + round(_START_AHEAD_S * S_NS)
+
+
+def _tell_start(folders: Sequence[Path], start_ns: int) -> None:
+    """Tell all generators the same start."""
     for folder in folders:
         write_text(folder / files.START, f"{start_ns}\n")
-    for path in ready:
-        path.unlink(missing_ok=True)
-    return start_ns
+    for folder in folders:
+        ready_file(folder / files.START).unlink(missing_ok=True)
 
 
 @contextmanager

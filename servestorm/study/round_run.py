@@ -1,4 +1,4 @@
-"""One round: fresh deployments under one scenario, each with everything it leaves written into its cell's folder."""
+"""One round: fresh deployments under one load or several, with everything that they leave in the cells' folders."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from servestorm.plan.cells import Cell
+from servestorm.plan.cells import Cell, loads_of
 from servestorm.rundir import files
 from servestorm.rundir.files import now, write_bytes, write_json, write_text
 from servestorm.rundir.metrics_table import table_bytes
@@ -49,20 +49,22 @@ class CellOutcome:
 
 
 def run_round(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Path]) -> list[CellOutcome]:
-    """Run cells that stand up at once and take turns under load, or one alone, and write a folder for each.
+    """Run the cells of a round, whose engines stand up at once and take turns under load, or one cell alone.
 
-    A fault of an engine or of a generator makes all outcomes `failed` with the reason, and the study may go on; an
-    interruption, a full disk and our own bugs are written too, and raised on.
+    Each has a folder. A fault of an engine or of a generator makes all outcomes `failed` with the reason, but for those
+    of a load that had ended before, and the study may go on; an interruption, a full disk and our own bugs are written
+    too, and raised on.
     """
     for cell, folder in zip(cells, folders, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / files.CELL, cell.as_dict())
+    loads = _loads(cells, folders)
     started_at, progress = now(), _Progress()
     state: CellState = "complete"
     reason: str | None = None
     fault_of: Cell | None = None
     try:
-        _measure(context, cells, folders, progress)
+        _measure(context, loads, progress)
     except (DeploymentError, GeneratorError) as error:
         fault_of = cell_at_fault(error, cells)
         state, reason = "failed", _reason(error, cells, fault_of, progress)
@@ -75,9 +77,12 @@ def run_round(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Pa
             reason = _lasting(reason, folders[cells.index(fault_of) if fault_of else 0])
         at_fault = fault_of.id if fault_of else None
         outcome = CellOutcome(state, reason, started_at, now(), context.scraper.name, at_fault)
-        for folder in folders:
-            write_json(folder / files.OUTCOME, asdict(outcome))
-    return [outcome] * len(cells)
+        complete = replace(outcome, state="complete", reason=None, fault_of=None)
+        kept = progress.ended if progress.ended < len(loads) else 0
+        outcomes = [complete if place < kept else outcome for place, load in enumerate(loads) for _ in load.cells]
+        for folder, of_cell in zip(folders, outcomes, strict=True):
+            write_json(folder / files.OUTCOME, asdict(of_cell))
+    return outcomes
 
 
 @dataclass
@@ -86,6 +91,30 @@ class _Progress:
 
     stands: bool = False
     """Whether every server of it has started and answered."""
+    ended: int = 0
+    """Loads of it that have ended."""
+
+
+@dataclass(frozen=True)
+class _RoundLoad:
+    """One load of a round: a cell and a folder for each engine."""
+
+    cells: Sequence[Cell]
+    folders: Sequence[Path]
+
+    @property
+    def scenario(self) -> StudyScenario:
+        """What is measured."""
+        return SCENARIO_CELLS[self.cells[0].scenario]
+
+
+def _loads(cells: Sequence[Cell], folders: Sequence[Path]) -> list[_RoundLoad]:
+    """The loads of a round in their order, each with its engines in the order of the first."""
+    folder_of = dict(zip(cells, folders, strict=True))
+    first, *later = loads_of(cells)
+    engines = [cell.engine for cell in first]
+    ordered = [first, *(sorted(load, key=lambda cell: engines.index(cell.engine)) for load in later)]
+    return [_RoundLoad(load, [folder_of[cell] for cell in load]) for load in ordered]
 
 
 def _reason(error: Exception, cells: Sequence[Cell], fault_of: Cell | None, progress: _Progress) -> str:
@@ -104,46 +133,74 @@ def _lasting(reason: str, folder: Path) -> str:
     return re.sub(r"\S+/replica-\d+/server\.log", str(folder / files.SERVER_LOG), reason)
 
 
-def _measure(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Path], progress: _Progress) -> None:
-    scenario = SCENARIO_CELLS[cells[0].scenario]
+def _measure(context: StudyContext, loads: Sequence[_RoundLoad], progress: _Progress) -> None:
+    first = loads[0]
     with ExitStack() as stack:
-        since_start = stack.enter_context(_watched_start(context, scenario))
+        since_start = stack.enter_context(_watched_start(context, first.scenario))
         standing = [
-            stack.enter_context(_standing(context, cell, folder, since_start))
-            for cell, folder in zip(cells, folders, strict=True)
+            stack.enter_context(_standing(context, cell, folders, since_start))
+            for cell, *folders in zip(first.cells, *(load.folders for load in loads), strict=True)
         ]
-        for load, folder in zip(standing, folders, strict=True):
-            with blamed_on(load.cell):
-                stack.enter_context(_ready(context, load, folder))
+        scraping = stack.enter_context(ExitStack())
+        for server, folder in zip(standing, first.folders, strict=True):
+            with blamed_on(server.cell):
+                _make_ready(context, server, folder, scraping)
         progress.stands = True
+        for load in loads:
+            if load is not first:
+                scraping.close()
+                standing = [_loaded_next(server, cell) for server, cell in zip(standing, load.cells, strict=True)]
+                for server, folder in zip(standing, load.folders, strict=True):
+                    with blamed_on(server.cell):
+                        server.wait_drained()
+                    scraping.enter_context(_scraped(context, server, folder))
+            _measure_load(context, load, standing)
+            progress.ended += 1
 
-        def before_load() -> None:
-            if scenario.scraped:
-                for load in standing:
-                    context.scraper.wait_first(load.cell.id, len(_with_metrics(load.deployment)))
-                _check_all_settings(context, standing, folders)
 
-        if len(standing) == 1:
-            before_load()
-            scenario.measure(standing[0], folders[0])
-        else:
-            scenario.measure_round(standing, folders, before_load)
-        if not scenario.scraped:
-            _check_all_settings(context, standing, folders)  # no question may slow a start that is timed
+def _loaded_next(server: CellLoad, cell: Cell) -> CellLoad:
+    """A deployment that bears another load after the one that has ended."""
+    return replace(server, cell=cell, on_warm_servers=True)
+
+
+def _measure_load(context: StudyContext, load: _RoundLoad, standing: Sequence[CellLoad]) -> None:
+    scenario = load.scenario
+
+    def before_load() -> None:
+        if scenario.scraped:
+            for server in standing:
+                context.scraper.wait_first(server.cell.id, len(_with_metrics(server.deployment)))
+            _check_all_settings(context, standing, load.folders)
+
+    if len(standing) == 1:
+        before_load()
+        scenario.measure(standing[0], load.folders[0])
+    else:
+        scenario.measure_round(standing, load.folders, before_load)
+    if not scenario.scraped:
+        _check_all_settings(context, standing, load.folders)  # no question may slow a start that is timed
 
 
 @contextmanager
-def _standing(context: StudyContext, cell: Cell, folder: Path, since_start: MachineWatch | None) -> Iterator[CellLoad]:
-    """A started deployment, with everything that is needed to load it; it may not be ready yet."""
+def _standing(
+    context: StudyContext, cell: Cell, folders: Sequence[Path], since_start: MachineWatch | None
+) -> Iterator[CellLoad]:
+    """A started deployment, with everything that is needed to load it; it may not be ready yet.
+
+    `folders` are those of its cells: one for each load of the round.
+    """
     events = EventLog()
     workdir = scratch_folder()  # short, as sockets want it, and found again after a kill
     try:
         with ExitStack() as stack:
             with blamed_on(cell):
-                deployment = stack.enter_context(_deployment(context, cell, workdir, events, folder))
+                deployment = stack.enter_context(_deployment(context, cell, workdir, events, folders))
             yield _load(context, cell, deployment, events, since_start)
     finally:
-        write_json(folder / files.EVENTS, [asdict(event) for event in events.events])
+        for folder in folders:
+            others = {other.name for other in folders if other != folder}
+            own = [asdict(event) for event in events.events if event.detail not in others]
+            write_json(folder / files.EVENTS, own)
         shutil.rmtree(workdir, ignore_errors=True)
 
 
@@ -168,7 +225,7 @@ def _watched_start(context: StudyContext, scenario: StudyScenario) -> Iterator[M
 
 @contextmanager
 def _deployment(
-    context: StudyContext, cell: Cell, workdir: Path, events: EventLog, folder: Path
+    context: StudyContext, cell: Cell, workdir: Path, events: EventLog, folders: Sequence[Path]
 ) -> Iterator[Deployment]:
     """A started deployment whose last log lines and records are kept whatever happens."""
     engine = context.engines[cell.engine]
@@ -188,9 +245,9 @@ def _deployment(
         try:
             yield deployment
         finally:
-            write_text(folder / files.SERVER_LOG, deployment.logs(200) + "\n")
-            for name, text in deployment.records().items():
-                write_text(folder / name, text)
+            for name, text in {files.SERVER_LOG: deployment.logs(200) + "\n", **deployment.records()}.items():
+                for folder in folders:
+                    write_text(folder / name, text)
 
 
 def _budget(context: StudyContext, cell: Cell) -> Budget:
@@ -249,17 +306,14 @@ def _load(
     )
 
 
-@contextmanager
-def _ready(context: StudyContext, load: CellLoad, folder: Path) -> Iterator[None]:
-    """The deployment is ready; its metrics are read from its start on where its addresses are known by then."""
+def _make_ready(context: StudyContext, load: CellLoad, folder: Path, scraping: ExitStack) -> None:
+    """Wait for the deployment; its metrics are read from its start on where its addresses are known by then."""
     scraped = SCENARIO_CELLS[load.cell.scenario].scraped
-    with ExitStack() as stack:
-        if scraped and context.backend.addressed_at_start:
-            stack.enter_context(_scraped(context, load, folder))
-        _wait_answers(context, load)
-        if scraped and not context.backend.addressed_at_start:
-            stack.enter_context(_scraped(context, load, folder))
-        yield
+    if scraped and context.backend.addressed_at_start:
+        scraping.enter_context(_scraped(context, load, folder))
+    _wait_answers(context, load)
+    if scraped and not context.backend.addressed_at_start:
+        scraping.enter_context(_scraped(context, load, folder))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -12,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from models.manifest import MANIFEST_NAME, ModelDir
-from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, cells_of, rounds_of, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
 from servestorm.rundir import files
-from servestorm.rundir.record import RunRecord
+from servestorm.rundir.owner import owned
+from servestorm.rundir.record import RunRecord, read_run
 from servestorm.study import resume as resumed
 from servestorm.study.backend_choice import choose_backend
 from servestorm.study.context import StudyContext, autoscaler_of
@@ -27,6 +28,7 @@ from servestorm.study.expected_time import PREPARE_GUESS_S, steps
 from servestorm.study.load import LoadSource
 from servestorm.study.machine_counters import KERNEL, MachineReader
 from servestorm.study.model_preparation import is_missing, prepare
+from servestorm.study.payloads import refuse_payloads
 from servestorm.study.progress import Display
 from servestorm.study.round_run import CellOutcome, run_round
 from servestorm.study.scraper import open_scraper
@@ -35,7 +37,8 @@ from serving.backend import counted
 from serving.deployment import Engine
 from serving.engines import ENGINES
 from serving.errors import DeploymentError
-from serving.wire import WIRES, Wire, payload_spec
+from serving.supervisor import supervise
+from serving.wire import WIRES
 
 GIVE_UP_AFTER = 2
 """Rounds in a row in which an engine that never worked may fail before the study ends."""
@@ -69,19 +72,32 @@ class Study:
         self.path: Path | None = None
         self._resume = resume
         self._complete = resumed.complete_cells(resume, self.cells, plan) if resume else set()
+        self._failed: set[str] = set()
+        """Ids of the cells that failed and were not repeated."""
         self._study: files.JsonObject = {}
 
     def carry_out(self) -> Path:
-        """Run every cell; returns the run directory. Raises what stopped it, after everything was written."""
+        """Run every cell; returns the run directory. Raises what stopped it, after everything was written.
+
+        Raises StudyError where another process writes into the run directory that it goes on with.
+        """
+        supervise()  # now, and not beside the first server's start
+        with ExitStack() as until_end:
+            if self._resume:
+                until_end.enter_context(owned(self._resume.path))
+                resumed.require_unchanged(self._resume)
+            return self._carry_out(until_end)
+
+    def _carry_out(self, until_end: ExitStack) -> Path:
         self._remove_leftovers()
         versions = {name: self._check(engine) for name, engine in self.engines.items()}
         missing = [model for model in self.plan.model if is_missing(model)]
-        rounds = [cells for cells in rounds_of(self.plan, self.cells) if cells[0].id not in self._complete]
+        rounds = [left for cells in rounds_of(self.plan, self.cells) if (left := self._not_complete(cells))]
         with Display(steps(self.plan, rounds, missing)) as display:
             if self.plan.budget is not None:  # which begins after the preparation: a guess until then
                 display.outlook.ends_by(time.monotonic() + PREPARE_GUESS_S * len(missing) + self.plan.budget)
             models = [self._prepare(model, display) for model in self.plan.model]
-            self._open(models, versions)
+            self._open(models, versions, until_end)
             try:
                 self._run_rounds(models, rounds, display)
             except KeyboardInterrupt:
@@ -90,9 +106,12 @@ class Study:
             except BaseException as error:
                 self._close("failed", str(error))
                 raise
-        self._close("complete", None)
+        self._close_at_end()
         assert self.path is not None
         return self.path
+
+    def _not_complete(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if cell.id not in self._complete]
 
     def _check(self, engine: Engine) -> str:
         """Version of the engine where it runs; an autoscaler's rights are asked for before anything starts, too."""
@@ -117,20 +136,28 @@ class Study:
         for engine in self.engines.values() if not self.plan.runs_already else ():
             model.verify("mar" if engine.artifact == "mar" else "savedmodel")
         for name in self.engines:
-            _refuse_payloads(self.plan, WIRES[name], model)
+            refuse_payloads(self.plan, WIRES[name], model)
         return model
 
-    def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str]) -> None:
+    def _open(self, models: Sequence[ModelDir], versions: Mapping[str, str], until_end: ExitStack) -> None:
+        """The run directory with all that is known before the first round; it stays this study's until its end."""
         manifests = [(model.path / MANIFEST_NAME).read_text() for model in models]
         if self._resume:
             self.path, self._study = resumed.reopen(
                 self._resume, self.plan, self._complete, manifests, versions, self.cores
             )
+            self._failed = resumed.failed_cells(read_run(self.path))
             return
-        path = self.path = files.create_run(self.out, self.plan.name)
-        self._study = self._begun(path.name, models, versions)
-        self._write_inputs(path, manifests)
-        files.write_json(path / files.STUDY, self._study)
+        path = files.create_run(self.out, self.plan.name)
+        try:
+            until_end.enter_context(owned(path))
+            self._study = self._begun(path.name, models, versions)
+            self._write_inputs(path, manifests)
+            files.write_json(path / files.STUDY, self._study)
+        except BaseException:  # nothing was measured, and a directory without a whole study.json is no run
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        self.path = path
 
     def _begun(self, run: str, models: Sequence[ModelDir], versions: Mapping[str, str]) -> files.JsonObject:
         """study.json of a study that begins."""
@@ -165,6 +192,17 @@ class Study:
         if self.path:
             files.write_json(self.path / files.STUDY, self._study)
 
+    def _close_at_end(self) -> None:
+        """Every round was tried: the study is complete, unless runs of it failed."""
+        if not self._failed:
+            self._close("complete", None)
+            return
+        count = len(self._failed)
+        runs = "1 run" if count == 1 else f"{count} runs"
+        left = ", if the budget leaves time" if self.plan.budget is not None else ""
+        repeats = f"`servestorm run --resume {self.path}` repeats {'it' if count == 1 else 'them'}{left}"
+        self._close("incomplete", f"{runs} failed; {repeats}")
+
     def _look(self, display: Display) -> None:
         """Say what the machine does before anything is measured on it."""
         if self.plan.load_from == "here":
@@ -178,12 +216,16 @@ class Study:
         troubles, first_loads = _Troubles(), FirstLoads(self.plan, [cell for cells in rounds for cell in cells])
         with self._shared_by_all(models) as context:
             while cells := self._next_round(pending, stopping, display):
-                with display.step():
-                    outcomes = run_round(context, cells, [self._folder(cell) for cell in cells])
+                folders = [self._emptied(cell) for cell in cells]
+                with display.step(*steps(self.plan, [cells], [])):
+                    outcomes = run_round(context, cells, folders)
                 self._report_failure(cells, outcomes, display)
                 for cell, outcome in zip(cells, outcomes, strict=True):
                     if outcome.state == "complete":
+                        self._failed.discard(cell.id)
                         first_loads.saw(cell, self._folder(cell))
+                    else:
+                        self._failed.add(cell.id)
                     troubles.saw(cell, outcome)
                 if stopping:
                     self._judge(stopping, cells, pending, display)
@@ -234,11 +276,19 @@ class Study:
         assert self.path is not None
         return self.path / files.CELLS / cell.id
 
+    def _emptied(self, cell: Cell) -> Path:
+        """The cell's folder, without what it left when it failed before."""
+        folder = self._folder(cell)
+        if folder.exists():
+            shutil.rmtree(folder)
+        return folder
+
     def _report_failure(self, cells: Sequence[Cell], outcomes: Sequence[CellOutcome], display: Display) -> None:
         """A line on a round that failed, which ends a study with `--keep`."""
-        if all(outcome.state == "complete" for outcome in outcomes):
+        failed = [place for place, outcome in enumerate(outcomes) if outcome.state != "complete"]
+        if not failed:
             return
-        names, reason = " and ".join(cell.id for cell in cells), outcomes[0].reason
+        names, reason = " and ".join(cells[place].id for place in failed), outcomes[failed[0]].reason
         display.tell(f"{names} failed: {reason}")
         if self.keep:
             raise DeploymentError(f"--keep ended the study with {names}: {reason}")
@@ -262,15 +312,3 @@ class _Troubles:
         self._failed[cell.engine] = self._failed.get(cell.engine, 0) + 1
         if self._failed[cell.engine] >= GIVE_UP_AFTER:
             raise DeploymentError(f"{cell.engine} failed {GIVE_UP_AFTER} times without a success: {outcome.reason}")
-
-
-def _refuse_payloads(plan: Plan, wire: Wire, model: ModelDir) -> None:
-    """Raise StudyError before a server starts, where the generator could not build the plan's requests."""
-    spec = payload_spec(model.manifest)
-    for payload in plan.payload if wire.artifact == "savedmodel" else ():
-        signature, other = (spec.tensor_signature, "image") if payload == "tensor" else (spec.image_signature, "tensor")
-        if signature is None:
-            raise StudyError(
-                f"the SavedModel of {model.name} has no signature for payload {payload!r}: "
-                f"write `payload: {other}` in the plan."
-            )

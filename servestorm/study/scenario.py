@@ -49,8 +49,11 @@ class StudyScenario(Protocol):
         """First guess of a cell's length in seconds, from ready servers to their end."""
         ...
 
-    def expected_round_s(self, plan: Plan, cells: int) -> float:
-        """First guess of the length of a round of so many cells, in seconds, from ready servers to their end."""
+    def expected_round_s(self, plan: Plan, cells: int, on_warm_servers: bool) -> float:
+        """First guess of the length of this load in a round of so many engines, in seconds, from ready servers on.
+
+        They are warm where another load of the round comes before.
+        """
         return cells * self.expected_s(plan)
 
     def runs(self, plan: Plan) -> int:

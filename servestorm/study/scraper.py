@@ -12,9 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,8 @@ from typing import Protocol, TypedDict
 from servestorm.rundir.metrics_table import Point
 from servestorm.study.child_processes import start_child, stop_child
 from serving.deployment import Endpoint
+from serving.errors import ServingError
+from serving.http_client import read_page
 from serving.orphans import scratch_folder
 from serving.ports import free_ports
 
@@ -120,21 +120,14 @@ def scrape_once(endpoint: Endpoint, timeout_s: float = 1.0) -> list[Point]:
 
     stamp = time.time_ns() // 1_000_000
     try:
-        text = _get(endpoint.metrics_url, timeout_s).decode()
+        text = read_page(endpoint.metrics_url, timeout_s, endpoint.metrics_headers.read()).decode()
         return [
             Point(stamp, endpoint.replica, sample.name, _labels(sample.labels), float(sample.value))
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         ]
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, ServingError):
         return []
-
-
-def _get(url: str, timeout_s: float) -> bytes:
-    # an empty ProxyHandler: a proxy of the environment must never stand between us and 127.0.0.1
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=timeout_s) as reply:
-        return bytes(reply.read())
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -148,39 +141,47 @@ class Prometheus:
         self.name = version
         self._process, self._folder, self._url = process, folder, url
         self._watched: dict[str, list[_Target]] = {}
+        self._with_headers = BuiltIn()
+        """Reads endpoints that want headers: Prometheus would have to write their values into its configuration."""
 
     def watch(self, cell: str, endpoints: Sequence[Endpoint]) -> None:
         """Hand the endpoints over as targets, labelled with the cell."""
-        self._watched[cell] = [_target(cell, endpoint) for endpoint in endpoints]
+        self._watched[cell] = [_target(cell, endpoint) for endpoint in endpoints if not endpoint.metrics_headers]
         self._write_targets()
+        if others := [endpoint for endpoint in endpoints if endpoint.metrics_headers]:
+            self._with_headers.watch(cell, others)
 
     def wait_first(self, cell: str, replicas: int) -> None:
         """Ask until the cell's replicas count as up, for at most NOTICED_S."""
         query = urllib.parse.urlencode({"query": f'count(up{{cell="{cell}"}} == 1)'})
-        end = time.monotonic() + NOTICED_S
-        while time.monotonic() < end and self._number(query) < replicas:
+        end, targets = time.monotonic() + NOTICED_S, min(replicas, len(self._watched.get(cell, ())))
+        while time.monotonic() < end and self._number(query) < targets:
             time.sleep(0.2)
 
     def _number(self, query: str) -> float:
         try:
-            result = json.loads(_get(f"{self._url}/api/v1/query?{query}", timeout_s=1))["data"]["result"]
+            result = json.loads(read_page(f"{self._url}/api/v1/query?{query}", timeout_s=1))["data"]["result"]
             return float(result[0]["value"][1]) if result else 0.0
         except (OSError, ValueError, KeyError):
             return 0.0
 
     def collect(self, cell: str) -> list[Point]:
         """Ask for the raw samples of the cell's series, and end its scraping."""
-        self._watched.pop(cell, None)
+        own = self._with_headers.collect(cell)
+        targets = self._watched.pop(cell, None)
         self._write_targets()
+        if not targets:
+            return own
         query = urllib.parse.urlencode({"query": f'{{cell="{cell}"}}[1d]'})
         try:
-            reply = json.loads(_get(f"{self._url}/api/v1/query?{query}", timeout_s=10))
-            return [point for series in reply["data"]["result"] for point in _points(series)]
+            reply = json.loads(read_page(f"{self._url}/api/v1/query?{query}", timeout_s=10))
+            return [*own, *(point for series in reply["data"]["result"] for point in _points(series))]
         except (OSError, ValueError, KeyError):
-            return []
+            return own
 
     def close(self) -> None:
         """End the process."""
+        self._with_headers.close()
         stop_child(self._process)
 
     def _write_targets(self) -> None:
@@ -206,6 +207,7 @@ class _PrometheusSeries(TypedDict):
 def _target(cell: str, endpoint: Endpoint) -> _Target:
     parts = urllib.parse.urlsplit(endpoint.metrics_url)
     labels = {"cell": cell, "replica": str(endpoint.replica), "__metrics_path__": parts.path or "/metrics"}
+    labels["__scheme__"] = parts.scheme
     labels.update({f"__param_{key}": value for key, value in urllib.parse.parse_qsl(parts.query)})
     return {"targets": [parts.netloc], "labels": labels}
 
@@ -267,8 +269,8 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, timeout_s: float = 1
     end = time.monotonic() + timeout_s
     while time.monotonic() < end and process.poll() is None:
         try:
-            _get(f"{url}/-/ready", timeout_s=1)
+            read_page(f"{url}/-/ready", timeout_s=1)
             return True
-        except (OSError, urllib.error.URLError):
+        except OSError:
             time.sleep(0.1)
     return False

@@ -15,7 +15,7 @@ from typing import Final
 
 from servestorm.methods.decisions import Decisions
 from servestorm.plan.budget import LEAST_ROUNDS
-from servestorm.plan.cells import TAKE_TURNS, Cell, variants_of
+from servestorm.plan.cells import TAKE_TURNS, Cell, loads_of, variants_of
 from servestorm.plan.labels import SCENARIO_LABELS
 from servestorm.plan.questions import group_name
 from servestorm.plan.study_plan import Plan
@@ -34,15 +34,13 @@ Round = Sequence[Cell]
 
 @dataclass
 class _Group:
-    """The rounds of one scenario under one variant."""
+    """The loads of one scenario under one variant: one in each round."""
 
     done: int = 0
-    """Rounds that ran, those that failed too."""
+    """Of those that ran, those that failed too."""
     decided: bool = False
     looks: list[float] = field(default_factory=list)
     """Shares of the time for rounds that had passed when its questions were judged."""
-    lengths_s: list[float] = field(default_factory=list)
-    """Of its rounds."""
 
 
 class Stopping:
@@ -59,7 +57,9 @@ class Stopping:
         assert plan.budget is not None
         self._plan, self._budget_s, self._clock = plan, plan.budget, clock
         self._variants = variants_of(plan)
-        self._groups = {name: _Group() for cells in rounds if (name := self._name(cells))}
+        self._groups = {name: _Group() for cells in rounds for name in self._names(cells)}
+        self._lengths_s: dict[tuple[str, ...], list[float]] = {}
+        """Of the rounds with the same loads."""
         spent = resume.study.budget_spent if resume else None
         self._begun_s = clock() - (spent.all_s if spent else 0.0)
         self._before_rounds_s = spent.before_rounds_s if spent else None
@@ -69,9 +69,9 @@ class Stopping:
 
     def _take_over(self, record: RunRecord, rounds: Sequence[Round]) -> None:
         complete = {cell.cell.id for cell in record.cells if cell.complete}
-        for cells in rounds:
-            if (name := self._name(cells)) and all(cell.id in complete for cell in cells):
-                self._groups[name].done += 1
+        for load in (load for cells in rounds for load in loads_of(cells)):
+            for name in self._names(load):
+                self._groups[name].done += all(cell.id in complete for cell in load)
         for name, looks in record.study.looks.items():
             self._groups[name].looks = list(looks)
         decided = self._decisions(record) if record.study.looks else {}
@@ -84,49 +84,59 @@ class Stopping:
         return self._clock() - self._begun_s
 
     def next_round(self, pending: deque[Round]) -> Round:
-        """Take the next round that is worth its time and fits into the budget; empty where none is left.
+        """Take the next round that fits into the budget, with the loads that are worth their time; empty where none is.
 
         The rounds before it that are not are dropped. What a budget does not repeat is always run.
         """
         while pending:
-            cells = pending.popleft()
-            name = self._name(cells)
-            if name is None or self._is_worth_it(name, cells, pending):
-                if name and self._before_rounds_s is None:
+            planned = pending.popleft()
+            if cells := self._worth_running(planned, pending):
+                if self._names(planned) and self._before_rounds_s is None:
                     self._before_rounds_s = self.spent_s
                 self._round_begun_s = self._clock()
                 return cells
         return ()
 
-    def _is_worth_it(self, name: str, cells: Round, pending: Sequence[Round]) -> bool:
-        group = self._groups[name]
-        if group.done < LEAST_ROUNDS:
-            return True  # one instance of each engine would say nothing about how instances differ
-        return (
-            not group.decided and self.spent_s + self._length_s(group, cells) + self._rest_s(pending) <= self._budget_s
-        )
+    def _worth_running(self, planned: Round, pending: Sequence[Round]) -> Round:
+        """The loads of a round with an open question, as many as the budget holds; all of one that is not repeated."""
+        if not self._names(planned):
+            return planned
+        open_loads = [load for load in loads_of(planned) if not self._group_of(load).decided]
+        choices = [_together(open_loads), *open_loads]
+        return next((cells for cells in choices if cells and self._fits(cells, pending)), ())
 
-    def _length_s(self, group: _Group, cells: Round) -> float:
-        return sum(group.lengths_s) / len(group.lengths_s) if group.lengths_s else expected_s(self._plan, cells)
+    def _fits(self, cells: Round, pending: Sequence[Round]) -> bool:
+        """Whether the budget holds these loads; one instance of each engine would not say how instances differ."""
+        if any(self._group_of(load).done < LEAST_ROUNDS for load in loads_of(cells)):
+            return True
+        return self.spent_s + self._length_s(cells) + self._rest_s(pending) <= self._budget_s
+
+    def _length_s(self, cells: Round) -> float:
+        """Of a round with these loads: as those before it, or guessed."""
+        if known_s := self._lengths_s.get(self._names(cells)):
+            return sum(known_s) / len(known_s)
+        return expected_s(self._plan, cells)
 
     def _rest_s(self, pending: Sequence[Round]) -> float:
         """What the rounds will take that are run whatever is decided."""
-        return sum(expected_s(self._plan, cells) for cells in pending if self._name(cells) is None)
+        return sum(expected_s(self._plan, cells) for cells in pending if not self._names(cells))
 
     def look(self, cells: Round, path: Path, pending: Sequence[Round]) -> Iterator[str]:
         """Judge the questions of the round that has just ended; gives what was seen, for the user."""
-        name = self._name(cells)
-        if name is None:
+        if not (names := self._names(cells)):
             return
-        group = self._groups[name]
-        group.done += 1
-        group.lengths_s.append(self._clock() - self._round_begun_s)
-        if group.done < FIRST_LOOK_ROUNDS:
-            return
-        group.looks.append(self._share(group, pending))
-        found = self._decisions(read_run(path)).get(name, Decisions({}))
-        group.decided = found.may_stop
-        yield _seen(cells, group, found)
+        self._lengths_s.setdefault(names, []).append(self._clock() - self._round_begun_s)
+        groups = {name: self._groups[name] for name in names}
+        for group in groups.values():
+            group.done += 1
+        judged = {name: group for name, group in groups.items() if group.done >= FIRST_LOOK_ROUNDS}
+        for group in judged.values():
+            group.looks.append(self._share(group, pending))
+        decisions = self._decisions(read_run(path)) if judged else {}
+        for name, group in judged.items():
+            found = decisions.get(name, Decisions({}))
+            group.decided = found.may_stop
+            yield _seen(name, group, found)
 
     def _share(self, group: _Group, pending: Sequence[Round]) -> float:
         """Of the time for rounds that has passed; it grows with every look and stays under 1, which is the end's."""
@@ -157,18 +167,25 @@ class Stopping:
         spent: JsonObject = {"all_s": self.spent_s, "before_rounds_s": self._before_rounds_s}
         return {"looks": {name: list(looks) for name, looks in self.looks.items()}, "budget_spent": spent}
 
-    def _name(self, cells: Round) -> str | None:
-        """The group of a round that is repeated; None of any other."""
-        cell = cells[0]
-        return group_name(cell.scenario, self._variants[cell.variant].label) if cell.scenario in TAKE_TURNS else None
+    def _names(self, cells: Round) -> tuple[str, ...]:
+        """The groups of the loads of a round that is repeated; none of any other."""
+        firsts = [load[0] for load in loads_of(cells) if load[0].scenario in TAKE_TURNS]
+        return tuple(group_name(cell.scenario, self._variants[cell.variant].label) for cell in firsts)
+
+    def _group_of(self, load: Round) -> _Group:
+        (name,) = self._names(load)
+        return self._groups[name]
 
 
-def _seen(cells: Round, group: _Group, found: Decisions[Key]) -> str:
+def _together(loads: Sequence[Round]) -> Round:
+    return [cell for load in loads for cell in load]
+
+
+def _seen(name: str, group: _Group, found: Decisions[Key]) -> str:
     """'Steady load after 5 rounds: p50 decided, p99 open; about 3 more rounds would tell.'"""
     parts = [f"{key[0].rpartition('.')[2]} {'decided' if key in found.decided else 'open'}" for key in found.verdicts]
     rest = "; it is not loaded again" if group.decided else ""
     if found.rounds_more:
         rest = f"; about {found.rounds_more} more round{'s' if found.rounds_more > 1 else ''} would tell"
-    return (
-        f"{SCENARIO_LABELS[cells[0].scenario]} after {group.done} rounds: {', '.join(parts) or 'no run counts'}{rest}."
-    )
+    label = SCENARIO_LABELS[name.partition("[")[0]]
+    return f"{label} after {group.done} rounds: {', '.join(parts) or 'no run counts'}{rest}."

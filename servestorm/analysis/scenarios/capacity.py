@@ -87,7 +87,7 @@ class CapacityAnalysis(ScenarioAnalysis):
 
 
 def _with_own_intervals(estimate: Metric, rows: Rows, record: RunRecord) -> Metric:
-    """The row in which an engine with one search alone has the interval of its estimate."""
+    """The row in which an engine with one search alone has the interval of its estimate, or no estimate without one."""
     images = _images_per_request(estimate, record)
     values = {
         engine: _with_own_interval(value, rows.runs_of(estimate.group, engine), images)
@@ -100,7 +100,10 @@ def _with_own_interval(value: Value, runs: Sequence[Run], images: int) -> Value:
     crossings = [run.capacity.crossing for run in runs if run.capacity and run.capacity.crossing]
     if value.n != 1 or len(crossings) != 1:
         return value
-    return replace(value, ci=(crossings[0].low * images, crossings[0].high * images), ci_from="samples")
+    interval = crossings[0].interval
+    if not interval:
+        return replace(value, value=None, n=0, runs=[None] * len(value.runs), ci=None, ci_from=None, value_from=None)
+    return replace(value, ci=(interval[0] * images, interval[1] * images), ci_from="samples")
 
 
 def _images_per_request(rate: Metric, record: RunRecord) -> int:

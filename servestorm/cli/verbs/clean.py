@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.exit_codes import work_begins
+from servestorm.cli.option_types import AddVerb, name
 
 if TYPE_CHECKING:
     import psutil
@@ -25,8 +26,8 @@ def add_options(add: AddVerb) -> None:
         "servestorm clean --dry-run",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print it")
-    parser.add_argument("--context", help="kubeconfig context of the cluster (default: the current one)")
-    parser.add_argument("--namespace", help="searched if no other may be (default: servestorm)")
+    parser.add_argument("--context", type=name, help="kubeconfig context of the cluster (default: the current one)")
+    parser.add_argument("--namespace", type=name, help="searched if no other may be (default: servestorm)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from serving.errors import DeploymentError, EngineUnavailable
     from serving.orphans import find_orphans, reap_orphans
 
+    work_begins()
     orphans = find_orphans()
     lines, unseen = _lines(orphans), list[str]()
     removals: list[Callable[[], object]] = [lambda: reap_orphans(orphans)]

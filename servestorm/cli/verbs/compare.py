@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servestorm.cli.exit_codes import INVALID, OBJECTIVE_MISSED, OK
-from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb
+from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb, finite, name, path
 
 if TYPE_CHECKING:
     from servestorm.compare.comparison import Comparison
 
 
 def _percent(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and 0 <= value <= 1000):
-        raise argparse.ArgumentTypeError(f"{text} is not a percentage such as 5")
+    value = finite(text, "a percentage such as 5")
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 5")
     return value
 
 
@@ -29,8 +28,8 @@ def add_options(add: AddVerb) -> None:
         "servestorm compare 20261128-101500-quickstart latest",
         "servestorm compare baseline/results.json latest --margin 10 --metric steady.p99 --junit compare.xml",
     )
-    parser.add_argument("old", metavar="OLD", help=f"what to compare with: {RUN_FORMS} or results.json")
-    parser.add_argument("new", metavar="NEW", help="what is judged, named likewise")
+    parser.add_argument("old", type=name, metavar="OLD", help=f"what to compare with: {RUN_FORMS} or results.json")
+    parser.add_argument("new", type=name, metavar="NEW", help="what is judged, named likewise")
     parser.add_argument(
         "--margin", type=_percent, metavar="PERCENT", help="tolerated loss (default: the margin of OLD's plan, or 5)"
     )
@@ -42,8 +41,8 @@ def add_options(add: AddVerb) -> None:
         metavar="KEY",
         help="metrics such as steady.p99 (default: latencies, throughput, failures, capacity, CPU, cold start)",
     )
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML for continuous integration")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown for a pull request")
+    parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML for continuous integration")
+    parser.add_argument("--markdown", type=path, metavar="FILE", help="write Markdown for a pull request")
     parser.add_argument(
         "--force", action="store_true", help="compare even if model, payload, budget or load differ, and say so"
     )
@@ -51,11 +50,13 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write what is asked for, print the table."""
+    from servestorm.analysis.row_keys import refuse_unknown_metrics
     from servestorm.compare.comparison import compare
     from servestorm.compare.junit import junit
     from servestorm.compare.text import markdown, print_comparison
     from servestorm.rundir.run_names import find_run
 
+    refuse_unknown_metrics(arguments.metric)
     old, new = (find_run(name, RUNS) for name in (arguments.old, arguments.new))
     comparison = compare(old, new, margin_percent=arguments.margin, keys=arguments.metric, force=arguments.force)
     if arguments.junit:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from servestorm import __version__
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.exit_codes import work_begins
+from servestorm.cli.option_types import AddVerb, name, path
 
 
 def add_options(add: AddVerb) -> None:
@@ -16,12 +16,13 @@ def add_options(add: AddVerb) -> None:
         "build a container image with a model, and nothing else, under /models",
         "servestorm image build/models/cnn --tag registry.example/models/cnn:1",
     )
-    parser.add_argument("model", type=Path, metavar="DIR", help="model directory, such as build/models/cnn")
+    parser.add_argument("model", type=path, metavar="DIR", help="model directory, such as build/models/cnn")
     parser.add_argument(
-        "--tag", metavar="REF", help=f"name of the image (default: servestorm/models-NAME:{__version__})"
+        "--tag", type=name, metavar="REF", help=f"name of the image (default: servestorm/models-NAME:{__version__})"
     )
     parser.add_argument(
         "--base",
+        type=name,
         metavar="IMAGE",
         help=f"image with `cp` to put the model on (default: servestorm/busybox:{__version__}, else the public one)",
     )
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from serving.backends.docker.engine import connect
     from serving.backends.docker.model_image import base_image, build, reference, verified
 
+    work_begins()
     model = ModelDir(arguments.model)
     kinds = verified(model)
     tag = reference(model.name, arguments.tag)

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from servestorm.cli.option_types import AddVerb
+from servestorm.cli.option_types import AddVerb, path
 from servestorm.errors import StudyEnvironmentError, StudyError
 from servestorm.plan.bundled_plans import BUNDLED_PLANS, plan_path
 
@@ -22,7 +22,7 @@ def add_options(add: AddVerb) -> None:
     )
     parser.add_argument(
         "folder",
-        type=Path,
+        type=path,
         nargs="?",
         default=Path(),
         metavar="DIR",

@@ -29,9 +29,10 @@ def add_options(add: AddVerb) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Become Locust; what it exits with is the answer."""
     path = locustfile(arguments.locustfile)
-    # Locust answers --help before it reads a locustfile; ours, run as programs, explain their own options too.
-    explains = arguments.locustfile in OURS and {"-h", "--help"} & set(arguments.options)
-    command = [sys.executable, str(path)] if explains else [sys.executable, "-m", "locust", "-f", str(path)]
+    # Ours, run as programs, are Locust with themselves; and they explain their own options too, which Locust, who
+    # answers --help before it reads a locustfile, cannot.
+    ours = arguments.locustfile in OURS
+    command = [sys.executable, str(path)] if ours else [sys.executable, "-m", "locust", "-f", str(path)]
     # Its web UI and master would listen on every interface, unauthenticated; its own options override these.
     loopback = {"LOCUST_WEB_HOST": "127.0.0.1", "LOCUST_MASTER_BIND_HOST": "127.0.0.1"}
     os.execve(sys.executable, [*command, *arguments.options], {**loopback, **os.environ})

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb
+from servestorm.cli.exit_codes import work_begins
+from servestorm.cli.option_types import RUN_FORMS, RUNS, AddVerb, name
 
 if TYPE_CHECKING:
     from servestorm.analysis.results import Results
@@ -21,7 +22,7 @@ def add_options(add: AddVerb) -> None:
         "servestorm report 20261128-101500-quickstart --paper",
         "servestorm report baseline/results.json",
     )
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_FORMS}, or a results.json alone")
+    parser.add_argument("run", type=name, metavar="RUN", help=f"{RUN_FORMS}, or a results.json alone")
     parser.add_argument("--paper", action="store_true", help="also a simple table: 3 runs, mean, SD, t, p")
 
 
@@ -42,6 +43,7 @@ def show(path: Path) -> Results:
     from servestorm.report.terminal import print_results
     from servestorm.report.write import write_report
 
+    work_begins()
     results, report = write_report(path)
     print_results(results)
     print(f"report: {report}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from servestorm.cli.exit_codes import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell
-from servestorm.cli.option_types import RUNS, AddVerb
+from servestorm.cli.exit_codes import INTERRUPTED, INVALID, OBJECTIVE_MISSED, OK, explain, tell, work_begins
+from servestorm.cli.option_types import RUNS, AddVerb, name, path
 from servestorm.cli.verbs.report import show
 from servestorm.errors import StudyError
 from servestorm.plan.bundled_plans import BUNDLED_PLANS, plan_path
@@ -17,6 +18,7 @@ from servestorm.plan.labels import ENGINE_SHORT
 
 if TYPE_CHECKING:
     from servestorm.analysis.results import Results
+    from servestorm.plan.cells import Cell
     from servestorm.plan.study_plan import Plan
     from servestorm.rundir.record import RunRecord
 
@@ -32,13 +34,14 @@ def add_options(add: AddVerb) -> None:
     )
     parser.add_argument(
         "plan",
-        type=Path,
+        type=path,
         nargs="?",
         metavar="PLAN",
         help="YAML file (default: the plan quickstart; `servestorm init` writes it, to be changed)",
     )
     parser.add_argument(
         "--resume",
+        type=name,
         metavar="RUN",
         help="continue a stopped study, whose complete runs are kept: ID of a run in DIR of --out, `latest`, or a run "
         "directory",
@@ -59,24 +62,28 @@ def add_options(add: AddVerb) -> None:
         action="store_true",
         help="in a cluster: stop at the first failed run and keep its release",
     )
-    parser.add_argument("--out", type=Path, default=RUNS, metavar="DIR", help="run directory: DIR/ID (default: runs)")
+    parser.add_argument("--out", type=path, default=RUNS, metavar="DIR", help="run directory: DIR/ID (default: runs)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the plan out; whatever stops it, what was measured is written and shown."""
-    from servestorm.rundir.files import PLAN
-    from servestorm.rundir.record import read_run
+    from servestorm.rundir.files import PLAN, require_place
     from servestorm.rundir.run_names import find_run
 
+    if arguments.resume and arguments.plan:
+        raise StudyError(f"--resume goes on with the plan of {arguments.resume}: leave {arguments.plan} out.")
     # the generator works in the folder of its load
     resume = find_run(arguments.resume, arguments.out).resolve() if arguments.resume else None
     file = resume / PLAN if resume else arguments.plan or plan_path(BUNDLED_PLANS[0])
-    record = read_run(resume) if resume else None
+    record = _recorded(resume) if resume else None
     plan = _planned(file, arguments.load_from, record, arguments.ignore_disturbance)
     if arguments.keep and plan.backend != "kubernetes":
         raise StudyError(f"--keep leaves a Helm release, and backend {plan.backend} makes none: leave it out.")
+    if record is None:
+        require_place(arguments.out)
+    _refuse_early(plan)
     if arguments.dry_run:
-        return _dry_run(plan)
+        return _dry_run(plan, record)
     from servestorm.study.child_processes import end_all
     from servestorm.study.runner import Study
     from serving.descriptors import allow_descriptors
@@ -84,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     allow_descriptors()  # servers and generators inherit it, and each needs one a connection
     study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
     code = OK
+    work_begins()
     try:
         study.carry_out()
     except KeyboardInterrupt:
@@ -97,8 +105,40 @@ def run(arguments: argparse.Namespace) -> int:
         end_all()
     if study.path is None:
         return code
+    if code:
+        return _shown_after(study.path, code)
     results = show(study.path)
-    return code or _judge(results)
+    judged = _judge(results)
+    if results.state == "incomplete":
+        sys.stderr.write(f"servestorm: {results.reason}.\n")
+        return judged or INVALID
+    return judged
+
+
+def _recorded(run: Path) -> RunRecord:
+    """The run as it lies there, which a study that still writes into it may leave half changed at any moment.
+
+    Raises StudyError where another process owns it.
+    """
+    from servestorm.rundir.owner import owned
+    from servestorm.rundir.record import read_run
+
+    if not run.is_dir():
+        return read_run(run)  # which says what it is instead
+    with owned(run):
+        return read_run(run)
+
+
+def _shown_after(path: Path, code: int) -> int:
+    """Show what a study that was stopped has measured, and how to go on; the code of what stopped it.
+
+    That is what a person must read: a disk that is full is full for the report too.
+    """
+    from servestorm.errors import StudyEnvironmentError
+
+    with suppress(StudyEnvironmentError):
+        show(path)
+    return tell(f"`servestorm run --resume {path}` goes on with it.", code)
 
 
 def _planned(
@@ -118,14 +158,25 @@ def _planned(
     return ignoring_disturbance(plan) if ignored else plan
 
 
-def _dry_run(plan: Plan) -> int:
-    """Print the cells in their order and the expected time; nothing is started."""
-    from servestorm.plan.cells import cells_of, rounds_of, variants_of
+def _refuse_early(plan: Plan) -> None:
+    """Raise what the run would raise later, before anything starts and without starting anything."""
+    from servestorm.analysis.cost import load_prices
+    from servestorm.analysis.row_keys import refuse_unknown_objectives
+    from servestorm.study.early_refusals import refuse_early
+
+    refuse_unknown_objectives(plan)
+    load_prices(plan.prices)
+    refuse_early(plan)
+
+
+def _dry_run(plan: Plan, begun: RunRecord | None) -> int:
+    """Print the cells that would run in their order, and the expected time; nothing is started."""
+    from servestorm.plan.cells import variants_of
     from servestorm.study.expected_time import PREPARE_GUESS_S, expected_s, title
     from servestorm.study.model_preparation import is_missing
 
     variants = variants_of(plan)
-    rounds = rounds_of(plan, cells_of(plan))
+    rounds = _rounds_left(plan, begun)
     missing = [model for model in plan.model if is_missing(model)]
     for model in missing:
         print(f"{'':>4}  {PREPARE_GUESS_S:5.0f} s  train and export {model.name}")
@@ -138,6 +189,17 @@ def _dry_run(plan: Plan) -> int:
     else:
         print(f"{runs} runs, about {max(1, round(total_s / 60))} min; nothing was started.")
     return OK
+
+
+def _rounds_left(plan: Plan, begun: RunRecord | None) -> list[list[Cell]]:
+    """All rounds, or those that a run which goes on still needs. Raises StudyError where it cannot go on."""
+    from servestorm.plan.cells import cells_of, rounds_of
+    from servestorm.study.resume import complete_cells
+
+    cells = cells_of(plan)
+    complete = complete_cells(begun, cells, plan) if begun else set()
+    rounds = ([cell for cell in together if cell.id not in complete] for together in rounds_of(plan, cells))
+    return [left for left in rounds if left]
 
 
 def _judge(results: Results) -> int:

@@ -30,8 +30,13 @@ def add_options(add: AddVerb) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print statistics and a drawing of arrivals/s over time."""
     from loadtests.arrivals.processes import statistics_of
-    from loadtests.options import LoadOptions, build_schedule
+    from loadtests.errors import LoadTestError
+    from loadtests.options import LoadOptions, build_schedule, refuse_no_values, refuse_too_long
 
+    refuse_no_values(arguments)
+    refuse_too_long("--duration", arguments.duration)
+    if arguments.seed < 0:
+        raise LoadTestError(f"--seed must be 0 or more, not {arguments.seed}.")
     options = LoadOptions([], arguments)
     duration_s = float(options.duration)
     arrivals = build_schedule(options, duration_s)

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import ENGINE_NAMES, AddVerb, count, cpus, port, seconds
+from servestorm.cli.exit_codes import work_begins
+from servestorm.cli.option_types import ENGINE_NAMES, LAST_PORT, AddVerb, count, cpus, path, port, seconds
 from servestorm.errors import StudyError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def add_options(add: AddVerb) -> None:
     parser.add_argument("--engine", choices=ENGINE_NAMES, required=True, help="the server")
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path,
         default=Path("build/models/cnn"),
         metavar="DIR",
         help="model directory (default: build/models/cnn)",
@@ -66,14 +67,19 @@ def run(arguments: argparse.Namespace) -> int:
     from serving.errors import DeploymentError
     from serving.orphans import scratch_folder
 
-    engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
-    batching = Batching(arguments.max_batch_size, arguments.batch_timeout_us)
     usable = os.sched_getaffinity(0)
     cores = arguments.cpus or tuple(sorted(usable))
     if missing := sorted(set(cores) - usable):
         raise StudyError(f"core {missing[0]} is not usable here: choose of {', '.join(map(str, sorted(usable)))}.")
+    if arguments.port and arguments.port + arguments.replicas - 1 > LAST_PORT:
+        raise StudyError(
+            f"--port {arguments.port} leaves no ports for {arguments.replicas} replicas: give a lower one."
+        )
+    engine, model = ENGINES[arguments.engine], ModelDir(arguments.model)
+    batching = Batching(arguments.max_batch_size, arguments.batch_timeout_us)
     ports = None if arguments.port is None else range(arguments.port, arguments.port + arguments.replicas)
     budget = Budget(cpus=cores, threads=arguments.threads)
+    work_begins()
     workdir = scratch_folder()
     try:
         with BACKENDS["process"].start(
@@ -93,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
                 _require_settings(engine, model, deployment, engine.ordered(budget, batching))
             for endpoint in deployment.endpoints:
                 print(_addresses(endpoint))
-            print(_how_to_ask(arguments.engine, model, deployment.endpoints[0]), flush=True)
+            if line := _how_to_ask(arguments.engine, model, deployment.endpoints[0]):
+                print(line)
+            sys.stdout.flush()
             sys.stderr.write("Serving until Ctrl-C.\n")
             while deployment.alive():
                 time.sleep(0.5)
@@ -120,7 +128,17 @@ def _addresses(endpoint: Endpoint) -> str:
 
 
 def _how_to_ask(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
-    """A line to paste that gets a prediction for a golden image."""
+    """A line to paste that gets a prediction for a golden image; empty where there is none. Serving goes on anyway."""
+    from models.errors import ModelError
+    from serving.errors import WireError
+
+    try:
+        return _line_to_paste(engine, model, endpoint)
+    except (ModelError, WireError) as error:
+        return f"no request to paste: {error}"
+
+
+def _line_to_paste(engine: str, model: ModelDir, endpoint: Endpoint) -> str:
     import json
 
     from serving.wire import WIRES, payload_spec

@@ -1,4 +1,4 @@
-"""`servestorm train`: the network in Keras, in torch, or in both."""
+"""`servestorm train`: a network in Keras, in torch, or in both."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servestorm.cli.option_types import AddVerb, count, data_options
+from servestorm.cli.exit_codes import work_begins
+from servestorm.cli.option_types import NETWORK_NAMES, AddVerb, count, data_options, path, size
 
 if TYPE_CHECKING:
-    from models.training.train import TrainingRecord
+    from models.training.record import TrainingRecord
 
 _LIBRARY = {"keras": "tensorflow", "torch": "torch"}
 IMPORT_GUESS_S, EPOCH_GUESS_S = 5.0, 6.0
@@ -22,13 +23,31 @@ def add_options(add: AddVerb) -> None:
         "train the network in Keras and in torch; record time, loss and accuracy",
         "servestorm train",
         "servestorm train --framework torch --dataset cifar10 --epochs 20 --out build/weights/cifar",
+        "servestorm train --network resnet50-torchvision --dataset synthetic --epochs 1 --out build/weights/resnet50",
     )
     data_options(parser)
+    parser.add_argument("--network", choices=NETWORK_NAMES, default="cnn", help="what is trained (default: cnn)")
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="HEIGHTxWIDTH",
+        help="pixels of the network's input, to which images are resized (default: 32x32 for cnn, else 224x224)",
+    )
+    parser.add_argument(
+        "--pretrained",
+        type=path,
+        metavar="FILE",
+        help="published weights of the network (.weights.h5 of Keras or .pth of torch): their features stay, and a new "
+        "dense head learns",
+    )
+    parser.add_argument("--classes", type=count, help="of data set synthetic (default: 10)")
+    parser.add_argument("--images", type=count, help="of data set synthetic, in all (default: 1000)")
+    parser.add_argument("--batch-size", type=count, default=32, help="images a training step (default: 32)")
     parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="used (default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=Path("build/weights/cnn"),
         metavar="DIR",
         help="for weights and training records (default: build/weights/cnn)",
@@ -44,13 +63,28 @@ def run(arguments: argparse.Namespace) -> int:
 
     frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
     require("train", "servestorm train", *(_LIBRARY[framework] for framework in frameworks))
-    if arguments.framework != "torch":
-        import_tensorflow_quietly()
+    from models.atomic import require_writable
     from models.datasets.load import load_dataset
+    from models.networks.catalogue import network_named
+    from models.networks.pretrained import weights_form
     from models.training.train import train
 
+    require_writable(arguments.out)
+    network = network_named(arguments.network)
+    if arguments.pretrained:
+        weights_form(network, arguments.pretrained)
     guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
-    dataset = load_dataset(arguments.dataset, data_dir=arguments.data_dir, seed=arguments.seed)
+    work_begins()
+    dataset = load_dataset(
+        arguments.dataset,
+        data_dir=arguments.data_dir,
+        seed=arguments.seed,
+        size=arguments.size or (network.side, network.side),
+        classes=arguments.classes,
+        images=arguments.images,
+    )
+    if arguments.framework != "torch":
+        import_tensorflow_quietly()
     records = []
     with Display([ProgressStep(f"train in {name}", "training", guess_s) for name in frameworks]) as display:
         for framework in frameworks:
@@ -63,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
                         epochs=arguments.epochs,
                         seed=arguments.seed,
                         progress=training_only(display.fraction),
+                        batch_size=arguments.batch_size,
+                        network=arguments.network,
+                        pretrained=arguments.pretrained,
                     )
                 )
     for record in records:
@@ -72,8 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _line(record: TrainingRecord) -> str:
-    last, seconds = record.epochs[-1], sum(epoch.seconds for epoch in record.epochs)
+    last, seconds = record.epochs[-1], record.seconds
+    used = ""
+    if record.use and (cpu_s := [epoch.cpu_s for epoch in record.epochs if epoch.cpu_s is not None]):
+        share = sum(cpu_s) / (seconds * record.use.cores)
+        used = f", {share:.0%} of {record.use.cores} cores, {record.use.rss_peak_bytes / 2**20:,.0f} MiB"
+    epochs = "1 epoch" if len(record.epochs) == 1 else f"{len(record.epochs)} epochs"
     return (
         f"{record.framework}: top-1 {last.top1:.2%}, top-5 {last.top5:.2%}, loss {last.loss:.4f} on "
-        f"{record.test_images} held-out images; {len(record.epochs)} epochs, {seconds:.1f} s"
+        f"{record.test_images} held-out images; {epochs}, {seconds:.1f} s, {record.images_per_s:,.0f} images/s{used}"
     )

@@ -83,7 +83,7 @@ def part(
         "Every probe of the searches by the rate it offered and the p99 it measured. Filled marks met the "
         f"objective{limit}, hollow ones did not; a mark at the upper edge has too few answers for a p99. The line "
         "is the capacity: the mean over searches of the largest rate that held twice. A band is the 95 % interval of "
-        "the rate at which p99 meets the objective, estimated from all probes near it; without an estimate, it "
+        "the rate at which p99 meets the objective, estimated from all probes near it; without that interval, it "
         "reaches from the largest rate that held to the smallest that did not."
     )
     head = ["Probe", "requests/s", "p99, ms", "Verdict"]
@@ -113,7 +113,9 @@ def _capacity_text(search: SearchResult) -> str:
 
 
 def _crossing_text(crossing: Crossing) -> str:
-    return f"{number(crossing.rate_per_s)} ({number(crossing.low)} to {number(crossing.high)})"
+    within = crossing.interval
+    span = f"{number(within[0])} to {number(within[1])}" if within else "the probes scatter too much for an interval"
+    return f"{number(crossing.rate_per_s)} ({span})"
 
 
 def _draw(
@@ -157,9 +159,10 @@ def _probes(searches: Sequence[SearchResult]) -> list[Probe]:
 def _intervals(axes: Axes, searches: Sequence[SearchResult], index: int) -> None:
     """A band over each search's interval."""
     for search in searches:
-        between = search.crossing or search
-        if between.low is not None and between.high is not None:
-            axes.axvspan(between.low, between.high, color=engine_colour(index), alpha=0.25 / len(searches), linewidth=0)
+        crossing = search.crossing
+        low, high = (crossing and crossing.interval) or (search.low, search.high)
+        if low is not None and high is not None:
+            axes.axvspan(low, high, color=engine_colour(index), alpha=0.25 / len(searches), linewidth=0)
 
 
 def _capacity_line(axes: Axes, found: Capacity, index: int) -> None:

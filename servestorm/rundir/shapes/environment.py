@@ -73,12 +73,21 @@ class ArtifactFile(FileShape):
     sha256: str
 
 
+class InputFile(FileShape):
+    """What a network takes."""
+
+    height: Whole
+    width: Whole
+
+
 class ManifestFile(FileShape):
     """A model's manifest.json."""
 
     name: str
     version: Whole = 1
+    architecture: str | None = None
     dataset: str | None = None
+    input: InputFile | None = None
     parity: ParityFile | None = None
     savedmodel: ArtifactFile | None = None
     mar: ArtifactFile | None = None

@@ -145,9 +145,9 @@ class StudyFile(FileShape):
 
     id: str
     state: str
-    """running, complete, interrupted or failed."""
+    """running, complete, incomplete (it came to its end, and runs of it failed), interrupted or failed."""
     reason: str | None
-    """Why it is interrupted or failed."""
+    """Why it is incomplete, interrupted or failed."""
     started_at: Moment
     resumed_at: list[str]
     plan: PlanFile
@@ -161,6 +161,11 @@ class StudyFile(FileShape):
     """By group of runs: the information shares (0..1] at which the study looked at its verdicts, to end early."""
     budget_spent: SpentFile | None = Field(default=None, exclude=True)
     """Of a study with a budget."""
+
+    @property
+    def came_to_its_end(self) -> bool:
+        """Whether every run that was to be tried was tried."""
+        return self.state in ("complete", "incomplete")
 
     @model_validator(mode="after")
     def _its_cells_are_there_once(self) -> StudyFile:

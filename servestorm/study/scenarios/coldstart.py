@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from models.manifest import ModelDir
 from servestorm.plan.cells import Cell
@@ -23,6 +22,7 @@ from servestorm.study.scraper import scrape_once
 from serving.backend import Backend
 from serving.deployment import Endpoint, EventLog
 from serving.errors import DeploymentError
+from serving.http_client import connection_to, no_answer_reason
 from serving.probe import KnownRequest
 from serving.wire import WIRES, Wire
 
@@ -90,7 +90,7 @@ def settle(
     Call it at once after the first right answer. Raises DeploymentError for a wrong answer, or none.
     """
     question = KnownRequest.of(wire, model)
-    connection = http.client.HTTPConnection(urlsplit(endpoint.rest_url).netloc, timeout=_REQUEST_TIMEOUT_S)
+    connection = connection_to(endpoint.rest_url, _REQUEST_TIMEOUT_S)
     answers: list[tuple[int, float]] = []
     end_ns = time.monotonic_ns() + round(most_s * 1e9)
     try:
@@ -99,7 +99,7 @@ def settle(
             answers.append(_ask(connection, question))
     except (OSError, http.client.HTTPException) as error:
         raise DeploymentError(
-            f"{endpoint.rest_url} gave no answer after its first right one ({error}): see its log."
+            f"{endpoint.rest_url} gave no answer after its first right one ({no_answer_reason(error)}): see its log."
         ) from error
     finally:
         connection.close()

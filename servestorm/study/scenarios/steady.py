@@ -41,7 +41,7 @@ class SteadyCells(StudyScenario):
         assert plan.steady
         return loads_guess_s(plan.steady.duration_s, plan.steady.warmup_s)
 
-    def expected_round_s(self, plan: Plan, cells: int) -> float:
+    def expected_round_s(self, plan: Plan, cells: int, on_warm_servers: bool) -> float:
         """See StudyScenario."""
         assert plan.steady
         return GENERATORS_START_GUESS_S + steady_slicing(plan.steady, plan.backend).seconds(cells)

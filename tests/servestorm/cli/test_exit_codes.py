@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -54,6 +57,29 @@ def test_a_full_disk_without_a_path_says_where_to_look(capsys):
     assert os.getcwd() in capsys.readouterr().err  # noqa: PTH109 (what the message shows)
 
 
+def test_a_machine_without_a_writable_temporary_folder_is_no_bug(capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._get_default_tempdir", no_temporary_folder)
+    assert guard(tempfile.gettempdir) == 3
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "no temporary folder can be written" in told
+    assert guard(raising(OSError(errno.ENOSPC, "No space left on device"))) == 3
+    assert "no space left on the disk" in capsys.readouterr().err
+
+
+def no_temporary_folder():
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+
+def test_an_output_on_a_full_disk_is_one_sentence():
+    code = "import sys\nfrom servestorm.cli.exit_codes import guard\n"
+    code += "def action():\n    print('the table')\n    return 0\nsys.exit(guard(action))"
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1 and "no space left on the disk" in done.stderr
+
+
 def test_a_forbidden_path_is_named(capsys):
     assert guard(raising(PermissionError(errno.EACCES, "Permission denied", "/srv/x"))) == 3
     assert "/srv/x: permission denied" in capsys.readouterr().err
@@ -100,3 +126,12 @@ def test_handlers_are_given_back():
     before = signal.getsignal(signal.SIGINT)
     guard(lambda: 0)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_report_of_a_bug_holds_no_value_of_a_header(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["servestorm", "wait", "http://a", "--header", "Authorization=Bearer s3cr3t"])
+    assert guard(raising(RuntimeError("oops"))) == 70
+    (report,) = tmp_path.iterdir()
+    assert "'Authorization=...'" in report.read_text()
+    assert "s3cr3t" not in report.read_text()

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from servestorm.errors import StudyError
-from servestorm.plan.cells import cells_of, rounds_of
+from servestorm.plan.cells import cells_of, loads_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.plan.turns import WARM_AGAIN_S
 from servestorm.rundir.shapes.study import PlanFile
 
 LOADS = """\
@@ -27,16 +28,20 @@ def plan_of(text):
     return parse_plan(text, "plan")
 
 
-def test_a_round_holds_every_engine_once_under_the_same_scenario_variant_and_repetition():
+def test_a_round_holds_every_engine_once_under_each_of_its_loads_and_steady_and_bursty_load_share_the_servers():
     plan = plan_of(COUNTED)
     cells = cells_of(plan)
     rounds = rounds_of(plan, cells)
     assert [cell for together in rounds for cell in together] == cells
     turns = [together for together in rounds if together[0].scenario in ("steady", "bursty", "capacity")]
-    assert len(turns) == 3 * 2 * 3
+    assert len(turns) == 2 * 2 * 3
+    scenarios = [[load[0].scenario for load in loads_of(together)] for together in turns]
+    assert sorted(scenarios) == [["capacity"]] * 6 + [["steady", "bursty"]] * 6
     for together in turns:
-        assert sorted(cell.engine for cell in together) == ["savedmodel", "torchserve"]
-        assert len({(cell.scenario, cell.variant, cell.repetition, cell.seed) for cell in together}) == 1
+        assert len({(cell.variant, cell.repetition, cell.seed) for cell in together}) == 1
+        for load in loads_of(together):
+            assert sorted(cell.engine for cell in load) == ["savedmodel", "torchserve"]
+            assert len({cell.scenario for cell in load}) == 1
     assert all(len(together) == 1 for together in rounds if together not in turns)
 
 
@@ -110,6 +115,20 @@ def test_a_budget_that_cannot_be_kept_is_one_sentence(text, sentence):
     with pytest.raises(StudyError) as raised:
         plan_of(text)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_the_second_load_of_a_round_warms_only_its_connections():
+    """Its servers have just borne another load."""
+    texts = [LOADS, LOADS.replace("steady: {rate_per_s: 5, duration_s: 10}\n", ""), LOADS.replace("bursty:", "#")]
+    both_s, bursty_s, steady_s = (plan_of(text + "budget: 10 h\n").planned_loads.round_s for text in texts)
+    probes_s = plan_of(
+        texts[0].replace("steady:", "#").replace("bursty:", "#") + "budget: 10 h\n"
+    ).planned_loads.round_s
+    warmup_s = plan_of(LOADS + "repetitions: 3").bursty.warmup_s
+    assert warmup_s > WARM_AGAIN_S
+    variants, engines = 2, 2
+    spared_s = variants * engines * (warmup_s - WARM_AGAIN_S)
+    assert both_s == pytest.approx(steady_s + bursty_s - probes_s - spared_s)
 
 
 def test_the_shortest_budget_that_is_named_is_taken():

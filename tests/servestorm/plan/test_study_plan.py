@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def refusal(text: str) -> str:
     with pytest.raises(StudyError) as caught:
         parse_plan(text, "plan.yaml")
     return str(caught.value)
+
+
+def attached(key, given):
+    """The endpoint of a plan whose `key` is `given`."""
+    address = {"rest": "http://127.0.0.1:8080", key: given}
+    listed = ", ".join(f'{name}: "{url}"' for name, url in address.items())
+    return (
+        f"name: a\nengines: [torchserve]\nbackend: attach\nattach: {{torchserve: {{{listed}}}}}\nrepetitions: 3\n"
+        "steady: {rate_per_s: 4, duration_s: 5}\n"
+    )
 
 
 def test_the_quickstart_asks_for_what_the_readme_promises():
@@ -124,12 +135,136 @@ def test_the_reference_page_is_of_this_plan():
         ("grpc", "user:secret@127.0.0.1:8500"),
         ("metrics", "http://user:secret/x@127.0.0.1:8082/metrics"),
         ("management", "user:secret@127.0.0.1:8081"),
+        ("rest", "http://user:secret'@127.0.0.1:8080"),
     ],
 )
 def test_a_password_in_an_address_is_refused_and_not_repeated(key, given):
-    address = {"rest": "http://127.0.0.1:8080", key: given}
-    listed = ", ".join(f'{name}: "{url}"' for name, url in address.items())
-    text = f"name: a\nengines: [torchserve]\nbackend: attach\nattach: {{torchserve: {{{listed}}}}}\nrepetitions: 3\n"
-    sentence = refusal(text)
+    sentence = refusal(attached(key, given))
     assert "is never sent" in sentence
     assert "secret" not in sentence
+
+
+@pytest.mark.parametrize("key", ["metrics", "management"])
+@pytest.mark.parametrize("query", ["token=s3cr3t", "a=b&api_key=s3cr3t", "X-Amz-Signature=s3cr3t", "access_token="])
+def test_a_secret_in_the_parameters_of_an_address_is_refused_and_not_repeated(key, query):
+    sentence = refusal(attached(key, f"http://10.0.0.7:8082/metrics?{query}"))
+    assert f"`attach.torchserve.{key}`: a secret in an address would stay in the run directory" in sentence
+    assert "s3cr3t" not in sentence
+
+
+@pytest.mark.parametrize(
+    "attach",
+    [
+        ["http://user:s3cr3t@127.0.0.1:8080"],
+        "http://user:s3cr3t@127.0.0.1:8080",
+        {"torchserve": "Authorization: s3cr3t"},
+        {"torchserve": ["Authorization: s3cr3t"]},
+        {"torchserve": {"rest": ["http://user:s3cr3t@127.0.0.1:8080"]}},
+        {"Authorization: s3cr3t": {"rest": "http://127.0.0.1:8080"}},
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(attach):
+    document = {"name": "a", "engines": ["torchserve"], "backend": "attach", "attach": attach}
+    assert "s3cr3t" not in refusal(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "url"),
+    [
+        ("rest", "10.0.0.7:8501", "http://10.0.0.7:8501"),
+        ("rest", " HTTPS://Models.test/ ", "https://models.test"),
+        ("rest", "[::1]:8080/", "http://[::1]:8080"),
+        ("grpc", "http://10.0.0.7:8500/", "10.0.0.7:8500"),
+        ("grpc", "https://models.test:443", "https://models.test:443"),
+        ("metrics", "10.0.0.7:8082", "http://10.0.0.7:8082/metrics"),
+        ("metrics", "https://models.test/", "https://models.test/metrics"),
+        ("metrics", "models.test/a/b?name=x&y=z", "http://models.test/a/b?name=x&y=z"),
+        ("management", "10.0.0.7:8081/", "http://10.0.0.7:8081"),
+        ("management", "https://models.test/ts/", "https://models.test/ts"),
+    ],
+)
+def test_an_address_is_read_as_a_load_reads_its_host(key, typed, url):
+    (place,) = parse_plan(attached(key, typed), "plan.yaml").attach["torchserve"]
+    assert getattr(place, key) == url
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "reason"),
+    [
+        ("rest", "http://10.0.0.7:8501/v1/models", "has a path: give only http://HOST:PORT"),
+        ("rest", "ftp://10.0.0.7", "has the scheme 'ftp': write http://HOST:PORT or https://HOST:PORT"),
+        ("rest", "http://10.0.0.7:99999", "has no usable port: write http://HOST:PORT, with a port of 1 to 65535"),
+        ("rest", "two words", "is not a URL: write http://HOST:PORT"),
+        ("grpc", "::1:8500", "holds an IPv6 address without brackets: write http://[ADDRESS]:PORT"),
+        ("grpc", "10.0.0.7:8500/tensorflow.serving", "has a path: give only http://HOST:PORT"),
+        ("metrics", "http://10.0.0.7:8082/a b", "is not the URL of a page: write http://HOST:PORT/PATH"),
+        ("management", "http://", "is not a URL: write http://HOST:PORT"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_real_reason(key, typed, reason):
+    assert refusal(attached(key, typed)) == f"plan.yaml:4: `attach.torchserve.{key}`: {reason}, not {typed!r}."
+
+
+def attached_plan(*endpoints, protocol="rest"):
+    document = {"name": "a", "engines": ["torchserve"], "backend": "attach", "protocol": protocol, "repetitions": 3}
+    document |= {"steady": {"rate_per_s": 1, "duration_s": 1}}
+    document["attach"] = {"torchserve": [{"rest": "http://a:1", "grpc": "a:2", **each} for each in endpoints]}
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize("key", ["headers", "metrics_headers", "management_headers"])
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Authorization": "Bearer s3cr3t"}, "header Authorization has its value in the plan"),
+        ({"Transfer-Encoding": "s3cr3t"}, "header Transfer-Encoding is refused"),
+        ({"X-A": "s3cr3t\r\nX-B: 1"}, "has a value with a line break"),
+        ({"Authorization": ["s3cr3t"]}, "should be a valid string"),
+        ({"X-A: s3cr3t": "1"}, "holds a name that is none"),
+        ("Authorization=s3cr3t", "should be a valid dictionary"),
+        (["Authorization=s3cr3t"], "should be a valid dictionary"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_or_kept_is_refused_and_not_repeated(key, headers, reason):
+    sentence = refusal(attached_plan({key: headers}))
+    assert reason in sentence
+    assert f"`attach.torchserve.0.{key}" in sentence
+    assert "s3cr3t" not in sentence
+
+
+def test_endpoints_of_an_engine_have_the_same_headers():
+    one, other = ({"headers": {"Authorization": f"Bearer env:{name}"}} for name in ("ONE", "OTHER"))
+    assert "has endpoints with different headers" in refusal(attached_plan(one, other))
+    parse_plan(attached_plan(one, {**one, "management_headers": {"Authorization": "env:THIRD"}}), "plan")
+
+
+def test_headers_of_grpc_are_judged_where_grpc_is_spoken():
+    headers = {"headers": {"grpc-timeout": "1S"}}
+    parse_plan(attached_plan(headers), "plan")
+    assert "grpc-timeout is refused over gRPC" in refusal(attached_plan(headers, protocol=["rest", "grpc"]))
+
+
+def test_an_endpoint_without_headers_is_kept_as_before_there_were_any():
+    headers = {"Authorization": "Bearer env:TOKEN"}
+    places = parse_plan(attached_plan({}), "plan").model_dump()["attach"]["torchserve"]
+    assert places == [{"rest": "http://a:1", "grpc": "a:2", "metrics": None, "management": None}]
+    (place,) = parse_plan(attached_plan({"headers": headers}), "plan").model_dump()["attach"]["torchserve"]
+    assert place["headers"] == headers
+    assert "metrics_headers" not in place
+    empty = parse_plan(attached_plan({"headers": headers, "metrics_headers": {}}), "plan")
+    assert empty.model_dump()["attach"]["torchserve"][0]["metrics_headers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: 2024-13-45\n", "plan.yaml: a value cannot be read (month must be in 1..12): correct it"),
+        ("name: a\nseed: " + "9" * 5000 + "\n", "plan.yaml: a value cannot be read (Exceeds the limit"),
+        ("name: " + "[" * 5000 + "\n", "plan.yaml: this is nested too deeply for a plan"),
+        ("name: a\nengines: [savedmodel]\nmodel: {seed: 4294967296}\n", "`model.seed`: input should be less than"),
+    ],
+)
+def test_what_yaml_reads_and_no_plan_holds_is_refused_in_a_sentence(text, sentence):
+    told = refusal(text)
+    assert sentence in told
+    assert "\n" not in told

@@ -82,5 +82,7 @@ def test_a_study_that_stopped_early_says_after_how_many_rounds_and_why(results):
 
 
 def test_a_study_that_was_interrupted_did_not_stop_because_it_was_decided(results):
-    interrupted = replace(with_looks(results), state="interrupted")
+    stopped = with_looks(results)
+    study = stopped.study.model_copy(update={"state": "interrupted"})
+    interrupted = replace(stopped, state="interrupted", study=study)
     assert "every question was decided" not in sentences.validity(interrupted)

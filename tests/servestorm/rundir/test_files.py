@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +27,24 @@ def test_what_is_being_written_is_never_seen_under_its_name(tmp_path, monkeypatc
     seen = []
     monkeypatch.setattr("os.fsync", lambda _fd: seen.append(sorted(p.name for p in tmp_path.iterdir())))
     files.write_text(tmp_path / "a.txt", "x")
-    assert seen == [[".a.txt.tmp"]]
+    assert seen == [[f".a.txt.{os.getpid()}.tmp"]]
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_of_two_commands_that_write_one_file_the_last_one_leaves_it_whole(tmp_path, monkeypatch):
+    path, real = tmp_path / "report.html", os.fsync
+    script = (
+        "import pathlib, sys; from servestorm.rundir import files; files.write_text(pathlib.Path(sys.argv[1]), 'b')"
+    )
+
+    def write_meanwhile(descriptor):
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", write_meanwhile)
+    files.write_text(path, "a longer page")
+    assert path.read_text() == "a longer page"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
@@ -37,10 +58,35 @@ def test_a_full_disk_is_named():
         files.write_text(__import__("pathlib").Path("/dev/full/x"), "x")
 
 
+def test_a_write_that_fails_leaves_no_part_of_the_new_file(tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files.write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StudyEnvironmentError, match="no space left on device"):
+        files.write_text(tmp_path / "a.txt", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
 def test_two_runs_of_one_second_get_two_folders(tmp_path):
     paths = {files.create_run(tmp_path, "a") for _ in range(3)}
     assert len(paths) == 3
     assert all((path / "cells").is_dir() for path in paths)
+
+
+def test_a_run_that_cannot_be_made_leaves_no_folder(tmp_path, monkeypatch):
+    real = Path.mkdir
+
+    def full(path, *arguments, **options):
+        if path.name == files.CELLS:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StudyEnvironmentError, match="no space left on device"):
+        files.create_run(tmp_path, "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

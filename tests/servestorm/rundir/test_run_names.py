@@ -81,6 +81,6 @@ def test_every_option_that_names_a_run_explains_that_an_id_will_do():
         if action.metavar in ("RUN", "OLD", "NEW", "ID")
     ]
     assert [(verb, metavar) for verb, metavar, _ in named] == [
-        ("run", "RUN"), ("report", "RUN"), ("compare", "OLD"), ("compare", "NEW"),
+        ("run", "RUN"), ("report", "RUN"), ("compare", "OLD"), ("compare", "NEW"), ("claims", "RUN"),
     ]  # fmt: skip
     assert all(re.search("ID of a run|likewise", text) for _, _, text in named)

@@ -17,6 +17,7 @@ from loadtests.start_file import ready_file
 from servestorm.errors import StudyError
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.plan.turns import WARM_AGAIN_S
 from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.slices import SlicesFile
@@ -50,6 +51,88 @@ def study(tmp_path, model, monkeypatch):
         return runner.Study(parse_plan(text, "p"), text, tmp_path / "runs", source, resume=resume, machine=machine)
 
     return make
+
+
+BOTH_LOADS = {**TURNS, "bursty": {"base_rate": 50, "peak_rate": 90, "on_s": 1, "off_s": 1, "duration_s": 2}}
+
+
+def test_steady_and_bursty_load_come_one_after_the_other_on_one_start_of_the_servers(study, monkeypatch):
+    starts = []
+    monkeypatch.setattr(ToyEngine, "launch", recording(starts, ToyEngine.launch))
+    path = study(**BOTH_LOADS).carry_out()
+    record = read_run(path)
+    assert all(cell.complete for cell in record.cells)
+    assert [cell.cell.scenario for cell in record.cells] == ["steady", "steady", "bursty", "bursty"] * 3
+    assert sorted(starts) == ["savedmodel"] * 3 + ["torchserve"] * 3
+    for place in (0, 4, 8):
+        steady, bursty = ({c.cell.engine: c for c in record.cells[place + k : place + k + 2]} for k in (0, 2))
+        for engine, first in steady.items():
+            then = bursty[engine]
+            assert option(first.path, "--host") == option(then.path, "--host")
+            loads = [{e.name: e.t_ns for e in one.events} for one in (first, then)]
+            assert loads[0]["load_ended"] < loads[1]["load_started"] and loads[0]["stopped"] == loads[1]["stopped"]
+            assert [e.detail for one in (first, then) for e in one.events if e.name == "load_started"] == [
+                first.path.name,
+                then.path.name,
+            ]
+            names = {file.name for file in then.path.iterdir()}
+            assert names >= {
+                "samples.parquet",
+                "summary.json",
+                "use.json",
+                "slices.json",
+                "server.log",
+                "settings.json",
+            }
+            assert names >= {"metrics.parquet"}
+            (warm_up, *_) = loaded(then.path, "turns.json")["turns"]
+            assert warm_up["lead_s"] == WARM_AGAIN_S < read_plan(path)["bursty"]["warmup_s"]
+
+
+def recording(starts: list[str], launch):
+    """`launch`, which also notes the engine."""
+
+    def launched(self, *arguments):
+        starts.append(self.name)
+        return launch(self, *arguments)
+
+    return launched
+
+
+def read_plan(path: Path):
+    return loaded(path, "study.json")["plan"]
+
+
+class BurstsFail:
+    """A generator that gives no summary under bursty load."""
+
+    def __init__(self) -> None:
+        self._toy = toy_generator()
+
+    def offer(self, order):
+        if order.command.file == "bursty.py":
+            raise GeneratorError("no summary came")
+        self._toy.offer(order)
+
+
+def test_what_one_load_measured_outlives_a_fault_of_the_next_and_only_that_one_is_run_again(study):
+    made = study(generator=BurstsFail(), **BOTH_LOADS)
+    path = made.carry_out()
+    states = {(cell.cell.scenario, cell.outcome.state) for cell in read_run(path).cells}
+    assert states == {("steady", "complete"), ("bursty", "failed")}
+    stored = loaded(path, "study.json")
+    (path / "study.json").write_text(json.dumps({**stored, "state": "interrupted"}))
+    before, record = written_at(path), read_run(path)
+    assert len(complete_cells(record, made.cells, made.plan)) == 6
+    study(resume=record, **BOTH_LOADS).carry_out()
+    after, again = written_at(path), read_run(path)
+    assert all(cell.complete for cell in again.cells)
+    assert {name for name in after if after[name] != before[name]} == {
+        c.cell.id for c in again.cells if c.cell.scenario == "bursty"
+    }
+    for cell in again.cells:
+        if cell.cell.scenario == "bursty":  # whose servers are fresh: they get the whole warm-up
+            assert loaded(cell.path, "turns.json")["turns"][0]["lead_s"] == read_plan(path)["bursty"]["warmup_s"]
 
 
 def rounds_in(path: Path) -> list[list[Path]]:

@@ -11,17 +11,19 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.owner import owned
 from servestorm.rundir.record import read_run
 from servestorm.study import runner, scraper
 from serving import processes
 from serving.errors import DeploymentError
 from serving.orphans import OWNER_VARIABLE
-from tests.source_tree import STAND_INS
+from tests.source_tree import ROOT, STAND_INS
 from tests.stand_ins.made_up_machine import MadeUpMachine
 from tests.stand_ins.toy_engine import toy_engines, toy_generator, toy_plan, write_toy_model
 
@@ -176,6 +178,76 @@ def test_a_generator_without_a_summary_fails_its_cell_and_not_the_study(study):
     assert "ended with code 1 and without a summary: what now" in states["steady"].reason
 
 
+def test_a_study_with_a_run_that_failed_is_incomplete_and_going_on_with_it_repeats_the_run(study, monkeypatch):
+    made = study(generator="crash", engines=["savedmodel"], scaling=None, repetitions=3)
+    path = made.carry_out()
+    record = read_run(path)
+    assert record.study.state == "incomplete"
+    assert record.study.reason == f"3 runs failed; `servestorm run --resume {path}` repeats them"
+    whole = {file: file.read_bytes() for file in (path / "cells").glob("*-coldstart-*/*")}
+    again = runner.Study(made.plan, made.plan_text, made.out, toy_generator(), resume=record, machine=MadeUpMachine())
+    assert again.carry_out() == path
+    record = read_run(path)
+    assert (record.study.state, record.study.reason) == ("complete", None)
+    assert all(cell.complete for cell in record.cells)
+    assert whole and all(file.read_bytes() == content for file, content in whole.items())
+
+
+def test_a_run_that_fails_again_does_not_make_the_study_complete(study):
+    made = study(generator="crash", engines=["savedmodel"], scaling=None, repetitions=3)
+    path = made.carry_out()
+    again = runner.Study(
+        made.plan, made.plan_text, made.out, toy_generator("crash"), resume=read_run(path), machine=MadeUpMachine()
+    )
+    with pytest.raises(DeploymentError, match="failed 2 times without a success"):
+        again.carry_out()
+    assert read_run(path).study.state == "failed"
+
+
+def test_two_studies_cannot_go_on_with_one_run(study):
+    made = study(generator="crash", engines=["savedmodel"], scaling=None, repetitions=3)
+    path = made.carry_out()
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    again = runner.Study(
+        made.plan, made.plan_text, made.out, toy_generator(), resume=read_run(path), machine=MadeUpMachine()
+    )
+    with owned(path), pytest.raises(StudyError, match=f"in use by process {os.getpid()}"):
+        again.carry_out()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_another_study_went_on_with_meanwhile_is_left_alone(study):
+    made = study(generator="crash", engines=["savedmodel"], scaling=None, repetitions=3)
+    path = made.carry_out()
+    first, second = (
+        runner.Study(
+            made.plan, made.plan_text, made.out, toy_generator(), resume=read_run(path), machine=MadeUpMachine()
+        )
+        for _ in range(2)
+    )
+    first.carry_out()
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(StudyError, match="another command has just gone on with"):
+        second.carry_out()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_runs_that_a_killed_study_repeated_meanwhile_are_left_alone(study):
+    """It had the directory until it was killed, and could not write its end into study.json."""
+    made = study(generator="crash", engines=["savedmodel"], scaling=None, repetitions=3)
+    path = made.carry_out()
+    again = runner.Study(
+        made.plan, made.plan_text, made.out, toy_generator(), resume=read_run(path), machine=MadeUpMachine()
+    )
+    failed = next(cell.path for cell in read_run(path).cells if not cell.complete)
+    outcome = json.loads((failed / "outcome.json").read_text())
+    (failed / "outcome.json").write_text(json.dumps({**outcome, "reason": "another fault"}))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(StudyError, match="another command has just gone on with"):
+        again.carry_out()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
 def test_options_that_the_generator_refuses_end_the_study_at_once(study):
     made = study(generator="refuse", engines=["savedmodel"])
     with pytest.raises(StudyError, match="refuses its options: --rate must be over 0"):
@@ -243,10 +315,34 @@ def test_an_interrupted_study_keeps_what_it_has_and_leaves_nothing_running(tmp_p
     assert f"report: {run / 'report.html'}" in out
 
 
+def supervisor_of(study: subprocess.Popen[str]) -> psutil.Process:
+    children = psutil.Process(study.pid).children()
+    (supervisor,) = [child for child in children if "supervisor_process.py" in " ".join(child.cmdline())]
+    return supervisor
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_killed_study_started_ends_by_itself(tmp_path, model):
+    process = begin(tmp_path, model, "answer", "hang")
+    until(lambda: list(tmp_path.glob("runs/*/cells/*/hanging")))
+    supervisor = supervisor_of(process)
+    assert left_of(process.pid) != []
+    process.kill()
+    process.communicate(timeout=WAIT_S)
+    until(lambda: has_ended(supervisor))
+    assert left_of(process.pid) == []
+
+
 @pytest.mark.alone
 def test_what_a_killed_study_left_is_ended_by_the_next_command_and_its_files_are_whole(tmp_path, model):
     process = begin(tmp_path, model, "answer", "hang")
     until(lambda: list(tmp_path.glob("runs/*/cells/*/hanging")))
+    supervisor = supervisor_of(process)
+    supervisor.kill()
+    until(lambda: has_ended(supervisor))
     process.kill()
     process.communicate(timeout=WAIT_S)
     assert left_of(process.pid) != []
@@ -261,6 +357,91 @@ def test_what_a_killed_study_left_is_ended_by_the_next_command_and_its_files_are
     *complete, first, second = results["runs"]  # the round that was killed is of two runs
     assert [run["state"] for run in (first, second)] == ["unfinished"] * 2
     assert {r["state"] for r in complete} == {"complete"}
+
+
+ON_A_FULL_DISK = """
+mount -t tmpfs -o size=200k tmpfs full
+head -c 10M /dev/zero > full/zeros 2>/dev/null
+truncate -s -$FREE_BYTES full/zeros
+"$@"
+code=$?
+ls -A full
+exit $code
+"""
+"""Runs a command beside a folder `full` that is a disk of its own, and lists what it left there."""
+
+
+@pytest.mark.parametrize("free_bytes", [0, 12_288])
+def test_a_disk_that_is_full_when_a_study_begins_is_one_message_and_no_run(tmp_path, model, free_bytes):
+    own_mounts = ["unshare", "--map-root-user", "--mount"]
+    if subprocess.run([*own_mounts, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here, in which a test may mount a disk")
+    (tmp_path / "plan.yaml").write_text(toy_plan(model))
+    (tmp_path / "full").mkdir()
+    command = [sys.executable, str(STAND_INS / "toy_engine.py"), "answer", "valid", "run", "plan.yaml", "--out", "full"]
+    done = subprocess.run(
+        [*own_mounts, "sh", "-c", ON_A_FULL_DISK, "sh", *command],
+        cwd=tmp_path,
+        env={**os.environ, "FREE_BYTES": str(free_bytes)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("servestorm: ")]
+    assert len(said) == 1 and "no space left on device" in said[0]
+    assert "Traceback" not in done.stderr
+    assert done.stdout.split() == ["zeros"]
+
+
+def test_a_run_that_another_process_is_changing_is_not_read(tmp_path):
+    """Half of what the owner changes may look like a broken run: the owner is the reason to name."""
+    run = tmp_path / "runs" / "20261129-120000-toy"
+    (run / "cells").mkdir(parents=True)
+    (run / "study.json").write_text("{")
+    command = [sys.executable, "-m", "servestorm", "run", "--resume", str(run)]
+    with owned(run):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"servestorm: {run} is in use by process {os.getpid()}")
+
+
+@pytest.mark.parametrize("command", [["report"], ["run", "--resume"]])
+def test_a_running_study_owns_its_run_directory(tmp_path, model, command):
+    process = begin(tmp_path, model, "answer", "hang")
+    until(lambda: list(tmp_path.glob("runs/*/cells/*/hanging")))
+    (run,) = (tmp_path / "runs").iterdir()
+    before = {file: file.read_bytes() for file in run.glob("cells/*/outcome.json")}
+    done = subprocess.run(
+        [sys.executable, str(STAND_INS / "toy_engine.py"), "answer", "valid", *command, str(run)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"{run} is in use by process {process.pid}, which writes into it: wait until that ends" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert before and {file: file.read_bytes() for file in run.glob("cells/*/outcome.json")} == before
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WAIT_S)
+
+
+def test_runs_that_are_missing_are_in_the_exit_code_and_can_be_repeated(tmp_path, model):
+    process = begin(tmp_path, model, "answer", "crash-once")
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 4, err
+    (run,) = (tmp_path / "runs").iterdir()
+    assert f"2 runs failed; `servestorm run --resume {run}` repeats them." in err
+    done = subprocess.run(
+        [sys.executable, str(STAND_INS / "toy_engine.py"), "answer", "valid", "run", "--resume", str(run)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "study.json").read_text())["state"] == "complete"
 
 
 @pytest.mark.parametrize(("generator", "code"), [("valid", 0), ("invalid", 4)])

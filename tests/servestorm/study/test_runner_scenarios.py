@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import yaml
 from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.plan.study_plan import parse_plan
+from servestorm.rundir.owner import owned
 from servestorm.rundir.record import read_run
 from servestorm.study import runner
 from serving.errors import DeploymentError
@@ -210,6 +212,21 @@ def test_a_whole_study_is_not_resumed(study):
     path = study(steady=None, scaling=None).carry_out()
     with pytest.raises(StudyError, match=r"is complete: draw it again with `servestorm report"):
         study(steady=None, scaling=None, resume=read_run(path))
+
+
+def test_a_dry_run_of_a_run_that_goes_on_tells_what_is_left_or_that_nothing_is(tmp_path, model, study):
+    whole = study(steady=None, scaling=None).carry_out()
+    done = run_verb(tmp_path, toy_plan(model), "--resume", whole.name, "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is complete: draw it again" in done.stderr
+    part = study(generator="crash", scaling=None, repetitions=3).carry_out()
+    done = run_verb(tmp_path, toy_plan(model), "--resume", part.name, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "\n3 runs, about" in done.stdout and "steady" in done.stdout and "cold start" not in done.stdout
+    with owned(part):
+        done = run_verb(tmp_path, toy_plan(model), "--resume", part.name, "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"in use by process {os.getpid()}" in done.stderr
 
 
 def test_a_run_that_is_not_there_is_named_with_the_newest(tmp_path, model, study):

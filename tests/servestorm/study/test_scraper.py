@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import io
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import psutil
@@ -15,7 +19,9 @@ import pytest
 from servestorm.rundir.metrics_table import table_bytes
 from servestorm.study.scraper import BuiltIn, Prometheus, open_scraper, scrape_once
 from serving.deployment import Endpoint
+from serving.headers import Headers
 from tests.requirements_here import lacking
+from tests.stand_ins.gateway import gateway
 
 TEXT = b"""\
 # TYPE answers counter
@@ -131,3 +137,46 @@ def test_the_table_keeps_types_and_values(endpoint):
     assert table.column_names == ["time_unix_ms", "replica", "metric", "labels", "value"]
     assert sorted(table["value"].to_pylist()) == [1.5, 3.0, 7.0]
     assert pq.read_table(io.BytesIO(table_bytes([]))).num_rows == 0
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """An endpoint whose metrics ask for a token, and what it was asked."""
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    headers = Headers.of_mapping({"Authorization": "Bearer env:TOKEN"}, "header")
+    with gateway("s3cr3t") as server:
+        yield Endpoint(1, server.url, "", f"{server.url}/metrics", metrics_headers=headers), server
+
+
+def test_metrics_that_ask_for_a_token_are_read_with_it(guarded):
+    endpoint, server = guarded
+    (point,) = scrape_once(endpoint)
+    assert (point.metric, point.value) == ("gateway_requests_total", 7.0)
+    assert server.headers_of("/metrics")["Authorization"] == "Bearer s3cr3t"
+    assert scrape_once(Endpoint(1, server.url, "", endpoint.metrics_url)) == []
+
+
+def test_a_value_that_cannot_be_read_costs_the_metrics_alone(guarded, monkeypatch):
+    monkeypatch.delenv("TOKEN")
+    assert scrape_once(guarded[0]) == []
+
+
+def test_a_redirect_takes_no_header_elsewhere(guarded):
+    endpoint, server = guarded
+    with gateway(redirect=endpoint.metrics_url) as other:
+        assert scrape_once(dataclasses.replace(endpoint, metrics_url=f"{other.url}/metrics")) == []
+    assert server.asked == []
+
+
+def test_prometheus_gets_no_header_and_leaves_such_endpoints_to_the_built_in_scraper(guarded, endpoint, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0) as process:
+        scraper = Prometheus(process, tmp_path, "http://127.0.0.1:9", "Prometheus 0")
+        scraper.watch("cell", [guarded[0], endpoint[0]])
+        written = (tmp_path / "targets.json").read_text()
+        while not guarded[1].asked:
+            assert process.poll() is None
+        points = scraper.collect("cell")
+        scraper.close()
+    assert [target["labels"]["replica"] for target in json.loads(written)] == ["3"]
+    assert "s3cr3t" not in written
+    assert {point.metric for point in points} == {"gateway_requests_total"}

@@ -16,7 +16,7 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError
 from servestorm.methods.decisions import Decisions
 from servestorm.methods.verdict import Question, verdict
-from servestorm.plan.cells import cells_of, rounds_of
+from servestorm.plan.cells import cells_of, loads_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
 from servestorm.report.settings import load_text
 from servestorm.rundir.record import read_run
@@ -67,10 +67,11 @@ class Course:
         }
 
     def run(self, round_s: dict[str, float], most: int = 100) -> list[str]:
-        """The scenarios of the rounds that ran, in order."""
+        """The scenarios of the loads that ran, in order; a round lasts as long as its loads do."""
         while len(self.ran) < most and (cells := self.stopping.next_round(self.pending)):
-            self.ran.append(cells[0].scenario)
-            self.clock.now_s += round_s[cells[0].scenario]
+            scenarios = [load[0].scenario for load in loads_of(cells)]
+            self.ran += scenarios
+            self.clock.now_s += sum(round_s[scenario] for scenario in scenarios)
             self.lines = list(self.stopping.look(cells, Path(), self.pending))
         return self.ran
 
@@ -89,6 +90,24 @@ def test_a_decided_scenario_leaves_its_time_to_the_other(monkeypatch, tmp_path):
     course.run({"steady": 60, "bursty": 90})
     assert course.ran.count("steady") == 3 and course.ran.count("bursty") == 8
     assert course.stopping.looks["steady"][-1] < 1 and len(course.stopping.looks["steady"]) == 1
+
+
+def test_both_loads_of_a_round_are_run_while_both_are_open_and_one_alone_where_only_that_still_fits(
+    monkeypatch, tmp_path
+):
+    course = Course(monkeypatch, tmp_path, scaling=None, budget=400)
+    assert course.run({"steady": 40, "bursty": 90}) == ["steady", "bursty"] * 3
+    course = Course(monkeypatch, tmp_path, scaling=None, budget=460)
+    monkeypatch.setattr(stopping, "expected_s", lambda _, cells: {"steady": 40, "bursty": 90}[cells[0].scenario])
+    assert course.run({"steady": 40, "bursty": 90}) == [*["steady", "bursty"] * 3, "steady"]
+
+
+def test_a_round_with_one_load_less_is_expected_to_be_shorter(monkeypatch, tmp_path):
+    """The others lasted 130 s: only by its own length does the last one fit."""
+    course = Course(monkeypatch, tmp_path, scaling=None, budget=490)
+    course.verdicts["steady"] = [DECIDED]
+    monkeypatch.setattr(stopping, "expected_s", lambda *_: 90)
+    assert course.run({"steady": 40, "bursty": 90}) == [*["steady", "bursty"] * 3, "bursty"]
 
 
 def test_a_study_ends_when_everything_is_decided(monkeypatch, tmp_path):

@@ -105,6 +105,23 @@ def test_one_search_alone_has_the_interval_of_its_estimate_and_several_that_of_t
     assert value.ci[1] / value.ci[0] < 1.02
 
 
+def vague(run):
+    """The run with an estimate whose interval the probes do not tell."""
+    met = run.capacity.crossing
+    return replace(run, capacity=replace(run.capacity, crossing=replace(met, low=None, high=None)))
+
+
+def test_an_estimate_without_an_interval_counts_among_others_and_not_alone():
+    (one,) = judged([vague(run) for run in SIDES])
+    assert (one.withheld, one.verdict.outcome, one.verdict.mean_a) == (None, "A", 203.75)
+    assert not list(CAPACITY.notes([vague(run) for run in SIDES], None))
+    alone = [vague(SIDES[0])]
+    value = rows_of(alone)["capacity.crossing_images_per_s"].values["savedmodel"]
+    assert (value.value, value.runs, value.ci) == (None, [None], None)
+    (note,) = CAPACITY.notes(alone, None)
+    assert note.startswith("1 of 1 searches for the capacity of savedmodel do not tell at which rate p99 meets")
+
+
 def test_replica_counts_are_compared_by_the_estimate():
     runs = [
         replace(run, scenario="scaling", group="scaling", engine="savedmodel", replicas=replicas)
