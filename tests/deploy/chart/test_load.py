@@ -99,6 +99,29 @@ def test_the_load_can_go_elsewhere_and_then_asks_for_the_engine():
 
 
 @pytest.mark.helm
+@pytest.mark.parametrize(
+    ("values", "kind", "suffix"),
+    [(WEB, "Deployment", "-load"), (WEB, "Deployment", "-load-worker"), (AGENTS, "Deployment", "-load-agent")],
+)
+def test_every_pod_of_a_load_has_the_variables_that_headers_refer_to(values, kind, suffix):
+    settings = ("load.headersSecret=token", "load.headers.Authorization=Bearer env:TOKEN")
+    (main,) = pod_of(render(*settings, values=values).get(kind, suffix))["containers"]
+    assert main["envFrom"] == [{"secretRef": {"name": "token"}}]
+    (main,) = pod_of(render(values=values).get(kind, suffix))["containers"]
+    assert "envFrom" not in main
+
+
+@pytest.mark.helm
+def test_headers_go_with_the_load_as_they_are_written():
+    load = container(pod_of(job_of(render(values=JOB))), "load")
+    assert {"--header=Authorization=Bearer env:TOKEN", "--header=X-Team=vision"} <= set(load["args"])
+    assert load["envFrom"] == [{"secretRef": {"name": "elsewhere-token"}}]
+    literal = render("load.headers.X-Team=$(POD_NAME)", values=JOB)
+    # Kubernetes reads $$( as a $( that it leaves alone.
+    assert "--header=X-Team=$$(POD_NAME)" in container(pod_of(job_of(literal)), "load")["args"]
+
+
+@pytest.mark.helm
 def test_a_web_load_has_a_master_and_the_workers_that_were_asked_for():
     rendered = render(values=WEB)
     assert rendered.get("Deployment", "-load-worker")["spec"]["replicas"] == 3

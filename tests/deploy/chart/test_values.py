@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from loadtests.options import options_for
+from serving.headers import Header
 from tests.deploy.chart.rendering import CHART, VALUES, refusal, render
 from tests.deploy.chart.tools import helm
 
@@ -29,6 +30,8 @@ NEEDS_A_FILE = {
 }
 OF_A_STUDY = {"turns", "start-file", "give-up-in-flight"}
 """A study decides these: when its engines take turns, and when a probe cannot pass any more."""
+SECRET = {"header"}
+"""Its value would stand in the arguments of the load's pods."""
 
 
 def schemas(node=SCHEMA, path="values"):
@@ -102,6 +105,9 @@ MODEL = "models[0].name=cnn,models[0].source"
         ("resources.limits=null", "limits"),
         ("load.options.peak_rate=9", "peak_rate"),
         ("load.options.protocol=soap", "'grpc'"),
+        ("load.headers.X Team=vision", "X Team"),
+        ("load.target=http://me:word@elsewhere", "target"),
+        ("load.grpcTarget=me:word@elsewhere:1", "grpcTarget"),
         ("tolerations[0].keys=a", "keys"),
         ("networkPolicy.from[0].podSelectors.a=b", "podSelectors"),
         ("podLabels.app\\.kubernetes\\.io/name=mine", "app.kubernetes.io/name"),
@@ -156,11 +162,30 @@ def test_a_typing_error_is_refused_and_named(setting, told):
             ("load.enabled=true", "load.mode=job", "load.options.duration=3500", "load.results.holdSeconds=100"),
             "The load takes 3600 s and load.deadlineSeconds is 3600: raise it",
         ),
+        (("load.headers.Authorization=Bearer abc",), "load.headers.Authorization holds a secret that everyone could"),
+        (("load.headers.X-Api-Key=abc",), "load.headers.X-Api-Key holds a secret that everyone could read"),
+        (("load.headers.X-Team=env:TEAM",), "name the Secret that holds it in load.headersSecret."),
+        (("load.headers.X-Team=Bearer file:/a",), "refers to a file, of which the load's pods have none"),
         (("workers=2",), "There are 2 workers for 1 threads: raise resources.limits.cpu or lower workers."),
     ],
 )
 def test_values_that_contradict_each_other_are_refused_in_a_sentence(settings, sentence):
     assert sentence in refusal(*settings)
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "X-Auth", "X_Auth", "Author", "X-Api-Key", "X_Api_Key", "Apikey"),
+        *("Token", "X-Tokens", "Cookie", "X-Team", "Session-Id"),
+    ],
+)
+def test_the_chart_and_the_generator_take_the_same_headers_for_secrets(name):
+    command = [helm(), "template", "r", str(CHART), "--set", f"load.headers.{name}=abc"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (f"load.headers.{name} holds a secret" in done.stderr) == Header.parse(name, "abc").looks_secret
+    assert (done.returncode != 0) == Header.parse(name, "abc").looks_secret
 
 
 @pytest.mark.helm
@@ -172,7 +197,7 @@ def test_what_contradicts_in_one_engine_is_right_in_another():
 def test_the_load_s_options_are_those_of_the_locustfiles():
     known = {option.flag.removeprefix("--"): option for option in options_for("on-off")}
     offered = SCHEMA["properties"]["load"]["properties"]["options"]["properties"]
-    assert set(offered) == set(known) - SET_BY_THE_CHART - NEEDS_A_FILE - OF_A_STUDY
+    assert set(offered) == set(known) - SET_BY_THE_CHART - NEEDS_A_FILE - OF_A_STUDY - SECRET
     for name, schema in offered.items():
         kind = known[name].kind
         if isinstance(kind, tuple):

@@ -32,6 +32,19 @@
 {{- if and .Values.load.enabled (ne .Values.load.mode "job") (eq (int .Values.load.workers) 0) -}}
 {{- fail (printf "load.mode %s needs at least one worker: set load.workers to 1 or more." .Values.load.mode) -}}
 {{- end -}}
+{{- range $name, $value := .Values.load.headers -}}
+{{- $secret := regexMatch "(?i)(^|[^a-z])auth([^a-z]|$)|authori[sz]|authenti|cookie|token([^s]|$)|secret|passw|credential|session|signature|(api|access|subscription|functions)[-_]?key" $name -}}
+{{- $variable := regexMatch "^([A-Za-z][A-Za-z0-9_-]* +)?env:" $value -}}
+{{- if regexMatch "^([A-Za-z][A-Za-z0-9_-]* +)?file:" $value -}}
+{{- fail (printf "load.headers.%s refers to a file, of which the load's pods have none: put it into a Secret, and write env:KEY and load.headersSecret." $name) -}}
+{{- end -}}
+{{- if and $variable (not $.Values.load.headersSecret) -}}
+{{- fail (printf "load.headers.%s refers to a variable: name the Secret that holds it in load.headersSecret." $name) -}}
+{{- end -}}
+{{- if and $secret (not $variable) -}}
+{{- fail (printf "load.headers.%s holds a secret that everyone could read who may see pods: put it into a Secret, and write env:KEY and load.headersSecret." $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (include "servestorm.load.job" .) "true" -}}
 {{- $options := .Values.load.options -}}
 {{- $needs := addf (get $options "duration" | float64) (get $options "warmup" | float64) (float64 .Values.load.results.holdSeconds) -}}

@@ -41,6 +41,10 @@
 {{- range $flag, $value := $options }}
 - --{{ $flag }}={{ include "servestorm.plain" $value }}
 {{- end }}
+{{- /* Kubernetes would put a variable's value in place of $(NAME). */ -}}
+{{- range $name, $value := .Values.load.headers }}
+- {{ printf "--header=%s=%s" $name $value | replace "$(" "$$(" | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "servestorm.load.env" -}}
@@ -113,6 +117,11 @@ initContainers:
 {{- $load := .Values.load -}}
 image: {{ include "servestorm.image" (dict "root" . "image" .Values.images.generator) }}
 imagePullPolicy: {{ .Values.images.pullPolicy }}
+{{- with $load.headersSecret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
 env:
   {{- include "servestorm.load.env" . | nindent 2 }}
 resources:
