@@ -84,7 +84,9 @@ def report(service_ms: float, objective_ms: float, seed: int, found: Capacity) -
     met = crossing(found.probes, objective_ms)
     held_error, met_error = error_of(found.rate_per_s, true), error_of(met and met.rate_per_s, true)
     held = "none | " if held_error is None else f"{found.rate_per_s:.1f} | {held_error:+.1f} %"
-    estimated = f"{met.rate_per_s:.1f} ({met.low:.1f} to {met.high:.1f}) | {met_error:+.1f} %" if met else "none | "
+    within = met and met.interval
+    span = f"{within[0]:.1f} to {within[1]:.1f}" if within else "no interval"
+    estimated = f"{met.rate_per_s:.1f} ({span}) | {met_error:+.1f} %" if met else "none | "
     load = true * service_ms / 1000
     print(f"| {objective_ms:g} ms | {load:.2f} | {true:.1f} | {estimated} | {held} | {len(found.probes)} |", flush=True)
     return {
@@ -114,9 +116,11 @@ def summed_up(rows: list[dict]) -> None:
             if errors.size
             else "there is no other."
         )
-    told = [row for row in rows if row["estimate"]]
+    told = [row for row in rows if row["estimate"] and row["estimate"]["low"] is not None]
     covered = sum(row["estimate"]["low"] <= row["true"] <= row["estimate"]["high"] for row in told)
     between = sum((row["low"] or 0) <= row["true"] <= (row["high"] or np.inf) for row in rows)
+    alone = sum(row["estimate"] is not None for row in rows) - len(told)
+    print(f"{alone} of {len(rows)} estimates have no interval, and count among those of other searches only.")
     print(
         f"{covered} of {len(told)} intervals of estimates hold it; of the spans from the largest rate that held to the"
     )

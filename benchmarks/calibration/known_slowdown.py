@@ -37,7 +37,7 @@ import time
 import handler
 
 
-class SpinningHandler(handler.CnnHandler):
+class SpinningHandler(handler.ImageHandler):
     """The project's handler, and {spin_us} microseconds of CPU time more for each request."""
 
     def handle(self, data, context):
@@ -125,7 +125,7 @@ def write_archive(model: ModelDir, spin_us: int, folder: Path) -> Path:
     (stage / "tmp").mkdir()
     extra = ["handler.py", "preprocessing.py", "input.json", "warmup.png"]
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", source.stem, "--version", "1.0"]
-    command += ["--serialized-file", "cnn.pt", "--handler", "spinning.py", "--extra-files", ",".join(extra)]
+    command += ["--serialized-file", "network.pt", "--handler", "spinning.py", "--extra-files", ",".join(extra)]
     own = {**os.environ, "TMPDIR": str((stage / "tmp").resolve())}
     subprocess.run([*command, "--export-path", str(folder.resolve())], cwd=stage, env=own, check=True)
     shutil.rmtree(stage)

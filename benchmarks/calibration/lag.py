@@ -40,7 +40,7 @@ from tests.simulations.late_generator import (
 )
 from tests.simulations.recorded_noise import Floats, read_recording
 
-TRIED = (0.005, 0.008, 0.01, 0.02, 0.03, 0.05)
+TRIED = (0.005, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05)
 
 
 def main() -> None:

@@ -1,9 +1,17 @@
-"""100,000 damaged requests against savedmodel-server: 0 crashes, 0 unexpected 5xx, memory flat.
+"""100,000 inputs against savedmodel-server: 0 crashes, 0 unexpected 5xx, memory flat, nothing forbidden accepted.
 
-    python benchmarks/fuzz/run.py [--inputs 100000] [--seed 0] [--no-schemathesis]
+    python benchmarks/fuzz/run.py [--inputs 100000] [--first 0] [--seed 0] [--enable-batching]
+        [--no-schemathesis]
 
-Six tenths go over REST and four tenths over gRPC, damaged as tests/serving/savedmodel_server/mutations.py does; then
-schemathesis (installed into build/fuzz, a virtual environment of its own) works through the server's OpenAPI page.
+Three tenths are requests over REST, two tenths calls over gRPC, damaged in their bytes or in their structure, as
+tests/serving/savedmodel_server/mutations.py and nearly_valid.py do. Three tenths are connections of raw HTTP/1.1 and
+two tenths sequences of HTTP/2 frames, as tests/serving/savedmodel_server/wire makes them: each either good, or with
+something that RFC 9112 or 9113 says must be refused. Counted are those that were accepted, and requests that were
+answered with another's bytes. Then schemathesis (installed into build/fuzz, a virtual environment of its own) works
+through the server's OpenAPI page.
+
+Inputs are made in blocks of 1,000, each from the seed and its number: `--first 40000 --inputs 20000` is the third fifth
+of a whole run, against a server of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +22,10 @@ import collections
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -26,26 +36,61 @@ sys.path.insert(0, str(ROOT))
 from tests.serving.savedmodel_server import mutations  # noqa: E402
 from tests.serving.savedmodel_server.savedmodel_zoo import write_zoo  # noqa: E402
 from tests.serving.savedmodel_server.server_process import RunningServer, start_server  # noqa: E402
+from tests.serving.savedmodel_server.wire import http1_inputs, http2_inputs, wire_fuzz  # noqa: E402
 
 FUZZ = ROOT / "build" / "fuzz"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 CONNECTIONS = 8
+ANSWER_S = 60.0
+BLOCK = 1000
+"""Inputs that one seed makes."""
 FLAT = 1.05
 """Resident memory at the end may be this much of that after the first fifth."""
+
+
+KINDS = ("REST", "gRPC", "HTTP/1.1", "HTTP/2")
+
+
+@dataclass
+class Tally:
+    """What all blocks came to."""
+
+    codes: collections.Counter[str] = field(default_factory=collections.Counter)
+    outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
+    faults: list[str] = field(default_factory=list)
+    accepted: int = 0
+    mixed_up: int = 0
+    seconds: list[float] = field(default_factory=lambda: [0.0] * len(KINDS))
+
+    def add(self, found: wire_fuzz.Found) -> None:
+        """What came of framing."""
+        self.outcomes += found.outcomes
+        self.accepted += len(found.accepted)
+        self.mixed_up += len(found.mixed_up)
+        self.faults += found.faults()
+
+    def add_seconds(self, kind: int, begin_s: float) -> None:
+        """The time that one of KINDS has taken."""
+        self.seconds[kind] += time.monotonic() - begin_s
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help=f"inputs of the seed to pass over; a multiple of {BLOCK}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--enable-batching", action="store_true", help="of the server")
     parser.add_argument("--no-schemathesis", action="store_true")
     options = parser.parse_args()
+    if options.first % BLOCK:
+        parser.error(f"--first must be a multiple of {BLOCK}.")
     with tempfile.TemporaryDirectory() as folder:
         zoo = write_zoo(Path(folder))
-        server = start_server(Path(folder), f"--model_config_file={zoo / 'models.config'}")
+        flags = ["--enable_batching"] if options.enable_batching else []
+        server = start_server(Path(folder), f"--model_config_file={zoo / 'models.config'}", *flags)
         try:
             server.wait_ready("zoo")
-            faults = fuzz(server, options.inputs, options.seed)
+            faults = fuzz(server, blocks(options.inputs, options.first), options.seed)
             if not options.no_schemathesis:
                 faults += run_schemathesis(server)
             faults += [] if server.process.poll() is None else [f"the server died: {server.process.returncode}"]
@@ -57,64 +102,99 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def fuzz(server: RunningServer, inputs: int, seed: int) -> list[str]:
-    """Run both kinds in five parts; the faults found."""
-    memory, faults = [], []
-    codes: collections.Counter[str] = collections.Counter()
-    for part in range(5):
-        rest = list(mutations.rest_requests(seed * 10 + part, inputs * 6 // 50))
-        asyncio.run(over_rest(server, rest, codes, faults))
-        over_grpc(server, mutations.grpc_requests(seed * 10 + part, inputs * 4 // 50), codes, faults)
-        memory.append(psutil.Process(server.process.pid).memory_info().rss)
-        print(f"part {part + 1} of 5: {memory[-1] >> 20} MiB, {sum(codes.values())} inputs, {len(faults)} faults")
-    print(dict(codes.most_common()))
+def blocks(inputs: int, first: int) -> list[tuple[int, int]]:
+    """The number and the size of each block; only the last one may be smaller than BLOCK."""
+    return [(at // BLOCK, min(BLOCK, first + inputs - at)) for at in range(first, first + inputs, BLOCK)]
+
+
+def fuzz(server: RunningServer, numbered: list[tuple[int, int]], seed: int) -> list[str]:
+    """Run all kinds of each block; the faults found. Memory is compared with that after a fifth."""
+    tally, memory = Tally(), []
+    fifth = -(-len(numbered) // 5)
+    for done, (number, size) in enumerate(numbered, 1):
+        run_block(server, tally, seed * 1_000_000 + number, size)
+        if done % fifth == 0 or done == len(numbered):
+            memory.append(psutil.Process(server.process.pid).memory_info().rss)
+            print(f"block {done} of {len(numbered)}: {memory[-1] >> 20} MiB, {len(tally.faults)} faults", flush=True)
+    print(dict(tally.codes.most_common()))
+    print(dict(tally.outcomes.most_common()))
+    print(dict(zip(KINDS, (f"{seconds:.1f} s" for seconds in tally.seconds), strict=True)))
+    print(f"accepted though the RFCs say refuse: {tally.accepted}; answered with another's bytes: {tally.mixed_up}")
     if memory[-1] > memory[0] * FLAT:
-        faults.append(f"memory grew from {memory[0] >> 20} to {memory[-1] >> 20} MiB")
-    return faults
+        tally.faults.append(f"memory grew from {memory[0] >> 20} to {memory[-1] >> 20} MiB")
+    return tally.faults
 
 
-async def over_rest(
-    server: RunningServer, requests: list[tuple[str, bytes]], codes: collections.Counter[str], faults: list[str]
-) -> None:
-    """Every request, over a few connections."""
+def run_block(server: RunningServer, tally: Tally, seed: int, size: int) -> None:
+    """Three tenths REST, two gRPC, three raw HTTP/1.1, two HTTP/2 frames."""
+    rest, rpc = ("127.0.0.1", port_of(server.url)), ("127.0.0.1", port_of(server.target))
+    begin = time.monotonic()
+    asyncio.run(over_rest(rest, list(mutations.rest_requests(seed, size * 3 // 10)), tally))
+    tally.add_seconds(0, begin)
+    begin = time.monotonic()
+    over_grpc(server.target, mutations.grpc_requests(seed, size * 2 // 10), tally)
+    tally.add_seconds(1, begin)
+    begin = time.monotonic()
+    tally.add(asyncio.run(wire_fuzz.over_http1(rest, http1_inputs.connections(seed, size * 3 // 10))))
+    tally.add_seconds(2, begin)
+    begin = time.monotonic()
+    tally.add(asyncio.run(wire_fuzz.over_http2(rpc, http2_inputs.sequences(seed, size * 2 // 10))))
+    tally.add_seconds(3, begin)
+
+
+def port_of(address: str) -> int:
+    """The port of a URL or of host:port."""
+    return int(address.rpartition(":")[2])
+
+
+async def over_rest(address: tuple[str, int], requests: list[tuple[str, bytes]], tally: Tally) -> None:
+    """Every request, over a few connections; one that ends, or is silent, is a fault."""
     queue = iter(requests)
-    port = int(server.url.rpartition(":")[2])
 
     async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection(*address)
         for path, body in queue:
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
-            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
-            status = int(answer.split(b" ", 2)[1])
-            fields = answer.lower().split(b"content-length:")[1]
-            text = await reader.readexactly(int(fields.split(b"\r\n", 1)[0]))
-            codes[f"HTTP {status}"] += 1
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    status, text = await read_answer(reader)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                tally.faults.append(f"{path} {body!r}: {error!r}")
+                writer.close()
+                reader, writer = await asyncio.open_connection(*address)
+                continue
+            tally.codes[f"HTTP {status}"] += 1
             if status >= 500 and status != 501:
-                faults.append(f"{path} {body!r}: {status} {text[:200]!r}")
+                tally.faults.append(f"{path} {body!r}: {status} {text[:200]!r}")
         writer.close()
 
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
 
 
-def over_grpc(
-    server: RunningServer, calls: Iterator[tuple[str, bytes]], codes: collections.Counter[str], faults: list[str]
-) -> None:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0]
+    return int(head.split(b" ", 2)[1]), await reader.readexactly(int(length))
+
+
+def over_grpc(target: str, calls: Iterator[tuple[str, bytes]], tally: Tally) -> None:
     """Every call, a window of them in flight."""
-    with grpc.insecure_channel(server.target) as channel:
+    with grpc.insecure_channel(target) as channel:
         window: collections.deque[tuple[str, bytes, grpc.Future]] = collections.deque()
 
         def settle() -> None:
             method, message, future = window.popleft()
             error = future.exception()
             code = "OK" if error is None else error.code().name
-            codes[f"gRPC {code}"] += 1
+            tally.codes[f"gRPC {code}"] += 1
             details = "" if error is None else str(error.details())
             if code in ("UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED") or "Internal error" in details:
-                faults.append(f"{method} {message!r}: {code} {details}")
+                tally.faults.append(f"{method} {message!r}: {code} {details}")
 
         for method, message in calls:
-            window.append((method, message, channel.unary_unary(method).future(message, timeout=60)))
+            window.append((method, message, channel.unary_unary(method).future(message, timeout=ANSWER_S)))
             if len(window) == 4 * CONNECTIONS:
                 settle()
         while window:

@@ -14,11 +14,11 @@ from servers import ENVIRONMENT, SERVERS, free_port, running
 IN_PROCESS = """
 import json, pathlib, sys, time
 import numpy as np
-from serving.savedmodel_server.versions.servable import LoadOptions, Servable
+from serving.savedmodel_server.versions.servable import ServableOptions, Servable
 import tensorflow
 model = pathlib.Path(sys.argv[1])
 golden = json.loads((model / "manifest.json").read_text())["golden"][0]["path"]
-servable = Servable("cnn", 1, model / "1", LoadOptions(intra_op_threads=1, inter_op_threads=1))
+servable = Servable("cnn", 1, model / "1", ServableOptions(intra_op_threads=1, inter_op_threads=1))
 signature = servable.signature("")
 def ms(rows, calls):
     array = np.array([(model / golden).read_bytes()] * rows, object)

@@ -1,0 +1,1 @@
+"""Servers that misbehave, by name, and how each does it."""
