@@ -7,6 +7,7 @@ files that share something expensive, so that it is made once.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -74,3 +75,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     folder = shared_folder(item.config._tmp_path_factory)
     with beside_others(folder, item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.fixture
+def closed_port():
+    """A port that is taken by a socket which does not listen: it refuses connections."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]

@@ -1,13 +1,16 @@
 """A stand-in for a model server that needs no extra: it answers every prediction alike, over REST and gRPC.
 
-python answering_server.py prints its REST and its gRPC port as one line and serves until it is ended.
+python answering_server.py [HOST] prints its REST and its gRPC port as one line and serves until it is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
-from serving.savedmodel_server.rpc.h2_connection import Http2Connection, Stream
+from serving.savedmodel_server.body_budget import BodyBudget
+from serving.savedmodel_server.rpc.h2_connection import Http2Connection
+from serving.savedmodel_server.rpc.stream import Stream
 from serving.wire.protos import tfserving_pb2 as pb
 
 PROBABILITIES = (0.25, 0.75)
@@ -34,16 +37,17 @@ async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main() -> None:
     """Serve until the process is ended."""
-    reply = _grpc_reply()
+    reply, budget = _grpc_reply(), BodyBudget(1 << 25)
+    host = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
 
     def answer(stream: Stream) -> None:
         stream.connection.answer(stream, reply)
 
     def connection() -> Http2Connection:
-        return Http2Connection(answer, 1 << 24, 60.0, lambda _connection: None)
+        return Http2Connection(answer, 1 << 24, budget, 60.0, lambda _connection: None)
 
-    rest = await asyncio.start_server(_rest, "127.0.0.1", 0)
-    grpc = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+    rest = await asyncio.start_server(_rest, host, 0)
+    grpc = await asyncio.get_running_loop().create_server(connection, host, 0)
     print(rest.sockets[0].getsockname()[1], grpc.sockets[0].getsockname()[1], flush=True)
     await rest.serve_forever()
 

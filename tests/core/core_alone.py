@@ -62,7 +62,9 @@ def model(tmp_path_factory) -> ModelDir:
         "labels": ["a", "b"],
         "input": {"height": 2, "width": 2, "mean": [0.5] * 3, "std": [0.5] * 3},
         "parity": {"status": "proved", "tolerance": 1e-5, "images": 256},
-        "golden": [{"path": "golden/000.png", "sha256": "", "probabilities": [0.25, 0.75]}],
+        "golden": [
+            {"path": "golden/000.png", "sha256": sha256_of(folder / "golden/000.png"), "probabilities": [0.25, 0.75]}
+        ],
         "created_at": "2026-01-01T00:00:00Z",
         **artifacts,
     }
