@@ -30,9 +30,11 @@ def load_xray(folder: Path, size: tuple[int, int], seed: int = 0, progress: Prog
     sides: tuple[list[Path], list[Path]] = ([], [])
     for path, (patient, _) in found.items():
         sides[patient in held].append(path)
-    for side, name in zip(sides, ("training", "held-out"), strict=True):
-        if lacking := set(CLASSES) - {found[path][1] for path in side}:
-            raise ModelError(f"{folder} has no {lacking.pop()} image among its {name} patients: add patients.")
+    parts = {"": found, " among its training patients": sides[0], " among its held-out patients": sides[1]}
+    for part, side in parts.items():
+        there = {found[path][1] for path in side}
+        if lacking := [ending for ending in CLASSES if ending not in there]:
+            raise ModelError(f"{folder} has no {' and no '.join(lacking)} image{part}: add patients.")
     splits = [_split(side, found, folder, progress) for side in sides]
     return Dataset("xray", splits[0], splits[1], list(CLASSES), size, may_flip=True, seed=seed)
 

@@ -155,6 +155,24 @@ def test_an_image_in_no_study_is_refused(tmp_path):
         load_xray(folder, (32, 32))
 
 
-def test_a_side_without_a_class_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="no positive image among its training patients"):
-        load_xray(elbow(tmp_path / "mura", [(1, ["negative"]), (2, ["negative"])]), (32, 32))
+@pytest.mark.parametrize(
+    ("patients", "sentence"),
+    [
+        ([(1, ["negative"]), (2, ["negative"])], "mura has no positive image: add patients"),
+        ([(1, ["negative"]), (2, ["positive"])], "no negative and no positive image among its training patients"),
+        (
+            [(1, ["positive"]), *((number, ["negative"]) for number in range(2, 6))],
+            "no positive image among its training patients",
+        ),
+    ],
+)
+def test_a_side_without_a_class_is_refused(tmp_path, patients, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_xray(elbow(tmp_path / "mura", patients), (32, 32))
+
+
+def test_a_side_of_the_own_split_without_a_class_is_refused(tmp_path):
+    folder = elbow(tmp_path / "mura", [(1, ["negative", "positive"])], split="train")
+    elbow(folder, [(2, ["negative"])], split="valid")
+    with pytest.raises(ModelError, match="no positive image among its held-out patients"):
+        load_xray(folder, (32, 32))
