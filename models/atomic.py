@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import ModelEnvironmentError, ModelError
@@ -51,14 +51,26 @@ def staging(folder: Path) -> Iterator[Path]:
 
 def require_writable(folder: Path) -> None:
     """Raise what `staging` there would raise, before long work begins; leaves nothing behind."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        with staging(folder):
-            pass
-    finally:
-        for place in missing:
-            with suppress(OSError):
-                place.rmdir()
+        try_place(folder)
+    except OSError as error:
+        _raise_plainly(error, folder)
+        raise
+
+
+def try_place(folder: Path) -> None:
+    """Raise the OSError that making `folder`, and a file in it, would raise; neither is made.
+
+    What is missing is tried inside a folder of its own beside the place, so that a process that makes the same place
+    meanwhile is not disturbed.
+    """
+    folder = Path(os.path.normpath(Path.cwd() / folder))
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():  # a file, or a link that leads nowhere
+        reason = errno.EEXIST if there == folder else errno.ENOTDIR
+        raise OSError(reason, os.strerror(reason), str(there))
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=there) as trial:
+        (trial / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from models.atomic import try_place
 from servestorm.errors import StudyEnvironmentError, StudyError
 
 SCHEMA_VERSION = 2
@@ -184,17 +184,10 @@ def create_run(root: Path, name: str) -> Path:
 
 def require_place(root: Path) -> None:
     """Raise StudyEnvironmentError where `create_run` would, before anything else is made; leaves nothing behind."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".", dir=root):
-            pass
+        try_place(root)
     except OSError as error:
         raise _no_place(root, error.strerror or str(error)) from error
-    finally:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def _no_place(root: Path, reason: str) -> StudyEnvironmentError:

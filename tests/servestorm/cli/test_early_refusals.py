@@ -13,7 +13,9 @@ import pytest
 from loadtests.errors import LoadTestError
 from loadtests.options import add_options, read_options
 from models.atomic import require_writable
+from models.errors import ModelError
 from servestorm.cli.main import main
+from servestorm.errors import StudyError
 from servestorm.rundir.files import require_place
 from tests.source_tree import ROOT
 from tests.stand_ins.toy_engine import toy_plan, write_toy_model
@@ -365,6 +367,29 @@ def test_options_of_serve_are_judged_before_the_model_is_read(tmp_path, monkeypa
 
 def test_places_that_are_tried_are_left_as_they_were(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    require_place(Path("a/runs"))
-    require_writable(Path("b/weights"))
+    for tried in (require_place, require_writable):
+        tried(Path("a/runs"))
+        tried(Path("a/../../weights"))
     assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path.parent / "weights").exists()
+
+
+@pytest.mark.parametrize("tried", [require_place, require_writable])
+def test_a_place_that_is_tried_is_never_made_so_that_two_commands_do_not_disturb_each_other(
+    tmp_path, monkeypatch, tried
+):
+    made, mkdir = [], os.mkdir
+    monkeypatch.setattr(
+        os, "mkdir", lambda path, *rest, **named: (made.append(Path(path)), mkdir(path, *rest, **named))
+    )
+    tried(tmp_path / "a" / "runs")
+    assert made and not {tmp_path / "a", tmp_path / "a" / "runs"} & set(made)
+
+
+@pytest.mark.parametrize("tried", [require_place, require_writable])
+def test_a_file_or_a_dangling_link_in_the_way_of_a_place_is_told(tmp_path, tried):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    for place in (tmp_path / "file", tmp_path / "file" / "runs", tmp_path / "link"):
+        with pytest.raises((StudyError, ModelError)):
+            tried(place)
