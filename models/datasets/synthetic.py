@@ -31,7 +31,7 @@ def load_synthetic(
     Raises ModelError for fewer than two classes, fewer than two pictures a class, fewer than 256 pictures, or more
     than 2 GiB of pixels.
     """
-    _check(size, classes, images)
+    require_possible(size, classes, images)
     rng = np.random.default_rng(seed)
     patterns = [_coarse(rng) for _ in range(classes)]
     labels = np.arange(images) % classes
@@ -52,7 +52,8 @@ def load_synthetic(
     )
 
 
-def _check(size: tuple[int, int], classes: int, images: int) -> None:
+def require_possible(size: tuple[int, int], classes: int, images: int) -> None:
+    """Raise ModelError where `load_synthetic` would."""
     if classes < 2:
         raise ModelError("A classifier needs at least two classes: ask for --classes 2 or more.")
     if images < max(LEAST_IMAGES, 2 * classes):

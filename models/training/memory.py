@@ -22,8 +22,11 @@ FRAMEWORK_BYTES = 700 << 20
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def require_memory(network: Network, dataset: Dataset, batch_size: int) -> None:
-    """Raise ModelEnvironmentError where training would take more memory than is available, with the estimate."""
+def require_memory(network: Network, dataset: Dataset, batch_size: int, side_by_side: int = 1) -> None:
+    """Raise ModelEnvironmentError where training would take more memory than is available, with the estimate.
+
+    That is of as many trainings as are to stand side by side.
+    """
     height, width = dataset.size
     spec = InputSpec(height=height, width=width, mean=[0.5] * 3, std=[0.5] * 3)
     weights, activations = sizes(network, spec, len(dataset.classes))
@@ -31,12 +34,14 @@ def require_memory(network: Network, dataset: Dataset, batch_size: int) -> None:
     images = pixels * (COPIES_OF_IMAGES * len(dataset.train.images) + len(dataset.test.images))
     steps = COPIES_OF_WEIGHTS * weights + COPIES_OF_ACTIVATIONS * batch_size * activations
     needed, there = FRAMEWORK_BYTES + images + steps, available_bytes()
-    if needed > there:
+    if side_by_side * needed > there:
+        alone = f", and {side_by_side} stand side by side" if side_by_side > 1 else ""
+        remedy = ", or one training after the other (`design: blocks`)" if side_by_side > 1 else ""
         raise ModelEnvironmentError(
             f"Training {network.name} on {len(dataset.train.images)} images of {width}x{height} pixels in batches of "
             f"{batch_size} takes about {needed / 2**30:.1f} GiB of memory ({images / 2**30:.1f} for the images, "
-            f"{steps / 2**30:.1f} for the network), and {there / 2**30:.1f} GiB are available: choose fewer images, a "
-            "smaller batch size or a smaller --size."
+            f"{steps / 2**30:.1f} for the network){alone}; {there / 2**30:.1f} GiB are available: choose fewer "
+            f"images, a smaller batch size or smaller images{remedy}."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,7 +35,7 @@ class Epoch(_RecordPart):
 class UseSample(_RecordPart):
     """What the training's process had used so far, all of its threads together."""
 
-    t_s: float = Field(description="since the first epoch began")
+    t_s: float = Field(description="in which it learnt and was evaluated, up to now")
     cpu_s: float
     rss_bytes: int = Field(description="resident memory at this moment")
     read_ops: int = Field(description="calls that read, from disk or cache")
@@ -123,6 +123,24 @@ class TrainingRecord(_RecordPart):
             if epoch.top1 >= top1:
                 return spent_s
         return None
+
+
+class SampleAnswer(_RecordPart):
+    """What the trained network says of one held-out image."""
+
+    label: str
+    answer: str = Field(description="the class that came first")
+    probability: Annotated[float, Field(ge=0, le=1)] = Field(description="that it gives to its answer")
+    right: bool
+    png: str = Field(description="the image, base64, no side longer than 96 pixels")
+
+
+class StudyTraining(_RecordPart):
+    """What a training of a study leaves: training.json in its run's folder."""
+
+    record: TrainingRecord
+    threads: Annotated[int, Field(ge=1)] = Field(description="intra-op threads of the framework")
+    samples: list[SampleAnswer]
 
 
 def record_path(weights_dir: Path, framework: str) -> Path:

@@ -6,7 +6,10 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -17,18 +20,63 @@ MOST_SAMPLES = 1200
 """Beyond it every second sample goes, and the interval doubles: a night has no more than a quarter of an hour."""
 
 
+class _Counters(NamedTuple):
+    """The kernel's, of this process and its threads."""
+
+    t_s: float
+    cpu_s: float
+    read_ops: int
+    read_bytes: int
+    write_ops: int
+    write_bytes: int
+
+    def plus(self, more: _Counters) -> _Counters:
+        """All of both."""
+        return _Counters(
+            self.t_s + more.t_s,
+            self.cpu_s + more.cpu_s,
+            self.read_ops + more.read_ops,
+            self.read_bytes + more.read_bytes,
+            self.write_ops + more.write_ops,
+            self.write_bytes + more.write_bytes,
+        )
+
+    def minus(self, less: _Counters) -> _Counters:
+        """What was counted since."""
+        return _Counters(
+            self.t_s - less.t_s,
+            self.cpu_s - less.cpu_s,
+            self.read_ops - less.read_ops,
+            self.read_bytes - less.read_bytes,
+            self.write_ops - less.write_ops,
+            self.write_bytes - less.write_bytes,
+        )
+
+
+_NOTHING: Final = _Counters(0.0, 0.0, 0, 0, 0, 0)
+
+
 class ResourceWatch:
-    """Samples once a second from `with` to its end; `use` is complete after that."""
+    """Samples once a second while it runs, from `with` to its end; `use` is complete after that.
+
+    What happens outside `running` counts neither as time nor as use: a training may wait for its turn.
+    """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self.every_s = every_s
         self._process = psutil.Process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_end, name="resource-watch", daemon=True)
+        self._lock = threading.Lock()
         self._samples: list[UseSample] = []
+        self._before, self._resumed_at = _NOTHING, None
+
+    _before: _Counters
+    """Of all times in which it ran, but for the present one."""
+    _resumed_at: _Counters | None
+    """When it began to run; None while it does not."""
 
     def __enter__(self) -> ResourceWatch:
-        self._begin_s, self._cpu_s, self._io = time.monotonic(), self._cpu(), self._process.io_counters()
         self._thread.start()
         return self
 
@@ -37,7 +85,18 @@ class ResourceWatch:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._samples.append(self._now())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """What happens meanwhile is of the training."""
+        with self._lock:
+            self._resumed_at = self._counters()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._samples.append(self._now())
+                self._before, self._resumed_at = self._used(), None
 
     @property
     def use(self) -> ResourceUse:
@@ -47,23 +106,24 @@ class ResourceWatch:
 
     def _sample_until_end(self) -> None:
         while not self._ended.wait(self.every_s):
-            self._samples.append(self._now())
-            if len(self._samples) >= MOST_SAMPLES:
-                self._samples = self._samples[1::2]
-                self.every_s *= 2
+            with self._lock:
+                if self._resumed_at is None:
+                    continue
+                self._samples.append(self._now())
+                if len(self._samples) >= MOST_SAMPLES:
+                    self._samples = self._samples[1::2]
+                    self.every_s *= 2
 
     def _now(self) -> UseSample:
-        io = self._process.io_counters()
-        return UseSample(
-            t_s=time.monotonic() - self._begin_s,
-            cpu_s=self._cpu() - self._cpu_s,
-            rss_bytes=self._process.memory_info().rss,
-            read_ops=io.read_count - self._io.read_count,
-            read_bytes=io.read_bytes - self._io.read_bytes,
-            write_ops=io.write_count - self._io.write_count,
-            write_bytes=io.write_bytes - self._io.write_bytes,
-        )
+        return UseSample(**self._used()._asdict(), rss_bytes=self._process.memory_info().rss)
 
-    def _cpu(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+    def _used(self) -> _Counters:
+        """Since it first ran, while it ran."""
+        assert self._resumed_at is not None
+        now = self._counters()
+        return self._before.plus(now.minus(self._resumed_at))
+
+    def _counters(self) -> _Counters:
+        times, io = self._process.cpu_times(), self._process.io_counters()
+        cpu_s = float(times.user + times.system)
+        return _Counters(time.monotonic(), cpu_s, io.read_count, io.read_bytes, io.write_count, io.write_bytes)

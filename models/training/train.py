@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,20 @@ def make_learner(framework: str, order: LearnerOrder) -> Learner:
     raise ModelError(f"There is no framework {framework!r}: choose one of {', '.join(FRAMEWORKS)}.")
 
 
+Turn = Callable[[int], AbstractContextManager[None]]
+"""Of an epoch, from 0 on: entered before it, where a training may have to wait, and left after its evaluation."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A training that has come to its end."""
+
+    learner: Learner
+    record: TrainingRecord
+    answers: Pixels
+    """Softmax (n, classes) of the held-out images after the last epoch."""
+
+
 def train(
     framework: str,
     dataset: Dataset,
@@ -57,18 +73,37 @@ def train(
     network: str = DEFAULT_NETWORK,
     pretrained: Path | None = None,
 ) -> TrainingRecord:
+    """As `learn`; weights and record appear in `out_dir` together at the end, replacing earlier ones."""
+    learnt = learn(framework, dataset, epochs, seed, progress, batch_size, learning_rate, network, pretrained)
+    _save(learnt.learner, learnt.record, out_dir)
+    return learnt.record
+
+
+def learn(
+    framework: str,
+    dataset: Dataset,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    batch_size: int = BATCH_SIZE,
+    learning_rate: float = LEARNING_RATE,
+    network: str = DEFAULT_NETWORK,
+    pretrained: Path | None = None,
+    turn: Turn = lambda _epoch: nullcontext(),
+    side_by_side: int = 1,
+) -> Learnt:
     """Train `network` on `dataset.train`, evaluate on `dataset.test` after each epoch.
 
     Cross-entropy with Adam, the learning rate falling along a half cosine; random crop, and flip where the data set
     allows it. With `pretrained`, a file of published weights, their features stay as they are and only the dense head
-    learns; the images are normalised as those weights need it. Weights and record appear in `out_dir` together at the
-    end, replacing earlier ones. Raises ModelError for bad arguments or images, ModelEnvironmentError where the disk is
-    full or the memory too small.
+    learns; the images are normalised as those weights need it. `side_by_side` trainings like this one are to fit into
+    memory. Raises ModelError for bad arguments or images, ModelEnvironmentError where the disk is full or the memory
+    too small.
     """
     _check(epochs, batch_size, learning_rate)
     chosen = network_named(network)
-    _require_size(chosen, dataset.size)
-    require_memory(chosen, dataset, batch_size)
+    require_size(chosen, dataset.size)
+    require_memory(chosen, dataset, batch_size, side_by_side)
     given = None if pretrained is None else read_pretrained(chosen, pretrained)
     train_pixels = load_pixels(dataset.train.images, dataset.size, progress, "decoding training images")
     test_pixels = load_pixels(dataset.test.images, dataset.size, progress, "decoding held-out images")
@@ -79,13 +114,12 @@ def train(
     learnt = (normalise_in_place(train_pixels, spec), dataset.train.labels)
     held_out = (normalise_in_place(test_pixels, spec), dataset.test.labels)
     with ResourceWatch() as watch:
-        outcome = _learn(learner, learnt, held_out, plan, progress)
+        outcome = _learn(learner, learnt, held_out, plan, progress, turn, watch)
     report = classification(outcome.answers, dataset.test.labels, dataset.classes)
     taken_from = None if pretrained is None else sha256_of(pretrained)
     record = _record(learner, order, dataset, learning_rate, outcome.epochs, taken_from)
     record = record.model_copy(update={"use": watch.use, "classification": report})
-    _save(learner, record, out_dir)
-    return record
+    return Learnt(learner, record, outcome.answers)
 
 
 @dataclass
@@ -109,7 +143,8 @@ def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
         raise ModelError(f"A learning rate of {learning_rate} cannot work: choose one between 0 and 1.")
 
 
-def _require_size(network: Network, size: tuple[int, int]) -> None:
+def require_size(network: Network, size: tuple[int, int]) -> None:
+    """Raise ModelError for images (height, width) that are too small for the network."""
     if min(size) < network.smallest_side:
         raise ModelError(
             f"{network.name} needs images of at least {network.smallest_side}x{network.smallest_side} pixels, and "
@@ -130,6 +165,8 @@ def _learn(
     test_set: tuple[Pixels, Labels],
     plan: _Schedule,
     progress: Progress,
+    turn: Turn,
+    watch: ResourceWatch,
 ) -> _Outcome:
     images, labels = train_set
     padding = max(1, round(CROP_PADDING * images.shape[1] / 32))
@@ -142,23 +179,24 @@ def _learn(
         def tick(fraction: float, number: int = number, what: str = what) -> None:
             progress(what, (number + fraction) / plan.epochs)
 
-        started_ns, started_cpu_s = time.monotonic_ns(), time.process_time()
-        shifted = augment(images, plan.rng, padding, plan.flip)
-        loss = learner.epoch(shifted, labels, plan.rate(number), tick)
-        seconds, cpu_s = (time.monotonic_ns() - started_ns) / 1e9, time.process_time() - started_cpu_s
-        del shifted
-        answers = learner.predict(test_set[0])
-        history.append(
-            Epoch(
-                seconds=seconds,
-                cpu_s=cpu_s,
-                training_loss=loss,
-                **_of_training(learner, (images[seen], labels[seen])),
-                loss=cross_entropy(answers, test_set[1]),
-                top1=top_k(answers, test_set[1], 1),
-                top5=top_k(answers, test_set[1], 5),
+        with turn(number), watch.running():
+            started_ns, started_cpu_s = time.monotonic_ns(), time.process_time()
+            shifted = augment(images, plan.rng, padding, plan.flip)
+            loss = learner.epoch(shifted, labels, plan.rate(number), tick)
+            seconds, cpu_s = (time.monotonic_ns() - started_ns) / 1e9, time.process_time() - started_cpu_s
+            del shifted
+            answers = learner.predict(test_set[0])
+            history.append(
+                Epoch(
+                    seconds=seconds,
+                    cpu_s=cpu_s,
+                    training_loss=loss,
+                    **_of_training(learner, (images[seen], labels[seen])),
+                    loss=cross_entropy(answers, test_set[1]),
+                    top1=top_k(answers, test_set[1], 1),
+                    top5=top_k(answers, test_set[1], 5),
+                )
             )
-        )
     return _Outcome(history, answers)
 
 

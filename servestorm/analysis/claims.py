@@ -14,15 +14,19 @@ from typing import Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from servestorm.analysis.figures import Learning
 from servestorm.analysis.judgements import Judgement
 from servestorm.analysis.results import Results
 from servestorm.methods.verdict import Outcome
 from servestorm.plan.labels import ENGINE_SHORT
+from servestorm.plan.questions import group_name
+from servestorm.plan.training import settings_of
+from servestorm.rundir.shapes.environment import InputFile
 
 CLAIMS: Final = Path(__file__).with_name("claims.yaml")
-TENSORFLOW_SIDES: Final = ("tfserving", "savedmodel")
-"""Engines that serve with TensorFlow, the one that a claim means most likely first."""
-PYTORCH_SIDE: Final = "torchserve"
+TENSORFLOW_SIDES: Final = ("tfserving", "savedmodel", "keras")
+"""What serves or trains with TensorFlow, the one that a claim means most likely first."""
+PYTORCH_SIDES: Final = ("torchserve", "torch")
 ClaimOutcome = Literal["reproduced", "contradicted", "cannot tell here"]
 SizeOutcome = Literal["within our interval", "larger than claimed", "smaller than claimed"]
 
@@ -41,7 +45,11 @@ class Claim(BaseModel):
     better: Literal["lower", "higher"]
     approximate: bool = False
     metric: str | None
-    """scenario.row of the run that speaks to it; None where no run measures it."""
+    """scenario.row of the run that speaks to it; None where no run judges it."""
+    via: str | None = None
+    """Why that row speaks to it, where it is another quantity."""
+    dataset: str | None = None
+    """The data set on which alone a run speaks to it; None where the claim is not about an accuracy."""
     network: str | None
     images: str | None
     side: int | None
@@ -101,7 +109,7 @@ def check_claims(results: Results, claims: ClaimFile | None = None) -> list[Clai
 
 def _checks(claim: Claim, results: Results) -> Iterator[ClaimCheck]:
     if claim.metric is None:
-        yield ClaimCheck(claim, "cannot tell here", f"No study here measures {claim.what}.")
+        yield ClaimCheck(claim, "cannot tell here", f"No study here judges {claim.what}.")
         return
     speaking = list(_speaking(claim.metric, results))
     if not speaking:
@@ -114,33 +122,76 @@ def _speaking(metric: str, results: Results) -> Iterator[Judgement]:
     """Verdicts on the row, in any group of its scenario, of the first TensorFlow side that the run has."""
     scenario, _, row = metric.partition(".")
     side = next((engine for engine in TENSORFLOW_SIDES if engine in results.engines), None)
+    other = next((engine for engine in PYTORCH_SIDES if engine in results.engines), None)
     for judgement in results.verdicts:
         group, _, name = judgement.metric.rpartition(".")
-        if (group.partition("[")[0], name) == (scenario, row) and {judgement.a, judgement.b} == {side, PYTORCH_SIDE}:
+        if (group.partition("[")[0], name) == (scenario, row) and {judgement.a, judgement.b} == {side, other}:
             yield judgement
 
 
 def _check(claim: Claim, judgement: Judgement, results: Results) -> ClaimCheck:
-    verdict, turned = judgement.verdict, judgement.a == PYTORCH_SIDE
+    verdict, turned = judgement.verdict, judgement.a in PYTORCH_SIDES
     ratio, interval = verdict.ratio, verdict.ratio_ci
     if turned and ratio is not None:
         ratio = 1 / ratio
     if turned and interval is not None:
         interval = (1 / interval[1], 1 / interval[0])
-    outcome, reason = _other_images(claim, results) or _outcome(claim, verdict.outcome, judgement, verdict.reason)
+    here = _measured_on(judgement, results)
+    outcome, reason = _other_images(claim, here) or _outcome(claim, verdict.outcome, judgement, verdict.reason)
     size = _size(claim, interval) if outcome == "reproduced" and interval else None
     return ClaimCheck(
-        claim, outcome, reason, judgement.label, ratio, interval, size, tuple(_differences(claim, judgement, results))
+        claim,
+        outcome,
+        reason,
+        judgement.label,
+        ratio,
+        interval,
+        size,
+        tuple(_differences(claim, judgement, results, here)),
     )
 
 
-def _other_images(claim: Claim, results: Results) -> tuple[ClaimOutcome, str] | None:
-    """Why a claim about images of one size is not judged by a network for another; None where it may be."""
-    specs = [manifest.input for manifest in results.models if manifest and manifest.input]
-    if claim.side is None or any((spec.height, spec.width) == (claim.side, claim.side) for spec in specs):
+@dataclass(frozen=True)
+class _Here:
+    """What a question of the run was measured on."""
+
+    networks: list[str]
+    """Each with the size of its images, such as 'cnn at 32x32'."""
+    sides: list[tuple[int, int]]
+    """(height, width) of the images."""
+    dataset: str | None
+    """Of a training; None of servers, whose speed does not depend on it."""
+    batch: str
+    """'batches of 32', or 'requests of 1 image'."""
+
+
+def _measured_on(judgement: Judgement, results: Results) -> _Here:
+    if (training := results.study.plan.training) is not None:
+        (setting,) = [one for one in settings_of(training) if group_name("training", one.label) == judgement.group]
+        learnt = results.figures.training.get(judgement.group, {})
+        sizes = {(own.height, own.width) for own in learnt.values()}
+        networks = [f"{setting.network}{_size_text(own)} on {setting.data.label}" for own in list(learnt.values())[:1]]
+        return _Here(networks, sorted(sizes), setting.data.dataset, f"batches of {setting.batch_size}")
+    models = [manifest for manifest in results.models if manifest]
+    networks = sorted({f"{one.architecture or one.name}{_size_text(one.input)}" for one in models})
+    images = results.study.variants[0].images_per_request if len(results.study.variants) == 1 else "several"
+    sides = [(one.input.height, one.input.width) for one in models if one.input]
+    return _Here(networks, sides, None, f"requests of {images} image{'' if images == 1 else 's'}")
+
+
+def _size_text(spec: InputFile | Learning | None) -> str:
+    return f" at {spec.width}x{spec.height}" if spec else ""
+
+
+def _other_images(claim: Claim, here: _Here) -> tuple[ClaimOutcome, str] | None:
+    """Why a claim about certain images is not judged by a network for others; None where it may be."""
+    if claim.dataset and here.dataset != claim.dataset:
+        there = claim.images or claim.dataset
+        return "cannot tell here", f"An accuracy is one of its data: {there} there, and {here.dataset or 'none'} here."
+    if claim.side is None or (claim.side, claim.side) in here.sides:
         return None
-    here = ", ".join(f"{spec.width}x{spec.height}" for spec in specs) or "an unknown size"
-    reason = f"The claim is about images of {claim.side}x{claim.side}, and the run's network takes {here}."
+    sizes = ", ".join(f"{width}x{height}" for height, width in here.sides) or "an unknown size"
+    reason = f"The claim is about images of {claim.side}x{claim.side}, and the run's network takes {sizes}."
     return "cannot tell here", reason
 
 
@@ -151,7 +202,7 @@ def _outcome(claim: Claim, outcome: Outcome, judgement: Judgement, reason: str) 
     if outcome == "equivalent":
         return "contradicted", f"There {claimed} is better; here there is no difference that matters. {reason}"
     better = judgement.a if outcome == "A" else judgement.b
-    ours = "pytorch" if better == PYTORCH_SIDE else "tensorflow"
+    ours = "pytorch" if better in PYTORCH_SIDES else "tensorflow"
     if ours == claim.favours:
         return "reproduced", f"{claimed} is better in both. {reason}"
     return "contradicted", f"There {claimed} is better, here the other one. {reason}"
@@ -166,29 +217,24 @@ def _size(claim: Claim, interval: tuple[float, float]) -> SizeOutcome:
     return "larger than claimed" if beyond else "smaller than claimed"
 
 
-def _differences(claim: Claim, judgement: Judgement, results: Results) -> Iterator[str]:
+def _differences(claim: Claim, judgement: Judgement, results: Results, on: _Here) -> Iterator[str]:
     """What is not as in the document; of a condition that it does not state, what it is here."""
-    yield "here a server answers requests; the document times the framework, or does not say"
+    if claim.via:
+        yield claim.via
+    if on.dataset is None:
+        yield "here a server answers requests; the document times the framework, or does not say"
     here = results.environment
     machine = f"{here.cpu_model or 'a CPU of unknown kind'}, {here.cores_usable or here.cores or 'unknown'} cores"
     yield f"hardware: {claim.hardware or 'not stated'}; here {machine}"
     packages = ("tensorflow", "keras", "torch", "torchserve")
     versions = [f"{name} {here.packages[name]}" for name in packages if name in here.packages]
     yield f"versions: {claim.versions or 'not stated'}; here {', '.join(versions) or 'unknown'}"
-    models = [manifest for manifest in results.models if manifest]
-    networks = {f"{one.architecture or one.name}{_size_of(one.input)}" for one in models}
-    yield f"network and images: {_stated(claim)}; here {', '.join(sorted(networks)) or 'unknown'}"
-    images = results.study.variants[0].images_per_request if len(results.study.variants) == 1 else "several"
-    yield f"batch: {claim.batch or 'not stated'}; here requests of {images} image{'' if images == 1 else 's'}"
-    if judgement.a != "tfserving" and judgement.b != "tfserving":
+    yield f"network and images: {_stated(claim)}; here {', '.join(on.networks) or 'unknown'}"
+    yield f"batch: {claim.batch or 'not stated'}; here {on.batch}"
+    if on.dataset is None and "tfserving" not in (judgement.a, judgement.b):
         yield f"the TensorFlow side is {ENGINE_SHORT['savedmodel']}, which embeds TensorFlow, not TensorFlow Serving"
 
 
 def _stated(claim: Claim) -> str:
     known = [part for part in (claim.network, claim.images) if part]
     return " on ".join(known) if known else "not stated"
-
-
-def _size_of(spec: object) -> str:
-    height, width = getattr(spec, "height", None), getattr(spec, "width", None)
-    return f" at {width}x{height}" if height and width else ""

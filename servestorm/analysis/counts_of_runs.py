@@ -23,11 +23,15 @@ class RunCounts:
     """Cold starts."""
     complete_starts: int
     """Of those."""
+    trainings: int
+    complete_trainings: int
+    """Of those."""
 
 
 def run_counts(runs: Sequence[Run]) -> RunCounts:
     """The counts over all runs of a study."""
     starts = [run for run in runs if run.scenario == "coldstart"]
+    trainings = [run for run in runs if run.scenario == "training"]
     return RunCounts(
         loads=sum(run.valid is not None for run in runs),
         valid=sum(run.valid is True for run in runs),
@@ -35,4 +39,6 @@ def run_counts(runs: Sequence[Run]) -> RunCounts:
         disturbed=sum(run.disturbed is not None for run in runs),
         starts=len(starts),
         complete_starts=sum(run.state == "complete" for run in starts),
+        trainings=len(trainings),
+        complete_trainings=sum(run.state == "complete" for run in trainings),
     )

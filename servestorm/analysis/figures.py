@@ -105,6 +105,86 @@ class OverScaling:
 
 
 @dataclass(frozen=True)
+class ClassFigure:
+    """How well one class of the held-out images was recognised, means over runs."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Images of the class in one run."""
+
+
+@dataclass(frozen=True)
+class SampleFigure:
+    """One held-out image with what a trained network says of it."""
+
+    label: str
+    answer: str
+    probability: float
+    right: bool
+    png: str
+    """The image, base64."""
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Of one training on one kind of machine, every vCPU of which is as fast as a core of the study."""
+
+    instance: str
+    provider: str
+    region: str
+    usd: float
+    """Its hours by the price, and by the study's cores a vCPU of the machine."""
+    dated: str
+    """ISO 8601 day of the price."""
+    source: str
+
+
+@dataclass(frozen=True)
+class Learning:
+    """One framework's counted trainings of a group. Lists by epoch are means over runs; null is what is unknown."""
+
+    height: int
+    """Of the network's input, pixels."""
+    width: int
+    training_images: int
+    held_out_images: int
+    parameters: int
+    """Values of the network, running statistics included."""
+    training_top1_percent: list[float | None]
+    training_top5_percent: list[float | None]
+    training_loss: list[float | None]
+    top1_percent: list[float | None]
+    """Of held-out images, as are `top5_percent` and `loss`."""
+    top5_percent: list[float | None]
+    loss: list[float | None]
+    epoch_s: list[list[float]]
+    """Seconds of each epoch's learning, by run."""
+    cpu_percent: list[list[float | None]]
+    """Share of the cores, by run, in twentieths of its time."""
+    rss_mib: list[list[float | None]]
+    """Resident memory at the end of each twentieth, by run."""
+    read_mib_per_s: list[list[float | None]]
+    """From disk, by run, in twentieths of its time."""
+    written_mib_per_s: list[list[float | None]]
+    """To disk, by run, in twentieths of its time."""
+    labels: list[str]
+    """Of the classes."""
+    confusion: list[list[int]]
+    """[true class][class that came first]: held-out images of all runs together."""
+    confusion_percent: list[list[float]]
+    """The same, of the images of each true class."""
+    hardest: list[int]
+    """Places of the classes, those with the least recall first."""
+    classes: list[ClassFigure]
+    samples: list[SampleFigure]
+    """Of the first run, right ones first."""
+    costs: list[TrainingCost]
+
+
+@dataclass(frozen=True)
 class Figures:
     """What the figures show and no row holds, by group of runs and engine."""
 
@@ -123,3 +203,4 @@ class Figures:
     autoscaling: dict[str, OverScaling] = field(default_factory=dict)
     fleet_cost: dict[str, dict[str, list[FleetCost]]] = field(default_factory=dict)
     """Of the replicas under an autoscaler, by machine."""
+    training: dict[str, dict[str, Learning]] = field(default_factory=dict)

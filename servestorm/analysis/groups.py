@@ -6,7 +6,7 @@ from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.plan.labels import SCENARIO_LABELS
 from servestorm.plan.questions import group_name
-from servestorm.rundir.shapes.study import StudyFile, VariantFile
+from servestorm.rundir.shapes.study import StudyFile
 
 
 def groups_of(study: StudyFile) -> dict[str, str]:
@@ -19,9 +19,9 @@ def groups_of(study: StudyFile) -> dict[str, str]:
     return titles
 
 
-def group_key(cell: Cell, variant: VariantFile) -> str:
+def group_key(cell: Cell, study: StudyFile) -> str:
     """What a cell is a run of: 'steady', or 'steady[gRPC, 8 images]' where there are several variants."""
-    return group_name(cell.scenario, SCENARIO_ANALYSES[cell.scenario].label(cell, variant))
+    return group_name(cell.scenario, SCENARIO_ANALYSES[cell.scenario].label(cell, study))
 
 
 def scenario_of(group: str) -> Scenario:

@@ -30,6 +30,10 @@ LEADING: Final = (
     "autoscaling.recover_s",
     "autoscaling.violations_percent",
     "autoscaling.replica_seconds",
+    "training.epoch_s",
+    "training.cpu_ms_per_image",
+    "training.top1_percent",
+    "training.rss_peak_mib",
 )
 """The questions of the first line, the most important first; objectives on other metrics stand further below."""
 

@@ -26,7 +26,7 @@ def round_seconds(cells: Iterable[CellRecord], study: StudyFile) -> dict[tuple[s
     spans: dict[tuple[str, int], dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if cell.complete and cell.outcome and (span := _span(cell.outcome)):
-            group = group_key(cell.cell, study.variants[cell.cell.variant])
+            group = group_key(cell.cell, study)
             spans[group, cell.cell.repetition][cell.cell.engine].append(span)
     return _means(spans, [str(engine) for engine in study.plan.engines])
 

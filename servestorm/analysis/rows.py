@@ -153,7 +153,14 @@ _OPTIONAL = {
     "gpu_memory_mib",
 }
 """Rows of any load that are left out where no engine has a figure."""
-_SHARES = {"failed_percent", "burst_violations_percent", "violations_percent", "ready_percent", "gpu_percent"}
+_SHARES = {
+    "failed_percent",
+    "burst_violations_percent",
+    "violations_percent",
+    "ready_percent",
+    "gpu_percent",
+    *(f"{name}_percent" for name in ("top1", "top5", "training_top1", "precision", "recall", "f1", "cpu")),
+}
 """Rows that cannot be over 100 %."""
 Latencies = Callable[[Sequence[Samples], str], NDArray[np.float64]]
 """From samples of several runs to the sorted latencies, in ms, of the right answers that a percentile is of."""

@@ -30,7 +30,7 @@ def measure(record: CellRecord, study: StudyFile, samples: Samples | None) -> Ru
         engine=cell.engine,
         replicas=cell.replicas,
         repetition=cell.repetition,
-        group=group_key(cell, study.variants[cell.variant]),
+        group=group_key(cell, study),
         state=outcome.state,
         valid=analysis.is_valid(record) if record.complete else None,
         reasons=[*([outcome.reason] if outcome.reason else []), *analysis.reasons(record)],

@@ -17,7 +17,7 @@ from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell, Scenario
 from servestorm.rundir.disturbed_runs import load_disturbance
 from servestorm.rundir.record import CellRecord, RunRecord
-from servestorm.rundir.shapes.study import PlanFile, StudyFile, VariantFile
+from servestorm.rundir.shapes.study import PlanFile, StudyFile
 
 Numbers = dict[str, float | None]
 """Of one run, by the names of its rows; None is what is unknown."""
@@ -81,9 +81,9 @@ class ScenarioAnalysis:
         """What separates the groups of the scenario, in order; empty where the plan does not ask for it."""
         return [variant.label for variant in study.variants] if study.plan.asked(self.name) else []
 
-    def label(self, cell: Cell, variant: VariantFile) -> str:
+    def label(self, cell: Cell, study: StudyFile) -> str:
         """The label of the group that a cell belongs to; '' where the scenario has one group."""
-        return variant.label
+        return study.variants[cell.variant].label
 
     def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """What a run showed, complete or not; `samples` are of a complete run with one load.

@@ -72,7 +72,7 @@ def _of_cell(cell: CellRecord, study: StudyFile) -> Unbatched | None:
     requests, count, signature, reason = _counted(path)
     if not requests or requests < NEGLIGIBLE_SHARE * count:
         return None
-    group = group_key(cell.cell, study.variants[cell.cell.variant])
+    group = group_key(cell.cell, study)
     return Unbatched(cell.cell.id, group, cell.cell.engine, asked, requests, max(count, requests), signature, reason)
 
 

@@ -28,6 +28,7 @@ DEFAULT_KEYS = (
     *(f"bursty.{name}" for name in ("p99", "failed_percent")),
     "capacity.crossing_images_per_s",
     *(f"autoscaling.{name}" for name in ("violations_percent", "ready_s", "recover_s")),
+    *(f"training.{name}" for name in ("epoch_s", "top1_percent", "cpu_ms_per_image", "rss_peak_mib")),
     "scaling.images_per_s_x",
 )
 """What is compared unless told otherwise; the last stands for every replica count."""

@@ -14,7 +14,7 @@ from servestorm.rundir.shapes.environment import EnvironmentFile
 NO_CONDITION = frozenset(
     {
         *("name", "model", "engines", "repetitions", "budget", "design", "cold_starts", "page_cache", "load_attempts"),
-        *("seed", "cpus"),
+        *("seed", "cpus", "frameworks"),
         *("timeouts", "objectives", "margin_percent", "prices", "attach", "disturbance"),
     }
 )
@@ -128,7 +128,8 @@ def notes(old: Recorded, new: Recorded) -> list[str]:
     designs = [_DESIGNS[side.study.design] for side in (old, new)]
     if designs[0] != designs[1]:
         sentences.append(f"OLD loaded its engines {designs[0]} and NEW {designs[1]}: a difference may be the design's.")
-    if not (_artifacts(old) and _artifacts(new)):
+    served = any(side.study.plan.get("training") is None for side in (old, new))
+    if served and not (_artifacts(old) and _artifacts(new)):
         sentences.append("Whether both served the same files cannot be told: a run does not hold their SHA-256.")
     if changed := list(_changed(_machine(old.environment), _machine(new.environment))):
         sentences.append(f"The machines differ in {', '.join(changed)}: a difference may be theirs.")

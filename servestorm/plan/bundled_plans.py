@@ -7,7 +7,7 @@ from typing import Final
 
 from servestorm.errors import StudyEnvironmentError
 
-BUNDLED_PLANS: Final = ("quickstart", "full", "docker", "kubernetes", "attach")
+BUNDLED_PLANS: Final = ("quickstart", "full", "docker", "kubernetes", "attach", "training")
 """Their names, the default first."""
 
 

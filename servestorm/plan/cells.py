@@ -7,15 +7,16 @@ import operator
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from servestorm.plan.scenarios import Scaling
 from servestorm.plan.study_plan import BatchingPlan, Plan
+from servestorm.plan.training import settings_of
 
-Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling"]
-SCENARIOS: tuple[Scenario, ...] = ("coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling")
-TAKE_TURNS: tuple[Scenario, ...] = ("steady", "bursty", "capacity")
-"""The scenarios whose engines stand up at once, where the plan is interleaved."""
+Scenario = Literal["coldstart", "steady", "bursty", "capacity", "scaling", "sweep", "autoscaling", "training"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+TAKE_TURNS: tuple[Scenario, ...] = ("steady", "bursty", "capacity", "training")
+"""The scenarios whose engines stand up at once, where the plan is interleaved; frameworks take turns by epochs."""
 SHARE_SERVERS: tuple[Scenario, ...] = ("steady", "bursty")
 """The scenarios that one start of the engines bears, in this order: a start costs as much time as a load."""
 
@@ -109,6 +110,8 @@ class Cell:
     threads: int = 1
     max_batch_size: int = 1
     timeout_us: int = 1000
+    training: int | None = None
+    """Of a training: index into `settings_of(plan.training)`."""
 
     @property
     def id(self) -> str:
@@ -117,6 +120,7 @@ class Cell:
         variant = f"-v{self.variant}" if self.variant else ""
         cold = ("-cold" if self.page_cache == "cold" else "") + ("" if self.server_warmup else "-nowarmup")
         setting = f"-t{self.threads}-b{self.max_batch_size}-{self.timeout_us}us" if self.scenario == "sweep" else ""
+        setting += f"-s{self.training}" if self.training else ""
         return f"{self.index:03d}-{self.scenario}-{self.engine}{replicas}{setting}{variant}{cold}-{self.repetition}"
 
     def as_dict(self) -> dict[str, str | int | bool]:
@@ -144,6 +148,7 @@ class _Entry:
     server_warmup: bool = True
     setting: tuple[int, int, int] | None = None
     """Threads, largest batch and its wait, where they are not the variant's."""
+    training: int | None = None
 
 
 def cells_of(plan: Plan) -> list[Cell]:
@@ -167,7 +172,8 @@ def _rounds_together(entries: Sequence[_Entry]) -> list[_Entry]:
     """The entries with those of a round as neighbours, load by load; rounds, and engines of a load, keep order."""
     rounds: dict[object, list[_Entry]] = {}
     for place, entry in enumerate(entries):
-        key = (_of_round(entry.scenario), entry.variant.index) if entry.scenario in TAKE_TURNS else place
+        of_round = (_of_round(entry.scenario), entry.variant.index, entry.training)
+        key = of_round if entry.scenario in TAKE_TURNS else place
         rounds.setdefault(key, []).append(entry)
     return [entry for together in rounds.values() for entry in sorted(together, key=_place_in_round)]
 
@@ -191,7 +197,8 @@ def rounds_of(plan: Plan, cells: Sequence[Cell]) -> list[list[Cell]]:
     rounds: dict[object, list[Cell]] = {}
     for cell in cells:
         together = plan.interleaved and cell.scenario in TAKE_TURNS
-        key = (_of_round(cell.scenario), cell.variant, cell.repetition) if together else cell.index
+        of_round = (_of_round(cell.scenario), cell.variant, cell.training, cell.repetition)
+        key = of_round if together else cell.index
         rounds.setdefault(key, []).append(cell)
     return sorted(rounds.values(), key=lambda cells: plan.budget is not None and cells[0].scenario in TAKE_TURNS)
 
@@ -217,6 +224,7 @@ def _placed(entry: _Entry, index: int, repetition: int, plan: Plan) -> Cell:
         threads,
         max_batch_size,
         timeout_us,
+        entry.training,
     )
 
 
@@ -231,7 +239,7 @@ def _running(plan: Plan, engine: str) -> int:
 
 def _blocks(plan: Plan) -> Iterable[tuple[int, list[_Entry]]]:
     """(repetition, its entries), in the study's order."""
-    for group in (_cold_starts, _loads, _scaling, _sweep, _autoscaling):
+    for group in (_cold_starts, _loads, _scaling, _sweep, _autoscaling, _trainings):
         repetitions, entries = group(plan)
         for repetition in range(1, repetitions + 1):
             yield repetition, list(entries)
@@ -282,6 +290,14 @@ def _autoscaling(plan: Plan) -> _Group:
     fewest = plan.autoscaling.min_replicas
     entries = [_Entry("autoscaling", e, fewest, v) for e in plan.engines for v in variants_of(plan)]
     return plan.autoscaling.repetitions or plan.repetitions, entries
+
+
+def _trainings(plan: Plan) -> _Group:
+    if plan.training is None:
+        return 0, []
+    variant = variants_of(plan)[0]
+    every = itertools.product(range(len(settings_of(plan.training))), plan.engines)
+    return plan.repetitions, [_Entry("training", framework, 1, variant, training=number) for number, framework in every]
 
 
 def cold_starts(plan: Plan) -> int:

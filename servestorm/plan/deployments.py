@@ -12,7 +12,17 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from pydantic_core import PydanticCustomError
 
 from servestorm.methods.disturbance import OTHER_PERCENT, STEAL_PERCENT, SWAPPED_PERCENT, DisturbanceLimits
-from servestorm.plan.values import BATCH_TIMEOUT, HOLDS_SECRET, Count, Percent, Seconds, Strict
+from servestorm.plan.values import (
+    BATCH_TIMEOUT,
+    HOLDS_SECRET,
+    Count,
+    DatasetName,
+    NetworkName,
+    Percent,
+    PixelSize,
+    Seconds,
+    Strict,
+)
 from serving.addresses import endpoint_url, grpc_target, page_url
 from serving.errors import AddressError, ServingError
 from serving.headers import Headers, names_secret
@@ -29,13 +39,9 @@ class ModelPlan(Strict):
         default=None,
         description="model directory made by `servestorm export` or `import`; empty: build/models/NAME",
     )
-    dataset: Literal["digits", "cifar10", "folder", "imagenet-folder", "medmnist", "xray", "synthetic"] = Field(
-        default="digits", description="data set to train on, if it must be trained"
-    )
-    network: Literal["cnn", "resnet50-keras", "resnet50-torchvision", "vgg16", "googlenet", "efficientnet-lite0"] = (
-        Field(default="cnn", description="network to train, if it must be trained")
-    )
-    size: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = Field(
+    dataset: DatasetName = Field(default="digits", description="data set to train on, if it must be trained")
+    network: NetworkName = Field(default="cnn", description="network to train, if it must be trained")
+    size: PixelSize | None = Field(
         default=None,
         description="HEIGHTxWIDTH in pixels of the network's input, such as 64x64; empty: 32x32 for cnn, else 224x224",
     )

@@ -9,8 +9,16 @@ ENGINE_LABELS = {
     "savedmodel": "savedmodel (embedded, not TensorFlow Serving)",
     "torchserve": "TorchServe",
     "tfserving": "TensorFlow Serving",
+    "keras": "Keras (on TensorFlow)",
+    "torch": "PyTorch",
 }
-ENGINE_SHORT = {"savedmodel": "savedmodel", "torchserve": "TorchServe", "tfserving": "TensorFlow Serving"}
+ENGINE_SHORT = {
+    "savedmodel": "savedmodel",
+    "torchserve": "TorchServe",
+    "tfserving": "TensorFlow Serving",
+    "keras": "Keras",
+    "torch": "PyTorch",
+}
 SCENARIO_LABELS = {
     "coldstart": "Cold start",
     "steady": "Steady load",
@@ -19,6 +27,7 @@ SCENARIO_LABELS = {
     "scaling": "Scaling",
     "sweep": "Sweep",
     "autoscaling": "Autoscaling",
+    "training": "Training",
 }
 PHASES = {
     "port_bound": "start to port bound",

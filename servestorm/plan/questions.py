@@ -17,6 +17,11 @@ QUESTIONS: Final = (
     "autoscaling.ready_s",
     "autoscaling.recover_s",
     "autoscaling.replica_seconds",
+    "training.epoch_s",
+    "training.cpu_ms_per_image",
+    "training.top1_percent",
+    "training.rss_peak_mib",
+    "training.cpu_percent",
 )
 """Metrics on which engines are judged, in every group that has them; those of the objectives come on top."""
 PROMISED: Final = frozenset({"capacity.images_per_s"})

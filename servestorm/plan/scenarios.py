@@ -9,12 +9,12 @@ from pydantic import Field, FiniteFloat, SerializerFunctionWrapHandler, model_se
 from servestorm.plan.values import (
     BATCH_TIMEOUT,
     Count,
-    EngineName,
     Images,
     Milliseconds,
     OneOrMore,
     Rate,
     Seconds,
+    SideName,
     Strict,
     Warmup,
 )
@@ -187,7 +187,9 @@ class Objective(Strict):
     metric: str = Field(description="key of a row of the results, such as steady.p99 or capacity.images_per_s")
     at_most: FiniteFloat | None = Field(default=None, description="largest value, in the metric's own unit")
     at_least: FiniteFloat | None = Field(default=None, description="smallest value, in the metric's own unit")
-    engines: list[EngineName] | None = Field(default=None, description="engines that must meet it; empty: every engine")
+    engines: list[SideName] | None = Field(
+        default=None, description="engines, or frameworks of a training, that must meet it; empty: every one"
+    )
 
     @model_validator(mode="after")
     def _has_one_bound(self) -> Objective:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from servestorm.errors import StudyError
 from servestorm.plan.budget import PlannedLoads
@@ -23,7 +23,19 @@ from servestorm.plan.deployments import (
     Timeouts,
 )
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
-from servestorm.plan.values import Count, Duration, EngineName, Images, OneOrMore, Payload, Protocol, Strict
+from servestorm.plan.training import Training
+from servestorm.plan.values import (
+    Count,
+    Duration,
+    EngineName,
+    FrameworkName,
+    Images,
+    OneOrMore,
+    Payload,
+    Protocol,
+    SideName,
+    Strict,
+)
 from servestorm.plan.yaml_text import checked, text_of
 from serving.errors import ServingError
 from serving.headers import Headers
@@ -50,6 +62,7 @@ YOUNGER = {
     "kubernetes": None,
     "load_from": "here",
     "autoscaling": None,
+    "training": None,
     "design": "blocks",
     "budget": None,
     "disturbance": DisturbancePlan().model_dump(),
@@ -62,6 +75,9 @@ ENFORCED_BY = {
     "autoscaling": ("kubernetes",),
 }
 """The backends that a key is of."""
+FRAMEWORKS = get_args(FrameworkName)
+OF_ANY_STUDY = ("name", "repetitions", "design", "objectives", "margin_percent", "prices", "seed", "disturbance")
+"""The keys that a plan with `training` may have besides."""
 
 
 class Plan(DeployedPlan, Strict):
@@ -73,7 +89,11 @@ class Plan(DeployedPlan, Strict):
     model: OneOrMore[ModelPlan] = Field(
         default_factory=lambda: [ModelPlan()], description="the model to serve; a list: each of them"
     )
-    engines: list[EngineName] = Field(min_length=1, description="the servers to compare, in the order of the report")
+    engines: list[SideName] = Field(
+        min_length=1,
+        description="the servers to compare, in the order of the report; a plan with `training` has none, and compares "
+        "its frameworks",
+    )
     backend: Literal["process", "docker", "kubernetes", "attach"] = Field(
         default="process",
         description="where the engines run: as processes on this machine, in containers (docker), in pods of a "
@@ -138,6 +158,9 @@ class Plan(DeployedPlan, Strict):
     autoscaling: Autoscaling | None = Field(
         default=None, description="for backend kubernetes: bursts on an autoscaler; empty: none"
     )
+    training: Training | None = Field(
+        default=None, description="trainings instead of servers, in a plan of their own; empty: none"
+    )
     objectives: list[Objective] = Field(default=[], description="limits that the results must meet")
     margin_percent: Annotated[float, Field(gt=0, le=50)] = Field(
         default=5, description="smaller differences do not matter: the verdict is then `equivalent`"
@@ -163,6 +186,28 @@ class Plan(DeployedPlan, Strict):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="time limits")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _compares_servers_or_frameworks(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("training") is None:
+            return given
+        if foreign := [key for key in given if key in cls.model_fields and key not in (*OF_ANY_STUDY, "training")]:
+            raise ValueError(
+                f"a training is measured without servers, which `{foreign[0]}` is about: leave it out, or put it into "
+                "a plan of its own"
+            )
+        try:
+            sides = Training.model_validate(given["training"]).frameworks
+        except ValidationError:  # which the section itself will tell with its key
+            sides = list(FRAMEWORKS)
+        return {**given, "engines": sides, "cold_starts": 0}
+
+    @model_validator(mode="after")
+    def _names_frameworks_where_it_trains(self) -> Plan:
+        if self.training is None and (wrong := next((name for name in self.engines if name in FRAMEWORKS), None)):
+            raise ValueError(f"{wrong} is no server: put it under training.frameworks")
+        return self
+
     @model_validator(mode="after")
     def _asks_for_something(self) -> Plan:
         for name in (
@@ -179,9 +224,9 @@ class Plan(DeployedPlan, Strict):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
         asked = (self.cold_starts, self.steady, self.bursty, self.capacity, self.scaling, self.sweep, self.autoscaling)
-        if not any(asked):
+        if not any((*asked, self.training)):
             raise ValueError(
-                "nothing is asked: give cold_starts, steady, bursty, capacity, scaling, sweep or autoscaling"
+                "nothing is asked: give cold_starts, steady, bursty, capacity, scaling, sweep, autoscaling or training"
             )
         if self.scaling and self.scaling.measure == "capacity" and not self.capacity:
             raise ValueError("scaling by capacity needs `capacity`, which says what the objective is")
@@ -294,7 +339,7 @@ class Plan(DeployedPlan, Strict):
 
     @model_validator(mode="after")
     def _engines_can_stand_at_once(self) -> Plan:
-        places = [place.rest for name in self.engines for place in self.attach.get(name, [])]
+        places = [place.rest for name, places in self.attach.items() if name in self.engines for place in places]
         if self.interleaved and len(set(places)) < len(places):
             raise ValueError("attach names one endpoint twice, which cannot take turns with itself: set design: blocks")
         return self

@@ -8,6 +8,13 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 EngineName = Literal["savedmodel", "torchserve", "tfserving"]
+FrameworkName = Literal["keras", "torch"]
+SideName = Literal["savedmodel", "torchserve", "tfserving", "keras", "torch"]
+"""What a study compares: servers, or the frameworks of a training."""
+DatasetName = Literal["digits", "cifar10", "folder", "imagenet-folder", "medmnist", "xray", "synthetic"]
+NetworkName = Literal["cnn", "resnet50-keras", "resnet50-torchvision", "vgg16", "googlenet", "efficientnet-lite0"]
+PixelSize = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")]
+"""HEIGHTxWIDTH."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Milliseconds = Annotated[float, Field(gt=0, le=3_600_000)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]

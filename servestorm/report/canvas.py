@@ -102,6 +102,7 @@ def _inline(text: str, name: str) -> str:
     """The bare <svg>, with ids of its own, colours from CSS and the page's font."""
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="image[0-9a-f]+"', "", svg)  # of what is in them: the same picture may be there twice
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2)

@@ -25,10 +25,13 @@ class Block:
 def meta(results: Results) -> list[str]:
     """The line under the headline: when, which models, and how requests were made."""
     plan = results.study.plan
+    began = results.study.started_at.replace("T", " ").replace("+00:00", " UTC")
+    if plan.training:
+        return [began, settings.load_text(results, "training")]
     protocols = " and ".join({"rest": "REST", "grpc": "gRPC"}[protocol] for protocol in plan.protocol)
     images = " or ".join(map(str, plan.images_per_request))
     return [
-        results.study.started_at.replace("T", " ").replace("+00:00", " UTC"),
+        began,
         *(
             f"{model.name}, trained on {model.dataset}" if model and model.dataset else model.name if model else "None"
             for model in results.models
@@ -82,8 +85,14 @@ def environment(results: Results) -> list[Block]:
         ("Memory", memory),
         ("System", here.system),
         ("Kernel", here.kernel),
-        ("Engine's cores", ", ".join(map(str, cores.engine)) or "chosen by the cluster"),
-        ("Generator's cores", ", ".join(map(str, cores.generator))),
+        *(
+            [("Cores of a training", ", ".join(map(str, cores.engine)))]
+            if plan.training
+            else [
+                ("Engine's cores", ", ".join(map(str, cores.engine)) or "chosen by the cluster"),
+                ("Generator's cores", ", ".join(map(str, cores.generator))),
+            ]
+        ),
     ]
     study: list[Fact] = [
         *(
@@ -94,6 +103,7 @@ def environment(results: Results) -> list[Block]:
                 ("Artifacts", sentences.parity_text(model)),
             )
         ),
+        *settings.of_trainings(results),
         *_containers(results),
         *_pods(results),
         ("Seed", plan.seed),

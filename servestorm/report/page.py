@@ -104,6 +104,8 @@ def _badges(results: Results) -> list[Badge]:
         badges.append(Badge("warn", f"{counts.disturbed} of {len(results.runs)} runs DISTURBED"))
     if counts.loads and not counts.invalid and not counts.disturbed:
         badges.append(Badge("good", f"all {counts.loads} load runs VALID"))
+    if counts.trainings and counts.trainings == counts.complete_trainings and not counts.disturbed:
+        badges.append(Badge("good", f"all {counts.trainings} trainings count"))
     if any(judged.unbatched for judged in results.verdicts):
         badges.append(Badge("bad", "batching did not happen"))
     parities = [model.parity.status for model in results.models if model and model.parity]

@@ -48,6 +48,12 @@ QUESTION_WORDS: Final = {
         "share of late requests", "", "has", "share", "a smaller share of late requests"
     ),
     "autoscaling.replica_seconds": QuestionWords("replica time", "", "needs", "share", "less replica time"),
+    "training.epoch_s": QuestionWords("time of an epoch", "", "trains", "speed", "faster"),
+    "training.cpu_ms_per_image": QuestionWords(
+        "CPU time of training", "", "uses", "share", "less CPU time of training"
+    ),
+    "training.top1_percent": QuestionWords("top-1 accuracy", "", "reaches", "share", "a higher accuracy"),
+    "training.rss_peak_mib": QuestionWords("peak memory", "", "needs", "share", "less memory"),
 }
 
 

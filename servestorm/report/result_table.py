@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from servestorm.analysis.metric import Metric, Value
@@ -19,6 +20,9 @@ _CARD_ROWS = (
     ("bursty.p99", "p99, bursty load"),
     ("coldstart.total_s", "cold start"),
     ("autoscaling.ready_s", "burst to a new replica"),
+    ("training.epoch_s", "an epoch"),
+    ("training.top1_percent", "top-1 accuracy"),
+    ("training.cpu_ms_per_image", "CPU time of training"),
 )
 
 
@@ -125,6 +129,7 @@ class RunRow:
 class RunTable:
     """Every run with its own numbers."""
 
+    caption: str
     head: list[str]
     rows: list[RunRow]
 
@@ -204,8 +209,22 @@ def _ci(value: Value) -> str:
 
 def runs(results: Results) -> RunTable:
     """A row for each run, in the order in which they ran."""
+    if any(run.scenario == "training" for run in results.runs):  # which no other run stands beside
+        heads = ["epoch, s", "training, s", "images/s", "top-1, %", "loss", "cores, %", "memory, MiB"]
+        return RunTable(_RUNS, ["Run", "State", *heads], [_run(run, _TRAINING_CELLS) for run in results.runs])
     head = ["Run", "State", "Requests", "p50", "p95", "p99", "mean", "images/s", "cold start, s"]
-    return RunTable(head, [_run(run) for run in results.runs])
+    return RunTable(
+        f"{_RUNS} Latencies are ms per image.", head, [_run(run, _LOAD_CELLS, _requests(run)) for run in results.runs]
+    )
+
+
+_RUNS = "Every run with its own numbers, in the order in which they ran."
+_LOAD_CELLS = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
+_TRAINING_CELLS = ("epoch_s", "total_s", "images_per_s", "top1_percent", "loss", "cpu_percent", "rss_peak_mib")
+
+
+def _requests(run: Run) -> str:
+    return f"{run.requests:,}" if run.requests else "–"
 
 
 def slices(results: Results) -> Table | None:
@@ -230,16 +249,14 @@ def _figure(name: str) -> str:
     )
 
 
-def _run(run: Run) -> RunRow:
-    names = ("p50", "p95", "p99", "mean_ms", "images_per_s", "total_s")
+def _run(run: Run, names: Sequence[str], *first: str) -> RunRow:
     kind, state = _state(run)
     reasons = [
         *run.reasons,
         *([run.disturbed.reason] if run.disturbed else []),
         *(f"{_figure(name)} is INVALID: {reason}" for name, reason in run.invalid_figures.items()),
     ]
-    requests = f"{run.requests:,}" if run.requests else "–"
-    return RunRow(run.id, kind, state, [requests, *(number(run.numbers.get(name)) for name in names)], reasons)
+    return RunRow(run.id, kind, state, [*first, *(number(run.numbers.get(name)) for name in names)], reasons)
 
 
 def _state(run: Run) -> tuple[str, str]:

@@ -21,6 +21,8 @@ ALPHA = 0.05
 def title(results: Results) -> str:
     """What the report is about, in a line."""
     engines = [ENGINE_SHORT[engine] for engine in results.engines]
+    if trained := settings.trained_text(results):
+        return f"{listed(engines)}, training {trained}"
     model = listed([model.name if model else "the model" for model in results.models])
     if len(engines) == 1:
         return f"How {engines[0]} serves {model}"
@@ -36,6 +38,8 @@ def summary(results: Results) -> list[str]:
         *_each(results, "capacity", "images_per_s", "", _capacity),
         *_each(results, "bursty", "p50", "In bursty load the median answer took", _compare),
         *_each(results, "bursty", "p99", "", _tail),
+        *_each(results, "training", "epoch_s", "An epoch took", _compare),
+        *_each(results, "training", "top1_percent", "", _accuracy),
         *_each(results, "coldstart", "total_s", _cold_start_text(results), _compare),
         *_scaling(results),
         *_each(results, "autoscaling", "ready_s", _FIRST_READY, _compare),
@@ -110,7 +114,7 @@ def _latencies(results: Results, metric: Metric) -> list[str]:
 def unit_of(results: Results, metric: Metric) -> str:
     """The unit of a metric in a sentence: 'ms' for 'ms per image' where every request holds one image."""
     several = results.metric(f"{metric.group}.{REQUEST_ROWS[0].name}") is not None
-    return metric.unit if several else metric.unit.removesuffix(" per image")
+    return metric.unit if several or metric.scenario == "training" else metric.unit.removesuffix(" per image")
 
 
 def _pooled(metric: Metric) -> str:
@@ -158,6 +162,15 @@ def _overload(results: Results, metric: Metric, _opening: str) -> str | None:
     slow = [f"{ENGINE_SHORT[engine]} ({number(rate, 'images/s')})" for engine, rate in offered.behind.items()]
     asked = number(offered.images_per_s, "images/s")
     return f"Did not keep up with {asked}, so that requests queued: {listed(slow)}." if slow else None
+
+
+def _accuracy(results: Results, metric: Metric, _opening: str) -> str | None:
+    """'98.1 % of the held-out images were recognised by Keras and 97.9 % by PyTorch. ...'"""
+    known = metric.quotable()
+    if not known:
+        return None
+    parts = [f"{number(value, '%')} by {ENGINE_SHORT[engine]}" for engine, value in known.items()]
+    return f"Held-out images were recognised right: {listed(parts)} (top-1). {_judgement(results, metric)}".strip()
 
 
 def _scaling(results: Results) -> list[str]:
@@ -236,6 +249,8 @@ def validity(results: Results) -> str:
         parts.append(f"{counts.disturbed} of {len(results.runs)} runs are DISTURBED")
     if counts.starts:
         parts.append(f"{counts.complete_starts} of {counts.starts} cold starts are complete")
+    if counts.trainings:
+        parts.append(f"{counts.complete_trainings} of {counts.trainings} trainings are complete")
     count = f"{listed(parts)}." if parts else "No run has ended."
     return " ".join([count, *map(_looks_text, looks_of(results))])
 

@@ -133,6 +133,40 @@ def _sweep_text(plan: PlanFile) -> str:
     return f"closed loop for {plan.sweep.duration_s:g} s each, {_times(plan.sweep.repetitions, 'run')}"
 
 
+def _training_text(plan: PlanFile) -> str:
+    asked = _planned(plan.training)
+    turns = ", epochs in turns" if plan.interleaved else ""
+    return f"{_times(asked.epochs, 'epoch')}, {_times(plan.repetitions, 'run')}{turns}"
+
+
+def trained_text(results: Results) -> str:
+    """'cnn on digits', or '2 networks on 3 data sets'; '' of a study of servers."""
+    asked = results.study.plan.training
+    if not asked:
+        return ""
+    networks = asked.networks[0] if len(asked.networks) == 1 else f"{len(asked.networks)} networks"
+    data = asked.data[0].label if len(asked.data) == 1 else f"{len(asked.data)} data sets"
+    return f"{networks} on {data}"
+
+
+def of_trainings(results: Results) -> list[tuple[str, str]]:
+    """(term, value) of what the plan asks of trainings; nothing of a study of servers."""
+    asked = results.study.plan.training
+    if not asked:
+        return []
+    threads = ", ".join(map(str, asked.threads)) if asked.threads else "one for each core"
+    return [
+        ("Networks", ", ".join(asked.networks)),
+        ("Data sets", "; ".join(data.label for data in asked.data)),
+        ("Epochs", str(asked.epochs)),
+        ("Batch size", ", ".join(map(str, asked.batch_size))),
+        ("Threads of an operation", threads),
+        ("Learning rate", f"{asked.learning_rate:g}, falling along a half cosine (Adam)"),
+        ("Pretrained weights", asked.pretrained.name if asked.pretrained else "none"),
+        ("Accuracy whose time is measured", f"{asked.reach_top1_percent:g} %"),
+    ]
+
+
 _LOAD_TEXTS: Final[Mapping[str, Callable[[PlanFile], str]]] = {
     "coldstart": _cold_start_text,
     "steady": _steady_text,
@@ -141,6 +175,7 @@ _LOAD_TEXTS: Final[Mapping[str, Callable[[PlanFile], str]]] = {
     "scaling": _scaling_text,
     "sweep": _sweep_text,
     "autoscaling": _autoscaling_text,
+    "training": _training_text,
 }
 
 
@@ -188,7 +223,7 @@ def of_servers(results: Results) -> list[tuple[str, str]]:
             for setting in results.server_settings
         ]
     plan = results.study.plan
-    if plan.runs_already:
+    if plan.runs_already or plan.training:
         return []
     return [
         ("Threads a replica", f"asked for {' or '.join(map(str, plan.threads))}"),

@@ -65,6 +65,8 @@ CAPACITY = "capacity.json"
 """The search for the largest rate: its probes and its result."""
 SWEEP = "sweep.json"
 """A point for every client setting that was tried."""
+TRAINING = "training.json"
+"""What a training did: its record, and some of its answers."""
 SETTLED = "settled.json"
 """Of a cold start: [t_ns, latency_ms] of the answers after the first."""
 

@@ -25,8 +25,10 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from models.training.record import StudyTraining
 from servestorm.errors import StudyError
 from servestorm.plan.cells import Cell, Scenario, by_capacity
+from servestorm.plan.training import settings_of
 from servestorm.rundir import files
 from servestorm.rundir.files import JsonObject, manifest_name, read_json
 from servestorm.rundir.machine_table import MachineSecond, read_machine
@@ -59,6 +61,7 @@ _FINISHED_LOAD: Final = TypeAdapter(FinishedLoadFile)
 _CAPACITY: Final = TypeAdapter(CapacityFile)
 _SWEEP: Final = TypeAdapter(list[PointFile])
 _SLICES: Final = TypeAdapter(SlicesFile)
+_TRAINING: Final = TypeAdapter(StudyTraining)
 _SETTLED: Final = TypeAdapter(list[Answer])
 
 _LOAD: Final = (files.SUMMARY, files.SAMPLES)
@@ -71,6 +74,7 @@ _RESULT_FILES: Final[Mapping[Scenario, tuple[str, ...]]] = {
     "scaling": _LOAD,
     "sweep": (files.SWEEP,),
     "autoscaling": _LOAD,
+    "training": (files.TRAINING, files.USE),
 }
 """The files in which a run of each scenario leaves its result; scaling by capacity leaves what capacity does."""
 _MAY_LACK: Final = (files.SETTLED, files.SLICES)
@@ -123,6 +127,8 @@ class CellRecord:
     """settings.json: what the servers really ran with."""
     slices: SlicesFile | None = None
     """slices.json; None where the load did not take turns with others."""
+    training: StudyTraining | None = None
+    """training.json."""
 
     @property
     def repeats(self) -> int:
@@ -192,7 +198,7 @@ class RunRecord:
     study: StudyFile
     environment: EnvironmentFile
     manifests: list[ManifestFile | None]
-    """Of each model of the plan."""
+    """Of each model of the plan; a training serves none."""
     cells: list[CellRecord]
     stored: StoredJson
 
@@ -218,7 +224,8 @@ def read_run(path: Path) -> RunRecord:
         {file.parent for name in (files.CELL, files.OUTCOME) for file in (path / files.CELLS).glob(f"*/{name}")}
     )
     environment = read_json(path / files.ENVIRONMENT)
-    places = [path / manifest_name(number) for number in range(len(study.plan.model))]
+    served = [] if study.plan.training else study.plan.model
+    places = [path / manifest_name(number) for number in range(len(served))]
     manifests = [read_json(place) if place.is_file() else None for place in places]
     return RunRecord(
         path=path,
@@ -274,6 +281,7 @@ def _read_cell(folder: Path, study: StudyFile) -> CellRecord:
         settled=result(files.SETTLED, _SETTLED),
         settings=_optional(folder / files.SETTINGS, _SETTINGS),
         slices=result(files.SLICES, _SLICES),
+        training=result(files.TRAINING, _TRAINING),
     )
     if record.complete:
         _require_files(folder, wanted)
@@ -307,11 +315,18 @@ def _require_of(study: StudyFile, cell: Cell, path: Path) -> None:
             "the run directory whole, or run the study again."
         )
     plan = study.plan
-    if not plan.asked(cell.scenario) or cell.engine not in plan.engines or cell.variant >= len(study.variants):
+    if not plan.asked(cell.scenario) or cell.engine not in plan.engines or not _is_planned(study, cell):
         raise StudyError(
             f"{path} is of a run that study.json does not ask for ({cell.scenario} of {cell.engine}, variant "
             f"{cell.variant}): one of them was edited; run the study again."
         )
+
+
+def _is_planned(study: StudyFile, cell: Cell) -> bool:
+    """Whether its variant, or its training, is one of the study's."""
+    if study.plan.training is None:
+        return cell.training is None and cell.variant < len(study.variants)
+    return cell.training is not None and cell.training < len(settings_of(study.plan.training))
 
 
 def _repeats(folder: Path) -> int:

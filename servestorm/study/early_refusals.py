@@ -19,6 +19,7 @@ from servestorm.study.backend_choice import choose_backend
 from servestorm.study.cores import assign
 from servestorm.study.model_preparation import is_missing, named_model, refuse_unknown
 from servestorm.study.payloads import refuse_payloads
+from servestorm.study.trainings.refusals import refuse_trainings
 from serving.engines import ENGINES
 from serving.wire import WIRES
 
@@ -28,6 +29,9 @@ def refuse_early(plan: Plan) -> None:
 
     A model that must be made first is not judged.
     """
+    if plan.training:
+        refuse_trainings(plan.training)
+        return
     backend = choose_backend(plan, assign(plan)).backend
     if plan.backend == "attach":  # which looks at nothing but the values of headers
         for name in plan.engines:

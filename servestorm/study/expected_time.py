@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from servestorm.plan.budget import LEAST_ROUNDS
 from servestorm.plan.cells import TAKE_TURNS, Cell, Variant, loads_of, variants_of
 from servestorm.plan.study_plan import ModelPlan, Plan
+from servestorm.plan.training import settings_of
 from servestorm.study.progress import ProgressStep
-from servestorm.study.scenarios.table import SCENARIO_CELLS
+from servestorm.study.scenarios.table import SCENARIO_OUTLOOKS
 
 PREPARE_GUESS_S = 90.0
-# seconds from process start to first right answer on one slow core; only the progress bar's first guess
-START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0}
+# seconds from process start to first right answer, or first epoch, on one slow core; only a first guess
+START_GUESS_S = {"torchserve": 12.0, "savedmodel": 7.0, "tfserving": 3.0, "keras": 8.0, "torch": 5.0}
 STOP_GUESS_S = 2.0
 RELEASE_GUESS_S = 12.0
 """Helm's part, the model's copying, and the pods' end."""
@@ -24,13 +25,13 @@ def expected_s(plan: Plan, cells: Sequence[Cell]) -> float:
     first, *later = loads_of(cells)
     starting = 0.0 if plan.runs_already else sum(_start_s(plan, cell) + STOP_GUESS_S + release_s for cell in first)
     if len(cells) == 1:
-        return starting + SCENARIO_CELLS[cells[0].scenario].expected_s(plan)
+        return starting + SCENARIO_OUTLOOKS[cells[0].scenario].expected_s(plan)
     loads_s = _load_s(plan, first, on_warm_servers=False)
     return starting + loads_s + sum(_load_s(plan, load, on_warm_servers=True) for load in later)
 
 
 def _load_s(plan: Plan, cells: Sequence[Cell], on_warm_servers: bool) -> float:
-    return SCENARIO_CELLS[cells[0].scenario].expected_round_s(plan, len(cells), on_warm_servers)
+    return SCENARIO_OUTLOOKS[cells[0].scenario].expected_round_s(plan, len(cells), on_warm_servers)
 
 
 def _start_s(plan: Plan, cell: Cell) -> float:
@@ -65,7 +66,7 @@ def _engines(cells: Sequence[Cell]) -> str:
 
 def _label(cells: Sequence[Cell]) -> str:
     """'steady load', or 'steady load and bursty load' of a round with both."""
-    return " and ".join(SCENARIO_CELLS[load[0].scenario].label for load in loads_of(cells))
+    return " and ".join(SCENARIO_OUTLOOKS[load[0].scenario].label for load in loads_of(cells))
 
 
 def _is_optional(plan: Plan, cells: Sequence[Cell]) -> bool:
@@ -76,9 +77,16 @@ def _is_optional(plan: Plan, cells: Sequence[Cell]) -> bool:
 def title(plan: Plan, variants: Sequence[Variant], cells: Sequence[Cell]) -> str:
     """A round's description for a reader: 'savedmodel and torchserve: steady load 2 of 5 (gRPC)'."""
     cell = cells[0]
-    scenario = SCENARIO_CELLS[cell.scenario]
+    scenario = SCENARIO_OUTLOOKS[cell.scenario]
     number = f"{cell.repetition} of {'at most ' if plan.budget and len(cells) > 1 else ''}{scenario.runs(plan)}"
     text = f"{_engines(cells)}: {_label(cells)} {number}{scenario.setting(cell)}"
-    details = [variants[cell.variant].label, "cold page cache" if cell.page_cache == "cold" else ""]
+    details = [_variant_label(plan, variants, cell), "cold page cache" if cell.page_cache == "cold" else ""]
     detail = "; ".join(filter(None, details))
     return f"{text} ({detail})" if detail else text
+
+
+def _variant_label(plan: Plan, variants: Sequence[Variant], cell: Cell) -> str:
+    """What tells the cell's variant, or its training, from others of the plan."""
+    if plan.training is None or cell.training is None:
+        return variants[cell.variant].label
+    return settings_of(plan.training)[cell.training].label

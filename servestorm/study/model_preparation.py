@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import difflib
 import fcntl
-import multiprocessing
-import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from models.errors import ModelEnvironmentError, ModelError, ParityError
+from models.errors import ModelError
 from models.manifest import MANIFEST_NAME, ModelDir
 from models.quiet_import import import_tensorflow_quietly
 from servestorm.plan.study_plan import ModelPlan
-from servestorm.study.child_processes import tagged
+from servestorm.study.framework_process import FrameworkProcess, Progress
 from serving.extras import require
 
-Progress = Callable[[str, float], None]
 MODELS = Path("build/models")
 WEIGHTS = Path("build/weights")
 DEFAULT_NAME = str(ModelPlan.model_fields["name"].default)
@@ -147,65 +141,15 @@ def training_only(progress: Progress) -> Progress:
 
 
 def _make_in_child(plan: ModelPlan, progress: Progress) -> None:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, plan), name="servestorm-prepare")
-    os.environ.update(tagged())
-    process.start()
-    theirs.close()
+    remedy = "free memory, or train beforehand with `servestorm train` and `servestorm export`"
+    child = FrameworkProcess("servestorm-prepare", _make, plan, progress=progress, remedy=remedy)
     try:
-        error = _follow(ours, progress)
+        child.wait_for("done")
     finally:
-        process.terminate()
-        process.join(5)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    if error is not None:
-        raise error
+        child.stop()
 
 
-def _follow(connection: Connection, progress: Progress) -> Exception | None:
-    """Hand progress on until the child is done; its error, if it had one."""
-    while True:
-        try:
-            kind, *rest = connection.recv()
-        except EOFError:
-            return ModelEnvironmentError(
-                "the training process was killed (out of memory?): free memory, or train beforehand with "
-                "`servestorm train` and `servestorm export`."
-            )
-        if kind == "progress":
-            progress(*rest)
-        elif kind == "done":
-            return None
-        else:
-            return _error(*rest)
-
-
-def _error(kind: str, sentence: str, details: str = "") -> Exception:
-    """The child's error as ours: by name, since not every error survives pickling."""
-    known: dict[str, type[Exception]] = {e.__name__: e for e in (ModelError, ModelEnvironmentError, ParityError)}
-    error = known.get(kind, RuntimeError)(sentence)
-    error.add_note(details)
-    return error
-
-
-def _child(connection: Connection, plan: ModelPlan) -> None:
-    # Ctrl-C goes to the whole terminal group: the parent alone decides and ends us
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        import_tensorflow_quietly()
-        with redirect_stdout(sys.stderr):  # stdout is the study's result
-            make(plan, lambda what, share: connection.send(("progress", what, share)))
-        connection.send(("done",))
-    except ModelError as error:
-        connection.send(("error", type(error).__name__, str(error)))
-    except OSError as error:
-        sentence = f"{error.filename or 'the disk'}: {error.strerror or error}"
-        connection.send(("error", "ModelEnvironmentError", sentence))
-    except Exception as error:  # noqa: BLE001 (a bug of ours crosses the process border as text)
-        first = (str(error).strip().splitlines() or ["no words"])[0]
-        sentence = f"{type(error).__name__} while the model was made: {first}"
-        connection.send(("error", "RuntimeError", sentence, "".join(traceback.format_exception(error))))
+def _make(connection: Connection, plan: ModelPlan) -> None:
+    import_tensorflow_quietly()
+    make(plan, lambda what, share: connection.send(("progress", what, share)))
+    connection.send(("done",))

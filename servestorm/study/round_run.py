@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from servestorm.plan.cells import Cell, loads_of
 from servestorm.rundir import files
@@ -19,6 +18,7 @@ from servestorm.study.context import StudyContext
 from servestorm.study.faults import blamed_on, cell_at_fault
 from servestorm.study.load import GeneratorError
 from servestorm.study.machine_counters import MachineWatch
+from servestorm.study.outcome import CellOutcome, CellState
 from servestorm.study.scenario import StudyScenario
 from servestorm.study.scenarios.table import SCENARIO_CELLS
 from servestorm.study.settings_check import check_settings
@@ -30,22 +30,6 @@ from serving.probe import first_answer
 from serving.wire import WIRES
 
 MIB = 1024 * 1024
-CellState = Literal["complete", "failed", "interrupted"]
-
-
-@dataclass(frozen=True)
-class CellOutcome:
-    """outcome.json: how a run ended."""
-
-    state: CellState
-    reason: str | None
-    """Why it did not complete."""
-    started_at: str
-    ended_at: str
-    scraper: str
-    """What read the servers' metrics."""
-    fault_of: str | None = None
-    """The cell of the round whose fault it was, where that is known: its own id, or a neighbour's."""
 
 
 def run_round(context: StudyContext, cells: Sequence[Cell], folders: Sequence[Path]) -> list[CellOutcome]:

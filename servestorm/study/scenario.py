@@ -17,11 +17,35 @@ GENERATOR_GUESS_S = 3.0
 """Of one start of the load generator, beyond its load."""
 
 
-class StudyScenario(Protocol):
-    """One kind of cell. A scenario inherits what most of them share: servers as the plan says, scraped while loaded."""
+class ScenarioOutlook(Protocol):
+    """What is told of one kind of cell before it runs. A scenario inherits what most of them share."""
 
     label: str
     """For a reader, such as 'steady load'."""
+
+    def expected_s(self, plan: Plan) -> float:
+        """First guess of a cell's length in seconds, from ready servers to their end."""
+        ...
+
+    def expected_round_s(self, plan: Plan, cells: int, on_warm_servers: bool) -> float:
+        """First guess of the length of this load in a round of so many engines, in seconds, from ready servers on.
+
+        They are warm where another load of the round comes before.
+        """
+        return cells * self.expected_s(plan)
+
+    def runs(self, plan: Plan) -> int:
+        """How often the plan repeats each cell; with a budget, at most."""
+        return plan.most_repetitions
+
+    def setting(self, cell: Cell) -> str:
+        """What distinguishes the cell from others of its engine and repetition, for its title; begins with a comma."""
+        return ""
+
+
+class StudyScenario(ScenarioOutlook, Protocol):
+    """One kind of cell with servers. A scenario inherits what most share: as the plan says, scraped while loaded."""
+
     scraped: bool = True
     """Whether the servers' metrics are read once a second; not of a server whose start is timed."""
     start_is_timed: bool = False
@@ -44,25 +68,6 @@ class StudyScenario(Protocol):
         meanwhile()
         for load, folder in zip(loads, folders, strict=True):
             self.measure(load, folder)
-
-    def expected_s(self, plan: Plan) -> float:
-        """First guess of a cell's length in seconds, from ready servers to their end."""
-        ...
-
-    def expected_round_s(self, plan: Plan, cells: int, on_warm_servers: bool) -> float:
-        """First guess of the length of this load in a round of so many engines, in seconds, from ready servers on.
-
-        They are warm where another load of the round comes before.
-        """
-        return cells * self.expected_s(plan)
-
-    def runs(self, plan: Plan) -> int:
-        """How often the plan repeats each cell; with a budget, at most."""
-        return plan.most_repetitions
-
-    def setting(self, cell: Cell) -> str:
-        """What distinguishes the cell from others of its engine and repetition, for its title; begins with a comma."""
-        return ""
 
     def backend(self, context: StudyContext) -> Backend:
         """Where the servers of a cell run."""

@@ -58,9 +58,9 @@ class ColdStartAnalysis(ScenarioAnalysis):
         conditions = itertools.product(study.variants, plan.page_cache, plan.server_warmup)
         return [_label(*condition) for condition in conditions]
 
-    def label(self, cell: Cell, variant: VariantFile) -> str:
+    def label(self, cell: Cell, study: StudyFile) -> str:
         """See ScenarioAnalysis."""
-        return _label(variant, cell.page_cache, cell.server_warmup)
+        return _label(study.variants[cell.variant], cell.page_cache, cell.server_warmup)
 
     def measure(self, record: CellRecord, study: StudyFile, samples: Samples | None) -> Measured:
         """See ScenarioAnalysis."""

@@ -13,6 +13,7 @@ from servestorm.analysis.scenarios.coldstart import ColdStartAnalysis
 from servestorm.analysis.scenarios.scaling import ScalingAnalysis
 from servestorm.analysis.scenarios.steady import SteadyAnalysis
 from servestorm.analysis.scenarios.sweep import SweepAnalysis
+from servestorm.analysis.scenarios.training import TrainingAnalysis
 from servestorm.plan.cells import Scenario
 
 _ALL: Final[tuple[ScenarioAnalysis, ...]] = (
@@ -23,5 +24,6 @@ _ALL: Final[tuple[ScenarioAnalysis, ...]] = (
     ScalingAnalysis(),
     SweepAnalysis(),
     AutoscalingAnalysis(),
+    TrainingAnalysis(),
 )
 SCENARIO_ANALYSES: Final[Mapping[Scenario, ScenarioAnalysis]] = {analysis.name: analysis for analysis in _ALL}

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from servestorm.plan.cells import Cell
     from servestorm.plan.study_plan import Plan
     from servestorm.rundir.record import RunRecord
+    from servestorm.study.study_run import StudyRun
 
 
 def add_options(add: AddVerb) -> None:
     """The verb's options, for the command line."""
     parser = add(
         "run",
-        "run the study of a plan: cold starts, loads, capacity, scaling, sweeps, autoscaling; then a report",
+        "run the study of a plan: cold starts, loads, capacity, scaling, sweeps, autoscaling, trainings; then a report",
         "servestorm run",
         "servestorm run quickstart.yaml --dry-run",
         "servestorm run --resume latest",
@@ -85,11 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _dry_run(plan, record)
     from servestorm.study.child_processes import end_all
-    from servestorm.study.runner import Study
     from serving.descriptors import allow_descriptors
 
     allow_descriptors()  # servers and generators inherit it, and each needs one a connection
-    study = Study(plan, file.read_text(encoding="utf-8"), arguments.out, resume=record, keep=arguments.keep)
+    study = _study(plan, file.read_text(encoding="utf-8"), arguments, record)
     code = OK
     work_begins()
     try:
@@ -113,6 +113,17 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"servestorm: {results.reason}.\n")
         return judged or INVALID
     return judged
+
+
+def _study(plan: Plan, text: str, arguments: argparse.Namespace, record: RunRecord | None) -> StudyRun:
+    """The study of servers or of trainings that the plan asks for."""
+    if plan.training:
+        from servestorm.study.trainings.study import TrainingStudy
+
+        return TrainingStudy(plan, text, arguments.out, resume=record)
+    from servestorm.study.runner import Study
+
+    return Study(plan, text, arguments.out, resume=record, keep=arguments.keep)
 
 
 def _recorded(run: Path) -> RunRecord:
@@ -177,7 +188,7 @@ def _dry_run(plan: Plan, begun: RunRecord | None) -> int:
 
     variants = variants_of(plan)
     rounds = _rounds_left(plan, begun)
-    missing = [model for model in plan.model if is_missing(model)]
+    missing = [] if plan.training else [model for model in plan.model if is_missing(model)]
     for model in missing:
         print(f"{'':>4}  {PREPARE_GUESS_S:5.0f} s  train and export {model.name}")
     for cells in rounds:

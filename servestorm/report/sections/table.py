@@ -10,6 +10,7 @@ from servestorm.report.sections import (
     autoscaling,
     bursts,
     capacity,
+    claims,
     cold_start,
     cost,
     fleet_cost,
@@ -21,11 +22,13 @@ from servestorm.report.sections import (
     scaling_law,
     spectrum,
     sweep,
+    training,
     verdicts,
 )
 
 SECTIONS: tuple[Callable[[Results], Section], ...] = (
     verdicts.section,
+    training.section,
     cold_start.section,
     over_time.section,
     spectrum.section,
@@ -40,5 +43,6 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     cost.section,
     resource_use.section,
     runs.section,
+    claims.section,
 )
 """Each makes its section from the results of a study; without parts where there is nothing to draw."""

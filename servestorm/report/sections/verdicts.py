@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from servestorm.analysis.judgements import Judgement
 from servestorm.analysis.printable_ratio import Ratio, printable_ratio, says_nothing
@@ -18,9 +17,8 @@ from servestorm.plan.labels import ENGINE_SHORT, number, p_text, times_text
 from servestorm.report import settings
 from servestorm.report.canvas import INK, MARKS, MUTED, Drawing, draw, engine_colour, legend
 from servestorm.report.part import Section, SectionPart, Table, make_part, section_of
+from servestorm.report.ratio_axis import ratio_axis
 
-NEAR = 1.6
-"""A factor: a figure whose ratios differ by less has ticks at every twentieth."""
 USUAL_CONFIDENCE = "95 %"
 """Of intervals whose row does not say another."""
 NARROW_LETTERS = 26
@@ -114,7 +112,8 @@ def _draw(name: str, engines: Sequence[str], rows: Sequence[Judgement], margin_p
         axes.axvline(1, color=MUTED, linewidth=1)
         for place, row in enumerate(rows):
             _interval(axes, place, row, engines)
-        _ratio_axis(axes, rows, margin, narrow)
+        known = [ratio for row in rows if (ratio := printable_ratio(row.verdict))]
+        ratio_axis(axes, [1 / margin, margin, *(end for ratio in known for end in _ends(ratio))], narrow)
         axes.set_yticks(range(len(rows)), names[narrow], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
@@ -179,32 +178,8 @@ def _undrawn(row: Judgement) -> str:
     return "too much scatter" if says_nothing(row.verdict) else "no number"
 
 
-def _ratio_axis(axes: Axes, rows: Sequence[Judgement], margin: float, narrow: bool) -> None:
-    """Logarithmic, as a ratio and its inverse are equally far from 1, with few ticks at round numbers."""
-    known = [ratio for row in rows if (ratio := printable_ratio(row.verdict))]
-    ends = [end for ratio in known for end in _ends(ratio)]
-    low, high = min([*ends, 1 / margin]), max([*ends, margin])
-    room = (high / low) ** 0.06
-    low, high = low / room, high * room
-    if high / low < NEAR:
-        steps = [tenth / 20 for tenth in range(1, 60, 2 if narrow else 1)]
-    elif high / low < 40:
-        steps = [0.1, 0.2, 0.5, 1, 2, 5, 10] if narrow else [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10]
-    else:
-        steps = [step * 10.0**decade for decade in range(-6, 7) for step in ((1,) if narrow else (1, 2, 5))]
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_times))
-
-
 def _ends(ratio: Ratio) -> tuple[float, ...]:
     return ratio.interval or (ratio.value,)
-
-
-def _times(value: float, _position: object = None) -> str:
-    return f"× {value:,.3g}"
 
 
 def _legend(figure: Figure, engines: Sequence[str], rows: Sequence[Judgement], narrow: bool) -> None:

@@ -31,6 +31,8 @@ class CellFile(FileShape):
     threads: Many
     max_batch_size: Whole
     timeout_us: Whole
+    training: Whole | None = None
+    """Younger than some runs."""
 
     @property
     def cell(self) -> Cell:

@@ -12,7 +12,8 @@ from servestorm.methods.group_sequential import checked_shares
 from servestorm.plan.cells import Scenario
 from servestorm.plan.deployments import BatchingPlan, DeployedPlan, DisturbancePlan
 from servestorm.plan.scenarios import Autoscaling, Bursty, Capacity, Objective, Scaling, Steady, Sweep
-from servestorm.plan.values import EngineName, Payload, Protocol
+from servestorm.plan.training import Training
+from servestorm.plan.values import Payload, Protocol, SideName
 from servestorm.rundir.shapes.file_shape import FileShape, Many, Moment, Share, Whole, checked
 
 
@@ -74,7 +75,7 @@ class PlanFile(DeploymentSections):
     """
 
     model: Annotated[list[ModelSection], Field(min_length=1)]
-    engines: Annotated[list[EngineName], Field(min_length=1)]
+    engines: Annotated[list[SideName], Field(min_length=1)]
     backend: Literal["process", "docker", "kubernetes", "attach"]
     protocol: list[Protocol]
     payload: list[Payload]
@@ -95,6 +96,7 @@ class PlanFile(DeploymentSections):
     scaling: Scaling | None
     sweep: Sweep | None = None
     autoscaling: Autoscaling | None = None
+    training: Training | None = None
 
     def asked(self, scenario: Scenario) -> object:
         """What the plan asks of a scenario: its section, or the number of cold starts; falsy where it asks nothing."""
@@ -106,6 +108,7 @@ class PlanFile(DeploymentSections):
             "scaling": self.scaling,
             "sweep": self.sweep,
             "autoscaling": self.autoscaling,
+            "training": self.training,
         }
         return sections[scenario]
 
@@ -153,8 +156,8 @@ class StudyFile(FileShape):
     plan: PlanFile
     variants: Annotated[list[VariantFile], Field(min_length=1)]
     cores: CoresFile
-    engines: dict[EngineName, str]
-    """The version of each engine."""
+    engines: dict[SideName, str]
+    """The version of each engine, or framework."""
     cells: list[str]
     """The ids of all runs that the plan asks for, in order; with a budget, those that may run."""
     looks: dict[str, list[Share]] = Field(default_factory=dict, exclude=True)

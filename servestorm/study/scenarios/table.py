@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from servestorm.plan.cells import Scenario
-from servestorm.study.scenario import StudyScenario
+from servestorm.study.scenario import ScenarioOutlook, StudyScenario
 from servestorm.study.scenarios.autoscaling import AutoscalingCells
 from servestorm.study.scenarios.bursty import BurstyCells
 from servestorm.study.scenarios.capacity import CapacityCells
@@ -14,6 +14,7 @@ from servestorm.study.scenarios.coldstart import ColdStartCells
 from servestorm.study.scenarios.scaling import ScalingCells
 from servestorm.study.scenarios.steady import SteadyCells
 from servestorm.study.scenarios.sweep import SweepCells
+from servestorm.study.scenarios.training import TrainingCells
 
 SCENARIO_CELLS: Final[Mapping[Scenario, StudyScenario]] = {
     "coldstart": ColdStartCells(),
@@ -24,3 +25,6 @@ SCENARIO_CELLS: Final[Mapping[Scenario, StudyScenario]] = {
     "sweep": SweepCells(),
     "autoscaling": AutoscalingCells(),
 }
+"""Those with servers."""
+SCENARIO_OUTLOOKS: Final[Mapping[Scenario, ScenarioOutlook]] = {**SCENARIO_CELLS, "training": TrainingCells()}
+"""All of them."""

@@ -34,7 +34,7 @@ def test_the_report_by_class_is_that_of_its_definition():
 
 
 def test_cpu_memory_and_disk_are_those_of_this_process(tmp_path):
-    with ResourceWatch(every_s=0.05) as watch:
+    with ResourceWatch(every_s=0.05) as watch, watch.running():
         spun_s, data = time.process_time() + 0.3, os.urandom(3 << 20)
         while time.process_time() < spun_s:
             pass
@@ -51,8 +51,30 @@ def test_cpu_memory_and_disk_are_those_of_this_process(tmp_path):
     assert use.rss_peak_bytes >= max(sample.rss_bytes for sample in use.samples) * 0.9 > 10_000_000
 
 
+def test_what_happens_outside_its_turns_is_not_of_a_training():
+    begun_s, outside_s = time.monotonic(), 0.0
+    with ResourceWatch(every_s=0.02) as watch:
+        for _ in range(2):
+            with watch.running():
+                spin(0.1)
+            left_s = time.monotonic()
+            spin(0.3)
+            outside_s += time.monotonic() - left_s
+    last = watch.use.samples[-1]
+    assert 0.15 <= last.cpu_s <= 0.5  # of 0.8
+    assert 0 < last.t_s <= time.monotonic() - begun_s - outside_s
+    assert [sample.t_s for sample in watch.use.samples] == sorted(sample.t_s for sample in watch.use.samples)
+
+
+def spin(cpu_s):
+    """Use CPU time."""
+    end_s = time.thread_time() + cpu_s
+    while time.thread_time() < end_s:
+        pass
+
+
 def test_a_long_watch_keeps_a_bounded_number_of_samples():
-    with ResourceWatch(every_s=1e-4) as watch:
+    with ResourceWatch(every_s=1e-4) as watch, watch.running():
         deadline_s = time.monotonic() + 30
         while watch.every_s < 3e-4 and time.monotonic() < deadline_s:
             time.sleep(0.01)

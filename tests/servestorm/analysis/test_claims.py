@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 
 from servestorm.analysis.claims import CLAIMS, check_claims, read_claims
+from servestorm.analysis.results import compute
 from servestorm.analysis.stored_results import read_results
+from servestorm.rundir.record import read_run
 from tests.source_tree import ROOT
+from tests.stand_ins.made_up_training import study_of_trainings
 
 RESULTS = ROOT / "docs" / "examples" / "process" / "results.json"
 
@@ -98,8 +101,9 @@ def test_what_the_run_does_not_decide_cannot_be_told(results, verdict):
 
 
 def test_what_no_study_measures_is_said(results):
-    found = check(results, "D1-8-cifar10")
-    assert (found.outcome, found.reason) == ("cannot tell here", "No study here measures training.")
+    found = check(results, "D1-11-cifar10")
+    sentence = "No study here judges GPU or TPU utilisation in training."
+    assert (found.outcome, found.reason) == ("cannot tell here", sentence)
 
 
 def test_a_run_without_the_question_cannot_tell(results):
@@ -131,3 +135,38 @@ def test_what_differs_is_listed_with_what_it_is_here(results):
     assert "three convolutions, two dense layers on CIFAR-10 of 32x32; here cnn at 32x32" in differs
     assert "batch: not stated; here requests of 1 image" in differs
     assert "the TensorFlow side is savedmodel" in differs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A study of trainings on synthetic pictures of 16x16, in which Keras takes 0.75 times PyTorch's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        return compute(read_run(study_of_trainings(patch, tmp_path_factory.mktemp("runs")).carry_out()))
+
+
+def test_a_training_speaks_to_claims_about_trainings(trained):
+    found = check(trained, "D5-novac-epoch")
+    assert (found.outcome, found.size) == ("contradicted", None)
+    assert found.ratio == pytest.approx(4 / 3, rel=0.02)
+    differs = "\n".join(found.differs)
+    assert "network and images: a CNN for stereo vision; here cnn at 16x16 on synthetic 16x16" in differs
+    assert "batch: not stated; here batches of 32" in differs
+    assert "server" not in differs and "savedmodel" not in differs
+
+
+def test_a_training_on_images_of_another_size_cannot_tell(trained):
+    found = check(trained, "D1-8-cifar10")
+    assert found.outcome == "cannot tell here"
+    assert found.reason == "The claim is about images of 32x32, and the run's network takes 16x16."
+
+
+def test_an_accuracy_is_one_of_its_data(trained):
+    found = check(trained, "D2-accuracy")
+    assert found.outcome == "cannot tell here"
+    assert found.reason == "An accuracy is one of its data: CIFAR-10 of 32x32 there, and synthetic here."
+
+
+def test_a_cost_is_held_against_the_time_and_says_so(trained):
+    found = check(trained, "D1-12-cifar10")
+    assert found.label.endswith("time of an epoch")
+    assert found.differs[0] == "at one price an hour, costs are as the times"

@@ -74,7 +74,7 @@ def test_a_wrong_key_within_cpus_is_named_by_that_key():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("name: a\nengines: [savedmodl]\n", "plan.yaml:2: `engines.0`: input should be 'savedmodel', 'torchserve' or"),
+        ("name: a\nengines: [savedmodl]\n", "plan.yaml:2: `engines.0`: input should be 'savedmodel', 'torchserve', "),
         ("name: a\nengines: [savedmodel, savedmodel]\n", "engines names one twice"),
         (GOOD + "cold_starts: 0\n", "nothing is asked"),
         (GOOD + "steady: {rate_per_s: 0, duration_s: 3}\n", "plan.yaml:3: `steady.rate_per_s`"),

@@ -27,7 +27,7 @@ from tests.stand_ins.synthetic_run import make_run
 
 AXE = Path(__file__).with_name("axe")
 """What npm installs, by its lock: one version, with its integrity."""
-PLOTS = 10 + 8
+PLOTS = 11 + 8
 """Of the run, and of the made-up data."""
 SCHEMES = [
     pytest.param({"width": 1100}, id="light"),

@@ -95,7 +95,7 @@ def test_it_is_small_enough_to_mail(run):
 
 def test_every_figure_has_words_and_a_table(page):
     drawings = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(drawings) == page.count("figure") == page.count("figcaption") == page.count("details") == 10
+    assert len(drawings) == page.count("figure") == page.count("figcaption") == page.count("details") == 11
     assert all(len(attrs["aria-label"]) > 40 for attrs in drawings)
 
 

@@ -21,7 +21,7 @@ from servestorm.plan.turns import WARM_AGAIN_S
 from servestorm.rundir.machine_table import MachineSecond, machine_bytes
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.slices import SlicesFile
-from servestorm.study import round_load, runner
+from servestorm.study import round_load, runner, study_run
 from servestorm.study.cell_load import disturbance_in
 from servestorm.study.expected_time import expected_s, title
 from servestorm.study.load import GeneratorError
@@ -360,7 +360,7 @@ def test_two_cells_of_the_same_engine_may_stand_together(study, monkeypatch):
     """As a calibration of one engine against itself does."""
     made = study()
     twins = [replace(made.cells[0], index=place, engine="savedmodel", repetition=1 + place) for place in (0, 1)]
-    monkeypatch.setattr(runner, "rounds_of", lambda *_: [twins])
+    monkeypatch.setattr(study_run, "rounds_of", lambda *_: [twins])
     made.cells = twins
     path = made.carry_out()
     assert [cell.complete for cell in read_run(path).cells] == [True, True]

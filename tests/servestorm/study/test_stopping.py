@@ -21,7 +21,7 @@ from servestorm.plan.study_plan import parse_plan
 from servestorm.report.settings import load_text
 from servestorm.rundir.record import read_run
 from servestorm.rundir.shapes.study import PlanFile
-from servestorm.study import runner, scraper, stopping
+from servestorm.study import runner, scraper, stopping, study_run
 from servestorm.study.live_verdicts import asked_in, family_size, live_decisions, live_questions
 from servestorm.study.runner import Study
 from servestorm.study.stopping import Stopping
@@ -188,7 +188,7 @@ def study(tmp_path, monkeypatch):
         return outcomes
 
     monkeypatch.setattr(runner, "run_round", forty_seconds)
-    monkeypatch.setattr(runner, "Stopping", functools.partial(Stopping, clock=clock))
+    monkeypatch.setattr(study_run, "Stopping", functools.partial(Stopping, clock=clock))
     monkeypatch.setattr(scraper, "_start_prometheus", lambda *_: None)
     monkeypatch.setattr(runner, "ENGINES", toy_engines())
     changes = {"repetitions": None, "cold_starts": 0, "scaling": None, "budget": 140}
