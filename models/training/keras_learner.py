@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -12,9 +13,20 @@ from numpy.typing import NDArray
 from models.atomic import require_space
 from models.networks.network import Network
 from models.networks.weights import Weights, feature_layers, from_keras, to_keras
-from models.training.learner import Framework, LearnerOrder, images_at_once
+from models.training.learner import Framework, LearnerOrder, Precision, images_at_once
 
 HDF5_OVERHEAD_BYTES = 1 << 20
+
+
+@contextmanager
+def _precision(precision: Precision) -> Iterator[None]:
+    """Layers that are made meanwhile compute with it."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class KerasLearner:
@@ -25,11 +37,16 @@ class KerasLearner:
 
     def __init__(self, order: LearnerOrder) -> None:
         keras.utils.set_random_seed(order.seed)
-        self.network = order.network.keras_network(order.input, order.classes)
+        with _precision(order.options.precision):
+            self.network = order.network.keras_network(order.input, order.classes)
         self.frozen = 0
         if order.pretrained is not None:
             self._take_features(order.network, order.pretrained)
-        self.network.compile(optimizer=keras.optimizers.Adam(), loss="sparse_categorical_crossentropy")
+        self.network.compile(
+            optimizer=keras.optimizers.Adam(),
+            loss="sparse_categorical_crossentropy",
+            jit_compile=order.options.compiled,
+        )
         self.batch_size = order.batch_size
 
     def _take_features(self, network: Network, pretrained: Weights) -> None:

@@ -35,6 +35,23 @@ def images_at_once(height: int, width: int) -> int:
     return max(1, PIXELS_AT_ONCE // (height * width))
 
 
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a training step is computed."""
+
+    compiled: bool = False
+    """By the framework's compiler: XLA in Keras (`jit_compile`), Inductor in torch (`torch.compile`)."""
+    precision: Precision = "float32"
+    """Of the layers' outputs; with bfloat16, weights, statistics and the last layer stay float32 (mixed precision)."""
+
+
+USUAL_STEP = StepOptions()
+
+
 @dataclass(frozen=True)
 class LearnerOrder:
     """What a learner is made of."""
@@ -46,6 +63,7 @@ class LearnerOrder:
     batch_size: int
     pretrained: Weights | None = None
     """Their features are taken and stay as they are; only what follows them learns."""
+    options: StepOptions = USUAL_STEP
 
 
 class Learner(Protocol):

@@ -35,6 +35,8 @@ class TorchLearner:
         self.criterion = nn.CrossEntropyLoss()
         self.generator = torch.Generator().manual_seed(order.seed)
         self.batch_size = order.batch_size
+        self._forward = torch.compile(self.network) if order.options.compiled else self.network
+        self._half = order.options.precision == "bfloat16"
 
     def _take_features(self, network: Network, pretrained: Weights) -> None:
         rows = feature_layers(network, from_torch(network, self.network), pretrained)
@@ -60,7 +62,9 @@ class TorchLearner:
         batches = _batches(torch.randperm(len(inputs), generator=self.generator), self.batch_size)
         for number, batch in enumerate(batches):
             self.optimiser.zero_grad()
-            loss = self.criterion(self.network(inputs[batch]), targets[batch])
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._half):
+                answers = self._forward(inputs[batch])
+            loss = self.criterion(answers.float(), targets[batch])
             loss.backward()
             self.optimiser.step()
             total += loss.item() * len(batch)

@@ -21,7 +21,7 @@ from models.networks.catalogue import DEFAULT_NETWORK, network_named
 from models.networks.network import Network
 from models.networks.pretrained import read_pretrained
 from models.provenance import framework_versions, git_commit
-from models.training.learner import FRAMEWORKS, Labels, Learner, LearnerOrder, Pixels
+from models.training.learner import FRAMEWORKS, USUAL_STEP, Labels, Learner, LearnerOrder, Pixels, StepOptions
 from models.training.memory import require_memory
 from models.training.record import Epoch, TrainingRecord, record_path
 from models.training.resource_watch import ResourceWatch
@@ -72,9 +72,10 @@ def train(
     learning_rate: float = LEARNING_RATE,
     network: str = DEFAULT_NETWORK,
     pretrained: Path | None = None,
+    options: StepOptions = USUAL_STEP,
 ) -> TrainingRecord:
     """As `learn`; weights and record appear in `out_dir` together at the end, replacing earlier ones."""
-    learnt = learn(framework, dataset, epochs, seed, progress, batch_size, learning_rate, network, pretrained)
+    learnt = learn(framework, dataset, epochs, seed, progress, batch_size, learning_rate, network, pretrained, options)
     _save(learnt.learner, learnt.record, out_dir)
     return learnt.record
 
@@ -89,6 +90,7 @@ def learn(
     learning_rate: float = LEARNING_RATE,
     network: str = DEFAULT_NETWORK,
     pretrained: Path | None = None,
+    options: StepOptions = USUAL_STEP,
     turn: Turn = lambda _epoch: nullcontext(),
     side_by_side: int = 1,
 ) -> Learnt:
@@ -96,9 +98,9 @@ def learn(
 
     Cross-entropy with Adam, the learning rate falling along a half cosine; random crop, and flip where the data set
     allows it. With `pretrained`, a file of published weights, their features stay as they are and only the dense head
-    learns; the images are normalised as those weights need it. `side_by_side` trainings like this one are to fit into
-    memory. Raises ModelError for bad arguments or images, ModelEnvironmentError where the disk is full or the memory
-    too small.
+    learns; the images are normalised as those weights need it. `options` say how a step is computed. `side_by_side`
+    trainings like this one are to fit into memory. Raises ModelError for bad arguments or images,
+    ModelEnvironmentError where the disk is full or the memory too small.
     """
     _check(epochs, batch_size, learning_rate)
     chosen = network_named(network)
@@ -108,7 +110,8 @@ def learn(
     train_pixels = load_pixels(dataset.train.images, dataset.size, progress, "decoding training images")
     test_pixels = load_pixels(dataset.test.images, dataset.size, progress, "decoding held-out images")
     spec = training_spec(train_pixels) if given is None else given.scale.spec(dataset.size)
-    order = LearnerOrder(chosen, spec, len(dataset.classes), seed, batch_size, None if given is None else given.weights)
+    features = None if given is None else given.weights
+    order = LearnerOrder(chosen, spec, len(dataset.classes), seed, batch_size, features, options)
     learner = make_learner(framework, order)
     plan = _Schedule(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
     learnt = (normalise_in_place(train_pixels, spec), dataset.train.labels)
@@ -228,6 +231,8 @@ def _record(
         split_seed=dataset.seed,
         batch_size=order.batch_size,
         learning_rate=learning_rate,
+        compiled=order.options.compiled,
+        precision=order.options.precision,
         parameters=learner.parameters(),
         frozen=learner.frozen,
         pretrained_sha256=pretrained_sha256,

@@ -7,7 +7,7 @@ from typing import Final
 
 from servestorm.errors import StudyEnvironmentError
 
-BUNDLED_PLANS: Final = ("quickstart", "full", "docker", "kubernetes", "attach", "training")
+BUNDLED_PLANS: Final = ("quickstart", "full", "docker", "kubernetes", "attach", "training", "resnet50")
 """Their names, the default first."""
 
 

@@ -17,6 +17,7 @@ from servestorm.plan.values import (
     OneOrMore,
     Percent,
     PixelSize,
+    PrecisionName,
     Strict,
 )
 
@@ -63,6 +64,16 @@ class Training(Strict):
         default=None,
         description="intra-op threads of the framework; a list: each of them; empty: one for each usable core",
     )
+    compiled: OneOrMore[bool] = Field(
+        default=[False],
+        description="whether the framework's compiler makes the training step: Keras's `jit_compile` (XLA), "
+        "`torch.compile` (Inductor, which needs a C++ compiler); a list: each of them",
+    )
+    precision: OneOrMore[PrecisionName] = Field(
+        default=["float32"],
+        description="of the layers' outputs; bfloat16 is mixed precision, in which weights stay float32; a list: each "
+        "of them",
+    )
     epochs: Count = Field(default=5, description="passes over the training data")
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-3, description="of Adam at the begin; it falls along a half cosine"
@@ -76,7 +87,7 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> Training:
-        for name in ("frameworks", "networks", "batch_size", "threads"):
+        for name in ("frameworks", "networks", "batch_size", "threads", "compiled", "precision"):
             values = getattr(self, name) or []
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
@@ -100,6 +111,8 @@ class TrainingSetting:
     batch_size: int
     threads: int | None
     """None: one for each usable core."""
+    compiled: bool
+    precision: PrecisionName
     label: str
     """What tells it from the others, such as 'cnn, digits'; '' where it is the only one."""
 
@@ -107,12 +120,14 @@ class TrainingSetting:
 def settings_of(training: Training) -> list[TrainingSetting]:
     """Every combination, in the order of the section's lists."""
     threads_of: list[int | None] = list(training.threads or ()) or [None]
-    axes = (training.networks, training.data, training.batch_size, threads_of)
+    step_options = (training.compiled, training.precision)
+    axes = (training.networks, training.data, training.batch_size, threads_of, *step_options)
     varied = [len(values) > 1 for values in axes]
     settings = []
-    for network, data, batch_size, threads in itertools.product(*axes):
+    for network, data, batch_size, threads, compiled, precision in itertools.product(*axes):
         count = f"{threads} thread{'' if threads == 1 else 's'}"
-        words = (network, data.label, f"batches of {batch_size}", count)
+        how = "compiled" if compiled else "not compiled"
+        words = (network, data.label, f"batches of {batch_size}", count, how, precision)
         label = ", ".join(itertools.compress(words, varied))
-        settings.append(TrainingSetting(network, data, batch_size, threads, label))
+        settings.append(TrainingSetting(network, data, batch_size, threads, compiled, precision, label))
     return settings

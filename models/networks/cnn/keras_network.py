@@ -27,5 +27,5 @@ def build(height: int, width: int, channels: int, classes: int) -> keras.Sequent
     model.add(layers.Flatten())
     for number, units in enumerate(DENSE_UNITS):
         model.add(layers.Dense(units, activation="relu", name=f"dense{number + 1}"))
-    model.add(layers.Dense(classes, activation="softmax", name="probabilities"))
+    model.add(layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32"))
     return model

@@ -26,7 +26,7 @@ def build(network: EfficientNetLiteArchitecture, shape: tuple[int, int, int], cl
     x = layers.ReLU(SIX)(_norm("top_conv")(_conv(network.head, 1, "top_conv")(x)))
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(DROPOUT)(x)
-    predictions = layers.Dense(classes, activation="softmax", name="predictions")(x)
+    predictions = layers.Dense(classes, activation="softmax", name="predictions", dtype="float32")(x)
     return keras.Model(images, predictions, name="efficientnet_lite0")
 
 

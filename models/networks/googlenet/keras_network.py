@@ -27,7 +27,9 @@ def build(network: GoogLeNetArchitecture, shape: tuple[int, int, int], classes: 
         x = _inception(block, x)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(DROPOUT)(x)
-    return keras.Model(images, layers.Dense(classes, activation="softmax", name="predictions")(x), name="googlenet")
+    return keras.Model(
+        images, layers.Dense(classes, activation="softmax", name="predictions", dtype="float32")(x), name="googlenet"
+    )
 
 
 def _inception(block: Inception, x: keras.KerasTensor) -> keras.KerasTensor:

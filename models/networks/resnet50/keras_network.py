@@ -25,7 +25,9 @@ def build(network: ResNetArchitecture, shape: tuple[int, int, int], classes: int
     for block in network.bottlenecks():
         x = _bottleneck(network, block, x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    return keras.Model(images, layers.Dense(classes, activation="softmax", name="predictions")(x), name="resnet50")
+    return keras.Model(
+        images, layers.Dense(classes, activation="softmax", name="predictions", dtype="float32")(x), name="resnet50"
+    )
 
 
 def _bottleneck(network: ResNetArchitecture, block: Bottleneck, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -24,5 +24,5 @@ def build(network: VggArchitecture, shape: tuple[int, int, int], classes: int) -
     for number, units in enumerate(network.dense_units):
         model.add(layers.Dense(units, activation="relu", name=f"fc{number + 1}"))
         model.add(layers.Dropout(DROPOUT))
-    model.add(layers.Dense(classes, activation="softmax", name="predictions"))
+    model.add(layers.Dense(classes, activation="softmax", name="predictions", dtype="float32"))
     return model

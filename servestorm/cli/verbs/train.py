@@ -43,6 +43,17 @@ def add_options(add: AddVerb) -> None:
     parser.add_argument("--classes", type=count, help="of data set synthetic (default: 10)")
     parser.add_argument("--images", type=count, help="of data set synthetic, in all (default: 1000)")
     parser.add_argument("--batch-size", type=count, default=32, help="images a training step (default: 32)")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="let the framework's compiler make the training step (XLA in Keras, torch.compile in torch)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the layers' outputs; bfloat16 keeps weights in float32 (default: float32)",
+    )
     parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="used (default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
@@ -67,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from models.datasets.load import load_dataset
     from models.networks.catalogue import network_named
     from models.networks.pretrained import weights_form
+    from models.training.learner import StepOptions
     from models.training.train import train
 
     require_writable(arguments.out)
@@ -100,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
                         batch_size=arguments.batch_size,
                         network=arguments.network,
                         pretrained=arguments.pretrained,
+                        options=StepOptions(arguments.compile, arguments.precision),
                     )
                 )
     for record in records:

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from servestorm.plan.training import TrainingData
+from servestorm.plan.values import PrecisionName
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class TrainingOrder:
     epochs: int
     learning_rate: float
     pretrained: Path | None
+    compiled: bool
+    precision: PrecisionName
     seed: int
     side_by_side: int
     """Trainings that stand at once."""
@@ -39,6 +42,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
     _use_threads(order.framework, threads)
     from models.datasets.load import load_dataset
     from models.networks.catalogue import network_named
+    from models.training.learner import StepOptions
     from models.training.record import StudyTraining
     from models.training.sample_answers import sample_answers
     from models.training.train import learn
@@ -67,6 +71,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
         learning_rate=order.learning_rate,
         network=network_named(order.network).name,
         pretrained=order.pretrained,
+        options=StepOptions(order.compiled, order.precision),
         turn=turn,
         side_by_side=order.side_by_side,
     )

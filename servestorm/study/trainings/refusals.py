@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 from models.datasets.load import CLASSES, IMAGES, IN_FOLDERS
 from models.datasets.synthetic import require_possible
 from models.errors import ModelError
@@ -17,6 +20,11 @@ def refuse_trainings(training: Training) -> None:
     """Raise StudyError, which names the key, for data, sizes and weights with which a network cannot be trained."""
     for data in training.data:
         _refuse_data(data)
+    if True in training.compiled and "torch" in training.frameworks and not has_cpp_compiler():
+        raise StudyError(
+            "training.compiled: torch.compile needs a C++ compiler, and there is none on the PATH: install one, such "
+            "as g++, or leave it out."
+        )
     for setting in settings_of(training):
         network = network_named(setting.network)
         try:
@@ -28,6 +36,11 @@ def refuse_trainings(training: Training) -> None:
                 weights_form(network, training.pretrained)
         except ModelError as error:
             raise StudyError(f"training: {error}") from error
+
+
+def has_cpp_compiler() -> bool:
+    """Whether torch.compile finds what it builds its kernels with."""
+    return bool(os.environ.get("CXX")) or any(map(shutil.which, ("g++", "clang++")))
 
 
 def _refuse_data(data: TrainingData) -> None:

@@ -113,6 +113,8 @@ def _order(training: Training, cell: Cell, side_by_side: int) -> TrainingOrder:
         epochs=training.epochs,
         learning_rate=training.learning_rate,
         pretrained=training.pretrained,
+        compiled=setting.compiled,
+        precision=setting.precision,
         seed=cell.seed,
         side_by_side=side_by_side,
     )

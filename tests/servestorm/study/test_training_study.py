@@ -11,6 +11,7 @@ from servestorm.analysis.results import compute
 from servestorm.errors import StudyError, StudyInvalid
 from servestorm.plan.cells import cells_of, rounds_of
 from servestorm.plan.study_plan import parse_plan
+from servestorm.plan.training import settings_of
 from servestorm.rundir.record import read_run
 from servestorm.study.early_refusals import refuse_early
 from servestorm.study.expected_time import steps
@@ -36,6 +37,25 @@ def test_each_combination_is_trained_in_each_framework_in_every_repetition():
     assert len({cell.id for cells in rounds for cell in cells}) == 48
     titles = {step.title for step in steps(plan, rounds, [])}
     assert "keras and torch: training 1 of 3 (googlenet, synthetic 64x64, batches of 16)" in titles
+
+
+def test_compilers_and_precisions_are_combinations_too():
+    plan = plan_of({"compiled": [False, True], "precision": ["float32", "bfloat16"], "threads": [1, 2]}, repetitions=3)
+    labels = [setting.label for setting in settings_of(plan.training)]
+    assert labels[:3] == [
+        "1 thread, not compiled, float32",
+        "1 thread, not compiled, bfloat16",
+        "1 thread, compiled, float32",
+    ]
+    assert len(labels) == 8
+
+
+def test_a_compiled_step_of_torch_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(StudyError, match=r"needs a C\+\+ compiler, and there is none on the PATH: install one"):
+        refuse_early(plan_of({"compiled": True}))
+    refuse_early(plan_of({"compiled": True, "frameworks": "keras"}))
 
 
 def test_blocks_train_one_after_the_other():
