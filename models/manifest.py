@@ -111,6 +111,14 @@ class Parity(_ManifestPart):
     reason: str | None = Field(default=None, description="why parity is not proved, in one sentence")
 
 
+class Accuracy(_ManifestPart):
+    """How well the exported network recognises images that it has not learnt from."""
+
+    images: int = Field(ge=1, description="held-out images, encoded, that the SavedModel was asked")
+    top1: float = Field(ge=0, le=1, description="share of them whose class came first")
+    top5: float = Field(ge=0, le=1, description="share of them whose class was among the first five")
+
+
 class Golden(_ManifestPart):
     """An image with the answer every deployment must give."""
 
@@ -137,6 +145,9 @@ class Manifest(_ManifestPart):
     savedmodel: Artifact | None = None
     mar: Artifact | None = None
     parity: Parity
+    accuracy: Accuracy | None = Field(
+        default=None, description="None of imported artifacts, and of weights with other classes than the images have"
+    )
     golden: list[Golden] = Field(default_factory=list)
     golden_from: Literal["both", "savedmodel", "mar"] | None = Field(
         default="both", description="whose answers the golden probabilities are; None where they are unknown"

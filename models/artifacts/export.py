@@ -25,12 +25,13 @@ from models.atomic import staging
 from models.datasets.dataset import Dataset, Progress, no_progress
 from models.datasets.load import load_dataset
 from models.errors import ModelError
-from models.manifest import Manifest, ModelDir, Parity
+from models.manifest import Accuracy, Manifest, ModelDir, Parity
 from models.networks.catalogue import network_named
 from models.networks.network import Network
 from models.networks.pretrained import weights_form
 from models.provenance import framework_versions, git_commit, utc_now
 from models.training.learner import FRAMEWORKS, images_at_once
+from models.training.scores import top_k
 
 LARGEST_BATCH = 32
 """Of images that the SavedModel is asked for together in the proof."""
@@ -134,7 +135,9 @@ def export_source(
         outputs = _write_artifacts(folder, source, images, version, tell)
         tell("proving that both artifacts answer alike", 0.6)
         parity = prove(outputs, folder / f"{name}.mar", images)
-        model = publish(folder, target, _manifest(folder, version, source, parity, images, outputs))
+        manifest = _manifest(folder, version, source, parity, images, outputs)
+        known = manifest.model_copy(update={"accuracy": _accuracy(source, dataset, outputs)})
+        model = publish(folder, target, known)
     tell("exported", 1.0)
     return model
 
@@ -154,6 +157,15 @@ def _write_artifacts(
     for framework in FRAMEWORKS:
         run_step(size, framework, check_network, framework, source, images, outputs)
     return outputs
+
+
+def _accuracy(source: ExportSource, dataset: Dataset, outputs: NDArray[np.float64]) -> Accuracy | None:
+    """Of the answers to held-out images, which come first; None where the images have other classes."""
+    if source.labels != dataset.classes:
+        return None
+    held_out = min(len(dataset.test.images), len(outputs))
+    answers, labels = outputs[:held_out].astype(np.float32), dataset.test.labels[:held_out]
+    return Accuracy(images=held_out, top1=top_k(answers, labels, 1), top5=top_k(answers, labels, 5))
 
 
 def _write_savedmodel(source: ExportSource, path: Path, warmup_image: bytes, name: str) -> None:

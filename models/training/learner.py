@@ -35,6 +35,8 @@ def images_at_once(height: int, width: int) -> int:
     return max(1, PIXELS_AT_ONCE // (height * width))
 
 
+Device = Literal["cpu", "gpu"]
+DEVICES: tuple[Device, ...] = ("cpu", "gpu")
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
@@ -47,6 +49,8 @@ class StepOptions:
     """By the framework's compiler: XLA in Keras (`jit_compile`), Inductor in torch (`torch.compile`)."""
     precision: Precision = "float32"
     """Of the layers' outputs; with bfloat16, weights, statistics and the last layer stay float32 (mixed precision)."""
+    device: Device = "cpu"
+    """gpu: the first NVIDIA GPU."""
 
 
 USUAL_STEP = StepOptions()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import ModelError
 from models.manifest import InputSpec
-from models.training.learner import Framework, Precision
+from models.training.learner import Device, Framework, Precision
 
 
 class _RecordPart(BaseModel):
@@ -90,6 +90,7 @@ class TrainingRecord(_RecordPart):
     learning_rate: float
     compiled: bool = Field(default=False, description="whether the framework's compiler made the training step")
     precision: Precision = Field(default="float32", description="of the layers' outputs while it learnt")
+    device: Device = Field(default="cpu", description="on which it learnt")
     parameters: int = Field(description="trainable and running-statistics values")
     frozen: int = Field(default=0, description="of these values, those of pretrained features, which did not learn")
     pretrained_sha256: str | None = Field(

@@ -25,7 +25,8 @@ class TorchLearner:
 
     def __init__(self, order: LearnerOrder) -> None:
         torch.manual_seed(order.seed)
-        self.network = order.network.torch_network(order.input, order.classes)
+        self.device = torch.device("cuda" if order.options.device == "gpu" else "cpu")
+        self.network = order.network.torch_network(order.input, order.classes).to(self.device)
         self.frozen = 0
         self._fixed: list[nn.Module] = []
         if order.pretrained is not None:
@@ -62,9 +63,9 @@ class TorchLearner:
         batches = _batches(torch.randperm(len(inputs), generator=self.generator), self.batch_size)
         for number, batch in enumerate(batches):
             self.optimiser.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._half):
-                answers = self._forward(inputs[batch])
-            loss = self.criterion(answers.float(), targets[batch])
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._half):
+                answers = self._forward(inputs[batch].to(self.device))
+            loss = self.criterion(answers.float(), targets[batch].to(self.device))
             loss.backward()
             self.optimiser.step()
             total += loss.item() * len(batch)
@@ -75,7 +76,8 @@ class TorchLearner:
         """Softmax (n, classes), with the running statistics."""
         network = Probabilities(self.network).eval()
         with torch.inference_mode():
-            parts = [network(batch) for batch in _channels_first(images).split(images_at_once(*images.shape[1:3]))]
+            batches = _channels_first(images).split(images_at_once(*images.shape[1:3]))
+            parts = [network(batch.to(self.device)).cpu() for batch in batches]
         probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
         return probabilities
 
@@ -87,7 +89,7 @@ class TorchLearner:
         """Write the state dict."""
         # Through memory: torch's own file writer may end the process where the disk is full.
         buffer = io.BytesIO()
-        torch.save(self.network.state_dict(), buffer)
+        torch.save({name: value.cpu() for name, value in self.network.state_dict().items()}, buffer)
         path.write_bytes(buffer.getbuffer())
 
 

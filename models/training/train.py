@@ -233,6 +233,7 @@ def _record(
         learning_rate=learning_rate,
         compiled=order.options.compiled,
         precision=order.options.precision,
+        device=order.options.device,
         parameters=learner.parameters(),
         frozen=learner.frozen,
         pretrained_sha256=pretrained_sha256,

@@ -191,6 +191,17 @@ def _plain(value: Any) -> Any:
 
 def _model(manifest: JsonObject | None) -> JsonObject:
     """What results.json says of a model; empty where its manifest was lost."""
-    keys = ("name", "version", "architecture", "dataset", "weights_from", "parity", "labels", "input", "created_at")
+    keys = (
+        "name",
+        "version",
+        "architecture",
+        "dataset",
+        "weights_from",
+        "parity",
+        "accuracy",
+        "labels",
+        "input",
+        "created_at",
+    )
     artifacts = ("savedmodel", "mar")  # their SHA-256 tells a comparison whether two runs served the same files
     return {key: manifest.get(key) for key in (*keys, *artifacts)} if manifest else {}

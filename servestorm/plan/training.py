@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from servestorm.plan.values import (
     Count,
     DatasetName,
+    DeviceName,
     FrameworkName,
     NetworkName,
     OneOrMore,
@@ -73,6 +74,10 @@ class Training(Strict):
         default=["float32"],
         description="of the layers' outputs; bfloat16 is mixed precision, in which weights stay float32; a list: each "
         "of them",
+    )
+    device: DeviceName = Field(
+        default="cpu",
+        description="on which both frameworks train; gpu: the first NVIDIA GPU, which must be there for each of them",
     )
     epochs: Count = Field(default=5, description="passes over the training data")
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(

@@ -13,6 +13,7 @@ SideName = Literal["savedmodel", "torchserve", "tfserving", "keras", "torch"]
 """What a study compares: servers, or the frameworks of a training."""
 DatasetName = Literal["digits", "cifar10", "folder", "imagenet-folder", "medmnist", "xray", "synthetic"]
 NetworkName = Literal["cnn", "resnet50-keras", "resnet50-torchvision", "vgg16", "googlenet", "efficientnet-lite0"]
+DeviceName = Literal["cpu", "gpu"]
 PrecisionName = Literal["float32", "bfloat16"]
 PixelSize = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")]
 """HEIGHTxWIDTH."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.report import sentences, settings
-from servestorm.rundir.shapes.environment import NodeFile
+from servestorm.rundir.shapes.environment import AccuracyFile, NodeFile
 
 Fact = tuple[str, object]
 """(term, value); a value of None is unknown."""
@@ -101,6 +101,7 @@ def environment(results: Results) -> list[Block]:
             for fact in (
                 ("Model", f"{model.name} {model.version}" if model else "None "),
                 ("Artifacts", sentences.parity_text(model)),
+                *([("Accuracy", _accuracy_text(model.accuracy))] if model and model.accuracy else []),
             )
         ),
         *settings.of_trainings(results),
@@ -122,6 +123,12 @@ def environment(results: Results) -> list[Block]:
         for title, facts in blocks
         if facts
     ]
+
+
+def _accuracy_text(accuracy: AccuracyFile) -> str:
+    """Of the export, against whose answers those under load are held."""
+    images = f"{accuracy.images:,} held-out images"
+    return f"{100 * accuracy.top1:.1f} % top-1 on {images}; a load counts no answer that differs from the export's"
 
 
 def _nodes_text(nodes: Sequence[NodeFile] | None) -> str | None:

@@ -161,6 +161,7 @@ def of_trainings(results: Results) -> list[tuple[str, str]]:
         ("Epochs", str(asked.epochs)),
         ("Batch size", ", ".join(map(str, asked.batch_size))),
         ("Threads of an operation", threads),
+        ("Device", {"cpu": "CPU", "gpu": "the first GPU"}[asked.device]),
         ("Compiled step", " and ".join("yes" if compiled else "no" for compiled in asked.compiled)),
         ("Precision", ", ".join(asked.precision)),
         ("Learning rate", f"{asked.learning_rate:g}, falling along a half cosine (Adam)"),

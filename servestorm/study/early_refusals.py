@@ -5,8 +5,10 @@ Whether engines, a Docker Engine or a cluster are there is not asked: that is th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from loadtests.arrivals.processes import constant, on_off
 from loadtests.errors import LoadTestError
@@ -22,6 +24,11 @@ from servestorm.study.payloads import refuse_payloads
 from servestorm.study.trainings.refusals import refuse_trainings
 from serving.engines import ENGINES
 from serving.wire import WIRES
+
+
+MIB: Final = 2**20
+SERVER_MIB: Final = 200
+"""No server here takes less, whatever it serves."""
 
 
 def refuse_early(plan: Plan) -> None:
@@ -49,6 +56,7 @@ def refuse_early(plan: Plan) -> None:
         model = named_model(planned)
         for name in plan.engines:
             _refuse_artifact(plan, name, model)
+            _refuse_memory(plan, name, model)
             refuse_payloads(plan, WIRES[name], model)
         if not model.manifest.golden:
             raise ModelError(f"{model.path} has no golden images to ask for: export or import it with images.")
@@ -74,6 +82,20 @@ def _refuse_loads(plan: Plan) -> None:
 
 def _arrivals_of_bursts(bursts: Bursty | Autoscaling) -> object:
     return on_off(bursts.base_rate, bursts.peak_rate, bursts.on_s, bursts.off_s, bursts.duration_s, seed=0)
+
+
+def _refuse_memory(plan: Plan, engine: str, model: ModelDir) -> None:
+    """Raise StudyError where a replica's limit is less than its artifact and the little that any server takes."""
+    limit_mib = plan.replica_limits.memory_mib
+    artifact = model.manifest.mar if ENGINES[engine].artifact == "mar" else model.manifest.savedmodel
+    if limit_mib is None or artifact is None or plan.runs_already:
+        return
+    if artifact.size_bytes / MIB + SERVER_MIB > limit_mib:
+        raise StudyError(
+            f"limits.memory_mib: a replica may use {limit_mib:,} MiB, and {model.name} alone has "
+            f"{artifact.size_bytes / MIB:,.0f} MiB of weights for {engine}: give about "
+            f"{math.ceil((3 * artifact.size_bytes / MIB + 1024) / 256) * 256:,}."
+        )
 
 
 def _refuse_artifact(plan: Plan, engine: str, model: ModelDir) -> None:

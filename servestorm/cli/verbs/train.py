@@ -10,6 +10,7 @@ from servestorm.cli.exit_codes import work_begins
 from servestorm.cli.option_types import NETWORK_NAMES, AddVerb, count, data_options, path, size
 
 if TYPE_CHECKING:
+    from models.training.learner import Framework
     from models.training.record import TrainingRecord
 
 _LIBRARY = {"keras": "tensorflow", "torch": "torch"}
@@ -54,6 +55,7 @@ def add_options(add: AddVerb) -> None:
         default="float32",
         help="of the layers' outputs; bfloat16 keeps weights in float32 (default: float32)",
     )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="to train on (default: cpu)")
     parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="used (default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
@@ -67,17 +69,17 @@ def add_options(add: AddVerb) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print one line a framework."""
-    from models.quiet_import import import_tensorflow_quietly
     from servestorm.study.model_preparation import training_only
     from servestorm.study.progress import Display, ProgressStep
     from serving.extras import require
 
-    frameworks = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
+    frameworks: tuple[Framework, ...] = ("keras", "torch") if arguments.framework == "both" else (arguments.framework,)
     require("train", "servestorm train", *(_LIBRARY[framework] for framework in frameworks))
     from models.atomic import require_writable
     from models.datasets.load import load_dataset
     from models.networks.catalogue import network_named
     from models.networks.pretrained import weights_form
+    from models.training.devices import use_device
     from models.training.learner import StepOptions
     from models.training.train import train
 
@@ -95,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         classes=arguments.classes,
         images=arguments.images,
     )
-    if arguments.framework != "torch":
-        import_tensorflow_quietly()
+    for framework in frameworks:
+        use_device(framework, arguments.device)
     records = []
     with Display([ProgressStep(f"train in {name}", "training", guess_s) for name in frameworks]) as display:
         for framework in frameworks:
@@ -112,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
                         batch_size=arguments.batch_size,
                         network=arguments.network,
                         pretrained=arguments.pretrained,
-                        options=StepOptions(arguments.compile, arguments.precision),
+                        options=StepOptions(arguments.compile, arguments.precision, arguments.device),
                     )
                 )
     for record in records:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from servestorm.rundir.shapes.file_shape import FileShape, Share, Whole
+from servestorm.rundir.shapes.file_shape import FileShape, Many, Share, Whole
 
 
 class DockerEngineFile(FileShape):
@@ -80,6 +80,13 @@ class InputFile(FileShape):
     width: Whole
 
 
+class AccuracyFile(FileShape):
+    """How well the exported network recognises held-out images."""
+
+    images: Many
+    top1: Annotated[float, Field(ge=0, le=1)]
+
+
 class ManifestFile(FileShape):
     """A model's manifest.json."""
 
@@ -89,5 +96,6 @@ class ManifestFile(FileShape):
     dataset: str | None = None
     input: InputFile | None = None
     parity: ParityFile | None = None
+    accuracy: AccuracyFile | None = None
     savedmodel: ArtifactFile | None = None
     mar: ArtifactFile | None = None

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from models.training.devices import use_device
 from servestorm.plan.training import TrainingData
-from servestorm.plan.values import PrecisionName
+from servestorm.plan.values import DeviceName, FrameworkName, PrecisionName
 
 
 @dataclass(frozen=True)
 class TrainingOrder:
     """What one training of a study does; the same seed gives every framework the same data and the same order."""
 
-    framework: str
+    framework: FrameworkName
     network: str
     data: TrainingData
     batch_size: int
@@ -28,6 +29,7 @@ class TrainingOrder:
     pretrained: Path | None
     compiled: bool
     precision: PrecisionName
+    device: DeviceName
     seed: int
     side_by_side: int
     """Trainings that stand at once."""
@@ -39,7 +41,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
     "done" comes with what is to lie in training.json.
     """
     threads = order.threads or len(os.sched_getaffinity(0))
-    _use_threads(order.framework, threads)
+    use_device(order.framework, order.device, threads)
     from models.datasets.load import load_dataset
     from models.networks.catalogue import network_named
     from models.training.learner import StepOptions
@@ -71,7 +73,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
         learning_rate=order.learning_rate,
         network=network_named(order.network).name,
         pretrained=order.pretrained,
-        options=StepOptions(order.compiled, order.precision),
+        options=StepOptions(order.compiled, order.precision, order.device),
         turn=turn,
         side_by_side=order.side_by_side,
     )
@@ -95,18 +97,3 @@ def image_size(network: str, data: TrainingData) -> tuple[int, int]:
 def _await(connection: Connection) -> None:
     connection.send(("ready",))
     connection.recv()
-
-
-def _use_threads(framework: str, threads: int) -> None:
-    """Of its operations, before the framework does anything."""
-    if framework == "keras":
-        from models.quiet_import import import_tensorflow_quietly
-
-        import_tensorflow_quietly()
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    else:
-        import torch
-
-        torch.set_num_threads(threads)

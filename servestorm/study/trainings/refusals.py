@@ -13,6 +13,7 @@ from models.networks.pretrained import weights_form
 from models.training.train import require_size
 from servestorm.errors import StudyError
 from servestorm.plan.training import Training, TrainingData, settings_of
+from servestorm.study.gpu_counters import gpus
 from servestorm.study.trainings.process import image_size
 
 
@@ -20,6 +21,11 @@ def refuse_trainings(training: Training) -> None:
     """Raise StudyError, which names the key, for data, sizes and weights with which a network cannot be trained."""
     for data in training.data:
         _refuse_data(data)
+    if training.device == "gpu" and not gpus():
+        raise StudyError(
+            "training.device: a GPU is asked for, and none is seen here: install NVIDIA's driver and servestorm[gpu], or "
+            "set cpu."
+        )
     if True in training.compiled and "torch" in training.frameworks and not has_cpp_compiler():
         raise StudyError(
             "training.compiled: torch.compile needs a C++ compiler, and there is none on the PATH: install one, such "

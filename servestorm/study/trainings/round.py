@@ -105,7 +105,7 @@ def _order(training: Training, cell: Cell, side_by_side: int) -> TrainingOrder:
     assert cell.training is not None
     setting = settings_of(training)[cell.training]
     return TrainingOrder(
-        framework=cell.engine,
+        framework=next(name for name in training.frameworks if name == cell.engine),
         network=setting.network,
         data=setting.data,
         batch_size=setting.batch_size,
@@ -115,6 +115,7 @@ def _order(training: Training, cell: Cell, side_by_side: int) -> TrainingOrder:
         pretrained=training.pretrained,
         compiled=setting.compiled,
         precision=setting.precision,
+        device=training.device,
         seed=cell.seed,
         side_by_side=side_by_side,
     )

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from models.confined_paths import require_confined
@@ -96,9 +97,26 @@ def context(model: ModelDir, base: str) -> Iterator[IO[bytes]]:
             entry = tarfile.TarInfo("Dockerfile")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text))
-            archive.add(model.path, "model", filter=_plain)
+            for layer, names in layers(model).items():
+                for name in names:
+                    archive.add(model.path / name, f"{layer}/{name}", filter=_plain)
         stream.seek(0)
         yield stream
+
+
+def layers(model: ModelDir) -> dict[str, list[str]]:
+    """What of the model's folder goes into which layer of the image: each artifact into one of its own.
+
+    So what differs between two exports of the same weights, or was added to them, is all that a registry and a node
+    get anew: a manifest of kilobytes, not artifacts of half a gigabyte.
+    """
+    manifest = model.manifest
+    artifacts = {"savedmodel": manifest.savedmodel, "mar": manifest.mar}
+    tops = {Path(artifact.path).parts[0]: kind for kind, artifact in artifacts.items() if artifact}
+    found: dict[str, list[str]] = {"savedmodel": [], "mar": [], "rest": []}
+    for child in sorted(path.name for path in model.path.iterdir()):
+        found[tops.get(child, "rest")].append(child)
+    return {layer: names for layer, names in found.items() if names}
 
 
 def dockerfile(model: ModelDir, base: str) -> str:
@@ -115,7 +133,8 @@ def dockerfile(model: ModelDir, base: str) -> str:
         "servestorm.parity": model.manifest.parity.status,
     }
     written = " ".join(f'{key}="{_quoted(value)}"' for key, value in labels.items())
-    return f"FROM {base}\nCOPY --chown={USER} model/ /models/{model.name}/\nLABEL {written}\nUSER {USER}\n"
+    copies = "".join(f"COPY --chown={USER} {layer}/ /models/{model.name}/\n" for layer in layers(model))
+    return f"FROM {base}\n{copies}LABEL {written}\nUSER {USER}\n"
 
 
 def _quoted(value: str) -> str:

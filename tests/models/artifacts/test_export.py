@@ -15,6 +15,7 @@ from models.artifacts.source import of_training
 from models.datasets.dataset import DatasetSplit
 from models.errors import ModelEnvironmentError, ModelError, ParityError
 from models.manifest import ModelDir
+from models.training.record import load_record
 from tests.stand_ins.pictures import encode, picture
 
 
@@ -38,6 +39,20 @@ def test_the_manifest_describes_what_lies_beside_it(exported, few_digits):
     assert (manifest.input.height, manifest.input.width, manifest.input.channels) == (32, 32, 3)
     assert manifest.seed == 3
     assert {"tensorflow", "torch", "keras"} <= set(manifest.frameworks)
+
+
+def test_the_manifest_says_how_accurate_the_artifacts_are_on_held_out_images(exported, few_digits, weights_dir):
+    accuracy = exported.manifest.accuracy
+    record = load_record(weights_dir, "keras")
+    assert accuracy.images == record.test_images == len(few_digits.test.images)
+    assert accuracy.top1 == pytest.approx(record.top1, abs=1e-9)
+    assert accuracy.top5 == pytest.approx(record.epochs[-1].top5, abs=1e-9)
+
+
+def test_nothing_is_said_of_accuracy_on_images_of_other_classes(weights_dir, few_digits, tmp_path):
+    others = replace(few_digits, classes=[f"not {name}" for name in few_digits.classes])
+    model = export_source(of_training(weights_dir, "keras"), tmp_path / "cnn", others)
+    assert model.manifest.accuracy is None
 
 
 def test_golden_answers_are_the_savedmodels_for_32_held_out_images(exported, few_digits):

@@ -211,6 +211,10 @@ def plan(tmp_path, **changes):
         ({"model": {"name": "other", "path": "toy"}}, "holds the model 'toy', the plan says 'other'"),
         ({"model": {"name": "resnet"}}, "there is no model resnet in build/models, did you mean resnet50?"),
         ({"model": {"name": "cnn", "dataset": "folder", "data_dir": "nowhere"}}, "model.data_dir"),
+        (
+            {"backend": "docker", "limits": {"memory_mib": 128}},
+            "limits.memory_mib: a replica may use 128 MiB, and toy alone has",
+        ),
         ({"prices": "nowhere.yaml"}, "nowhere.yaml does not exist"),
         ({"backend": "kubernetes", "kubernetes": {"values": ["nowhere.yaml"]}}, "nowhere.yaml is not a file"),
         ({"cpus": {"engine": [4000], "generator": [0]}}, "core 4000"),

@@ -17,6 +17,7 @@ from servestorm.study.early_refusals import refuse_early
 from servestorm.study.expected_time import steps
 from servestorm.study.gpu_counters import GpuChange
 from servestorm.study.machine_counters import MachineChange
+from servestorm.study.trainings import refusals
 from servestorm.study.trainings.round import together
 from serving.errors import DeploymentError
 from tests.stand_ins.made_up_machine import QUIET, MadeUpMachine
@@ -56,6 +57,12 @@ def test_a_compiled_step_of_torch_needs_a_compiler(monkeypatch):
     with pytest.raises(StudyError, match=r"needs a C\+\+ compiler, and there is none on the PATH: install one"):
         refuse_early(plan_of({"compiled": True}))
     refuse_early(plan_of({"compiled": True, "frameworks": "keras"}))
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(refusals, "gpus", lambda: None)
+    with pytest.raises(StudyError, match=r"training\.device: a GPU is asked for, and none is seen here"):
+        refuse_early(plan_of({"device": "gpu"}))
 
 
 def test_blocks_train_one_after_the_other():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,41 @@ def test_the_same_export_is_packed_into_the_same_bytes_whoever_copied_it_when(tm
     (model.path / "manifest.json").chmod(0o600)
     with context(model, BUSYBOX) as stream:
         assert stream.read() == first
+
+
+def test_each_artifact_has_a_layer_of_its_own_so_that_another_manifest_moves_none(tmp_path):
+    model = toy_model(tmp_path, "toy")
+    with context(model, BUSYBOX) as stream, tarfile.open(fileobj=stream) as archive:
+        names = archive.getnames()
+        text = archive.extractfile("Dockerfile").read().decode()
+    tops = {name.partition("/")[0] for name in names} - {"Dockerfile"}
+    assert tops == {"savedmodel", "mar", "rest"}
+    assert {"savedmodel/1/saved_model.pb", "mar/toy.mar", "rest/manifest.json"} <= set(names)
+    assert [line.split()[2] for line in text.splitlines() if line.startswith("COPY")] == [
+        "savedmodel/",
+        "mar/",
+        "rest/",
+    ]
+    packed = {name.partition("/")[2] for name in names}
+    assert {path.relative_to(model.path).as_posix() for path in model.path.rglob("*")} <= packed
+
+
+@pytest.mark.docker
+def test_two_exports_of_the_same_artifacts_share_their_layers(built, capsys):
+    model, _ = built
+    manifest = model.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"created_at": "', '"created_at": "later than '))
+    assert main(["image", str(model.path), "--tag", f"{TAG}-again"]) == 0
+    try:
+        first, again = (_layers(tag) for tag in (TAG, f"{TAG}-again"))
+    finally:
+        docker("rmi", "--force", f"{TAG}-again")
+    assert len(first) == len(again)
+    assert first[:-1] == again[:-1] and first[-1] != again[-1]
+
+
+def _layers(tag: str) -> list[str]:
+    return json.loads(docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", tag))
 
 
 def test_a_corrupt_artifact_is_not_packed(tmp_path, capsys):
