@@ -21,6 +21,8 @@ from servestorm.report.ratio_axis import ratio_axis
 
 USUAL_CONFIDENCE = "95 %"
 """Of intervals whose row does not say another."""
+MOST_SHOWN_PERCENT = 1000.0
+"""A smallest effect beyond it says only that the runs are too few."""
 NARROW_LETTERS = 26
 """Line width of a row's name on a narrow figure: it must leave room for the intervals."""
 
@@ -64,10 +66,17 @@ def _cells(row: Judgement) -> list[str]:
         f"{verdict.rounds} rounds, paired" if verdict.paired else f"{verdict.n_a} and {verdict.n_b}",
         _effect(verdict.g),
         "–" if g_ci is None else " to ".join(map(_effect, g_ci)),
-        "–" if verdict.smallest_effect_percent is None else number(verdict.smallest_effect_percent, "%"),
+        _smallest_text(verdict.smallest_effect_percent),
         p_text(verdict.p_holm),
         _outcome_text(row),
     ]
+
+
+def _smallest_text(percent: float | None) -> str:
+    """'19.1 %'; of runs that could show nothing, however large, only that."""
+    if percent is None:
+        return "–"
+    return number(percent, "%") if percent < MOST_SHOWN_PERCENT else f"over {number(MOST_SHOWN_PERCENT, '%')}"
 
 
 def _difference(verdict: Verdict) -> tuple[str, str]:
