@@ -25,7 +25,6 @@ from servestorm.study.trainings.refusals import refuse_trainings
 from serving.engines import ENGINES
 from serving.wire import WIRES
 
-
 MIB: Final = 2**20
 SERVER_MIB: Final = 200
 """No server here takes less, whatever it serves."""

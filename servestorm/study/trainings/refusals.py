@@ -23,8 +23,8 @@ def refuse_trainings(training: Training) -> None:
         _refuse_data(data)
     if training.device == "gpu" and not gpus():
         raise StudyError(
-            "training.device: a GPU is asked for, and none is seen here: install NVIDIA's driver and servestorm[gpu], or "
-            "set cpu."
+            "training.device: a GPU is asked for, and none is seen here: install NVIDIA's driver and servestorm[gpu], "
+            "or set cpu."
         )
     if True in training.compiled and "torch" in training.frameworks and not has_cpp_compiler():
         raise StudyError(
