@@ -70,7 +70,8 @@ class KerasLearner:
         """Learn from each image once, shuffled; returns the mean loss."""
         batches = -(-len(images) // self.batch_size)
         report_batch = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: tick((batch + 1) / batches)
+            # of the last steps at once, Keras tells the number that they would have had if all were full
+            on_train_batch_end=lambda batch, logs: tick(min(1.0, (batch + 1) / batches))
         )
         self.network.optimizer.learning_rate = learning_rate
         done = self.network.fit(

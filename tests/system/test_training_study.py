@@ -67,6 +67,7 @@ def test_its_results_have_every_figure_and_a_verdict(run):
         "cpu_ms_per_image",
         "top1_percent",
         "rss_peak_mib",
+        "cpu_percent",
     }
     learning = results["figures"]["training"]["training"]["torch"]
     assert len(learning["top1_percent"]) == 2 and len(learning["cpu_percent"]) == 3

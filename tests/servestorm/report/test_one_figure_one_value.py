@@ -129,6 +129,9 @@ CARDS = {
 def test_the_cards_print_the_values(study):
     labels = {metric.label: metric.key for metric in study.results.metrics}
     cards = card_texts(study.page)
+    if all("[" in group for group in study.results.groups):  # of several variants, a card would have to choose one
+        assert not cards
+        return
     assert len(cards) == len(study.results.engines)
     for engine, card in zip(study.results.engines, cards, strict=True):
         assert card

@@ -18,7 +18,8 @@ from serving.errors import EngineUnavailable
 from tests.requirements_here import need_image
 from tests.stand_ins.toy_model_dir import toy_model
 
-TAG = "servestorm/models-toy-test:1"
+TAG = f"servestorm/models-toy-test:{os.getpid()}"
+"""Of this process alone: the tests of another one remove theirs."""
 BUSYBOX = f"servestorm/busybox:{__version__}"
 
 
