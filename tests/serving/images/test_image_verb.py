@@ -105,13 +105,13 @@ def test_each_artifact_has_a_layer_of_its_own_so_that_another_manifest_moves_non
 def test_two_exports_of_the_same_artifacts_share_their_layers(built, capsys):
     model, _ = built
     manifest = model.path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"created_at": "', '"created_at": "later than '))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "created_at": "2030-01-01T00:00:00+00:00"}))
     assert main(["image", str(model.path), "--tag", f"{TAG}-again"]) == 0
     try:
         first, again = (_layers(tag) for tag in (TAG, f"{TAG}-again"))
     finally:
         docker("rmi", "--force", f"{TAG}-again")
-    assert len(first) == len(again)
+    assert len(first) == len(again) >= 4  # the base, both artifacts, and the rest
     assert first[:-1] == again[:-1] and first[-1] != again[-1]
 
 
