@@ -31,11 +31,11 @@ def learning(trainings: Sequence[StudyTraining], record: RunRecord) -> Learning:
         training_images=first.train_images,
         held_out_images=first.test_images,
         parameters=first.parameters,
-        training_top1_percent=_by_epoch(records, lambda epoch: _percent(epoch.training_top1)),
-        training_top5_percent=_by_epoch(records, lambda epoch: _percent(epoch.training_top5)),
+        training_top1_percent=_by_epoch(records, lambda epoch: percent(epoch.training_top1)),
+        training_top5_percent=_by_epoch(records, lambda epoch: percent(epoch.training_top5)),
         training_loss=_by_epoch(records, lambda epoch: epoch.training_loss),
-        top1_percent=_by_epoch(records, lambda epoch: _percent(epoch.top1)),
-        top5_percent=_by_epoch(records, lambda epoch: _percent(epoch.top5)),
+        top1_percent=_by_epoch(records, lambda epoch: percent(epoch.top1)),
+        top5_percent=_by_epoch(records, lambda epoch: percent(epoch.top5)),
         loss=_by_epoch(records, lambda epoch: epoch.loss),
         epoch_s=[[epoch.seconds for epoch in one.epochs] for one in records],
         cpu_percent=[_rates(one.use, "cpu_s", 100 / one.use.cores) if one.use else [] for one in records],
@@ -54,7 +54,8 @@ def learning(trainings: Sequence[StudyTraining], record: RunRecord) -> Learning:
     )
 
 
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
+    """100 times a share; None stays None."""
     return None if share is None else 100 * share
 
 

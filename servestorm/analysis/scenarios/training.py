@@ -7,7 +7,7 @@ from typing import Final
 
 from models.training.record import TrainingRecord
 from servestorm.analysis.figures import Figures
-from servestorm.analysis.learning import learning
+from servestorm.analysis.learning import learning, percent
 from servestorm.analysis.metric import Metric, Row
 from servestorm.analysis.rows import Rows
 from servestorm.analysis.run import MIB, Run, mib
@@ -189,11 +189,11 @@ def _numbers(record: TrainingRecord, reach_top1_percent: float) -> Numbers:
         "top1_percent": 100 * last.top1,
         "top5_percent": 100 * last.top5,
         "loss": last.loss,
-        "training_top1_percent": _percent(last.training_top1),
+        "training_top1_percent": percent(last.training_top1),
         "training_loss": last.training_loss,
-        "precision_percent": _percent(report.precision if report else None),
-        "recall_percent": _percent(report.recall if report else None),
-        "f1_percent": _percent(report.f1 if report else None),
+        "precision_percent": percent(report.precision if report else None),
+        "recall_percent": percent(report.recall if report else None),
+        "f1_percent": percent(report.f1 if report else None),
         "cpu_ms_per_image": 1000 * sum(cpu_s) / images if known else None,
         "cpu_percent": 100 * sum(cpu_s) / (record.seconds * use.cores) if known and use else None,
         "rss_peak_mib": mib(use.rss_peak_bytes) if use else None,
@@ -202,10 +202,6 @@ def _numbers(record: TrainingRecord, reach_top1_percent: float) -> Numbers:
         "disk_written_mib": end.write_bytes / MIB if end else None,
         "disk_writes": float(end.write_ops) if end else None,
     }
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _gpu_numbers(gpus: Sequence[GpuUse] | None, record: TrainingRecord) -> Numbers:
