@@ -121,7 +121,7 @@ def test_frameworks_take_turns_by_epochs_in_an_order_that_changes(tmp_path, monk
     turns = MadeUpTraining.turns
     pairs = [tuple(turns[place : place + 2]) for place in range(0, len(turns), 2)]
     assert len(turns) == 2 * 4 * 5 and {frozenset(pair) for pair in pairs} == {frozenset(SECONDS)}
-    assert len(set(pairs)) == 2
+    assert any(len(set(pairs[first : first + 4])) == 2 for first in range(0, len(pairs), 4))  # within a round too
     assert record.study.state == "complete" and len(record.cells) == 10
     for cell in record.cells:
         assert cell.training.record.framework == cell.cell.engine
