@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import MANIFEST_NAME, ModelDir
-from serving.backends.docker.engine import refusal
+from serving.backends.docker.image_build import build_image
 from serving.containers import MODELS, OURS
 from serving.deployment import Engine
-from serving.errors import DeploymentError
 
 
 def bake(client: Any, reference: str, engine: Engine, model: ModelDir, labels: Mapping[str, str], tag: str) -> Any:
@@ -20,26 +19,11 @@ def bake(client: Any, reference: str, engine: Engine, model: ModelDir, labels: M
 
     Raises DeploymentError where the engine cannot build it.
     """
-    from docker.errors import APIError, BuildError, DockerException
-
-    try:
-        image, _ = client.images.build(
-            fileobj=io.BytesIO(_context(reference, engine, model)),
-            custom_context=True,
-            tag=f"{OURS}baked-{model.name.lower()}:{tag}",
-            labels=dict(labels),
-            rm=True,
-            forcerm=True,
-            nocache=True,
-        )
-    except BuildError as error:
-        raise DeploymentError(refusal(f"build an image with {model.name} in it", str(error.msg))) from error
-    except APIError as error:
-        explanation = str(error.explanation or error)
-        raise DeploymentError(refusal(f"build an image with {model.name} in it", explanation)) from error
-    except DockerException as error:
-        raise DeploymentError(refusal(f"build an image with {model.name} in it", str(error))) from error
-    return image
+    stream = io.BytesIO(_context(reference, engine, model))
+    what = f"build an image with {model.name} in it"
+    return build_image(
+        client, stream, what, f"{OURS}baked-{model.name.lower()}:{tag}", labels=dict(labels), nocache=True
+    )
 
 
 def _context(reference: str, engine: Engine, model: ModelDir) -> bytes:

@@ -13,9 +13,10 @@ from typing import IO, Any
 
 from models.confined_paths import require_confined
 from models.manifest import ModelDir
-from serving.backends.docker.engine import asking, refusal, require_image
+from serving.backends.docker.engine import asking, require_image
+from serving.backends.docker.image_build import build_image
 from serving.containers import USER, image, own_version
-from serving.errors import DeploymentError, EngineUnavailable, ServingError
+from serving.errors import EngineUnavailable, ServingError
 
 PUBLIC_BASE = "busybox:1.37.0-musl"
 """The smallest official image with `cp`; taken where our own BusyBox was not built."""
@@ -77,15 +78,8 @@ def base_image(client: Any, wanted: str | None) -> str:
 
 def build(client: Any, model: ModelDir, tag: str, base: str) -> Any:
     """Build the image (docker.models.images.Image). Raises DeploymentError with the engine's words where it cannot."""
-    from docker.errors import BuildError
-
-    what = f"build {tag}"
-    with asking(what), context(model, base) as stream:
-        try:
-            built, _ = client.images.build(fileobj=stream, custom_context=True, tag=tag, rm=True, forcerm=True)
-        except BuildError as error:
-            raise DeploymentError(refusal(what, str(error.msg))) from error
-    return built
+    with context(model, base) as stream:
+        return build_image(client, stream, f"build {tag}", tag)
 
 
 @contextmanager

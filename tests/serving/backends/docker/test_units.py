@@ -9,7 +9,7 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from serving import orphans
 from serving.backend import counted
@@ -19,6 +19,7 @@ from serving.backends.docker import leftovers as docker_leftovers
 from serving.backends.docker.bake import _context
 from serving.backends.docker.balancer import configuration
 from serving.backends.docker.deployment import _open_to_readers, _require_readable
+from serving.backends.docker.image_build import build_image
 from serving.backends.docker.settings import server_settings
 from serving.backends.docker.use import Group, of_statistics
 from serving.backends.interrupts import through_interrupts
@@ -172,6 +173,47 @@ def test_an_image_of_ours_is_made_and_not_looked_for_in_a_registry():
 def test_an_image_that_cannot_be_pulled_is_told_with_the_registrys_words():
     with pytest.raises(EngineUnavailable, match=r"cannot be pulled \(no route to host\): bring it with `docker save`"):
         docker_engine.require_image(client_without_images("no route to host"), "tensorflow/serving:2.19.1")
+
+
+def client_that_builds(*answers):
+    """A client whose builds end like `answers` in turn, and the list of what each build was given."""
+    asked = []
+
+    def build(fileobj, **options):
+        asked.append((fileobj.read(), options))
+        answer = answers[len(asked) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, []
+
+    return SimpleNamespace(images=SimpleNamespace(build=build)), asked
+
+
+GONE = "failed to export image: failed to set parent sha256:aa: unknown parent image ID sha256:aa"
+
+
+def test_a_build_whose_cached_layer_was_removed_meanwhile_is_done_again_without_the_cache():
+    client, asked = client_that_builds(BuildError(GONE, []), "image")
+    assert build_image(client, io.BytesIO(b"tar"), "build it", "mine:1", labels={"a": "b"}) == "image"
+    assert [stream for stream, _ in asked] == [b"tar", b"tar"]
+    assert [options.get("nocache", False) for _, options in asked] == [False, True]
+    assert all(options["labels"] == {"a": "b"} and options["tag"] == "mine:1" for _, options in asked)
+
+
+@pytest.mark.parametrize(
+    ("answers", "builds", "told"),
+    [
+        ([BuildError("COPY failed: no such file", [])], 1, "Docker cannot build it: COPY failed: no such file."),
+        ([BuildError(GONE, []), BuildError(GONE, [])], 2, "Docker cannot build it: failed to export image: "),
+        ([APIError("500", explanation="no space left on device")], 1, "Docker cannot build it, because the disk is"),
+        ([DockerException("gone")], 1, "the Docker Engine stopped answering when it was to build it (gone)"),
+    ],
+)
+def test_a_build_that_docker_refuses_is_one_sentence(answers, builds, told):
+    client, asked = client_that_builds(*answers)
+    with pytest.raises(DeploymentError) as caught:
+        build_image(client, io.BytesIO(b"tar"), "build it", "mine:1")
+    assert str(caught.value).startswith(told) and len(asked) == builds
 
 
 def test_use_is_read_from_the_statistics_of_version_1():
