@@ -203,7 +203,7 @@ def test_a_file_with_a_fault_changes_nothing_and_is_told_once(text, follow, file
         follower.look()
         follower.look()
     assert told == []
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records].count("servestorm") == 1
     assert "The endpoints stay as they were." in caplog.text
     file("b:2")
     follower.look()
@@ -219,7 +219,7 @@ def test_a_file_that_is_gone_or_lists_nothing_changes_nothing(follow, file, capl
         follower.look()
         follower.look()
     assert told == []
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records].count("servestorm") == 1
     file("a:1", "b:2")
     follower.look()
     assert told == [([0, 1], ["b:2"])]
