@@ -12,7 +12,7 @@ from models.artifacts.parity import networks_apart
 from models.artifacts.source import ExportSource
 from models.datasets.pixels import load_pixels
 from models.errors import ParityError
-from models.networks.weights import Draining, to_keras, to_torch
+from models.networks.weights import for_one_reading, to_keras, to_torch
 from models.preprocessing import normalise
 from models.training.learner import Framework, LearnerOrder, images_at_once
 from models.training.train import BATCH_SIZE, make_learner
@@ -37,7 +37,7 @@ def _predict(framework: Framework, source: ExportSource, images: Sequence[bytes]
     order = LearnerOrder(source.network, source.input, len(source.labels), source.seed or 0, BATCH_SIZE)
     learner = make_learner(framework, order)
     write = to_keras if framework == "keras" else to_torch
-    write(source.network, Draining(source.read()), learner.network)
+    write(source.network, for_one_reading(source.read()), learner.network)
     size = (source.input.height, source.input.width)
     parts, together = [], images_at_once(*size)
     for start in range(0, len(images), together):

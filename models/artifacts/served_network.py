@@ -35,7 +35,7 @@ class ServedNetwork:
 
 
 def served_network(source: ExportSource, weights: Weights) -> ServedNetwork:
-    """The network of `source` with its weights; those of `Draining` weights are let go of one by one."""
+    """The network of `source` with its weights; each layer's are asked for once and let go of."""
     rows = source.network.layers()
     norms = {row.keras: row.after for row in rows if row.kind == "norm"}
     followed_by = {conv: norm for norm, conv in norms.items()}

@@ -7,8 +7,8 @@ kernels (in, out), features flattened in height, width, channel order. Torch kee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,30 @@ class Draining(dict[str, LayerWeights]):
         return self.pop(layer)
 
 
+class ReadByLayer(Mapping[str, LayerWeights]):
+    """Weights that are read layer by layer when they are asked for, and every time anew: no more than one is kept."""
+
+    def __init__(self, rows: Sequence[WeightedLayer], read: Callable[[WeightedLayer], LayerWeights]) -> None:
+        self._rows, self._read = {row.keras: row for row in rows}, read
+
+    def __getitem__(self, layer: str) -> LayerWeights:
+        """The layer's arrays."""
+        return self._read(self._rows[layer])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def for_one_reading(weights: Weights) -> Weights:
+    """The weights for a reader who takes each layer once, and who is not to keep them all meanwhile."""
+    return weights if isinstance(weights, ReadByLayer) else Draining(weights)
+
+
+PART_BYTES: Final = 64 << 20
+"""A kernel that is larger is written into a Keras network in parts, for which Keras makes a copy each."""
 _OF_NORM = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
 _OF_OTHERS = {"kernel": "weight", "bias": "bias"}
 
@@ -61,9 +85,21 @@ def to_keras(network: Network, weights: Weights, model: Any, rows: Sequence[Weig
     """
     for row in network.layers() if rows is None else rows:
         try:
-            model.get_layer(row.keras).set_weights(list(weights[row.keras].values()))
+            _write_keras(model.get_layer(row.keras), list(weights[row.keras].values()))
         except (ValueError, KeyError) as error:
             raise _unfitting("Keras", row, error) from error
+
+
+def _write_keras(layer: Any, arrays: Sequence[Array]) -> None:
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in layer.weights]:
+        layer.set_weights(arrays)  # says what does not fit
+    for variable, array in zip(layer.weights, arrays, strict=True):
+        rows = max(1, len(array) * PART_BYTES // max(1, array.nbytes))
+        if rows >= len(array):
+            variable.assign(array)
+            continue
+        for begin in range(0, len(array), rows):
+            variable.value[begin : begin + rows].assign(array[begin : begin + rows])
 
 
 def from_torch(network: Network, module: Any) -> Weights:
@@ -82,9 +118,8 @@ def neutral(row: WeightedLayer, arrays: Mapping[str, Array]) -> LayerWeights:
     if row.kind in ("convolution", "depthwise"):
         laid_out["kernel"] = arrays["kernel"].transpose((2, 3, 1, 0) if row.kind == "convolution" else (2, 3, 0, 1))
     if row.kind == "dense":
-        kernel = arrays["kernel"].T
-        channels = row.flattened_channels
-        laid_out["kernel"] = _swap_flatten_order(kernel, (channels, -1)) if channels else kernel
+        kernel, channels = arrays["kernel"], row.flattened_channels
+        laid_out["kernel"] = _flattened_from_torch(kernel, channels) if channels else kernel.T
     return laid_out
 
 
@@ -113,17 +148,23 @@ def _torch_layout(row: WeightedLayer, name: str, array: Array) -> Array:
     if name != "kernel":
         return array
     if row.kind == "dense":
-        return (_swap_flatten_order(array, (-1, row.flattened_channels)) if row.flattened_channels else array).T
+        return _flattened_for_torch(array, row.flattened_channels) if row.flattened_channels else array.T
     return array.transpose((3, 2, 0, 1) if row.kind == "convolution" else (2, 3, 0, 1))
 
 
-def _swap_flatten_order(kernel: Array, rows: tuple[int, int]) -> Array:
-    """Reorder a dense kernel's rows from (channel, position) to (position, channel), or back.
+def _flattened_for_torch(kernel: Array, channels: int) -> Array:
+    """(units, channels x positions) of a kernel (positions x channels, units), with one copy."""
+    units = kernel.shape[1]
+    return kernel.reshape(-1, channels, units).transpose(2, 1, 0).reshape(units, -1)
+
+
+def _flattened_from_torch(kernel: Array, channels: int) -> Array:
+    """(positions x channels, units) of a kernel (units, channels x positions), with one copy.
 
     Height and width keep their order in both frameworks, so they count as one axis of positions.
     """
-    units = kernel.shape[1]
-    return kernel.reshape(*rows, units).transpose(1, 0, 2).reshape(-1, units)
+    units = kernel.shape[0]
+    return kernel.reshape(units, channels, -1).transpose(2, 1, 0).reshape(-1, units)
 
 
 def _assign(module: Any, name: str, tensor: Any, array: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,6 +84,14 @@ class KerasLearner:
         together = images_at_once(*images.shape[1:3])
         probabilities: NDArray[np.float32] = self.network.predict(images, batch_size=together, verbose=0)
         return probabilities
+
+    @property
+    def helpers(self) -> Sequence[int]:
+        """See Learner: none."""
+        return []
+
+    def close(self) -> None:
+        """See Learner: nothing is left to end."""
 
     def parameters(self) -> int:
         """How many values the network holds."""

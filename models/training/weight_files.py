@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.errors import ModelError
 from models.networks.catalogue import network_named
-from models.networks.weights import Weights, from_keras, from_torch
+from models.networks.network import WeightedLayer
+from models.networks.weights import LayerWeights, ReadByLayer, Weights, from_keras, neutral, tensor_names
 from models.training.record import TrainingRecord
 
 
@@ -31,10 +34,24 @@ def _keras(path: Path, record: TrainingRecord) -> Weights:
 
 
 def _torch(path: Path, record: TrainingRecord) -> Weights:
+    """Read layer by layer, from a file that is mapped into memory meanwhile: the largest have half a gigabyte."""
     import torch
 
     network = network_named(record.architecture)
-    with torch.device("meta"):  # what is read takes the place of its tensors
+    with torch.device("meta"):  # no memory
         module = network.torch_network(record.input, len(record.labels))
-    module.load_state_dict(torch.load(path, weights_only=True), assign=True)
-    return from_torch(network, module)
+    module.load_state_dict(_mapped(path), assign=True)  # raises where the file is of another network
+    return ReadByLayer(network.layers(), lambda row: _torch_layer(path, row))
+
+
+def _torch_layer(path: Path, row: WeightedLayer) -> LayerWeights:
+    state = _mapped(path)
+    tensors = {name: state.get(f"{row.torch}.{theirs}") for name, theirs in tensor_names(row.kind).items()}
+    return neutral(row, {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None})
+
+
+def _mapped(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    state: Mapping[str, Any] = torch.load(path, weights_only=True, mmap=True)
+    return state
