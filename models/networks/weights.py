@@ -8,7 +8,7 @@ kernels (in, out), features flattened in height, width, channel order. Torch kee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,10 @@ class Draining(dict[str, LayerWeights]):
 
 
 class ReadByLayer(Mapping[str, LayerWeights]):
-    """Weights that are read layer by layer when they are asked for, and every time anew: no more than one is kept."""
+    """Weights that are read layer by layer when they are asked for, and every time anew: no more than one is kept.
+
+    The arrays are the reader's own, who may go on using their memory.
+    """
 
     def __init__(self, rows: Sequence[WeightedLayer], read: Callable[[WeightedLayer], LayerWeights]) -> None:
         self._rows, self._read = {row.keras: row for row in rows}, read
@@ -53,8 +56,6 @@ def for_one_reading(weights: Weights) -> Weights:
     return weights if isinstance(weights, ReadByLayer) else Draining(weights)
 
 
-PART_BYTES: Final = 64 << 20
-"""A kernel that is larger is written into a Keras network in parts, for which Keras makes a copy each."""
 _OF_NORM = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
 _OF_OTHERS = {"kernel": "weight", "bias": "bias"}
 
@@ -85,21 +86,9 @@ def to_keras(network: Network, weights: Weights, model: Any, rows: Sequence[Weig
     """
     for row in network.layers() if rows is None else rows:
         try:
-            _write_keras(model.get_layer(row.keras), list(weights[row.keras].values()))
+            model.get_layer(row.keras).set_weights(list(weights[row.keras].values()))
         except (ValueError, KeyError) as error:
             raise _unfitting("Keras", row, error) from error
-
-
-def _write_keras(layer: Any, arrays: Sequence[Array]) -> None:
-    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in layer.weights]:
-        layer.set_weights(arrays)  # says what does not fit
-    for variable, array in zip(layer.weights, arrays, strict=True):
-        rows = max(1, len(array) * PART_BYTES // max(1, array.nbytes))
-        if rows >= len(array):
-            variable.assign(array)
-            continue
-        for begin in range(0, len(array), rows):
-            variable.value[begin : begin + rows].assign(array[begin : begin + rows])
 
 
 def from_torch(network: Network, module: Any) -> Weights:
@@ -113,14 +102,15 @@ def _read_torch(row: WeightedLayer, module: Any) -> LayerWeights:
 
 
 def neutral(row: WeightedLayer, arrays: Mapping[str, Array]) -> LayerWeights:
-    """A layer's arrays in torch's layout, by neutral name, in the neutral layout."""
-    laid_out = dict(arrays)
-    if row.kind in ("convolution", "depthwise"):
-        laid_out["kernel"] = arrays["kernel"].transpose((2, 3, 1, 0) if row.kind == "convolution" else (2, 3, 0, 1))
+    """A layer's arrays in torch's layout, all or some of them, by neutral name, in the neutral layout."""
+    kernel = arrays.get("kernel")
+    return dict(arrays) if kernel is None else {**arrays, "kernel": _neutral_kernel(row, kernel)}
+
+
+def _neutral_kernel(row: WeightedLayer, kernel: Array) -> Array:
     if row.kind == "dense":
-        kernel, channels = arrays["kernel"], row.flattened_channels
-        laid_out["kernel"] = _flattened_from_torch(kernel, channels) if channels else kernel.T
-    return laid_out
+        return _flattened_from_torch(kernel, row.flattened_channels) if row.flattened_channels else kernel.T
+    return kernel.transpose((2, 3, 1, 0) if row.kind == "convolution" else (2, 3, 0, 1))
 
 
 def to_torch(network: Network, weights: Weights, module: Any, rows: Sequence[WeightedLayer] | None = None) -> None:

@@ -101,12 +101,7 @@ class TorchLearner:
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax (n, classes), with the running statistics."""
-        network = Probabilities(self.network).eval()
-        with torch.inference_mode():
-            batches = _channels_first(images).split(images_at_once(*images.shape[1:3]))
-            parts = [network(batch.to(self.device)).cpu() for batch in batches]
-        probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
-        return probabilities
+        return torch_answers(self.network, images, self.device)
 
     def parameters(self) -> int:
         """How many values the network holds, running statistics included."""
@@ -128,6 +123,18 @@ class TorchLearner:
         buffer = io.BytesIO()
         torch.save({name: value.cpu() for name, value in self.network.state_dict().items()}, buffer)
         path.write_bytes(buffer.getbuffer())
+
+
+def torch_answers(
+    network: nn.Module, images: NDArray[np.float32], device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """Softmax (n, classes) of normalised images (n, height, width, channels), with the running statistics."""
+    answering = Probabilities(network).eval()
+    with torch.inference_mode():
+        batches = _channels_first(images).split(images_at_once(*images.shape[1:3]))
+        parts = [answering(batch.to(device)).cpu() for batch in batches]
+    probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+    return probabilities
 
 
 def _values(module: nn.Module) -> int:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import ModelError
 from models.networks.catalogue import network_named
 from models.networks.network import WeightedLayer
+from models.networks.own_memory import aligned
 from models.networks.weights import LayerWeights, ReadByLayer, Weights, from_keras, neutral, tensor_names
 from models.training.record import TrainingRecord
+
+PART_BYTES: Final = 16 << 20
 
 
 def load_weights(weights_dir: Path, record: TrainingRecord) -> Weights:
@@ -45,9 +51,24 @@ def _torch(path: Path, record: TrainingRecord) -> Weights:
 
 
 def _torch_layer(path: Path, row: WeightedLayer) -> LayerWeights:
-    state = _mapped(path)
-    tensors = {name: state.get(f"{row.torch}.{theirs}") for name, theirs in tensor_names(row.kind).items()}
-    return neutral(row, {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None})
+    names = {name: f"{row.torch}.{theirs}" for name, theirs in tensor_names(row.kind).items()}
+    held = _mapped(path)
+    return {name: _own(path, row, name, key) for name, key in names.items() if key in held}
+
+
+def _own(path: Path, row: WeightedLayer, name: str, key: str) -> NDArray[np.float32]:
+    """A tensor of the file in the neutral layout, copied in parts: only one of them is mapped beside the copy."""
+    tensor = _mapped(path)[key]
+    first, axis = tensor.shape[0], 2 if row.kind == "depthwise" and name == "kernel" else -1
+    rows = max(1, first * PART_BYTES // max(1, tensor.nbytes))
+    shape = list(neutral(row, {name: tensor[:1].numpy()})[name].shape)
+    shape[axis] = first
+    copy = aligned(shape)
+    along = np.moveaxis(copy, axis, 0)
+    for begin in range(0, first, rows):
+        part = neutral(row, {name: _mapped(path)[key][begin : begin + rows].numpy()})[name]
+        along[begin : begin + rows] = np.moveaxis(part, axis, 0)
+    return copy
 
 
 def _mapped(path: Path) -> Mapping[str, Any]:
