@@ -1,4 +1,4 @@
-"""Arrays whose memory a TensorFlow tensor takes over: half a gigabyte of weights is then there once, not three times."""
+"""Arrays whose memory a TensorFlow tensor takes over: large weights are then there once, not three times."""
 
 from __future__ import annotations
 
