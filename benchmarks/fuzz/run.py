@@ -40,6 +40,7 @@ from tests.serving.savedmodel_server.wire import http1_inputs, http2_inputs, wir
 
 FUZZ = ROOT / "build" / "fuzz"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 CONNECTIONS = 8
 ANSWER_S = 60.0
 BLOCK = 1000
@@ -209,7 +210,8 @@ def run_schemathesis(server: RunningServer) -> list[str]:
         venv.create(FUZZ, with_pip=True, clear=True)
         install = [FUZZ / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
         subprocess.run([*install, "-r", REQUIREMENTS], check=True)
-    command = [program, "run", f"{server.url}/openapi.json", "--checks", "not_a_server_error", "--max-examples", "200"]
+    command = [program, "--config-file", CONFIGURATION, "run", f"{server.url}/openapi.json"]
+    command += ["--checks", "not_a_server_error", "--max-examples", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=FUZZ)
     print("\n".join(done.stdout.splitlines()[-25:]))
     return [] if done.returncode == 0 else [f"schemathesis ended with {done.returncode}: {done.stderr[-500:]}"]

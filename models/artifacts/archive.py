@@ -16,7 +16,7 @@ from models.artifacts.source import ExportSource
 from models.atomic import require_space
 from models.errors import ModelError
 from models.networks.torch_layers import Probabilities
-from models.networks.weights import Draining, to_torch
+from models.networks.weights import for_one_reading, to_torch
 
 ARCHIVER_TIMEOUT_S = 300
 TORCHSCRIPT = "network.pt"
@@ -32,7 +32,7 @@ def write_torchscript(source: ExportSource, path: Path) -> None:
     spec = source.input
     with torch.device("meta"):  # no memory for weights that are replaced at once
         module = source.network.torch_network(spec, len(source.labels))
-    to_torch(source.network, Draining(source.read()), module)
+    to_torch(source.network, for_one_reading(source.read()), module)
     needed = sum(tensor.nbytes for tensor in module.parameters())
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):

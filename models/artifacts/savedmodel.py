@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.artifacts.served_network import served_network
 from models.artifacts.source import ExportSource
 from models.manifest import InputSpec
-from models.networks.weights import Draining, Weights
+from models.networks.weights import Weights, for_one_reading
 from models.preprocessing import JPEG_MAGIC, PNG_MAGIC, REFUSED, scale_and_shift
 
 IMAGE_SIGNATURE = "serving_default"
@@ -78,7 +78,7 @@ def _only_supported(image_bytes: Any) -> Any:
 
 def write_savedmodel(source: ExportSource, path: Path, warmup_image: bytes, name: str) -> None:
     """Write the SavedModel to `path`, with one warm-up request of the image signature in it."""
-    servable = ExportedNetwork(source, Draining(source.read()))
+    servable = ExportedNetwork(source, for_one_reading(source.read()))
     tf.saved_model.save(
         servable, str(path), signatures={IMAGE_SIGNATURE: servable.image, TENSOR_SIGNATURE: servable.tensor}
     )

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from models.artifacts.own_process import LARGE_BYTES
 from models.artifacts.source import ExportSource
-from models.networks.weights import LayerWeights, Weights, folded
+from models.networks.own_memory import tensor_of
+from models.networks.weights import LayerWeights, ReadByLayer, Weights, folded
 
 MOST_CONSTANTS_BYTES = LARGE_BYTES
 """A graph of 537 MB took ten times as much memory to write, and no message may be larger than 2 GB."""
@@ -35,12 +36,12 @@ class ServedNetwork:
 
 
 def served_network(source: ExportSource, weights: Weights) -> ServedNetwork:
-    """The network of `source` with its weights; those of `Draining` weights are let go of one by one."""
+    """The network of `source` with its weights; each layer's are asked for once and let go of."""
     rows = source.network.layers()
     norms = {row.keras: row.after for row in rows if row.kind == "norm"}
     followed_by = {conv: norm for norm, conv in norms.items()}
     holds_weights = {row.keras for row in rows}
-    held = tf.constant if source.weights_bytes <= MOST_CONSTANTS_BYTES else _variable
+    held = tf.constant if source.weights_bytes <= MOST_CONSTANTS_BYTES else _variable(isinstance(weights, ReadByLayer))
     # At its smallest size: only the layers are taken from it, and some of their weights grow with the image.
     side = source.network.smallest_side
     small = source.network.keras_network(source.input.model_copy(update={"height": side, "width": side}), 1)
@@ -64,8 +65,9 @@ def served_network(source: ExportSource, weights: Weights) -> ServedNetwork:
     return ServedNetwork(answer, [tensor for tensor in every if isinstance(tensor, tf.Variable)])
 
 
-def _variable(array: NDArray[np.float32]) -> Any:
-    return tf.Variable(array, trainable=False)
+def _variable(handed_over: bool) -> Callable[[NDArray[np.float32]], Any]:
+    """Makes a variable of an array; on its own memory if it is handed over."""
+    return lambda array: tf.Variable(tensor_of(array) if handed_over else array, trainable=False)
 
 
 def _kernel_and_bias(weights: LayerWeights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

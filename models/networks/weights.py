@@ -7,7 +7,7 @@ kernels (in, out), features flattened in height, width, channel order. Torch kee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,31 @@ class Draining(dict[str, LayerWeights]):
     def __getitem__(self, layer: str) -> LayerWeights:
         """The layer's arrays, which are gone afterwards."""
         return self.pop(layer)
+
+
+class ReadByLayer(Mapping[str, LayerWeights]):
+    """Weights that are read layer by layer when they are asked for, and every time anew: no more than one is kept.
+
+    The arrays are the reader's own, who may go on using their memory.
+    """
+
+    def __init__(self, rows: Sequence[WeightedLayer], read: Callable[[WeightedLayer], LayerWeights]) -> None:
+        self._rows, self._read = {row.keras: row for row in rows}, read
+
+    def __getitem__(self, layer: str) -> LayerWeights:
+        """The layer's arrays."""
+        return self._read(self._rows[layer])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def for_one_reading(weights: Weights) -> Weights:
+    """The weights for a reader who takes each layer once, and who is not to keep them all meanwhile."""
+    return weights if isinstance(weights, ReadByLayer) else Draining(weights)
 
 
 _OF_NORM = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
@@ -77,15 +102,15 @@ def _read_torch(row: WeightedLayer, module: Any) -> LayerWeights:
 
 
 def neutral(row: WeightedLayer, arrays: Mapping[str, Array]) -> LayerWeights:
-    """A layer's arrays in torch's layout, by neutral name, in the neutral layout."""
-    laid_out = dict(arrays)
-    if row.kind in ("convolution", "depthwise"):
-        laid_out["kernel"] = arrays["kernel"].transpose((2, 3, 1, 0) if row.kind == "convolution" else (2, 3, 0, 1))
+    """A layer's arrays in torch's layout, all or some of them, by neutral name, in the neutral layout."""
+    kernel = arrays.get("kernel")
+    return dict(arrays) if kernel is None else {**arrays, "kernel": _neutral_kernel(row, kernel)}
+
+
+def _neutral_kernel(row: WeightedLayer, kernel: Array) -> Array:
     if row.kind == "dense":
-        kernel = arrays["kernel"].T
-        channels = row.flattened_channels
-        laid_out["kernel"] = _swap_flatten_order(kernel, (channels, -1)) if channels else kernel
-    return laid_out
+        return _flattened_from_torch(kernel, row.flattened_channels) if row.flattened_channels else kernel.T
+    return kernel.transpose((2, 3, 1, 0) if row.kind == "convolution" else (2, 3, 0, 1))
 
 
 def to_torch(network: Network, weights: Weights, module: Any, rows: Sequence[WeightedLayer] | None = None) -> None:
@@ -113,17 +138,23 @@ def _torch_layout(row: WeightedLayer, name: str, array: Array) -> Array:
     if name != "kernel":
         return array
     if row.kind == "dense":
-        return (_swap_flatten_order(array, (-1, row.flattened_channels)) if row.flattened_channels else array).T
+        return _flattened_for_torch(array, row.flattened_channels) if row.flattened_channels else array.T
     return array.transpose((3, 2, 0, 1) if row.kind == "convolution" else (2, 3, 0, 1))
 
 
-def _swap_flatten_order(kernel: Array, rows: tuple[int, int]) -> Array:
-    """Reorder a dense kernel's rows from (channel, position) to (position, channel), or back.
+def _flattened_for_torch(kernel: Array, channels: int) -> Array:
+    """(units, channels x positions) of a kernel (positions x channels, units), with one copy."""
+    units = kernel.shape[1]
+    return kernel.reshape(-1, channels, units).transpose(2, 1, 0).reshape(units, -1)
+
+
+def _flattened_from_torch(kernel: Array, channels: int) -> Array:
+    """(positions x channels, units) of a kernel (units, channels x positions), with one copy.
 
     Height and width keep their order in both frameworks, so they count as one axis of positions.
     """
-    units = kernel.shape[1]
-    return kernel.reshape(*rows, units).transpose(1, 0, 2).reshape(-1, units)
+    units = kernel.shape[0]
+    return kernel.reshape(units, channels, -1).transpose(2, 1, 0).reshape(-1, units)
 
 
 def _assign(module: Any, name: str, tensor: Any, array: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,9 +81,15 @@ class KerasLearner:
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax (n, classes), with the running statistics."""
-        together = images_at_once(*images.shape[1:3])
-        probabilities: NDArray[np.float32] = self.network.predict(images, batch_size=together, verbose=0)
-        return probabilities
+        return keras_answers(self.network, images)
+
+    @property
+    def helpers(self) -> Sequence[int]:
+        """See Learner: none."""
+        return []
+
+    def close(self) -> None:
+        """See Learner: nothing is left to end."""
 
     def parameters(self) -> int:
         """How many values the network holds."""
@@ -93,3 +99,10 @@ class KerasLearner:
         """Write the weights in Keras's HDF5 format."""
         require_space(path.parent, 4 * self.parameters() + HDF5_OVERHEAD_BYTES)
         self.network.save_weights(path)
+
+
+def keras_answers(network: keras.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax (n, classes) of normalised images, with the running statistics."""
+    together = images_at_once(*images.shape[1:3])
+    probabilities: NDArray[np.float32] = network.predict(images, batch_size=together, verbose=0)
+    return probabilities

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -51,6 +51,8 @@ class StepOptions:
     """Of the layers' outputs; with bfloat16, weights, statistics and the last layer stay float32 (mixed precision)."""
     device: Device = "cpu"
     """gpu: the first NVIDIA GPU."""
+    processes: int = 1
+    """That compute a part of each batch and average their gradients (data-parallel); torch alone, on the CPU."""
 
 
 USUAL_STEP = StepOptions()
@@ -84,6 +86,13 @@ class Learner(Protocol):
 
     def predict(self, images: Pixels) -> Pixels:
         """Softmax (n, classes), with the running statistics."""
+
+    @property
+    def helpers(self) -> Sequence[int]:
+        """Process IDs of those that train with this process."""
+
+    def close(self) -> None:
+        """End the helpers; what was learnt stays."""
 
     def parameters(self) -> int:
         """How many values the network holds."""

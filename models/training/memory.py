@@ -22,18 +22,20 @@ FRAMEWORK_BYTES = 700 << 20
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def require_memory(network: Network, dataset: Dataset, batch_size: int, side_by_side: int = 1) -> None:
+def require_memory(
+    network: Network, dataset: Dataset, batch_size: int, side_by_side: int = 1, processes: int = 1
+) -> None:
     """Raise ModelEnvironmentError where training would take more memory than is available, with the estimate.
 
-    That is of as many trainings as are to stand side by side.
+    That is of as many trainings as are to stand side by side, each of so many processes.
     """
     height, width = dataset.size
     spec = InputSpec(height=height, width=width, mean=[0.5] * 3, std=[0.5] * 3)
     weights, activations = sizes(network, spec, len(dataset.classes))
     pixels = 4 * 3 * height * width
     images = pixels * (COPIES_OF_IMAGES * len(dataset.train.images) + len(dataset.test.images))
-    steps = COPIES_OF_WEIGHTS * weights + COPIES_OF_ACTIVATIONS * batch_size * activations
-    needed, there = FRAMEWORK_BYTES + images + steps, available_bytes()
+    steps = processes * COPIES_OF_WEIGHTS * weights + COPIES_OF_ACTIVATIONS * batch_size * activations
+    needed, there = processes * FRAMEWORK_BYTES + images + steps, available_bytes()
     if side_by_side * needed > there:
         alone = f", and {side_by_side} stand side by side" if side_by_side > 1 else ""
         remedy = ", or one training after the other (`design: blocks`)" if side_by_side > 1 else ""

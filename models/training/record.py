@@ -33,7 +33,7 @@ class Epoch(_RecordPart):
 
 
 class UseSample(_RecordPart):
-    """What the training's process had used so far, all of its threads together."""
+    """What the training had used so far, all threads of its processes together."""
 
     t_s: float = Field(description="in which it learnt and was evaluated, up to now")
     cpu_s: float
@@ -48,7 +48,7 @@ class ResourceUse(_RecordPart):
     """What a training used while it learnt and was evaluated."""
 
     cores: int = Field(description="that the process may run on")
-    rss_peak_bytes: int = Field(description="largest resident memory of the process so far, with its data set")
+    rss_peak_bytes: int = Field(description="largest resident memory so far, with the data set; sum of its processes")
     samples: list[UseSample]
 
 
@@ -91,6 +91,7 @@ class TrainingRecord(_RecordPart):
     compiled: bool = Field(default=False, description="whether the framework's compiler made the training step")
     precision: Precision = Field(default="float32", description="of the layers' outputs while it learnt")
     device: Device = Field(default="cpu", description="on which it learnt")
+    processes: int = Field(default=1, description="that computed a part of each batch")
     parameters: int = Field(description="trainable and running-statistics values")
     frozen: int = Field(default=0, description="of these values, those of pretrained features, which did not learn")
     pretrained_sha256: str | None = Field(

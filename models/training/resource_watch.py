@@ -1,13 +1,14 @@
-"""CPU, memory and disk of a training over time, from the kernel's counters of this process."""
+"""CPU, memory and disk of a training over time, from the kernel's counters of its processes."""
 
 from __future__ import annotations
 
+import functools
 import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ MOST_SAMPLES = 1200
 
 
 class _Counters(NamedTuple):
-    """The kernel's, of this process and its threads."""
+    """The kernel's, of processes and their threads."""
 
     t_s: float
     cpu_s: float
@@ -59,12 +60,14 @@ _NOTHING: Final = _Counters(0.0, 0.0, 0, 0, 0, 0)
 class ResourceWatch:
     """Samples once a second while it runs, from `with` to its end; `use` is complete after that.
 
-    What happens outside `running` counts neither as time nor as use: a training may wait for its turn.
+    It counts this process and the `helpers`, whose process IDs are given; they live as long as it samples. What happens
+    outside `running` counts neither as time nor as use: a training may wait for its turn.
     """
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
+    def __init__(self, every_s: float = EVERY_S, helpers: Sequence[int] = ()) -> None:
         self.every_s = every_s
-        self._process = psutil.Process()
+        self._processes = [psutil.Process(), *map(psutil.Process, helpers)]
+        self._peaks = [0] * len(self._processes)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_end, name="resource-watch", daemon=True)
         self._lock = threading.Lock()
@@ -85,6 +88,7 @@ class ResourceWatch:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        self._peaks = [_peak_bytes(process.pid) for process in self._processes]
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -101,8 +105,9 @@ class ResourceWatch:
     @property
     def use(self) -> ResourceUse:
         """What was sampled so far."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return ResourceUse(cores=len(os.sched_getaffinity(0)), rss_peak_bytes=peak, samples=list(self._samples))
+        return ResourceUse(
+            cores=len(os.sched_getaffinity(0)), rss_peak_bytes=sum(self._peaks), samples=list(self._samples)
+        )
 
     def _sample_until_end(self) -> None:
         while not self._ended.wait(self.every_s):
@@ -115,7 +120,8 @@ class ResourceWatch:
                     self.every_s *= 2
 
     def _now(self) -> UseSample:
-        return UseSample(**self._used()._asdict(), rss_bytes=self._process.memory_info().rss)
+        rss_bytes = sum(process.memory_info().rss for process in self._processes)
+        return UseSample(**self._used()._asdict(), rss_bytes=rss_bytes)
 
     def _used(self) -> _Counters:
         """Since it first ran, while it ran."""
@@ -124,6 +130,30 @@ class ResourceWatch:
         return self._before.plus(now.minus(self._resumed_at))
 
     def _counters(self) -> _Counters:
-        times, io = self._process.cpu_times(), self._process.io_counters()
-        cpu_s = float(times.user + times.system)
-        return _Counters(time.monotonic(), cpu_s, io.read_count, io.read_bytes, io.write_count, io.write_bytes)
+        return functools.reduce(_Counters.plus, map(_counters, self._processes), _NOTHING)._replace(
+            t_s=time.monotonic()
+        )
+
+
+def cpu_s(processes: Sequence[int]) -> float:
+    """CPU time of this process and of others, all threads of each."""
+    return time.process_time() + sum(_cpu_s(psutil.Process(pid)) for pid in processes)
+
+
+def _counters(process: psutil.Process) -> _Counters:
+    io = process.io_counters()
+    return _Counters(0.0, _cpu_s(process), io.read_count, io.read_bytes, io.write_count, io.write_bytes)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _peak_bytes(pid: int) -> int:
+    """Largest resident memory so far; 0 of a process that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)

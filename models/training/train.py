@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from models.provenance import framework_versions, git_commit
 from models.training.learner import FRAMEWORKS, USUAL_STEP, Labels, Learner, LearnerOrder, Pixels, StepOptions
 from models.training.memory import require_memory
 from models.training.record import Epoch, TrainingRecord, record_path
-from models.training.resource_watch import ResourceWatch
+from models.training.resource_watch import ResourceWatch, cpu_s
 from models.training.scores import classification, cross_entropy, top_k
 
 EPOCHS = 5
@@ -103,9 +103,11 @@ def learn(
     ModelEnvironmentError where the disk is full or the memory too small.
     """
     _check(epochs, batch_size, learning_rate)
+    require_possible(framework, options, batch_size)
+    _require_images(dataset, options.processes)
     chosen = network_named(network)
     require_size(chosen, dataset.size)
-    require_memory(chosen, dataset, batch_size, side_by_side)
+    require_memory(chosen, dataset, batch_size, side_by_side, options.processes)
     given = None if pretrained is None else read_pretrained(chosen, pretrained)
     train_pixels = load_pixels(dataset.train.images, dataset.size, progress, "decoding training images")
     test_pixels = load_pixels(dataset.test.images, dataset.size, progress, "decoding held-out images")
@@ -116,7 +118,7 @@ def learn(
     plan = _Schedule(epochs, learning_rate, dataset.may_flip, np.random.default_rng(seed))
     learnt = (normalise_in_place(train_pixels, spec), dataset.train.labels)
     held_out = (normalise_in_place(test_pixels, spec), dataset.test.labels)
-    with ResourceWatch() as watch:
+    with closing(learner), ResourceWatch(helpers=learner.helpers) as watch:
         outcome = _learn(learner, learnt, held_out, plan, progress, turn, watch)
     report = classification(outcome.answers, dataset.test.labels, dataset.classes)
     taken_from = None if pretrained is None else sha256_of(pretrained)
@@ -144,6 +146,34 @@ def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
         raise ModelError(f"A batch size of {batch_size} leaves batch norm without statistics: ask for at least 2.")
     if not 0 < learning_rate < 1:
         raise ModelError(f"A learning rate of {learning_rate} cannot work: choose one between 0 and 1.")
+
+
+def _require_images(dataset: Dataset, processes: int) -> None:
+    images = len(dataset.train.images)
+    if processes > 1 and images < 2 * processes:
+        raise ModelError(
+            f"{images} training images are too few for {processes} processes: give {2 * processes} or more."
+        )
+
+
+def require_possible(framework: str, options: StepOptions, batch_size: int) -> None:
+    """Raise ModelError for options that do not go together, or that the framework does not have."""
+    processes = options.processes
+    if processes == 1:
+        return
+    if framework == "keras":
+        raise ModelError(
+            "Keras trains in one process: its fit refuses TensorFlow's MultiWorkerMirroredStrategy (Keras 3.15.1, "
+            "TensorFlow 2.21.0). Train torch alone in several."
+        )
+    if options.compiled or options.device == "gpu":
+        what = "torch.compile" if options.compiled else "a GPU"
+        raise ModelError(f"{processes} processes train together on the CPU and without {what}: leave the other out.")
+    if batch_size < 2 * processes:
+        raise ModelError(
+            f"A batch size of {batch_size} leaves fewer than two images to each of {processes} processes, of which "
+            f"batch norm has no statistics: ask for {2 * processes} or more."
+        )
 
 
 def require_size(network: Network, size: tuple[int, int]) -> None:
@@ -183,16 +213,16 @@ def _learn(
             progress(what, (number + fraction) / plan.epochs)
 
         with turn(number), watch.running():
-            started_ns, started_cpu_s = time.monotonic_ns(), time.process_time()
+            started_ns, started_cpu_s = time.monotonic_ns(), cpu_s(learner.helpers)
             shifted = augment(images, plan.rng, padding, plan.flip)
             loss = learner.epoch(shifted, labels, plan.rate(number), tick)
-            seconds, cpu_s = (time.monotonic_ns() - started_ns) / 1e9, time.process_time() - started_cpu_s
+            seconds, used_s = (time.monotonic_ns() - started_ns) / 1e9, cpu_s(learner.helpers) - started_cpu_s
             del shifted
             answers = learner.predict(test_set[0])
             history.append(
                 Epoch(
                     seconds=seconds,
-                    cpu_s=cpu_s,
+                    cpu_s=used_s,
                     training_loss=loss,
                     **_of_training(learner, (images[seen], labels[seen])),
                     loss=cross_entropy(answers, test_set[1]),
@@ -234,6 +264,7 @@ def _record(
         compiled=order.options.compiled,
         precision=order.options.precision,
         device=order.options.device,
+        processes=order.options.processes,
         parameters=learner.parameters(),
         frozen=learner.frozen,
         pretrained_sha256=pretrained_sha256,

@@ -185,6 +185,39 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class DataParallel:
+    """How many times as fast a framework's training is in several processes as in the plan's fewest."""
+
+    processes: int
+    fewest: int
+    speedup: float
+    """Images learnt from in a second, divided by those with the fewest processes."""
+    speedup_ci: tuple[float, float] | None
+    """95 % interval over repetitions."""
+    efficiency_percent: float
+    """Speedup by the speedup that as many times the processes would give without any loss."""
+    efficiency_percent_ci: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class ServedAccuracy:
+    """How well an engine recognised images under load: every answer was held against the export's."""
+
+    model: str
+    engine: str
+    answers: int
+    """That were checked, in all loads of the study after their warm-up."""
+    wrong: int
+    """Of these, those that were not the export's."""
+    top1_percent: float
+    """The export's accuracy on held-out images, times the share of answers that were the export's."""
+    top1_percent_ci: tuple[float, float]
+    """95 % interval, from the number of held-out images (Wilson)."""
+    images: int
+    """Held-out images that the export was asked."""
+
+
+@dataclass(frozen=True)
 class Figures:
     """What the figures show and no row holds, by group of runs and engine."""
 
@@ -204,3 +237,7 @@ class Figures:
     fleet_cost: dict[str, dict[str, list[FleetCost]]] = field(default_factory=dict)
     """Of the replicas under an autoscaler, by machine."""
     training: dict[str, dict[str, Learning]] = field(default_factory=dict)
+    data_parallel: dict[str, dict[str, DataParallel]] = field(default_factory=dict)
+    """Of trainings in more processes than the plan's fewest."""
+    accuracy: list[ServedAccuracy] = field(default_factory=list)
+    """Of every model whose accuracy is known, by engine."""

@@ -23,6 +23,7 @@ from servestorm.analysis.run import Run
 from servestorm.analysis.run_numbers import measure
 from servestorm.analysis.scenario import GroupOfRuns
 from servestorm.analysis.scenarios.table import SCENARIO_ANALYSES
+from servestorm.analysis.served_accuracy import served_accuracy
 from servestorm.analysis.server_settings import ServerSetting, server_settings, settings_notes, unequal_settings
 from servestorm.analysis.unbatched import Unbatched, qualified, unbatched_doubts, unbatched_runs, unit_doubts
 from servestorm.methods.disturbance import Disturbance, worst
@@ -137,7 +138,7 @@ def _figures(
     record: RunRecord,
 ) -> Figures:
     """What the figures show; groups come in the order of their first runs."""
-    figures = Figures()
+    figures = Figures(accuracy=served_accuracy(record))
     for group in dict.fromkeys([*(run.group for run in used), *groups]):
         runs = [run for run in used if run.group == group]
         of_group = GroupOfRuns(group, engines, runs, samples, metrics, record)

@@ -40,6 +40,14 @@ def percentiles(values: ArrayLike) -> dict[str, float | None]:
     return {name: percentile(array, q) for name, q in QUANTILES.items()}
 
 
+def share_interval(hits: int, size: int) -> tuple[float, float]:
+    """95 % interval of the share that `hits` of `size` draws show (Wilson 1927); both ends within 0 and 1."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, size).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 @dataclass(frozen=True)
 class Over:
     """A figure over runs: each run's own value, their mean and sample standard deviation (None under two runs)."""

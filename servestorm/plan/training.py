@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from servestorm.plan.values import (
     Count,
@@ -21,6 +21,9 @@ from servestorm.plan.values import (
     PrecisionName,
     Strict,
 )
+
+YOUNGER = {"processes": [1]}
+"""Keys that are younger than run directories that may go on, with what they are where a plan does not use them."""
 
 
 class TrainingData(Strict):
@@ -63,7 +66,14 @@ class Training(Strict):
     )
     threads: OneOrMore[Count] | None = Field(
         default=None,
-        description="intra-op threads of the framework; a list: each of them; empty: one for each usable core",
+        description="intra-op threads of the framework; a list: each of them; empty: one for each usable core, shared "
+        "among the processes",
+    )
+    processes: OneOrMore[Annotated[int, Field(ge=1, le=256)]] = Field(
+        default=[1],
+        description="that train one network together, data-parallel: each computes a part of every batch with its own "
+        "`threads`, and gradients are averaged; torch alone (DistributedDataParallel over gloo), on the CPU; a list: "
+        "each of them, and how well training scales",
     )
     compiled: OneOrMore[bool] = Field(
         default=[False],
@@ -92,7 +102,7 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> Training:
-        for name in ("frameworks", "networks", "batch_size", "threads", "compiled", "precision"):
+        for name in ("frameworks", "networks", "batch_size", "threads", "processes", "compiled", "precision"):
             values = getattr(self, name) or []
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
@@ -104,7 +114,28 @@ class Training(Strict):
                 raise ValueError(f"only data set synthetic takes classes or images: leave them out for {data.dataset}")
         if self.pretrained and len(self.networks) > 1:
             raise ValueError("pretrained weights are of one network: give one under networks")
+        if max(self.processes) > 1:
+            self._can_be_data_parallel()
         return self
+
+    def _can_be_data_parallel(self) -> None:
+        if "keras" in self.frameworks:
+            raise ValueError(
+                "processes: Keras trains in one, for its fit refuses MultiWorkerMirroredStrategy (Keras 3.15.1, "
+                "TensorFlow 2.21.0); set frameworks: [torch]"
+            )
+        if True in self.compiled or self.device == "gpu":
+            raise ValueError("processes train together on the CPU and without torch.compile: leave the other out")
+        if min(self.batch_size) < 2 * max(self.processes):
+            raise ValueError(
+                f"batch_size: {min(self.batch_size)} images are too few for {max(self.processes)} processes, each of "
+                f"which needs two; give {2 * max(self.processes)} or more"
+            )
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)  # of every type that a plan has; pydantic's own signature
+        return {key: value for key, value in dumped.items() if key not in YOUNGER or value != YOUNGER[key]}
 
 
 @dataclass(frozen=True)
@@ -115,7 +146,8 @@ class TrainingSetting:
     data: TrainingData
     batch_size: int
     threads: int | None
-    """None: one for each usable core."""
+    """None: one for each usable core, shared among the processes."""
+    processes: int
     compiled: bool
     precision: PrecisionName
     label: str
@@ -126,13 +158,14 @@ def settings_of(training: Training) -> list[TrainingSetting]:
     """Every combination, in the order of the section's lists."""
     threads_of: list[int | None] = list(training.threads or ()) or [None]
     step_options = (training.compiled, training.precision)
-    axes = (training.networks, training.data, training.batch_size, threads_of, *step_options)
+    axes = (training.networks, training.data, training.batch_size, threads_of, training.processes, *step_options)
     varied = [len(values) > 1 for values in axes]
     settings = []
-    for network, data, batch_size, threads, compiled, precision in itertools.product(*axes):
+    for network, data, batch_size, threads, processes, compiled, precision in itertools.product(*axes):
         count = f"{threads} thread{'' if threads == 1 else 's'}"
+        together = f"{processes} process{'' if processes == 1 else 'es'}"
         how = "compiled" if compiled else "not compiled"
-        words = (network, data.label, f"batches of {batch_size}", count, how, precision)
+        words = (network, data.label, f"batches of {batch_size}", count, together, how, precision)
         label = ", ".join(itertools.compress(words, varied))
-        settings.append(TrainingSetting(network, data, batch_size, threads, compiled, precision, label))
+        settings.append(TrainingSetting(network, data, batch_size, threads, processes, compiled, precision, label))
     return settings

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from servestorm.analysis.figures import ServedAccuracy
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT
 from servestorm.report import sentences, settings
-from servestorm.rundir.shapes.environment import AccuracyFile, NodeFile
+from servestorm.rundir.shapes.environment import ManifestFile, NodeFile
 
 Fact = tuple[str, object]
 """(term, value); a value of None is unknown."""
@@ -101,7 +102,7 @@ def environment(results: Results) -> list[Block]:
             for fact in (
                 ("Model", f"{model.name} {model.version}" if model else "None "),
                 ("Artifacts", sentences.parity_text(model)),
-                *([("Accuracy", _accuracy_text(model.accuracy))] if model and model.accuracy else []),
+                *_accuracy_facts(results, model),
             )
         ),
         *settings.of_trainings(results),
@@ -125,10 +126,24 @@ def environment(results: Results) -> list[Block]:
     ]
 
 
-def _accuracy_text(accuracy: AccuracyFile) -> str:
-    """Of the export, against whose answers those under load are held."""
-    images = f"{accuracy.images:,} held-out images"
-    return f"{100 * accuracy.top1:.1f} % top-1 on {images}; a load counts no answer that differs from the export's"
+def _accuracy_facts(results: Results, model: ManifestFile | None) -> list[Fact]:
+    """Of the export, and of what each engine answered under load."""
+    if model is None or model.accuracy is None:
+        return []
+    served = [one for one in results.figures.accuracy if one.model == model.name]
+    images = f"{model.accuracy.images:,} held-out images"
+    return [
+        ("Accuracy of the export", f"{100 * model.accuracy.top1:.1f} % top-1 on {images}"),
+        *((f"Accuracy under load, {ENGINE_SHORT[one.engine]}", _served_text(one)) for one in served),
+    ]
+
+
+def _served_text(served: ServedAccuracy) -> str:
+    """'97.8 % top-1 (95 % interval 95.7 to 98.9): all of 12,345 answers were the export's'."""
+    low, high = served.top1_percent_ci
+    right = f"{served.answers - served.wrong:,} of" if served.wrong else "all of"
+    of_export = f"{right} {served.answers:,} answers were the export's"
+    return f"{served.top1_percent:.1f} % top-1 (95 % interval {low:.1f} to {high:.1f}): {of_export}"
 
 
 def _nodes_text(nodes: Sequence[NodeFile] | None) -> str | None:

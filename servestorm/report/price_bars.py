@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +15,12 @@ from servestorm.report.canvas import INK
 def instances(data: Mapping[str, Sequence[Cost | FleetCost]]) -> list[tuple[str, str]]:
     """(provider, instance) of every price, in the order given."""
     return list(dict.fromkeys((row.provider, row.instance) for rows in data.values() for row in rows))
+
+
+def dated(days: Iterable[str]) -> str:
+    """'2026-06-18 to 2026-07-30': when prices were read, from the first day to the last; '' of none."""
+    known = sorted(days)
+    return " to ".join(dict.fromkeys([known[0], known[-1]])) if known else ""
 
 
 def machine_rows(axes: Axes, places: Sequence[tuple[str, str]], narrow: bool) -> None:

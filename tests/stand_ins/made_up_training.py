@@ -70,8 +70,9 @@ class MadeUpTraining:
 
 def made_up(order) -> StudyTraining:
     """What the training of an order leaves."""
-    chance = random.Random(f"{order.framework} {order.seed}")
-    usual_s = SECONDS[order.framework] * random.Random(order.seed).uniform(0.9, 1.1)  # a bad moment hits both
+    chance = random.Random(f"{order.framework} {order.seed}{order.processes if order.processes > 1 else ''}")
+    usual_s = SECONDS[order.framework] / (1 + 0.6 * (order.processes - 1))
+    usual_s *= random.Random(order.seed).uniform(0.9, 1.1)  # a bad moment hits both
     epochs = []
     for number in range(order.epochs):
         seconds = usual_s * chance.uniform(0.98, 1.02) * (3 if order.framework == "keras" and number == 0 else 1)
@@ -102,6 +103,7 @@ def made_up(order) -> StudyTraining:
         split_seed=order.seed,
         batch_size=order.batch_size,
         learning_rate=order.learning_rate,
+        processes=order.processes,
         parameters=1000,
         weights="weights",
         epochs=epochs,

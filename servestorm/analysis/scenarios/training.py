@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from models.training.record import TrainingRecord
+from servestorm.analysis.data_parallel import data_parallel, with_fewest_processes
 from servestorm.analysis.figures import Figures
 from servestorm.analysis.learning import learning, percent
 from servestorm.analysis.metric import Metric, Row
@@ -14,6 +15,7 @@ from servestorm.analysis.run import MIB, Run, mib
 from servestorm.analysis.scenario import GroupOfRuns, Measured, Numbers, ScenarioAnalysis
 from servestorm.methods.samples import Samples
 from servestorm.plan.cells import Cell
+from servestorm.plan.questions import group_name
 from servestorm.plan.training import settings_of
 from servestorm.rundir.record import CellRecord, RunRecord
 from servestorm.rundir.shapes.cell import GpuUse
@@ -170,6 +172,25 @@ class TrainingAnalysis(ScenarioAnalysis):
         if any(trained.values()):
             own = {engine: learning(left, runs.record) for engine, left in trained.items() if left}
             figures.training[runs.group] = own
+        _add_data_parallel(figures, runs)
+
+
+def _add_data_parallel(figures: Figures, runs: GroupOfRuns) -> None:
+    training, row = runs.record.study.plan.training, runs.row("images_per_s")
+    if training is None or row is None:
+        return
+    setting = next(one for one in settings_of(training) if group_name("training", one.label) == runs.group)
+    fewest = with_fewest_processes(training, setting)
+    other = fewest and next(
+        (metric for metric in runs.metrics if metric.key == f"{group_name('training', fewest.label)}.images_per_s"),
+        None,
+    )
+    if not fewest or not other:
+        return
+    counts = setting.processes, fewest.processes
+    found = {engine: data_parallel(row.values[engine], other.values[engine], counts) for engine in runs.engines}
+    if known := {engine: one for engine, one in found.items() if one}:
+        figures.data_parallel[runs.group] = known
 
 
 def _numbers(record: TrainingRecord, reach_top1_percent: float) -> Numbers:

@@ -56,6 +56,12 @@ def add_options(add: AddVerb) -> None:
         help="of the layers' outputs; bfloat16 keeps weights in float32 (default: float32)",
     )
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="to train on (default: cpu)")
+    parser.add_argument(
+        "--processes",
+        type=count,
+        default=1,
+        help="that compute a part of each batch, data-parallel: torch alone, on the CPU (default: 1)",
+    )
     parser.add_argument("--framework", choices=("keras", "torch", "both"), default="both", help="used (default: both)")
     parser.add_argument("--epochs", type=count, default=6, help="passes over the training data (default: 6)")
     parser.add_argument(
@@ -81,12 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
     from models.networks.pretrained import weights_form
     from models.training.devices import use_device
     from models.training.learner import StepOptions
-    from models.training.train import train
+    from models.training.train import require_possible, train
 
     require_writable(arguments.out)
     network = network_named(arguments.network)
     if arguments.pretrained:
         weights_form(network, arguments.pretrained)
+    options = StepOptions(arguments.compile, arguments.precision, arguments.device, arguments.processes)
+    for framework in frameworks:
+        require_possible(framework, options, arguments.batch_size)
     guess_s = IMPORT_GUESS_S + EPOCH_GUESS_S * arguments.epochs
     work_begins()
     dataset = load_dataset(
@@ -114,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
                         batch_size=arguments.batch_size,
                         network=arguments.network,
                         pretrained=arguments.pretrained,
-                        options=StepOptions(arguments.compile, arguments.precision, arguments.device),
+                        options=options,
                     )
                 )
     for record in records:

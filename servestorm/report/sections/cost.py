@@ -20,7 +20,7 @@ from servestorm.report.part import (
     section_of,
     subtitle_of,
 )
-from servestorm.report.price_bars import instances, machine_rows, price_bar
+from servestorm.report.price_bars import dated, instances, machine_rows, price_bar
 
 Costs = Mapping[str, Sequence[Cost]]
 """By engine, one a machine for rent."""
@@ -33,10 +33,9 @@ def section(results: Results) -> Section:
 
 def _of_group(results: Results, group: str) -> SectionPart | None:
     data = results.figures.cost.get(group, {})
-    days = sorted({row.dated for rows in data.values() for row in rows})
-    dated = " and ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+    days = dated(row.dated for rows in data.values() for row in rows)
     source = (
-        f"On-demand prices of {dated}; every vCPU is taken to be as fast as one core of the study: a value to "
+        f"On-demand prices of {days}; every vCPU is taken to be as fast as one core of the study: a value to "
         "compare engines by, not a bill. The sources are in results.json."
     )
     return part(f"cost-{slug(group)}", results.engines, data, source, subtitle_of(results, group))

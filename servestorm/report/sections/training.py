@@ -19,8 +19,9 @@ from servestorm.analysis.figures import ClassFigure, Learning, SampleFigure
 from servestorm.analysis.results import Results
 from servestorm.plan.labels import ENGINE_SHORT, number
 from servestorm.report.canvas import INK, LINES, MUTED, PAPER, Drawing, draw, engine_colour, gaps, legend, slug
+from servestorm.report.data_parallel_part import data_parallel_part
 from servestorm.report.part import Section, SectionPart, Table, groups_of, make_part, marked, section_of
-from servestorm.report.price_bars import machine_rows, price_bar
+from servestorm.report.price_bars import dated, machine_rows, price_bar
 
 MOST_CLASSES: Final = 20
 """Of a confusion matrix that can be read."""
@@ -32,10 +33,9 @@ Learnt = Mapping[str, Learning]
 
 def section(results: Results) -> Section:
     """The figures of each group of trainings."""
-    groups = groups_of(results, "training")
-    return section_of(
-        "training", "Training and accuracy", (part for group in groups for part in _parts(results, group))
-    )
+    parts = [part for group in groups_of(results, "training") for part in _parts(results, group)]
+    scaling = data_parallel_part(results)
+    return section_of("training", "Training and accuracy", [*parts, scaling] if scaling else parts)
 
 
 def _parts(results: Results, group: str) -> Iterator[SectionPart]:
@@ -278,10 +278,9 @@ def _costs(results: Results, group: str, learnt: Learnt, title: str) -> SectionP
         [f"{instance}, {provider}", *(number(own[provider, instance]) for own in usd.values())]
         for provider, instance in places
     ]
-    days = sorted({cost.dated for own in prices.values() for cost in own.values()})
-    dated = " and ".join(dict.fromkeys([days[0], days[-1]]))
+    days = dated(cost.dated for own in prices.values() for cost in own.values())
     caption = (
-        f"What {unit} cost{'s' if trainings == 1 else ''} at on-demand prices of {dated}: the mean time, with every "
+        f"What {unit} cost{'s' if trainings == 1 else ''} at on-demand prices of {days}: the mean time, with every "
         "vCPU as fast as a core of the study and as many at work, and a larger machine paid for by the share that is "
         "used. A value to compare frameworks by, not a bill."
     )

@@ -182,6 +182,9 @@ class SummaryFile(FileShape):
     reasons: list[str]
     """Why it is INVALID; empty otherwise."""
     scheduled: Whole = 0
+    ok: Whole = 0
+    """Right answers, or unchecked ones, after the warm-up."""
+    wrong_answers: Whole = 0
     rate: Share | None = None
     """Requests/s that were asked for; None in a closed loop."""
     duration_s: Share = 0.0

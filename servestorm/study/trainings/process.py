@@ -23,7 +23,8 @@ class TrainingOrder:
     data: TrainingData
     batch_size: int
     threads: int | None
-    """None: one for each usable core."""
+    """None: one for each usable core, shared among the processes."""
+    processes: int
     epochs: int
     learning_rate: float
     pretrained: Path | None
@@ -40,7 +41,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
 
     "done" comes with what is to lie in training.json.
     """
-    threads = order.threads or len(os.sched_getaffinity(0))
+    threads = order.threads or max(1, len(os.sched_getaffinity(0)) // order.processes)
     use_device(order.framework, order.device, threads)
     from models.datasets.load import load_dataset
     from models.networks.catalogue import network_named
@@ -73,7 +74,7 @@ def train_in_turns(connection: Connection, order: TrainingOrder) -> None:
         learning_rate=order.learning_rate,
         network=network_named(order.network).name,
         pretrained=order.pretrained,
-        options=StepOptions(order.compiled, order.precision, order.device),
+        options=StepOptions(order.compiled, order.precision, order.device, order.processes),
         turn=turn,
         side_by_side=order.side_by_side,
     )

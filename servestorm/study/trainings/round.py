@@ -110,6 +110,7 @@ def _order(training: Training, cell: Cell, side_by_side: int) -> TrainingOrder:
         data=setting.data,
         batch_size=setting.batch_size,
         threads=setting.threads,
+        processes=setting.processes,
         epochs=training.epochs,
         learning_rate=training.learning_rate,
         pretrained=training.pretrained,

@@ -118,3 +118,33 @@ def test_several_combinations_have_figures_of_their_own(monkeypatch, tmp_path):
     assert len(ids) == len(set(ids))
     assert page.count("Classification report (Training (digits, batches of 16))") >= 1
     assert "Keras and PyTorch, training cnn on 2 data sets" in page
+
+
+PARALLEL = """\
+name: parallel
+training:
+  frameworks: torch
+  data: {dataset: synthetic, size: 16x16}
+  processes: [1, 2]
+  epochs: 3
+repetitions: 5
+"""
+
+
+def test_training_in_several_processes_has_a_speed_up_and_an_efficiency_with_intervals(monkeypatch, tmp_path):
+    path = study_of_trainings(monkeypatch, tmp_path, PARALLEL).carry_out()
+    results, _ = write_report(path)
+    assert list(results.figures.data_parallel) == ["training[2 processes]"]
+    found = results.figures.data_parallel["training[2 processes]"]["torch"]
+    assert (found.processes, found.fewest) == (2, 1)
+    assert found.speedup == pytest.approx(1.6, abs=0.02)  # as made up
+    low, high = found.speedup_ci
+    assert low < 1.6 < high and high / low < 1.05  # a repetition that is slow is so with one process and with two
+    assert found.efficiency_percent == pytest.approx(50 * found.speedup)
+    assert found.efficiency_percent_ci == pytest.approx((50 * low, 50 * high))
+    page = re.sub(r"\s+", " ", (path / "report.html").read_text())
+    assert "divided by those of one process" in page and "Training in several processes" in page
+
+
+def test_without_several_processes_there_is_no_such_part(page):
+    assert "Training in several processes" not in page

@@ -51,6 +51,16 @@ def test_compilers_and_precisions_are_combinations_too():
     assert len(labels) == 8
 
 
+def test_numbers_of_processes_are_combinations_too():
+    plan = plan_of({"frameworks": "torch", "processes": [1, 2], "threads": 1}, repetitions=3)
+    assert [(one.processes, one.label) for one in settings_of(plan.training)] == [(1, "1 process"), (2, "2 processes")]
+
+
+def test_a_plan_that_asks_for_one_process_is_written_as_before_there_were_several():
+    assert "processes" not in plan_of({"processes": 1}).model_dump()["training"]
+    assert plan_of({"frameworks": "torch", "processes": [1, 2]}).model_dump()["training"]["processes"] == [1, 2]
+
+
 def test_a_compiled_step_of_torch_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
@@ -87,6 +97,11 @@ def test_blocks_train_one_after_the_other():
         ({"training": {"networks": ["vgg16", "cnn"], "pretrained": "w.pth"}}, "pretrained weights are of one network"),
         ({"training": {"epochs": 0}}, "training.epochs"),
         ({"training": {"batch_size": 1}}, "training.batch_size"),
+        ({"training": {"processes": [1, 2]}}, "set frameworks: [torch]"),
+        ({"training": {"frameworks": "torch", "processes": 2, "compiled": True}}, "without torch.compile"),
+        ({"training": {"frameworks": "torch", "processes": 2, "device": "gpu"}}, "train together on the CPU"),
+        ({"training": {"frameworks": "torch", "processes": 4, "batch_size": [32, 7]}}, "7 images are too few for 4"),
+        ({"training": {"frameworks": "torch", "processes": 0}}, "training.processes"),
         ({"training": 5}, "training"),
     ],
 )
