@@ -256,6 +256,9 @@ class Deployment(Protocol):
     def use(self) -> Use:
         """CPU, memory and disk used so far."""
 
+    def cpu_s(self) -> float | None:
+        """CPU seconds as `use` has them, read as quickly as they can be: between two slices of a load is a second."""
+
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of all that belongs to the deployment and does not descend from this process; None: unknown."""
 

@@ -11,10 +11,12 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from torch import distributed
 from models.errors import ModelEnvironmentError
 
 LOOPBACK = "lo"
+HERE = "here"
 _SOON_S = 5.0
 
 
@@ -80,22 +83,30 @@ class Followers:
         self.place = Place(0, processes)
         self._memory = os.memfd_create("servestorm-training")
         self._folder = tempfile.TemporaryDirectory(prefix="servestorm-training-")
-        context = multiprocessing.get_context("spawn")
         self._connections: list[Connection] = []
-        self._processes = []
+        self._processes: list[SpawnProcess] = []
         meeting = Path(self._folder.name, "meeting").as_uri()
-        for rank in range(1, processes):
-            ours, theirs = context.Pipe()
-            given = (theirs, meeting, Place(rank, processes), torch.get_num_threads(), work, arguments)
-            process = context.Process(target=_follow, args=given, name=f"servestorm-train-{rank}", daemon=True)
-            process.start()
-            theirs.close()
-            self._connections.append(ours)
-            self._processes.append(process)
-        with self.told():
-            for connection in self._connections:
-                connection.recv()
-            meet(meeting, self.place)
+        try:
+            for rank in range(1, processes):
+                self._start(rank, meeting, work, arguments)
+            with self.told():
+                for connection in self._connections:
+                    if (said := connection.recv()) != HERE:
+                        raise RuntimeError(said)
+                meet(meeting, self.place)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, rank: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        given = (theirs, meeting, Place(rank, self.place.processes), torch.get_num_threads(), work, arguments)
+        process = context.Process(target=_follow, args=given, name=f"servestorm-train-{rank}", daemon=True)
+        process.start()
+        theirs.close()
+        self._connections.append(ours)
+        self._processes.append(process)
 
     @property
     def pids(self) -> list[int]:
@@ -117,18 +128,25 @@ class Followers:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Raise ModelEnvironmentError for what fails meanwhile because one of the others has ended."""
+        """Raise ModelEnvironmentError for what fails meanwhile because one of the others was killed.
+
+        What else fails has what the others raised as its notes.
+        """
         try:
             yield
         except (RuntimeError, OSError, EOFError) as error:
             for process in self._processes:
                 process.join(_SOON_S / len(self._processes))
-            if all(process.is_alive() for process in self._processes):
-                raise
-            raise ModelEnvironmentError(
-                f"One of the {self.place.processes} processes that train together was killed (out of memory?): free "
-                "memory, or choose fewer processes, fewer images or a smaller network."
-            ) from error
+            if any((process.exitcode or 0) < 0 for process in self._processes):
+                raise ModelEnvironmentError(
+                    f"One of the {self.place.processes} processes that train together was killed (out of memory?): "
+                    "free memory, or choose fewer processes, fewer images or a smaller network."
+                ) from error
+            for connection in self._connections:
+                with suppress(OSError, EOFError):
+                    if connection.poll():
+                        error.add_note(str(connection.recv()))
+            raise
 
     def close(self) -> None:
         """End the others."""
@@ -162,15 +180,14 @@ def _follow(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal group: the first process decides
     torch.set_num_threads(threads)
     try:
-        connection.send("here")
+        connection.send(HERE)
         meet(meeting, place)
         work(connection, place, *arguments)
     except (EOFError, OSError):  # the first process closed the connection, or has ended
         return
-    except RuntimeError:
-        parent = multiprocessing.parent_process()
-        if parent is not None and parent.is_alive():
-            raise
+    except Exception as error:  # noqa: BLE001 (told by the first process)
+        with suppress(OSError):
+            connection.send("".join(traceback.format_exception(error)))
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

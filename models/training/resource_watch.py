@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -68,6 +68,7 @@ class ResourceWatch:
         self.every_s = every_s
         self._processes = [psutil.Process(), *map(psutil.Process, helpers)]
         self._peaks = [0] * len(self._processes)
+        self._last: dict[int, _Counters] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_end, name="resource-watch", daemon=True)
         self._lock = threading.Lock()
@@ -120,7 +121,7 @@ class ResourceWatch:
                     self.every_s *= 2
 
     def _now(self) -> UseSample:
-        rss_bytes = sum(process.memory_info().rss for process in self._processes)
+        rss_bytes = sum(map(_rss_bytes, self._processes))
         return UseSample(**self._used()._asdict(), rss_bytes=rss_bytes)
 
     def _used(self) -> _Counters:
@@ -130,9 +131,14 @@ class ResourceWatch:
         return self._before.plus(now.minus(self._resumed_at))
 
     def _counters(self) -> _Counters:
-        return functools.reduce(_Counters.plus, map(_counters, self._processes), _NOTHING)._replace(
-            t_s=time.monotonic()
-        )
+        every = (self._counters_of(process) for process in self._processes)
+        return functools.reduce(_Counters.plus, every, _NOTHING)._replace(t_s=time.monotonic())
+
+    def _counters_of(self, process: psutil.Process) -> _Counters:
+        """As they were last, of a helper that was killed."""
+        with suppress(psutil.Error):
+            self._last[process.pid] = _counters(process)
+        return self._last.get(process.pid, _NOTHING)
 
 
 def cpu_s(processes: Sequence[int]) -> float:
@@ -143,6 +149,13 @@ def cpu_s(processes: Sequence[int]) -> float:
 def _counters(process: psutil.Process) -> _Counters:
     io = process.io_counters()
     return _Counters(0.0, _cpu_s(process), io.read_count, io.read_bytes, io.write_count, io.write_bytes)
+
+
+def _rss_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it was killed
+        return 0
 
 
 def _cpu_s(process: psutil.Process) -> float:

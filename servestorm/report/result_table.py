@@ -152,7 +152,8 @@ def cards(results: Results) -> list[Card]:
 
 
 def _card_row(value: Value, term: str, unit: str) -> CardRow:
-    return CardRow(term, _text(value), unit, mark_of(value))
+    of_samples = f"{unit} {SAMPLES_MARK}" if value.value_from == "samples" else unit
+    return CardRow(term, number(value.value), of_samples, mark_of(value))
 
 
 def _text(value: Value) -> str:

@@ -142,5 +142,5 @@ def _reading(load: CellLoad) -> CpuReading:
     """The CPU time of a deployment; one that cannot be asked shows in its answers."""
     cpu_s = None
     with suppress(DeploymentError):
-        cpu_s = load.deployment.use().cpu_s
+        cpu_s = load.deployment.cpu_s()
     return CpuReading(monotonic_ns(), cpu_s)

@@ -179,6 +179,10 @@ class AttachedDeployment:
         """All None: nothing is known about what runs elsewhere."""
         return Use(cpu_s=None, rss_bytes=None, rss_peak_bytes=None, disk_bytes=None)
 
+    def cpu_s(self) -> float | None:
+        """None, as `use` has it."""
+        return None
+
     def cpu_elsewhere_s(self) -> float | None:
         """0: of what runs elsewhere nothing is known to run on this machine."""
         return 0.0

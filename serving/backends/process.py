@@ -183,6 +183,10 @@ class ProcessDeployment:
             throttled_s=max(throttled, default=None) if alive else None,  # processes here share a control group
         )
 
+    def cpu_s(self) -> float | None:
+        """CPU of all replicas that ever ran; see Deployment."""
+        return sum(replica.usage().cpu_s for replica in [*self._replicas, *self._retired])
+
     def _disk_bytes(self) -> int | None:
         try:
             artifact = getattr(self._model.manifest, self._engine.artifact)

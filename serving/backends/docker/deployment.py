@@ -12,7 +12,7 @@ from typing import Any
 
 from models.manifest import ModelDir, size_of
 from serving.backend import DeploymentOrder
-from serving.backends.container_use import total, use_of
+from serving.backends.container_use import ContainerUse, total, use_of
 from serving.backends.docker import leftovers as own
 from serving.backends.docker.bake import bake
 from serving.backends.docker.balancer import Balancer, start_balancer
@@ -199,12 +199,19 @@ class DockerDeployment:
         ended = [replica.use() for replica in self._retired]
         return use_of(total(running or ended), total([*running, *ended]), self.alive(), self._disk_bytes())
 
+    def cpu_s(self) -> float | None:
+        """CPU of all replicas that ever ran, where one tells it; see Deployment."""
+        return total(ContainerUse(cpu_s=seconds) for seconds in self._replicas_cpu_s()).cpu_s
+
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the replicas and the balancer: containers do not descend from this process."""
-        used_s = [replica.use().cpu_s for replica in [*self._replicas, *self._retired]]
+        used_s = self._replicas_cpu_s()
         if any(seconds is None for seconds in used_s):
             return None
         return sum(seconds or 0.0 for seconds in used_s) + (self._balancer.cpu_s() if self._balancer else 0.0)
+
+    def _replicas_cpu_s(self) -> list[float | None]:
+        return [replica.cpu_s() for replica in [*self._replicas, *self._retired]]
 
     def _disk_bytes(self) -> int | None:
         try:

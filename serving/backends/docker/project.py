@@ -153,11 +153,17 @@ class ProjectDeployment(AttachedDeployment):
     def _used(self, container: Any) -> ContainerUse:
         with asking(f"tell what {container.name} uses"):
             statistics = of_statistics(self._client.api.stats(container.id, stream=False, one_shot=True))
-        return with_processes(statistics, Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id)))
+        return with_processes(statistics, _group(container))
+
+    def cpu_s(self) -> float | None:
+        """CPU of the containers since they were started; see Deployment."""
+        groups = [_group(container) for container in self._containers]
+        known = [seconds for group in groups if group and (seconds := group.cpu_s()) is not None]
+        return sum(known) if len(known) == len(groups) else self.use().cpu_s
 
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the servers' containers; the project's others count as other programs."""
-        return total(self._used(container) for container in self._containers).cpu_s
+        return self.cpu_s()
 
     def logs(self, lines: int = 20) -> str:
         """The last lines that each container wrote."""
@@ -166,3 +172,7 @@ class ProjectDeployment(AttachedDeployment):
             for container in self._containers
             for line in log_of(container, lines).splitlines()
         )
+
+
+def _group(container: Any) -> Group | None:
+    return Group.of(int(container.attrs["State"].get("Pid") or 0), str(container.id))

@@ -113,6 +113,13 @@ class ContainerReplica:
         self._spent = use.spent()
         return use
 
+    def cpu_s(self) -> float | None:
+        """CPU seconds since its start: of the kernel where it runs on this one, for the engine may take a second."""
+        if self.endpoint is None or self._ended.is_set() or self._last_log is not None:
+            return self._spent.cpu_s
+        seconds = self._group.cpu_s() if self._group else None
+        return self.use().cpu_s if seconds is None else seconds
+
     def server(self) -> ContainerServer:
         """Itself, to be looked at from inside."""
         return ContainerServer(lambda command: printed_by(self._container, command), self.launch.management_port)

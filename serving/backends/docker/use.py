@@ -112,14 +112,25 @@ class Group:
                 return int(text)
         return None
 
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all that ever ran in it; None where neither version's file is there."""
+        if (nanoseconds := self.number("cpuacct.usage")) is not None:
+            return nanoseconds / 1e9
+        microseconds = self._counts("cpu.stat").get("usage_usec")
+        return None if microseconds is None else int(microseconds) / 1e6
+
     def out_of_memory(self) -> int:
         """How often the kernel has killed one of its processes for the memory limit."""
         for name in ("memory.events", "memory.oom_control"):
-            for text in self._texts(name):
-                counts = dict(line.split(maxsplit=1) for line in text.splitlines() if " " in line)
-                if "oom_kill" in counts:
-                    return int(counts["oom_kill"])
+            counts = self._counts(name)
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
         return 0
+
+    def _counts(self, name: str) -> dict[str, str]:
+        """The lines of its files of that name, a word and a number each."""
+        lines = (line for text in self._texts(name) for line in text.splitlines() if " " in line)
+        return dict(line.split(maxsplit=1) for line in lines)
 
     def _texts(self, name: str) -> Iterator[str]:
         for folder in self.folders:

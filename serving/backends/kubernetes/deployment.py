@@ -182,6 +182,10 @@ class KubernetesDeployment:
         ended = [one.spent for one in replicas if not one.active]
         return use_of(total(running or ended), total([*running, *ended]), self.alive(), self._disk_bytes())
 
+    def cpu_s(self) -> float | None:
+        """See Deployment: each pod is asked."""
+        return self.use().cpu_s
+
     def cpu_elsewhere_s(self) -> float | None:
         """CPU seconds of the servers that run on this machine's own kernel, as on a cluster of this machine alone."""
         seconds = 0.0

@@ -112,6 +112,36 @@ def test_a_process_that_is_killed_is_told_with_a_remedy(learner):
     assert "fewer processes" in str(caught.value)
 
 
+def test_a_fault_in_another_process_is_told_with_its_words(learner):
+    images, labels = data(40)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(7))
+    labels[order[1]] = 99  # of the second process's part of the first batch, and no class
+    with pytest.raises(RuntimeError) as caught:
+        learner(2).epoch(images, labels, 0.01, lambda _share: None)
+    assert any("IndexError: Target 99 is out of bounds" in note for note in caught.value.__notes__)
+
+
+def test_a_training_one_of_whose_processes_is_killed_ends_with_that_reason_and_leaves_none(capfd):
+    killed = []
+
+    def kill(what, _share):
+        if "epoch" in what and not killed:
+            children = psutil.Process().children()
+            killed.extend(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+            killed[-1].kill()
+
+    with pytest.raises(ModelEnvironmentError, match="One of the 3 processes that train together was killed"):
+        learn(
+            "torch",
+            load_synthetic((16, 16), classes=3, images=300),
+            epochs=2,
+            progress=kill,
+            options=StepOptions(processes=3),
+        )
+    assert len(killed) == 2 and not any(child.is_running() for child in killed)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("framework", "options", "batch_size", "told"),
     [

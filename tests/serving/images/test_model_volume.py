@@ -17,6 +17,7 @@ ENTRY_POINT = ROOT / "serving" / "images" / "trainer" / "entrypoint.sh"
 SERVESTORM = """\
 #!/bin/sh
 echo "servestorm $1" >> "$CALLS"
+echo "$*" >> "$CALLS.whole"
 while [ "$1" != --out ]; do [ $# -gt 0 ] || exit 0; shift; done
 [ "$2" = /tmp/weights ] || cp -r "$EXPORTED" "$2/$MODEL_NAME"
 """
@@ -46,11 +47,12 @@ def start(tmp_path, volume, exported):
     for program in programs.iterdir():
         program.chmod(0o755)
 
-    def run(name=exported.name, epochs="6"):
+    def run(name=exported.name, epochs="6", network="cnn", size=""):
         calls = tmp_path / "calls"
         calls.write_text("")
         env = {"PATH": f"{programs}:/usr/bin:/bin", "MODEL_BASE_PATH": str(volume), "MODEL_NAME": name}
         env |= {"EPOCHS": epochs, "DATASET": "digits", "SEED": "0", "EXPORTED": str(exported.path), "CALLS": str(calls)}
+        env |= {"NETWORK": network, "SIZE": size}
         done = subprocess.run(["sh", ENTRY_POINT], env=env, capture_output=True, text=True, check=False)
         return done, calls.read_text().splitlines()
 
@@ -96,6 +98,21 @@ def test_a_volume_that_was_trained_otherwise_is_refused(start):
     sentence = refused(*start(epochs="1"))
     assert "was trained with EPOCHS=6 DATASET=digits SEED=0" in sentence
     assert "EPOCHS=1" in sentence and "docker compose down -v" in sentence
+
+
+def test_another_network_of_another_size_is_trained_and_is_part_of_the_recipe(start, tmp_path):
+    start(network="googlenet", size="64x64")
+    train, export = (tmp_path / "calls.whole").read_text().splitlines()
+    assert " --network googlenet --size 64x64 --framework keras " in train and "--size" not in export
+    assert start(network="googlenet", size="64x64")[1] == []
+    sentence = refused(*start())
+    assert "was trained with EPOCHS=6 DATASET=digits SEED=0 NETWORK=googlenet SIZE=64x64" in sentence
+
+
+def test_the_usual_network_is_trained_at_its_own_size(start, tmp_path):
+    start()
+    train = (tmp_path / "calls.whole").read_text().splitlines()[0]
+    assert " --network cnn --framework keras " in train and "--size" not in train
 
 
 def test_a_volume_of_another_version_of_servestorm_is_refused(start, volume):

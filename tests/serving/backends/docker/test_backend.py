@@ -150,8 +150,11 @@ def test_use_is_told_while_it_runs_and_what_was_spent_afterwards(begin):
     http_get(f"{deployment.endpoints[0].rest_url}/ready")
     assert deployment.use().network_received_bytes > before
     assert deployment.cpu_elsewhere_s() >= use.cpu_s
+    assert deployment._replicas[0]._group.cpu_s() is not None  # the engine is this machine's
+    assert use.cpu_s <= deployment.cpu_s() <= deployment.use().cpu_s
     deployment.stop()
     after = deployment.use()
+    assert deployment.cpu_s() == after.cpu_s
     assert after.cpu_s >= use.cpu_s and after.rss_peak_bytes >= use.rss_peak_bytes
     assert after.rss_bytes is None and after.pids is None and after.throttled_s is None
 
@@ -361,6 +364,7 @@ def test_containers_of_a_running_project_are_asked_measured_and_left_running(cli
             deployment.wait_ready(TIMEOUT_S)
             use = deployment.use()
             assert use.cpu_s > 0 and use.rss_bytes > 0 and deployment.alive()
+            assert use.cpu_s <= deployment.cpu_s() <= deployment.use().cpu_s
             assert deployment.front == deployment.endpoints and "cpus [" in deployment.logs()
         container.reload()
         assert container.status == "running"

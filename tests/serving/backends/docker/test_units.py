@@ -293,6 +293,24 @@ def test_the_kernels_own_files_tell_of_members_peaks_and_kills(tmp_path, cgroup,
     assert Group.of(8, "abc", tmp_path / "sys", tmp_path / "proc") is None
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "folder", "file", "text"),
+    [
+        ("3:cpuacct:/docker/abc\n0::/\n", "cpuacct/docker/abc", "cpuacct.usage", "2500000000\n"),
+        ("0::/docker/abc\n", "docker/abc", "cpu.stat", "usage_usec 2500000\nuser_usec 1\n"),
+    ],
+)
+def test_cpu_time_is_the_kernels_own_where_the_container_runs_on_it(tmp_path, cgroup, folder, file, text):
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    (tmp_path / "proc" / "7" / "cgroup").write_text(cgroup)
+    place = tmp_path / "sys" / folder
+    place.mkdir(parents=True)
+    group = Group.of(7, "abc", tmp_path / "sys", tmp_path / "proc")
+    assert group.cpu_s() is None
+    (place / file).write_text(text)
+    assert group.cpu_s() == 2.5
+
+
 def test_replicas_add_up_but_their_throttling_which_passes_side_by_side_is_a_mean():
     found = total([ContainerUse(cpu_s=1.0, throttled_s=4.0, pids=3), ContainerUse(cpu_s=2.0, throttled_s=1.0)])
     assert (found.cpu_s, found.throttled_s, found.pids, found.swap_bytes) == (3.0, 2.5, 3, None)
