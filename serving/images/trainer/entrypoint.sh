@@ -7,8 +7,9 @@ if [ $# -gt 0 ]; then
 fi
 models=${MODEL_BASE_PATH:-/models}
 recipe="EPOCHS=$EPOCHS DATASET=$DATASET SEED=$SEED"
-[ "$NETWORK" = cnn ] || recipe="$recipe NETWORK=$NETWORK" # as volumes that are older than other networks have it
-[ -z "$SIZE" ] || recipe="$recipe SIZE=$SIZE"
+network=${NETWORK:-cnn}
+[ "$network" = cnn ] || recipe="$recipe NETWORK=$network" # as volumes that are older than other networks have it
+[ -z "${SIZE:-}" ] || recipe="$recipe SIZE=$SIZE"
 volume() { python -P "${0%/*}/model_volume.py" "$1" "$models" "$MODEL_NAME" "$recipe"; }
 
 state=0
@@ -28,7 +29,7 @@ fi
 data="--dataset $DATASET --seed $SEED ${DATA_DIR:+--data-dir $DATA_DIR}"
 # One framework trains; both artifacts get its weights, and the export proves that they answer alike.
 # shellcheck disable=SC2086
-servestorm train $data --network "$NETWORK" ${SIZE:+--size "$SIZE"} --framework keras --epochs "$EPOCHS" --out /tmp/weights 2>&1
+servestorm train $data --network "$network" ${SIZE:+--size "$SIZE"} --framework keras --epochs "$EPOCHS" --out /tmp/weights 2>&1
 # shellcheck disable=SC2086
 servestorm export $data --name "$MODEL_NAME" --weights /tmp/weights --weights-from keras --out "$models" 2>&1
 volume record

@@ -47,7 +47,7 @@ def start(tmp_path, volume, exported):
     for program in programs.iterdir():
         program.chmod(0o755)
 
-    def run(name=exported.name, epochs="6", network="cnn", size=""):
+    def run(name=exported.name, epochs="6", network="", size=""):
         calls = tmp_path / "calls"
         calls.write_text("")
         env = {"PATH": f"{programs}:/usr/bin:/bin", "MODEL_BASE_PATH": str(volume), "MODEL_NAME": name}
