@@ -7,6 +7,7 @@ files that share something expensive, so that it is made once.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -18,6 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Torch's threads wait for each other by spinning: on a busy machine two of them are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Under nohup, or in the background of a shell, Ctrl-C is ignored, by what the tests start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOGETHER = ("deploy/chart", "models/artifacts", "serving/conformance", "serving/savedmodel_server")
 """Folders of tests that share what is expensive: rendered charts, an exported model, a running server."""

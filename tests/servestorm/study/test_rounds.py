@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -334,11 +335,13 @@ def interrupt_when(condition) -> None:
     """Ctrl-C for this process, once the condition holds."""
 
     def watch() -> None:
-        for _ in range(6000):
-            if condition():
-                os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 300
+        while not condition():
+            if time.monotonic() > until:
                 return
             threading.Event().wait(0.01)
+        print("SIGINT is sent", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
 
