@@ -37,7 +37,7 @@ def data_parallel_part(results: Results) -> SectionPart | None:
     )
     head = ["Trainings", "Framework", "Processes", "Times as fast", "95 % interval", "Efficiency, %", "95 % interval"]
     table = Table("Training in several processes", head, [_row(line) for line in lines])
-    return make_part("data-parallel", _draw(results, lines), caption, table)
+    return make_part("data-parallel", _draw(results, lines), caption, table, "Several processes")
 
 
 def _row(line: Line) -> list[str]:
