@@ -183,7 +183,7 @@ def _follow(
         connection.send(HERE)
         meet(meeting, place)
         work(connection, place, *arguments)
-    except (EOFError, OSError):  # the first process closed the connection, or has ended
+    except (EOFError, ConnectionError):  # the first process closed the connection, or has ended
         return
     except Exception as error:  # noqa: BLE001 (told by the first process)
         with suppress(OSError):
