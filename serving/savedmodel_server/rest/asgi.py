@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from serving.savedmodel_server.rest.http_reply import Reply, html_reply
@@ -59,7 +60,9 @@ class Front:
                 scope["method"] = "GET"  # TensorFlow Serving shows it for every method
             await (await self._fastapi())(scope, receive, send)
         else:
-            await self._send(send, html_reply(404))
+            with suppress(ClientGoneError):
+                await read_body(receive)  # what is unread when the connection ends would reset it
+                await self._send(send, html_reply(404))
 
     async def _answer(self, scope: Scope, target: str, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":

@@ -42,11 +42,11 @@ def fill_request(request: Any, body: bytes) -> None:
     if "context" in document:
         target = request.input.example_list_with_context
         target.context.CopyFrom(make_example(document["context"]))
-    examples = document.get("examples")
-    if examples is None:
+    if "examples" not in document:
         raise invalid(
             f"JSON Value: {shown(document)} When method is classify, key 'examples' is expected and was not found"
         )
+    examples = document["examples"]
     if type(examples) is not list:
         raise invalid(f"JSON Value: {shown(document)} Expecting 'examples' value to be an list/array")
     if not examples:

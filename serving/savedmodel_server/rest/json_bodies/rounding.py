@@ -8,6 +8,7 @@ from serving.savedmodel_server.versions.signatures import Array
 
 _LARGEST, _SMALLEST = 1e6, 1e-13
 """Between them, the powers of ten that are needed are exact doubles."""
+_FIRST_OF_SMALLEST = -12
 _POWERS = np.array([10.0**k for k in range(22)])
 """Of ten, to get nine digits before the point: by 8 - e, for a number whose first digit counts 10**e."""
 _TIE = 2e-7
@@ -25,6 +26,8 @@ def nine_digits(array: Array) -> Array | None:
     if not values.max() < _LARGEST:  # NaN is not, either
         return None
     first = np.floor(np.log10(np.maximum(values, _SMALLEST))).astype(np.intp)
+    if first.min() < _FIRST_OF_SMALLEST and np.any((values > 0) & (values < _SMALLEST)):
+        return None
     scale = _POWERS[8 - first]
     scaled = values * scale
     whole = np.rint(scaled)
@@ -34,5 +37,4 @@ def nine_digits(array: Array) -> Array | None:
     nine = whole / scale
     thousandth = scale / 1000.0
     six = np.rint(values * thousandth) / thousandth
-    rounded = np.copysign(np.where(six.astype(np.float32) == np.abs(array), six, nine), array)
-    return rounded if np.array_equal(rounded.astype(np.float32), array) else None
+    return np.copysign(np.where(six.astype(np.float32) == np.abs(array), six, nine), array)
