@@ -213,6 +213,17 @@ def test_a_path_outside_of_the_api_is_a_page_that_says_so_and_ends_the_connectio
     assert reply.headers["connection"] == "close" and "<H1>Not Found</H1>" in reply.text
 
 
+def test_names_that_are_no_utf_8_are_names_like_any_other(server):
+    url = f"{server.url}/v1/models/half_plus_two:regress"
+    good = b'{"signature_name": "regress_x_to_y", "examples": [{"x": 1.0, "\xff": 2.0}]}'
+    reply = requests.post(url, data=good, timeout=20)
+    assert (reply.status_code, reply.json()) == (200, {"results": [2.5]})
+    for verb in ("regress", "classify", "predict"):
+        unknown = b'{"signature_name": "\xff", "instances": [1], "examples": [{"x": 1.0}]}'
+        reply = requests.post(url.replace("regress", verb), data=unknown, timeout=20)
+        assert reply.status_code == 400 and "signature" in reply.json()["error"], reply.text
+
+
 def test_the_memory_of_unknown_names_is_bounded_in_the_metrics(server):
     for name in [*(f"unknown{i}" for i in range(150)), "unknown" * 100]:
         requests.post(f"{server.url}/v1/models/{name}:predict", data=BODY, timeout=20)

@@ -37,7 +37,7 @@ def fill_request(request: Any, body: bytes) -> None:
         raise invalid(
             f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    request.model_spec.signature_name = name
+    request.model_spec.signature_name = _as_unicode(name)
     target = request.input.example_list
     if "context" in document:
         target = request.input.example_list_with_context
@@ -63,8 +63,13 @@ def make_example(value: Any) -> Any:
         feature = feature_pb2.Feature()
         for item in content if type(content) is list else [content]:
             _add(feature, name, item)
-        example.features.feature[name].CopyFrom(feature)
+        example.features.feature[_as_unicode(name)].CopyFrom(feature)
     return example
+
+
+def _as_unicode(name: str) -> str:
+    """A name that Python's messages can hold: none that a model knows has bytes that are no UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _add(feature: Any, name: str, item: Any) -> None:
