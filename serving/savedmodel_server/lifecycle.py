@@ -243,7 +243,7 @@ class Server:
 
             return make_app(api, self._metrics, self._monitoring_path)
 
-        front = Front(api, make_app, cors=self._flags.rest_api_enable_cors_support)
+        front = Front(api, make_app, self._monitoring_path, cors=self._flags.rest_api_enable_cors_support)
         protocol = protocol_class(
             api,
             max_bytes=max_bytes,
@@ -260,7 +260,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                date_header=False,
+                date_header=True,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=self._flags.drain_seconds,
             )

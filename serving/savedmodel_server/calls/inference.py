@@ -231,9 +231,9 @@ def _check_outputs(signature: Signature, method: str) -> None:
 def _fill_classes(result: Any, signature: Signature, outputs: Sequence[Array], rows: int) -> None:
     by_name = dict(zip(signature.outputs, outputs, strict=True))
     for name, dtype, kind in (("classes", DT_STRING, "DT_STRING"), ("scores", DT_FLOAT, "DT_FLOAT")):
-        array = by_name.get(name)
-        if array is None:
+        if name not in by_name:
             continue
+        array = np.asarray(by_name[name])
         if array.ndim != 2:
             raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_listed(array.shape)}")
         if signature.outputs[name].dtype != dtype:

@@ -15,9 +15,9 @@ from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.rest.http_reply import Reply, error_reply, too_large
+from serving.savedmodel_server.rest.json_bodies.document import read_document
 from serving.savedmodel_server.rest.json_bodies.fast import FastReader
 from serving.savedmodel_server.rest.json_bodies.predict import PredictCall, parse_predict, write_predict
-from serving.savedmodel_server.rest.json_bodies.values import read_document
 from serving.savedmodel_server.rest.rest_path import RestTarget, parse_path
 from serving.savedmodel_server.versions.repository import Lease, Repository
 from serving.savedmodel_server.versions.signatures import Array
@@ -76,7 +76,7 @@ class RestApi:
         except TooLargeError:
             raise LargeBodyError(Code.RESOURCE_EXHAUSTED, too_large(self.max_bytes)) from None
         except DamagedError as error:
-            raise invalid(f"The document is empty: the gzip body cannot be unpacked ({error}).") from error
+            raise invalid("JSON Parse error: The document is empty") from error
 
     async def answer(self, method: str, path: str, body: bytes, *, gzipped: bool = False) -> Reply:
         """Answer any request of the API; never raises."""
@@ -134,10 +134,8 @@ class RestApi:
         return self.failed(target, RequestError(Code.INTERNAL, "Internal error; the server's log says more."))
 
     def _status(self, target: RestTarget) -> Reply:
-        version = target.version
-        if target.label is not None:
-            version = self.repository.label_version(target.name, target.label)
-        return Reply(200, status_json(self.repository.states(target.name, version)))
+        """The states of a model's versions; a label chooses none of them, as in TensorFlow Serving."""
+        return Reply(200, status_json(self.repository.states(target.name, target.version)))
 
     async def _metadata(self, target: RestTarget) -> Reply:
         with self.repository.acquire(target.name, target.version, target.label) as servable:

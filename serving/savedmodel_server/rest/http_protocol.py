@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from httptools import HttpParserError
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.savedmodel_server.body_budget import BodyBudget
+from serving.savedmodel_server.rest.answer_heads import Dates, OldTransport, answer_head, old_head
 from serving.savedmodel_server.rest.api import RestApi, RunningPredict
-from serving.savedmodel_server.rest.http_reply import Reply, json_error, too_large
+from serving.savedmodel_server.rest.asgi import TARGET
+from serving.savedmodel_server.rest.http_reply import Reply, html_reply, json_error, too_large
 from serving.savedmodel_server.rest.request_head import HeadReader, RequestHead, RequestRefused
 from serving.savedmodel_server.rest.request_reader import RequestReader
 
@@ -25,7 +27,7 @@ SLOWEST_BYTES_PER_S = 16 << 10
 """A body may take this long in addition to the time that any request has; so may an answer."""
 LINGER_S = 5.0
 """How long a client that was refused may go on to send."""
-_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SMALL_PART_BYTES = 4 << 10
 _LARGE_BODY_BYTES = 1 << 20
 
@@ -33,9 +35,10 @@ _LARGE_BODY_BYTES = 1 << 20
 class _HotCycle:
     """Stands where uvicorn keeps its cycle, so that pipelining and shutdown see a request under way."""
 
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+    __slots__ = ("disconnected", "is_1_1", "keep_alive", "message_event", "response_complete")
 
     def __init__(self) -> None:
+        self.is_1_1 = True
         self.response_complete = True
         self.disconnected = False
         self.keep_alive = True
@@ -49,7 +52,8 @@ class _ReadRequest:
         self.head: RequestHead | None = None
 
     def get_http_version(self) -> str:
-        return "1.1" if self.head is None or self.head.is_1_1 else "1.0"
+        """Always that whose connections may stay open: HTTP/1.0's may as well, which uvicorn does not know."""
+        return "1.1"
 
     def get_method(self) -> bytes:
         return self.head.method if self.head else b""
@@ -71,6 +75,7 @@ class PredictProtocol(HttpToolsProtocol):
     max_bytes: int
     read_timeout_s: float
     extra_head: bytes
+    dates: Dates
 
     def connection_made(self, transport: Any) -> None:
         """Start to count the time that the client takes."""
@@ -92,6 +97,8 @@ class PredictProtocol(HttpToolsProtocol):
         """A request has begun and is not complete."""
         self._in_body = False
         """It is `self.cycle`'s, or the newest of the pipeline."""
+        self._owes_continue = False
+        """A `:predict` whose body is asked for, should it not have begun."""
         self._unread_since: float | None = None
         self._unread_bytes = 0
         self._lingers_since: float | None = None
@@ -112,6 +119,9 @@ class PredictProtocol(HttpToolsProtocol):
             self._reader.feed(data)
             if self._reader.has_part:
                 self._hold()
+                if self._owes_continue:
+                    self._owes_continue = False
+                    self.transport.write(_CONTINUE)
         except RequestRefused as refusal:
             self._refuse(refusal)
 
@@ -144,32 +154,39 @@ class PredictProtocol(HttpToolsProtocol):
             self._in_body = True
             return
         self._hot_head = None
+        self._owes_continue = False
         self.on_message_begin()
-        self.url = head.target
+        self.url = head.target.partition(b"#")[0] if head.target != b"*" else b"/"
+        cast("dict[str, Any]", self.scope)[TARGET] = head.target
         self.headers += head.fields
         self.expect_100_continue = head.expects_100
         try:
             self.on_headers_complete()
         except HttpParserError as error:
-            raise RequestRefused(400, "The request target is malformed.") from error
+            raise RequestRefused(400, "The request target is malformed.", html=True) from error
+        if not head.is_1_1:
+            old: Any = OldTransport(self.transport, keep_alive=head.keep_alive)
+            self.cycle.transport = old
         self._in_body = True
 
     def _begin_hot(self, head: RequestHead) -> None:
         hot = self._hot
         hot.response_complete = False
         hot.keep_alive = head.keep_alive
+        hot.is_1_1 = head.is_1_1
         self.cycle = hot  # type: ignore[assignment]
         self._hot_head = head
         self._parts = []
-        if head.expects_100:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._owes_continue = head.expects_100
 
     def on_body(self, body: bytes) -> None:
         """Collect, up to the limit."""
         self._size += len(body)
+        self._owes_continue = False
         if self._size > self.max_bytes:
             raise RequestRefused(413, too_large(self.max_bytes))
         if self._hot_head is None:
+            self.cycle.waiting_for_100_continue = False
             super().on_body(body)
         elif not self._parts:
             self._parts.append(body)
@@ -216,9 +233,11 @@ class PredictProtocol(HttpToolsProtocol):
         if hot.response_complete or self.transport.is_closing():
             hot.response_complete = True
             return
-        head = _JSON_HEAD if reply.status == 200 else STATUS_LINE[reply.status] + _JSON_HEAD[17:]
         end = b"\r\n\r\n" if hot.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        self.transport.write(b"%b%d%b%b%b" % (head, len(reply.body), self.extra_head, end, reply.body))
+        head = answer_head(reply) + self.dates.line(self.server_state.default_headers) + self.extra_head + end
+        if not hot.is_1_1:
+            head = old_head(head, keep_alive=hot.keep_alive)
+        self.transport.write(head + reply.body)
         hot.response_complete = True
         if not hot.keep_alive:
             self._reader.stop()
@@ -268,7 +287,9 @@ class PredictProtocol(HttpToolsProtocol):
         hot = self.cycle = self._hot  # type: ignore[assignment]
         hot.response_complete = False
         hot.keep_alive = False
-        self._reply(Reply(refusal.status, json_error(refusal.message)), linger=True)
+        hot.is_1_1 = True
+        reply = html_reply(refusal.status) if refusal.html else Reply(refusal.status, json_error(refusal.message))
+        self._reply(reply, linger=True)
 
     def _linger(self) -> None:
         """Close when the client does, or soon: at once, what it still sends would reset the connection."""
@@ -326,5 +347,5 @@ def protocol_class(
         pass
 
     Bound.api, Bound.max_bytes, Bound.read_timeout_s, Bound.extra_head = api, max_bytes, read_timeout_s, head
-    Bound.heads, Bound.budget = HeadReader(api, max_bytes), budget
+    Bound.heads, Bound.budget, Bound.dates = HeadReader(api, max_bytes), budget, Dates()
     return Bound

@@ -21,16 +21,16 @@ _FIELD_LINES = re.compile(rb"(?:" + FIELD_LINE + rb")*+")
 _BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*+(?:(?<=.) [!-~]*+(?:(?<=[!-~]) [HTP/0-9.]*+\r?)?)?")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 _PCHARS = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*"
-_PATH = re.compile(rb"/" + _PCHARS + rb"(?:\?(?:" + _PCHARS[:-1] + rb"|\?)*)?")
+_MORE = rb"(?:" + _PCHARS[:-1] + rb"|\?)*"
+_PATH = re.compile(rb"/" + _PCHARS + rb"(?:\?" + _MORE + rb")?(?:#" + _MORE + rb")?")
 _HOST = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[[0-9A-Za-z:.]+\]"
 _AUTHORITY = re.compile(rb"(?:" + _HOST + rb")(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#@:]+|\[[^/?#@]*\])(:[0-9]*)?([/?].*)?", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#@:]+|\[[^/?#@]*\])(:[0-9]*)?([/?#].*)?", re.IGNORECASE)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
 _HEADS_KEPT = 1024
 _KEPT_BYTES = 1024
-_NO_CODING = (b"", b"identity")
-_GZIP = (b"gzip", b"x-gzip")
 _MOST_DIGITS = 18
+_BAD_TARGET = "The request target is malformed."
 _BAD_FIELD = "A header field is malformed."
 _LONG_TARGET = f"The request target is longer than {LARGEST_TARGET_BYTES} bytes."
 
@@ -38,14 +38,19 @@ _LONG_TARGET = f"The request target is longer than {LARGEST_TARGET_BYTES} bytes.
 class RequestRefused(Exception):
     """A request that is answered with `status`, after which the connection is closed."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, html: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.html = html
+        """TensorFlow Serving's HTTP library answers it by itself, with a page instead of JSON."""
 
 
 class RequestHead(NamedTuple):
-    """What a head says; field names are in lower case, and the target is in origin form (or `*`)."""
+    """What a head says; field names are in lower case, and the target is in origin form (or `*`).
+
+    A fragment, which HTTP knows in no target, is a part of it, as in TensorFlow Serving.
+    """
 
     method: bytes
     target: bytes
@@ -87,9 +92,10 @@ class HeadReader:
         if _FIELD_LINES.fullmatch(head, line.end, len(head) - 2) is None:
             raise RequestRefused(400, _BAD_FIELD)
         fields = [_field(text) for text in head[line.end : -4].split(b"\r\n") if text]
-        return self._judged(line.method, line.target, line.is_1_1, fields)
+        return self._judged(line, fields)
 
-    def _judged(self, method: bytes, target: bytes, is_1_1: bool, fields: list[tuple[bytes, bytes]]) -> RequestHead:
+    def _judged(self, line: RequestLine, fields: list[tuple[bytes, bytes]]) -> RequestHead:
+        method, target, is_1_1 = line.method, line.target, line.is_1_1
         _check_host(fields, is_1_1)
         chunked = _is_chunked(fields, is_1_1)
         length = _length(fields)
@@ -106,7 +112,9 @@ class HeadReader:
             fields=fields,
             length=length or 0,
             chunked=chunked,
-            keep_alive=b"close" not in connection and (is_1_1 or b"keep-alive" in connection),
+            keep_alive=b"close" not in connection
+            and (is_1_1 or b"keep-alive" in connection)
+            and not line.was_absolute,  # as TensorFlow Serving answers what a proxy is asked
             expects_100=expects_100,
             gzipped=is_gzipped(fields),
             predict=self._api.predict_target(target) if method == b"POST" else None,
@@ -119,6 +127,8 @@ class RequestLine(NamedTuple):
     method: bytes
     target: bytes
     is_1_1: bool
+    was_absolute: bool
+    """The target named a host."""
     end: int
 
 
@@ -131,10 +141,11 @@ def read_request_line(head: bytes | bytearray) -> RequestLine:
     if major != b"1" or minor not in (b"0", b"1"):
         raise RequestRefused(400 if major in (b"0", b"1") else 505, "Only HTTP/1.0 and HTTP/1.1 are supported.")
     if method not in _METHODS:
-        raise RequestRefused(501, f"Method {method[:32].decode()} is not supported.")
+        raise RequestRefused(501, f"Method {method[:32].decode()} is not supported.", html=True)
     if len(target) > LARGEST_TARGET_BYTES:
         raise RequestRefused(414, _LONG_TARGET)
-    return RequestLine(method, _origin_form(method, target), minor == b"1", match.end())
+    origin = _origin_form(method, target)
+    return RequestLine(method, origin, minor == b"1", target[:1] not in b"/*", match.end())
 
 
 def check_beginning(part: bytes | bytearray, new: int) -> None:
@@ -181,9 +192,9 @@ def _origin_form(method: bytes, target: bytes) -> bytes:
         authority, rest = absolute[1] + (absolute[2] or b""), absolute[3] or b"/"
         target = rest if rest.startswith(b"/") else b"/" + rest
         if _AUTHORITY.fullmatch(authority) is None:
-            raise RequestRefused(400, "The request target is malformed.")
+            raise RequestRefused(400, _BAD_TARGET, html=True)
     if _PATH.fullmatch(target) is None:
-        raise RequestRefused(400, "The request target is malformed.")
+        raise RequestRefused(400, _BAD_TARGET, html=True)
     return target
 
 
@@ -228,11 +239,5 @@ def _length(fields: list[tuple[bytes, bytes]]) -> int | None:
 
 
 def is_gzipped(fields: list[tuple[bytes, bytes]]) -> bool:
-    """True for a body with `Content-Encoding: gzip`; raises RequestRefused for any other coding."""
-    codings = [member.lower() for member in _members(fields, b"content-encoding")]
-    codings = [coding for coding in codings if coding not in _NO_CODING]
-    if not codings:
-        return False
-    if len(codings) > 1 or codings[0] not in _GZIP:
-        raise RequestRefused(415, "No Content-Encoding but gzip is supported.")
-    return True
+    """True for a body with `Content-Encoding: gzip`; any other coding counts for nothing, as in TensorFlow Serving."""
+    return any(b"gzip" in value.lower() for value in _values(fields, b"content-encoding"))

@@ -68,27 +68,12 @@ class TensorSpec:
     dtype: int
     """tensorflow.DataType number."""
     shape: tuple[int, ...] | None
-    """-1 where a dimension is open; None where the rank is."""
+    """-1 where a dimension is open; None where the rank is. No tensor is held against it, as in TensorFlow Serving."""
 
     @property
     def numpy_dtype(self) -> np.dtype[Any] | None:
         """None for a type that neither JSON nor numpy can carry."""
         return NUMPY.get(self.dtype)
-
-    def accept(self, array: Array) -> Array:
-        """The array, after its shape was held against the signature's; raises RequestError."""
-        shape = self.shape
-        if shape is None:
-            return array
-        given = array.shape
-        if len(given) == len(shape):
-            for have, want in zip(given, shape, strict=True):
-                if want not in (-1, have):
-                    break
-            else:
-                return array
-        wanted = "[" + ",".join("?" if d < 0 else str(d) for d in shape) + "]"
-        raise invalid(f'Tensor "{self.name}" has shape {list(given)}, the signature takes {wanted}.')
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,7 @@ class Signature:
         inputs = self.inputs
         if len(given) != len(inputs) or given.keys() != inputs.keys():
             given = self._with_defaults(given)
-        return tuple(spec.accept(given[name]) for name, spec in inputs.items())
+        return tuple(given[name] for name in inputs)
 
     def _with_defaults(self, given: Mapping[str, Array]) -> Mapping[str, Array]:
         filled = {**self.defaults, **given}

@@ -55,7 +55,7 @@ def test_a_request_in_single_bytes_is_answered(server):
     with connected(server) as sock:
         for byte in HEAD + BODY:
             sock.sendall(bytes([byte]))
-        assert read_reply(sock)[:2] == (200, b'{"predictions": [2.5]}')
+        assert read_reply(sock)[:2] == (200, b'{\n    "predictions": [2.5\n    ]\n}')
 
 
 def test_pipelined_requests_are_answered_in_order(server):
@@ -205,10 +205,23 @@ def test_many_idle_connections_are_borne(server):
             sock.close()
 
 
-def test_unknown_paths_and_methods_are_json_errors(server):
-    for method, path in [("GET", "/"), ("GET", "/../../etc/passwd"), ("DELETE", "/v1/models/zoo"), ("PUT", "/x")]:
-        reply = requests.request(method, server.url + path, timeout=20)
-        assert reply.status_code in (400, 404, 405) and "error" in reply.json(), path
+@pytest.mark.parametrize("path", ["/", "/x", "/../../etc", "/v1", "/v2/models", "/monitoring/prometheus/metrics/"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_a_path_outside_of_the_api_is_a_page_that_says_so_and_ends_the_connection(server, method, path):
+    reply = requests.request(method, server.url + path, timeout=20)
+    assert (reply.status_code, reply.headers["content-type"]) == (404, "text/html")
+    assert reply.headers["connection"] == "close" and "<H1>Not Found</H1>" in reply.text
+
+
+def test_names_that_are_no_utf_8_are_names_like_any_other(server):
+    url = f"{server.url}/v1/models/half_plus_two:regress"
+    good = b'{"signature_name": "regress_x_to_y", "examples": [{"x": 1.0, "\xff": 2.0}]}'
+    reply = requests.post(url, data=good, timeout=20)
+    assert (reply.status_code, reply.json()) == (200, {"results": [2.5]})
+    for verb in ("regress", "classify", "predict"):
+        unknown = b'{"signature_name": "\xff", "instances": [1], "examples": [{"x": 1.0}]}'
+        reply = requests.post(url.replace("regress", verb), data=unknown, timeout=20)
+        assert reply.status_code == 400 and "signature" in reply.json()["error"], reply.text
 
 
 def test_the_memory_of_unknown_names_is_bounded_in_the_metrics(server):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import select
 import socket
 import zlib
@@ -137,7 +138,9 @@ def test_a_gzip_body_is_unpacked_within_the_limit_of_a_body(small, verb, body):
     for damaged in (packed[:-1], packed[:10], packed + b"x", packed + b"\x00", b"", plain, zlib.compress(plain)):
         reply = post(small, damaged, verb=verb)
         assert reply.status_code == 400 and "document is empty" in reply.json()["error"], damaged
-    assert post(small, packed, coding="deflate", verb=verb).status_code == 415
+    for coding in ("deflate", "br"):  # is not decoded
+        assert post(small, plain, coding=coding, verb=verb).status_code == 200
+        assert post(small, packed, coding=coding, verb=verb).status_code == 400
 
 
 def test_a_packed_body_for_an_unknown_model_is_not_found(small):
@@ -196,3 +199,107 @@ def test_a_client_that_does_not_read_its_answers_is_given_up(small):
             poll.register(sock, select.POLLHUP | select.POLLERR)
             assert poll.poll(120_000), "it is still connected"
     assert requests.post(small.url + PATH, data=b'{"instances": [1]}', timeout=20).status_code == 200
+
+
+def asked(server, method, target, *fields, version="1.1", body=b'{"instances": [1.0]}'):
+    """The answer to a request of these bytes (head in lower case, body), and whether the connection was left open."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: x", f"Content-Length: {len(body)}", *fields]
+    with connected(server) as sock:
+        sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        stream = sock.makefile("rb")
+        head = b"".join(iter(stream.readline, b"\r\n")).decode().lower()
+        length = 0 if method == "HEAD" else int(head.partition("\r\ncontent-length:")[2].split("\r\n")[0])
+        answer = stream.read(length)
+        try:
+            sock.sendall(predict(3.0, "Connection: close"))
+            return head, answer, b'"predictions": [3.5' in stream.read()
+        except (ConnectionResetError, BrokenPipeError):
+            return head, answer, False
+
+
+CLASSIFY = PATH.replace("predict", "classify")
+METRICS = "/monitoring/prometheus/metrics"
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", PATH), ("POST", CLASSIFY), ("GET", "/v1/models/zoo"), ("PUT", PATH), ("GET", "/x"), ("TRACE", PATH),
+        ("GET", "/docs"), ("GET", METRICS), ("OPTIONS", PATH), ("GET", "/v1/%"),
+    ],
+)  # fmt: skip
+def test_every_answer_has_a_date(server, method, target):
+    head, _, _ = asked(server, method, target)
+    assert re.search(r"\r\ndate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d gmt\r\n", head)
+
+
+@pytest.mark.parametrize(("method", "target"), [("POST", PATH), ("POST", CLASSIFY), ("GET", "/v1/models/zoo")])
+@pytest.mark.parametrize(
+    ("fields", "stays"), [((), False), (("Connection: keep-alive",), True), (("Connection: Keep-Alive",), True)]
+)
+def test_http_1_0_is_answered_as_such_and_stays_open_where_that_is_asked(server, method, target, fields, stays):
+    head, _, is_open = asked(server, method, target, *fields, version="1.0")
+    assert head.startswith("http/1.0 ") and is_open is stays
+    assert ("\r\nconnection: keep-alive\r\n" in head) is stays
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "FOO", "post", "get"])
+@pytest.mark.parametrize("target", [PATH, "/v1/models/zoo", "/x"])
+def test_a_method_that_is_none_is_told_with_a_page_and_the_connection_ends(server, method, target):
+    head, answer, is_open = asked(server, method, target)
+    assert head.startswith("http/1.1 501 ") and "\r\ncontent-type: text/html\r\n" in head
+    assert b"<H1>Not Implemented</H1>" in answer and not is_open
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/models/a%zz", "/v1/models/a%2", "/v1/models/%:predict", "/x%", "/v1/models/m?%g"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_a_bad_percent_escape_is_told_with_a_page_and_the_connection_ends(server, method, target):
+    head, answer, is_open = asked(server, method, target)
+    assert head.startswith("http/1.1 400 ") and "\r\ncontent-type: text/html\r\n" in head
+    assert b"<H1>Bad Request</H1>" in answer and not is_open
+
+
+@pytest.mark.parametrize(("method", "target"), [("POST", PATH), ("POST", PATH + "?a#b"), ("GET", "/v1/models/zoo")])
+def test_a_target_that_names_a_host_is_answered_and_the_connection_ends(server, method, target):
+    plain, absolute = asked(server, method, target), asked(server, method, "http://x" + target)
+    assert absolute[0].split("\r\n")[0] == plain[0].split("\r\n")[0] and absolute[1] == plain[1]
+    assert plain[2] and not absolute[2]
+
+
+def test_a_fragment_is_a_part_of_the_path(server):
+    head, answer, is_open = asked(server, "POST", PATH + "#f")
+    assert head.startswith("http/1.1 400 ") and is_open
+    assert json.loads(answer) == {"error": f"Malformed request: POST {PATH}#f"}
+    head, answer, is_open = asked(server, "GET", "/v1/models/zoo#f")
+    assert head.startswith("http/1.1 404 ") and b"any versions of model zoo#f" in answer and is_open
+
+
+def test_head_is_answered_without_a_body(server):
+    head, _, is_open = asked(server, "HEAD", PATH)
+    assert head.startswith("http/1.1 400 ") and is_open
+
+
+def test_the_metrics_page_is_the_same_for_every_method_and_takes_no_query(server):
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        head, answer, is_open = asked(server, method, METRICS)
+        assert head.startswith("http/1.1 200 ") and b":tensorflow:serving:request_count" in answer and is_open
+    head, answer, is_open = asked(server, "GET", METRICS + "?x=1")
+    assert (
+        head.startswith("http/1.1 400 ") and answer == f"Unexpected path: {METRICS}?x=1. Should be {METRICS}".encode()
+    )
+
+
+@pytest.mark.parametrize("path", [PATH, CLASSIFY])
+def test_a_body_that_is_there_is_not_asked_for(server, path):
+    with connected(server) as sock:
+        sock.sendall(predict(1.0, "Expect: 100-continue", "Connection: close", path=path))
+        assert sock.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 400")
+    whole = predict(1.0, "Expect: 100-continue", "Connection: close", path=path)
+    head, body = whole.split(b"\r\n\r\n")
+    with connected(server) as sock:
+        sock.sendall(head + b"\r\n\r\n")
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        assert sock.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 400")

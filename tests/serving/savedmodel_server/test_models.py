@@ -100,7 +100,7 @@ def test_a_corrupt_version_is_reported_and_the_old_one_serves_on(lines, tmp_path
         server.stop()
 
 
-def warmup_file(version_dir, value, model="m"):
+def warmup_file(version_dir, value, model="m", name="x"):
     """assets.extra/tf_serving_warmup_requests with one predict request."""
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
@@ -108,7 +108,7 @@ def warmup_file(version_dir, value, model="m"):
     record = prediction_log_pb2.PredictionLog()
     request = record.predict_log.request
     request.model_spec.name = model
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto(value, tf.float32))
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.float32))
     (version_dir / "assets.extra").mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(version_dir / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(record.SerializeToString())
@@ -120,7 +120,7 @@ def test_warm_up_runs_before_traffic_and_a_failing_one_fails_the_version(lines, 
     shutil.copytree(lines / "1", base / "1")
     shutil.copytree(lines / "2", tmp_path / "2")
     warmup_file(base / "1", [1.0, 2.0])
-    warmup_file(tmp_path / "2", [[1.0], [2.0]])
+    warmup_file(tmp_path / "2", [1.0, 2.0], name="none")
     server = start_server(tmp_path, "--model_name=m", f"--model_base_path={base}", "--max_num_load_retries=0")
     try:
         server.wait_ready("m")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import simdjson
 
+from serving.savedmodel_server.rest.json_bodies.values import carrier_of
 from serving.savedmodel_server.versions.signatures import DT_BOOL, Array, TensorSpec
 
 _NOT_STRUCTURE = bytes(c for c in range(256) if c not in b"[],")
@@ -46,6 +47,8 @@ class FastReader:
             members = dict(document)
         except (ValueError, RuntimeError):
             return None
+        if len(members) != len(document):  # a key is named twice
+            return None
         name = members.pop("signature_name", "")
         if type(name) is not str or len(members) != 1:
             return None
@@ -64,7 +67,8 @@ def to_array(fast: FastBody, body: bytes, spec: TensorSpec) -> Array | None:
     if shape is None:
         return None
     try:
-        flat: Array = np.frombuffer(fast.values.as_buffer(of_type=_CARRIER[dtype.kind][0]), _CARRIER[dtype.kind][1])
+        letter, carrier = _CARRIER[carrier_of(dtype).kind]
+        flat: Array = np.frombuffer(fast.values.as_buffer(of_type=letter), carrier)
     except (TypeError, ValueError):
         return None
     if flat.size != math.prod(shape) or not _dense(body, shape, fast.members):
@@ -101,7 +105,7 @@ def _skeleton(shape: tuple[int, ...]) -> bytes:
 
 def _narrow(flat: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
     if dtype.kind != "f" and dtype.itemsize < flat.itemsize:
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(carrier_of(dtype))
         if flat.min() < limits.min or flat.max() > limits.max:
             return None
     with np.errstate(over="ignore"):

@@ -73,6 +73,8 @@ def tensorflows(value, dtype):
     if _holds_none(value):
         return None
     try:
+        if NUMPY[dtype].kind in "iu" and NUMPY[dtype].itemsize < 4:  # read as an int32, which wraps around
+            return tf.cast(tf.constant(value, tf.int32), tf.as_dtype(dtype)).numpy()
         made = tf.constant(value, tf.as_dtype(dtype)).numpy()
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError, tf.errors.OpError):
         return None

@@ -29,7 +29,11 @@ class Api:
     channel: grpc.Channel
 
     def get(self, path: str) -> tuple[int, Any]:
-        return _answer(requests.get(self.rest + path, timeout=30))
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+        """Any method; the answer's body is None where it is empty."""
+        return _answer(requests.request(method, self.rest + path, data=body, timeout=30))
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
         """`body`: an object to be sent as JSON, or text or bytes to be sent as they are."""
@@ -41,6 +45,10 @@ class Api:
 
     def zoo(self, signature: str, **body: Any) -> tuple[int, Any]:
         return self.predict("zoo", {"signature_name": signature, **body})
+
+    def zoo_text(self, signature: str, key: str, value: str) -> tuple[int, Any]:
+        """As `zoo`, with a value that Python would write otherwise."""
+        return self.predict("zoo", f'{{"signature_name": "{signature}", "{key}": {value}}}')
 
     def call(self, method: str, request: Any, response_class: Any) -> Any:
         """A unary call of PredictionService or ModelService; raises grpc.RpcError."""
@@ -55,7 +63,7 @@ class Api:
 
 def _answer(reply: requests.Response) -> tuple[int, Any]:
     assert reply.headers["content-type"] == "application/json"
-    return reply.status_code, json.loads(reply.text)
+    return reply.status_code, json.loads(reply.text) if reply.content else None
 
 
 TRANSPORTS = {

@@ -187,8 +187,47 @@ def test_a_wrong_dtype_is_told(api, pb, array):
     assert refused(lambda: predict(api, pb, HALF, x=array))[0] == "INVALID_ARGUMENT"
 
 
-def test_a_wrong_shape_is_told(api, pb):
-    assert refused(lambda: predict(api, pb, "zoo", x=f32([1, 2])))[0] == "INVALID_ARGUMENT"
+def test_no_shape_is_held_against_the_signature(api, pb):
+    assert list(predict(api, pb, "zoo", x=f32([1, 2])).outputs["y"].float_val) == [3.0]
+    assert list(predict(api, pb, HALF, x=np.float32(1)).outputs["y"].float_val) == [2.5]
+    response = predict(api, pb, HALF, x=f32([1, 2], [3, 4]))
+    assert [d.size for d in response.outputs["y"].tensor_shape.dim] == [2, 2]
+    assert list(predict(api, pb, "zoo", "scalar", x=f32(1, 2)).outputs["y"].float_val) == [2.0, 4.0]
+    assert list(predict(api, pb, "zoo", "echo_string", x=np.array(b"a", object)).outputs["y"].string_val) == [b"a"]
+
+
+def test_an_operation_that_cannot_compute_a_shape_says_so(api, pb):
+    code, text = refused(lambda: predict(api, pb, "zoo", x=np.float32(1)))
+    assert code == "INVALID_ARGUMENT" and "Invalid reduction dimension" in text
+
+
+def typed_values(api, pb, dtype, size, *values):
+    """What the zoo answers to a tensor of `size` with these values in its typed field."""
+    request = predict_request(pb, "zoo", f"echo_{dtype}")
+    tensor = request.inputs["x"]
+    tensor.dtype = DT[dtype]
+    field = FIELD.get(dtype, "string_val")
+    getattr(tensor, field).extend(values)
+    tensor.tensor_shape.dim.add(size=size)
+    return list(getattr(api.call("Predict", request, pb.predict.PredictResponse).outputs["y"], field))
+
+
+@pytest.mark.parametrize("dtype", ECHO)
+def test_values_beyond_the_shape_are_cut(api, pb, dtype):
+    assert typed_values(api, pb, dtype, 1, 1, 0, 1) == [1]
+    assert typed_values(api, pb, dtype, 0, 1, 0) == []
+
+
+def test_strings_beyond_the_shape_are_cut(api, pb):
+    assert typed_values(api, pb, "string", 1, b"a", b"b") == [b"a"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sent", "found"),
+    [("int8", 300, 44), ("uint8", 300, 44), ("uint8", -1, 255), ("int16", 70000, 4464), ("int8", -129, 127)],
+)
+def test_a_narrow_integer_wraps_around(api, pb, dtype, sent, found):
+    assert typed_values(api, pb, dtype, 1, sent) == [found]
 
 
 def test_a_tensor_whose_content_is_too_short_is_told(api, pb):

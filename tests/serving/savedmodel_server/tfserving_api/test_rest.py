@@ -4,6 +4,7 @@ import base64
 import json
 import math
 
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.parametrize("api", ["loop"], indirect=True, scope="session")]
@@ -61,6 +62,20 @@ def test_metadata_of_a_version(api):
     assert api.get(f"/v1/models/{HALF}/versions/1/metadata")[1]["model_spec"]["version"] == "1"
 
 
+@pytest.mark.parametrize("label", ["stable", "canary", "nope"])
+def test_a_label_chooses_no_version_of_a_status(api, label):
+    code, body = api.get(f"/v1/models/{HALF}/labels/{label}")
+    assert code == 200 and [v["version"] for v in body["model_version_status"]] == ["2", "1"]
+
+
+def test_metadata_in_another_case_is_the_status(api):
+    assert api.get(f"/v1/models/{HALF}/Metadata") == api.get(f"/v1/models/{HALF}")
+
+
+def test_a_status_is_told_whatever_body_asks_for_it(api):
+    assert api.ask("GET", f"/v1/models/{HALF}", b"hello")[0] == 200
+
+
 def test_metadata_by_label(api):
     assert api.get(f"/v1/models/{HALF}/labels/stable/metadata")[1]["model_spec"]["version"] == "1"
 
@@ -94,20 +109,41 @@ def test_metadata_of_an_unknown_model_is_not_found(api):
         ("POST", f"/v1/models/{HALF}/label/stable:predict"),
         ("POST", f"/v1/models/{HALF}/versions/1/labels/stable:predict"),
         ("POST", "/v1/models/:predict"),
+        ("POST", f"/v1/models/{HALF}:Predict"),
+        ("POST", f"/v1/models/{HALF}:REGRESS"),
+        ("POST", f"/v1/models/{HALF}:predict?a=b"),
+        ("POST", f"/v1/models/{HALF}/versions/1:classify?x"),
+        ("GET", f"/v1/models/{HALF}/versions/1?x"),
+        ("PUT", f"/v1/models/{HALF}:predict"),
+        ("DELETE", f"/v1/models/{HALF}"),
+        ("PATCH", f"/v1/models/{HALF}/metadata"),
+        ("PUT", f"/v1/models/{HALF}/versions/{2**63}"),
     ],
 )
 def test_a_malformed_path_is_an_invalid_argument(api, method, path):
-    answer = api.get(path) if method == "GET" else api.post(path, {"instances": [1.0]})
+    answer = api.ask(method, path, b'{"instances": [1.0]}')
     assert error(answer, 400) == f"Malformed request: {method} {path}"
+
+
+def test_head_is_no_method_of_the_api(api):
+    assert api.ask("HEAD", f"/v1/models/{HALF}")[0] == 400
+
+
+def test_a_query_is_a_part_of_the_models_name(api):
+    assert error(api.get("/v1/models/m?x=1"), 404) == "Could not find any versions of model m?x=1"
+    assert "Latest(m?x=1)" in error(api.get("/v1/models/m?x=1/metadata"), 404)
+    assert "Latest(m?a=b)" in error(api.post("/v1/models/m?a=b:predict", {"instances": [1.0]}), 404)
 
 
 def test_a_missing_model_name_is_told(api):
     assert "Missing model name" in error(api.get("/v1/models"), 400)
 
 
-def test_a_version_beyond_int64_is_told(api):
-    path = f"/v1/models/{HALF}/versions/{2**64}:predict"
-    assert "Failed to convert version" in error(api.post(path, {"instances": [1.0]}), 400)
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**30])
+@pytest.mark.parametrize("end", [":predict", ":regress", ":classify", "", "/metadata"])
+def test_a_version_beyond_int64_is_refused_without_words(api, number, end):
+    method = "POST" if end.startswith(":") else "GET"
+    assert api.ask(method, f"/v1/models/{HALF}/versions/{number}{end}", b'{"instances": [1.0]}') == (400, None)
 
 
 def test_a_name_is_percent_decoded(api):
@@ -193,9 +229,9 @@ def test_a_scalar_column(api):
     assert api.zoo("scalar", inputs=21.0) == (200, {"outputs": 42.0})
 
 
-def test_a_scalar_output_cannot_be_rows(api):
-    assert api.zoo("scalar", inputs=1)[0] == 200
-    assert api.zoo("scalar", instances=[1.0])[0] == 400
+def test_rows_of_a_scalar_are_taken_as_a_vector(api):
+    assert api.zoo("scalar", instances=[1.0]) == (200, {"predictions": [2.0]})
+    assert api.zoo("scalar", inputs=[1.0, 2.0]) == (200, {"outputs": [2.0, 4.0]})
 
 
 def test_any_rank_is_taken_where_the_signature_leaves_it_open(api):
@@ -250,6 +286,21 @@ def test_keys_of_no_meaning_are_ignored(api):
     assert api.predict(HALF, {"instances": [1.0], "comment": {"a": []}}) == (200, {"predictions": [2.5]})
 
 
+def test_the_first_of_two_equal_keys_counts(api):
+    assert api.predict(HALF, '{"instances": [1.0], "instances": 0}') == (200, {"predictions": [2.5]})
+    second = json.dumps([[4.0, 5.0, 6.0]] * 100)
+    assert api.predict("zoo", f'{{"instances": [[1.0, 2.0, 3.0]], "instances": {second}}}') == (
+        200,
+        {"predictions": [6.0]},
+    )
+    assert api.predict(HALF, '{"inputs": {"x": [1.0], "x": [2.0]}}') == (200, {"outputs": [2.5]})
+
+
+def test_no_value_is_written_of_a_tensor_without_values(api):
+    assert api.zoo("half", inputs=[]) == (200, {"outputs": []})
+    assert api.zoo("echo_float32", instances=[[], []]) == (200, {"predictions": [[], []]})
+
+
 # predict: not a number
 
 
@@ -258,6 +309,18 @@ def test_nan_and_infinity_tokens_come_in(api):
     assert code == 200
     values = body["predictions"]
     assert math.isnan(values[0]) and values[1:] == [math.inf, -math.inf]
+
+
+def test_infinity_has_a_short_name_too(api):
+    answer = api.zoo_text("echo_float32", "instances", "[Inf, -Inf, Infinity, -Infinity]")
+    assert answer == (200, {"predictions": [math.inf, -math.inf, math.inf, -math.inf]})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_number_just_beyond_a_double_is_infinite(api, dtype):
+    answer = api.zoo_text(f"echo_{dtype}", "instances", "[1.8e308, -1.8e308]")
+    assert answer == (200, {"predictions": [math.inf, -math.inf]})
+    assert "too big" in error(api.zoo_text(f"echo_{dtype}", "instances", "[1e309]"), 400)
 
 
 def test_nan_and_infinity_tokens_go_out(api):
@@ -287,6 +350,19 @@ def test_b64_in_columns(api):
 def test_b64_inside_a_named_row(api):
     text = base64.b64encode(b"text").decode()
     assert api.zoo("echo_string", instances=[{"x": {"b64": text}}]) == (200, {"predictions": ["text"]})
+
+
+def test_bytes_that_are_no_utf_8_are_text(api):
+    import requests
+
+    body = b'{"signature_name": "to_bytes", "instances": ["\xff\xfe"]}'
+    reply = requests.post(f"{api.rest}/v1/models/zoo:predict", data=body, timeout=30)
+    assert reply.status_code == 200 and b'"\xff\xfe"' in reply.content
+    assert json.loads(reply.content.decode("latin-1"))["predictions"][0]["y_bytes"] == {"b64": "//4="}
+
+
+def test_a_string_without_a_shape(api):
+    assert api.zoo("to_bytes", inputs="a") == (200, {"outputs": {"y_bytes": {"b64": "YQ=="}, "y_text": "a"}})
 
 
 def test_an_empty_string(api):
@@ -328,7 +404,19 @@ def test_a_dtype_goes_in_and_comes_out(api, dtype):
     assert api.zoo(f"echo_{dtype}", instances=GOOD[dtype]) == (200, {"predictions": GOOD[dtype]})
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+@pytest.mark.parametrize("value", [128, -129, 255, 256, -1, 300, 32768, -32769, 70000, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_narrow_integer_wraps_around(api, dtype, value, rows):
+    wrapped = int(np.array(value, np.int32).astype(dtype))
+    assert api.zoo(f"echo_{dtype}", instances=[value] * rows) == (200, {"predictions": [wrapped] * rows})
+    assert api.zoo(f"echo_{dtype}", inputs=value) == (200, {"outputs": wrapped})
+
+
 BAD = [
+    ("int8", 2**31, "int8"),
+    ("int16", -(2**31) - 1, "int16"),
+    ("uint8", 2**31, "uint8"),
     ("int32", 2**31, "int32"),
     ("int32", -(2**31) - 1, "int32"),
     ("int32", 1.5, "int32"),
@@ -417,9 +505,24 @@ def test_a_malformed_body_for_two_inputs_is_told(api, case):
     assert text in error(api.zoo("two_in_two_out", **body), 400)
 
 
-def test_a_wrong_shape_is_an_invalid_argument(api):
-    error(api.predict("zoo", {"instances": [[1.0, 2.0]]}), 400)
-    error(api.zoo("image_like", instances=[[1.0]]), 400)
+def test_no_shape_is_held_against_the_signature(api):
+    assert api.predict("zoo", {"instances": [[1.0, 2.0]]}) == (200, {"predictions": [3.0]})
+    assert api.predict(HALF, {"instances": [[1.0, 2.0], [3.0, 4.0]]}) == (
+        200,
+        {"predictions": [[2.5, 3.0], [3.5, 4.0]]},
+    )
+    assert api.predict(HALF, {"inputs": 1.0}) == (200, {"outputs": 2.5})
+    image = [[[1.0, 2.0]] * 2] * 3
+    assert api.zoo("image_like", instances=[image]) == (200, {"predictions": [[1.0, 2.0]]})
+    long = [[1.0] * 200, [2.0] * 200]
+    assert api.predict("zoo", {"instances": long}) == (200, {"predictions": [200.0, 400.0]})
+    rows = [{"a": [1], "b": [2]}, {"a": [3], "b": [4]}]
+    assert api.zoo("two_in_two_out", instances=rows)[1]["predictions"][0] == {"sum": [3.0], "product": [2.0]}
+
+
+def test_an_operation_that_cannot_compute_a_shape_says_so(api):
+    assert "Invalid reduction dimension" in error(api.zoo("image_like", instances=[[1.0]]), 400)
+    assert "Invalid reduction dimension" in error(api.predict("zoo", {"inputs": 1.0}), 400)
 
 
 def test_a_model_that_raises_answers_its_own_words(api):
@@ -450,6 +553,11 @@ def test_regress_with_a_version_or_a_label(api, where):
     assert api.post(f"/v1/models/{HALF}{where}:regress", body) == (200, {"results": [2.0]})
 
 
+def test_the_last_of_two_features_of_a_name_counts(api):
+    body = '{"signature_name": "regress_x_to_y", "examples": [{"x": 1.0, "x": 2.0}]}'
+    assert api.post(f"/v1/models/{HALF}:regress", body) == (200, {"results": [3.0]})
+
+
 def test_a_context_is_shared_by_all_examples(api):
     body = {"signature_name": "regress_x_to_y", "context": {"x": 4.0}, "examples": [{}, {}]}
     assert api.post(f"/v1/models/{HALF}:regress", body) == (200, {"results": [4.0, 4.0]})
@@ -459,6 +567,7 @@ EXAMPLES = {
     "no examples": ({}, "'examples' is expected and was not found"),
     "examples no list": ({"examples": {"x": 1.0}}, "Expecting 'examples' value to be an list/array"),
     "no example": ({"examples": []}, "'examples' value is an empty array"),
+    "null examples": ({"examples": None}, "Expecting 'examples' value to be an list/array"),
     "no object": ({"examples": [1.0]}, "Example must be JSON object but got JSON Number"),
     "null": ({"examples": [{"x": None}]}, "has element with unexpected JSON type: Null"),
     "nested list": ({"examples": [{"x": [[1.0]]}]}, "has element with unexpected JSON type: Array"),

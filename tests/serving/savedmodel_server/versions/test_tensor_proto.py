@@ -53,6 +53,17 @@ def test_a_shape_that_numpy_cannot_have_is_the_client_s_fault(shape):
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def test_values_beyond_the_shape_are_cut():
+    found = decode_tensors(
+        {"a": tensor(1, floats=[1, 2]), "b": tensor(1, strings=[b"x", b"y"]), "c": tensor(0, floats=[1])}
+    )
+    assert {name: array.tolist() for name, array in found.items()} == {"a": [1], "b": [b"x"], "c": []}
+
+
+def test_a_tensor_without_values_holds_zeros():
+    assert decode_tensors({"x": tensor(2, 2)})["x"].tolist() == [[0, 0], [0, 0]]
+
+
 def test_an_empty_tensor_is_decoded():
     assert decode_tensors({"x": tensor(2, 0, 3)})["x"].shape == (2, 0, 3)
 

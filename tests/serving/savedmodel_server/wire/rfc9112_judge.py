@@ -1,6 +1,7 @@
 """What a strict server makes of the bytes of one HTTP/1.1 connection: a second reader, written from RFC 9112's text.
 
-It shares no code with the server, goes line by line, and keeps everything it reads.
+Beyond the RFC, a target may have a fragment, as TensorFlow Serving takes it. This reader shares no code with the
+server, goes line by line, and keeps everything it reads.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Request:
     fields: list[tuple[bytes, bytes]]
     body: bytes
     minor: int
+    was_absolute: bool
+    """The target named a host, as for a proxy; the connection is closed then."""
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for key, value in self.fields if key.lower() == name]
@@ -86,7 +89,7 @@ def judge(data: bytes) -> Judged:
             return out
         out.requests.append(request)
         connection = [word.strip(b" \t").lower() for v in request.values(b"connection") for word in v.split(b",")]
-        if b"close" in connection or (request.minor == 0 and b"keep-alive" not in connection):
+        if b"close" in connection or request.was_absolute or (request.minor == 0 and b"keep-alive" not in connection):
             out.closes = True
             return out
     return out
@@ -100,7 +103,7 @@ def _request(source: _Bytes) -> Request | None:
         line = source.line()
     method, target, minor = _request_line(line)
     fields = _fields(source)
-    request = Request(method, _target(method, target), fields, b"", minor)
+    request = Request(method, _target(method, target), fields, b"", minor, target[:1] not in b"/*")
     _check_host(request)
     codings = [c.strip(b" \t").lower() for v in request.values(b"transfer-encoding") for c in v.split(b",")]
     lengths = request.values(b"content-length")
@@ -108,9 +111,6 @@ def _request(source: _Bytes) -> Request | None:
         raise Refused("Transfer-Encoding")
     if len(lengths) > 1 or any(not v or set(v) - set(b"0123456789") or len(v.lstrip(b"0")) > 18 for v in lengths):
         raise Refused("Content-Length")
-    content = [c.strip(b" \t").lower() for v in request.values(b"content-encoding") for c in v.split(b",")]
-    if [c for c in content if c not in (b"", b"identity")] not in ([], [b"gzip"], [b"x-gzip"]):
-        raise Refused("Content-Encoding")
     if codings:
         request.body = _chunked(source)
     elif lengths:
@@ -134,13 +134,14 @@ def _target(method: bytes, target: bytes) -> bytes:
         return target
     scheme, mark, rest = target.partition(b"://")
     if mark and scheme.lower() in (b"http", b"https") and not target.startswith(b"/"):
-        end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
         authority, target = rest[:end], rest[end:]
         if not target.startswith(b"/"):
             target = b"/" + target
         if not authority or authority.startswith(b":") or not _is_authority(authority):
             raise Refused("authority")
-    if not target.startswith(b"/") or not _are_pchars(target, PCHAR):
+    before, _, fragment = target.partition(b"#")
+    if not target.startswith(b"/") or not _are_pchars(before, PCHAR) or not _are_pchars(fragment, PCHAR):
         raise Refused("target")
     return target
 

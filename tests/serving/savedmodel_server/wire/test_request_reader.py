@@ -86,7 +86,8 @@ def test_the_reader_and_the_judge_agree_about_any_bytes_however_they_are_cut():
         (GOOD.replace(b"POST", b"TRACE"), 501),
         (GOOD.replace(b"Content-Length: 2", b"Content-Length: 2\r\nContent-Length: 2"), 400),
         (GOOD.replace(b"Content-Length: 2", b"Content-Length: " + b"9" * 5000), 413),
-        (GOOD.replace(b"Host: x", b"Host: x\r\nContent-Encoding: br"), 415),
+        (GOOD.replace(b"/a", b"/a#b#c"), 400),
+        (GOOD.replace(b"/a", b"/%a"), 400),
         (GOOD.replace(b"/a", b"/" + b"a" * 9000), 414),
         (b"GET /" + b"a" * 9000, 414),
         (CHUNKED.replace(b"chunked", b"gzip, chunked"), 501),
@@ -121,6 +122,32 @@ def test_a_request_for_an_upgrade_keeps_its_body_and_the_next_request_is_its_own
     upgrade = GOOD.replace(b"Host: x", b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket")
     requests, refusal = read([upgrade + GOOD])
     assert refusal is None and [body for _, body in requests] == [b"ab", b"ab"]
+
+
+@pytest.mark.parametrize(
+    ("data", "is_page"),
+    [
+        (GOOD.replace(b"/a", b"/%zz"), True),
+        (GOOD.replace(b"/a", b"/a%2"), True),
+        (GOOD.replace(b"/a", b"http://x:y/a"), True),
+        (GOOD.replace(b"POST", b"TRACE"), True),
+        (GOOD.replace(b"POST", b"post"), True),
+        (GOOD.replace(b"Host: x\r\n", b""), False),
+    ],
+)
+def test_what_the_real_server_refuses_with_a_page_is(data, is_page):
+    assert read([data])[1].html is is_page
+
+
+def test_a_query_and_a_fragment_are_parts_of_the_target():
+    requests, refusal = read([GOOD.replace(b"/a", b"/a?b=c/d?e#f?g")])
+    assert refusal is None and requests[0][0].target == b"/a?b=c/d?e#f?g"
+
+
+def test_nothing_is_read_after_a_target_that_names_a_host():
+    absolute = GOOD.replace(b"/a", b"HTTP://x:80/a")
+    requests, refusal = read([absolute + GOOD])
+    assert refusal is None and [head.target for head, _ in requests] == [b"/a"]
 
 
 def test_nothing_is_read_after_the_last_request_of_a_connection():

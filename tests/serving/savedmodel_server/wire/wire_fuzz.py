@@ -81,9 +81,14 @@ async def _judged_answers(reader: asyncio.StreamReader, data: bytes, judged: Jud
     answers = []
     for request in judged.requests:
         answers.append(await _answer(reader, request.method))
-        if answers[-1] is None:
+        if answers[-1] is None or _ends(request):
             break
     _compare(data, judged.requests, answers, found)
+    if answers and _ends(judged.requests[len(answers) - 1]):
+        if await _read(reader):
+            found.accepted.append(f"something after the end: {data!r}")
+        found.outcomes["HTTP/1.1 closed"] += 1
+        return
     if not judged.refused:
         found.outcomes["HTTP/1.1 good, or not complete"] += 1
         return
@@ -125,11 +130,16 @@ def _compare(data: bytes, requests: list[Request], answers: list[tuple[int, byte
             found.outcomes[f"HTTP/1.1 answered, {answer[0]}"] += 1
 
 
+def _ends(request: Request) -> bool:
+    """True for a path outside of the API, after whose answer the connection ends."""
+    return not request.target.lower().startswith(b"/v1/")
+
+
 def _wanted(request: Request) -> bytes:
     """The body of the answer to a request that nothing is wrong with; empty where that is not known."""
     try:
         body = request.body
-        if request.values(b"content-encoding") not in ([], [b""], [b"identity"]):
+        if any(b"gzip" in value.lower() for value in request.values(b"content-encoding")):
             body = unpacked(body)
         document, _ = json.JSONDecoder().raw_decode(body.decode())  # what follows the document is ignored
         if request.target not in (b"/v1/models/half_plus_two:predict", b"/v1/models/h%61lf_plus_two:predict"):
@@ -137,7 +147,7 @@ def _wanted(request: Request) -> bytes:
         if request.method != b"POST" or document.keys() != {"instances"} or len(document["instances"]) != 1:
             return b""
         value = float(document["instances"][0]) * 0.5 + 2
-        return b'{"predictions": [%s]}' % json.dumps(value).encode() if value < 1e6 else b""
+        return b'{\n    "predictions": [%s\n    ]\n}' % json.dumps(value).encode() if value < 1e6 else b""
     except (ValueError, OSError, EOFError, zlib.error, AttributeError, TypeError, LookupError):
         return b""
 
