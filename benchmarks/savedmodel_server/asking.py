@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 ANSWER_S = 30.0
 SENTINEL = b"GET /v1/models/half_plus_two HTTP/1.1\r\nHost: x\r\n\r\n"
-SILENT, CLOSED = "silent", "closed without an answer"
+SILENT, CLOSED, GARBLED = "silent", "closed without an answer", "no HTTP"
 
 
 class NoServer(Exception):
@@ -37,6 +37,10 @@ class Request:
     def over(self) -> str:
         return self.kind.partition("/")[0]
 
+    def is_unreadable(self) -> bool:
+        """Whether it may be a message that no gRPC server can parse, for which the code is INTERNAL."""
+        return self.over == "grpc" and self.kind.endswith("damaged bytes")
+
     def is_head(self) -> bool:
         """Whether the answer has no body whatever its Content-Length says."""
         return self.over == "raw" and self.body.startswith(b"HEAD ")
@@ -46,7 +50,8 @@ class Request:
 class Answer:
     """A server's answer.
 
-    status: the number (rest); version, number and "open" or "closed" for the connection (raw); the code's name (grpc).
+    status: the number (rest); version, number and "open" or "closed" for the connection, and "undated" where there is no
+    Date (raw); the code's name (grpc).
     body: the reply's bytes; of a gRPC error its details.
     """
 
@@ -81,7 +86,7 @@ class HttpConnection:
         self.used = False
 
     def exchange(self, data: bytes, *, head: bool = False) -> HttpReply | str:
-        """The reply to `data`; SILENT or CLOSED where there is none. `head`: without its body."""
+        """The reply to `data`; SILENT, CLOSED or GARBLED where there is none. `head`: without its body."""
         with contextlib.suppress(OSError):  # a server may refuse early and read no further: its refusal is there
             self.socket.sendall(data)
         try:
@@ -90,6 +95,8 @@ class HttpConnection:
             return SILENT
         except OSError:
             return CLOSED
+        except ValueError:
+            return GARBLED
         self.used = True
         return reply or CLOSED
 
@@ -99,7 +106,7 @@ class HttpConnection:
 
 
 def read_reply(file: BinaryIO, head: bool) -> HttpReply | None:
-    """The next final reply; None at the end of the connection."""
+    """The next final reply; None where the connection ends before one. Raises ValueError for what is no HTTP."""
     while True:
         version, _, rest = file.readline().decode("latin-1").partition(" ")
         if not rest:
@@ -114,7 +121,10 @@ def read_reply(file: BinaryIO, head: bool) -> HttpReply | None:
     elif "chunked" in headers.get("transfer-encoding", ""):
         body = b"".join(read_chunks(file))
     elif "content-length" in headers:
-        body = file.read(int(headers["content-length"]))
+        size = int(headers["content-length"])
+        body = file.read(size)
+        if len(body) < size:
+            return None
     else:
         body, whole = file.read(), False
     return HttpReply(version, status, headers, body, not whole or "close" in headers.get("connection", "").lower())
@@ -203,7 +213,8 @@ class Address:
             if isinstance(reply, str):
                 return Answer(reply)
             is_open = not reply.ends and isinstance(connection.exchange(SENTINEL), HttpReply)
-            return http_answer(f"{reply.version} {reply.status} {'open' if is_open else 'closed'}", reply)
+            outcome = ("open" if is_open else "closed") + ("" if "date" in reply.headers else " undated")
+            return http_answer(f"{reply.version} {reply.status} {outcome}", reply)
         finally:
             connection.close()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -35,16 +36,19 @@ DESCRIBED = (
     "half_plus_two (versions 1 and 2, labels stable=1, canary=2, policy all), zoo (version 1): savedmodel_zoo.py"
 )
 SHOWN = 3
+FAULTS = re.compile(r"silent|closed without|no HTTP|INTERNAL|UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED|\b5(?!01|05)\d\d\b")
+"""Statuses that no request should get; 501 and 505 are answers to methods and versions that a server need not know."""
 EXCERPT_BYTES = 300
 Compared = tuple[Request, Answer, Answer]
 
 
 @dataclass
 class Findings:
-    """What a run came to: differences by (kind of request, what differs), and those of class S by their name."""
+    """What a run came to: differences by (kind of request, what differs), those of class S by name, and faults."""
 
     count: int = 0
     answers: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    faults: list[Compared] = field(default_factory=list)
     differing: dict[tuple[str, str], list[Compared]] = field(default_factory=lambda: defaultdict(list))
     on_purpose: dict[str, list[Compared]] = field(default_factory=lambda: defaultdict(list))
 
@@ -52,6 +56,8 @@ class Findings:
         """Compare one request's answers."""
         self.count += 1
         self.answers[f"{request.over} {a.status}"] += 1
+        if not request.is_unreadable() and FAULTS.search(f"{a.status}/{b.status}"):
+            self.faults.append((request, a, b))
         what = difference(request, a, b, texts=texts)
         if what and (name := stricter(request, a, b)):
             self.on_purpose[name].append((request, a, b))
@@ -170,14 +176,18 @@ def report(findings: Findings) -> None:
     for name, compared in sorted(findings.on_purpose.items()):
         print(f"\n{len(compared)} on purpose: {name}")
         show(compared)
+    if findings.faults:
+        print(f"\n{len(findings.faults)} with a server error or no answer, whether they differ or not")
+        show(findings.faults, len(findings.faults))
     print(f"\nanswers: {dict(sorted(findings.answers.items()))}")
     on_purpose = sum(map(len, findings.on_purpose.values()))
     print(f"{findings.count} requests: {findings.total()} answered differently, and {on_purpose} on purpose")
 
 
-def show(compared: list[Compared]) -> None:
+def show(compared: list[Compared], most: int = SHOWN) -> None:
+    """The numbers of requests, and `most` of them in full."""
     print("  numbers " + " ".join(str(request.number) for request, _, _ in compared))
-    for request, a, b in compared[:SHOWN]:
+    for request, a, b in compared[:most]:
         print(f"  {request.number}: {request.path} {excerpt(request.body)}")
         for name, answer in (("a", a), ("b", b)):
             print(f"    {name}: {answer.status} {answer.content_type} {excerpt(answer.body)}")
