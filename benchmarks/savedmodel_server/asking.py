@@ -50,7 +50,7 @@ class Request:
 class Answer:
     """A server's answer.
 
-    status: the number (rest); version, number and "open" or "closed" for the connection, and "undated" where there is no
+    status: the number (rest); version, number, "open" or "closed" for the connection, and "undated" where there is no
     Date (raw); the code's name (grpc).
     body: the reply's bytes; of a gRPC error its details.
     """

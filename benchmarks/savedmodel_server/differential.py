@@ -106,7 +106,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--over", nargs="+", choices=TRANSPORTS, default=list(TRANSPORTS), help="transports to draw from"
     )
     parser.add_argument("--only", type=int, metavar="N", help="send this request alone")
-    parser.add_argument("--connections", type=int, default=4, help="requests in flight at each address")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        default=4,
+        help="requests in flight at each address (with more than its gRPC threads, a server may refuse some)",
+    )
     parser.add_argument("--texts", action="store_true", help="compare the texts of errors too")
     parser.add_argument("--server", help="of a recording: name of the server")
     parser.add_argument("--version", help="of a recording: its version")

@@ -61,7 +61,7 @@ def test_a_recorded_value_that_is_another_is_found(server):
 @pytest.mark.system
 def test_a_server_answers_every_request_twice_in_the_same_way(server):
     requests = [draw(3, number) for number in range(900)]
-    findings = differential.compare(ask_all([address(server)] * 2, requests, 4))
+    findings = differential.compare(ask_all([address(server)] * 2, requests, 2))
     assert findings.count == 900
     assert (differing(findings), findings.on_purpose, findings.faults) == ([], {}, [])
     shares = {over: sum(request.over == over for request in requests) for over in ("rest", "raw", "grpc")}
