@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 ANSWER_S = 30.0
+BUSY_ATTEMPTS, BUSY_S = 200, 0.02
 SENTINEL = b"GET /v1/models/half_plus_two HTTP/1.1\r\nHost: x\r\n\r\n"
 SILENT, CLOSED, GARBLED = "silent", "closed without an answer", "no HTTP"
 
@@ -219,7 +221,16 @@ class Address:
             connection.close()
 
     def ask_grpc(self, request: Request) -> Answer:
-        """A unary call."""
+        """A unary call, sent again while all of the server's threads are taken: that says nothing about the request."""
+        for _ in range(BUSY_ATTEMPTS):
+            answer = self.call(request)
+            if answer.status != "RESOURCE_EXHAUSTED" or b"Threadpool" not in answer.body:
+                break
+            time.sleep(BUSY_S)
+        return answer
+
+    def call(self, request: Request) -> Answer:
+        """A unary call, sent once."""
         import grpc
 
         try:

@@ -110,7 +110,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--connections",
         type=int,
         default=4,
-        help="requests in flight at each address (with more than its gRPC threads, a server may refuse some)",
+        help="requests in flight at each address",
     )
     parser.add_argument("--texts", action="store_true", help="compare the texts of errors too")
     parser.add_argument("--server", help="of a recording: name of the server")

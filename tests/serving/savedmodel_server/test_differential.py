@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 
+import grpc
 import pytest
 
 from benchmarks.savedmodel_server import differential, recording
@@ -141,6 +143,27 @@ def test_one_request_of_a_run_can_be_sent_alone(capsys):
     printed = capsys.readouterr().out
     assert printed.count(f"123: {request.kind}\n{request.path}\n{request.body!r}\n") == 2
     assert "status 200 / 400" in printed
+
+
+def test_a_call_that_finds_all_threads_taken_is_sent_again():
+    refusals = ["Server Threadpool Exhausted"] * 3
+
+    class Busy(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(self.answer)
+
+        def answer(self, message, context):
+            if refusals:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusals.pop())
+            return message
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Busy()])
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    assert Address("http://127.0.0.1:1", target).ask(Request(0, "grpc/p", "/a/B", b"x")) == Answer("OK", "", b"x")
+    refusals.append("too large")
+    assert Address("http://127.0.0.1:1", target).ask(Request(0, "grpc/p", "/a/B", b"x")).status == "RESOURCE_EXHAUSTED"
+    server.stop(0)
 
 
 # seeds
