@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from serving.savedmodel_server.errors import RequestError, StartError
 from serving.savedmodel_server.rpc.services import GrpcApi, Method
@@ -113,7 +115,23 @@ def _handler(api: GrpcApi, method: Method) -> grpc.RpcMethodHandler:
             context.abort(_STATUS[int(error.code)], error.message)
 
     return grpc.unary_unary_rpc_method_handler(
-        run,
-        request_deserializer=method.request_class.FromString,
+        _parsing(method.request_class, run),
         response_serializer=lambda message: message.SerializeToString(),
     )
+
+
+def _parsing(request_class: Any, run: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[bytes, Any], Any]:
+    """`run` for messages as bytes.
+
+    grpcio is not asked to parse them: it never ends the stream of one that it cannot parse (1.85), until the streams
+    of the connection are used up.
+    """
+
+    def parse(message: bytes, context: grpc.ServicerContext) -> Any:
+        try:
+            request = request_class.FromString(message)
+        except DecodeError as error:
+            context.abort(grpc.StatusCode.INTERNAL, f"Exception deserializing request! {error}")
+        return run(request, context)
+
+    return parse
