@@ -38,7 +38,8 @@ from serving.savedmodel_server.versions.model_config import (
     read_model_config_file,
     tls_credentials,
 )
-from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
+from serving.savedmodel_server.versions.model_versions import ModelConfig
+from serving.savedmodel_server.versions.repository import Repository, RepositoryOptions
 from serving.savedmodel_server.versions.servable import Servable, ServableOptions
 
 LOG = logging.getLogger("savedmodel_server")

@@ -11,7 +11,7 @@ from typing import Any
 from serving.savedmodel_server.errors import FlagError, RequestError, invalid
 from serving.savedmodel_server.flags import Flags
 from serving.savedmodel_server.textproto import message_class, read_text_proto
-from serving.savedmodel_server.versions.repository import ModelConfig, VersionPolicy, unavailable
+from serving.savedmodel_server.versions.model_versions import ModelConfig, VersionPolicy, unavailable
 
 _PLATFORM = "tensorflow"
 """The one platform that is served."""

@@ -9,68 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 
 from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.versions.model_versions import (
+    ModelConfig,
+    State,
+    Version,
+    VersionPolicy,
+    unavailable,
+    version_folders,
+)
 from serving.savedmodel_server.versions.servable import Servable
-from serving.savedmodel_server.versions.version_number import version_number
 
 LOG = logging.getLogger("savedmodel_server")
-
-
-class State(IntEnum):
-    """TensorFlow Serving's states of a version (ModelVersionStatus.State)."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class VersionPolicy:
-    """Which of the versions found are served: the latest `latest`, or those of `specific`, or all."""
-
-    latest: int = 1
-    specific: frozenset[int] | None = None
-    every: bool = False
-
-    def choose(self, versions: Iterable[int]) -> set[int]:
-        """The versions to serve."""
-        if self.every:
-            return set(versions)
-        if self.specific is not None:
-            return set(versions) & self.specific
-        return set(sorted(versions)[-self.latest :])
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One model that the server is to serve."""
-
-    name: str
-    base_path: Path
-    policy: VersionPolicy = field(default_factory=VersionPolicy)
-    labels: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Version:
-    """One version of a model; `error` is why it failed."""
-
-    model: str
-    number: int
-    path: Path
-    state: State = State.START
-    error: RequestError | None = None
-    servable: Servable | None = None
-    in_flight: int = 0
-    attempts: int = 0
-    next_attempt_s: float = 0.0
 
 
 class Lease:
@@ -346,7 +300,7 @@ class Repository:
         config = model.config
         if config.policy.latest == 0:
             return {}
-        folders = _version_folders(config.base_path)
+        folders = version_folders(config.base_path)
         if folders is None:
             return {n: v.path for n, v in model.available.items()}
         chosen = config.policy.choose(folders)
@@ -402,13 +356,6 @@ class Repository:
         return len(idle) < len(leaving)
 
 
-def unavailable(number: int, model: str) -> str:
-    """What is said of a label that names a version that is not loaded."""
-    return (
-        f"Request to assign label to version {number} of model {model}, which is not currently available for inference"
-    )
-
-
 def _unavailable_models(versions: Sequence[Version]) -> RequestError:
     told = "".join(
         f"{{{{name: {v.model} version: {v.number}}} due to error: {v.error.code.name}: {v.error.message}}}, "
@@ -416,13 +363,3 @@ def _unavailable_models(versions: Sequence[Version]) -> RequestError:
         if v.error is not None
     )
     return RequestError(Code.UNKNOWN, f"{len(versions)} model(s) did not become available: {{{told}}}")
-
-
-def _version_folders(base_path: Path) -> dict[int, Path] | None:
-    """Folders whose names are whole numbers; None where the base path is gone or cannot be read."""
-    try:
-        found = ((version_number(entry.name), entry) for entry in sorted(base_path.iterdir(), reverse=True))
-        return {number: entry for number, entry in found if number is not None and entry.is_dir()}
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        LOG.warning("event=base_path_unreadable path=%s error=%r", base_path, str(error))
-        return None

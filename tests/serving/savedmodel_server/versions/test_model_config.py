@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.versions.model_config import check_new_models, check_served_models, configs_of_request
-from serving.savedmodel_server.versions.repository import VersionPolicy
+from serving.savedmodel_server.versions.model_versions import VersionPolicy
 
 
 @pytest.fixture(scope="module")

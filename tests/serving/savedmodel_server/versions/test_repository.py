@@ -7,13 +7,8 @@ import pytest
 
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.rest.rest_path import parse_path
-from serving.savedmodel_server.versions.repository import (
-    ModelConfig,
-    Repository,
-    RepositoryOptions,
-    State,
-    VersionPolicy,
-)
+from serving.savedmodel_server.versions.model_versions import ModelConfig, State, VersionPolicy
+from serving.savedmodel_server.versions.repository import Repository, RepositoryOptions
 from serving.savedmodel_server.versions.version_number import version_number
 
 
