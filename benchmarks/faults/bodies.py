@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import ROOT, Figure, table
 
 sys.path.insert(0, str(ROOT))
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from serving.wire import http2_frames as h2
 from tests.serving.savedmodel_server.savedmodel_zoo import save_half_plus
 from tests.serving.savedmodel_server.server_process import RunningServer, start_server
@@ -58,7 +59,8 @@ def run() -> list[Figure]:
         base = Path(folder) / "m"
         save_half_plus(base / "1", 2.0)
         for name, send in SENDERS.items():
-            server = start_server(Path(folder) / name, "--model_name=m", f"--model_base_path={base}")
+            flags = "--model_name=m", f"--model_base_path={base}", f"--grpc_max_threads={GRPC_THREADS}"
+            server = start_server(Path(folder) / name, *flags)
             try:
                 server.wait_ready("m")
                 figures += _measure(server, name, send)

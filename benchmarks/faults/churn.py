@@ -45,6 +45,7 @@ class Churn:
         self._url, self._target = url, target
         self._rng = rng
         self._served = {VERSIONS[0]}
+        self._label = VERSIONS[0]
         self._removed = 0
 
     @staticmethod
@@ -78,8 +79,11 @@ class Churn:
         for version in going:
             self.presence[version][-1].surely_until_s = now_s
         await asyncio.to_thread(self._add, coming)
-        if how == "reload":
+        if how == "reload":  # a label moves only to what is available: the coming versions are loaded first
+            await self._reload(calls, wanted | self._served, label=self._label)
+            await self._until(wanted | self._served)
             await self._reload(calls, wanted, label=min(wanted))
+            self._label = min(wanted)
         else:
             self._remove(going)
         await self._until(wanted)

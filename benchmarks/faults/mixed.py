@@ -28,6 +28,7 @@ from figures import ROOT, Figure, table
 from watched import Watched
 
 sys.path.insert(0, str(ROOT))
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from tests.serving.savedmodel_server.savedmodel_zoo import save_half_plus
 from tests.serving.savedmodel_server.server_process import RunningServer, start_server
 
@@ -79,9 +80,8 @@ def run(requests: int, seed: int) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="faults-mixed-") as folder:
         base = Path(folder) / "half_plus_two"
         save_half_plus(base / "2", 2.0)
-        server = start_server(
-            Path(folder), "--model_name=half_plus_two", f"--model_base_path={base}", "--enable_batching"
-        )
+        flags = "--model_name=half_plus_two", f"--model_base_path={base}", f"--grpc_max_threads={GRPC_THREADS}"
+        server = start_server(Path(folder), *flags, "--enable_batching")
         try:
             server.wait_ready("half_plus_two")
             watched = Watched(server.process.pid)

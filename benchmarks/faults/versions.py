@@ -30,8 +30,9 @@ from figures import ROOT, Figure, table
 from watched import Watched
 
 sys.path.insert(0, str(ROOT))
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from tests.serving.savedmodel_server.savedmodel_zoo import save_half_plus
-from tests.serving.savedmodel_server.server_process import RunningServer, start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, RunningServer, start_server
 
 REST_CONNECTIONS = 6
 GRPC_CONNECTIONS = 2
@@ -70,7 +71,8 @@ def run(predictions: int, seed: int) -> list[Figure]:
         shutil.copytree(work / "all" / str(VERSIONS[0]), work / "m" / str(VERSIONS[0]))
         config = work / "models.config"
         config.write_text(first_config(work / "m"))
-        server = start_server(work, f"--model_config_file={config}", "--enable_batching")
+        flags = f"--model_config_file={config}", LABELS_AT_START, f"--grpc_max_threads={GRPC_THREADS}"
+        server = start_server(work, *flags, "--enable_batching")
         try:
             server.wait_ready("m")
             churn = Churn(work, server.url, server.target, random.Random(seed))

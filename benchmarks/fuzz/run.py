@@ -4,11 +4,12 @@
         [--no-schemathesis]
 
 Three tenths are requests over REST, two tenths calls over gRPC, damaged in their bytes or in their structure, as
-tests/serving/savedmodel_server/mutations.py and nearly_valid.py do. Three tenths are connections of raw HTTP/1.1 and
-two tenths sequences of HTTP/2 frames, as tests/serving/savedmodel_server/wire makes them: each either good, or with
-something that RFC 9112 or 9113 says must be refused. Counted are those that were accepted, and requests that were
-answered with another's bytes. Then schemathesis (installed into build/fuzz, a virtual environment of its own) works
-through the server's OpenAPI page.
+tests/serving/savedmodel_server/mutations.py and nearly_valid.py do. One in a hundred is a reload of the models, as
+reload_inputs.py makes them: after each, the server must serve what the last one that it accepted asks for. Three
+tenths are connections of raw HTTP/1.1 and two tenths sequences of HTTP/2 frames, as
+tests/serving/savedmodel_server/wire makes them: each either good, or with something that RFC 9112 or 9113 says must be
+refused. Counted are those that were accepted, and requests that were answered with another's bytes. Then schemathesis
+(installed into build/fuzz, a virtual environment of its own) works through the server's OpenAPI page.
 
 Inputs are made in blocks of 1,000, each from the seed and its number: `--first 40000 --inputs 20000` is the third fifth
 of a whole run, against a server of its own.
@@ -33,9 +34,10 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from tests.serving.savedmodel_server import mutations  # noqa: E402
+from serving.engines.tensorflow_settings import GRPC_THREADS  # noqa: E402
+from tests.serving.savedmodel_server import mutations, reload_inputs  # noqa: E402
 from tests.serving.savedmodel_server.savedmodel_zoo import write_zoo  # noqa: E402
-from tests.serving.savedmodel_server.server_process import RunningServer, start_server  # noqa: E402
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, RunningServer, start_server  # noqa: E402
 from tests.serving.savedmodel_server.wire import http1_inputs, http2_inputs, wire_fuzz  # noqa: E402
 
 FUZZ = ROOT / "build" / "fuzz"
@@ -49,7 +51,7 @@ FLAT = 1.05
 """Resident memory at the end may be this much of that after the first fifth."""
 
 
-KINDS = ("REST", "gRPC", "HTTP/1.1", "HTTP/2")
+KINDS = ("REST", "gRPC", "reload", "HTTP/1.1", "HTTP/2")
 
 
 @dataclass
@@ -87,11 +89,12 @@ def main() -> int:
         parser.error(f"--first must be a multiple of {BLOCK}.")
     with tempfile.TemporaryDirectory() as folder:
         zoo = write_zoo(Path(folder))
-        flags = ["--enable_batching"] if options.enable_batching else []
-        server = start_server(Path(folder), f"--model_config_file={zoo / 'models.config'}", *flags)
+        flags = [f"--model_config_file={zoo / 'models.config'}", LABELS_AT_START, f"--grpc_max_threads={GRPC_THREADS}"]
+        flags += ["--enable_batching"] if options.enable_batching else []
+        server = start_server(Path(folder), *flags)
         try:
             server.wait_ready("zoo")
-            faults = fuzz(server, blocks(options.inputs, options.first), options.seed)
+            faults = fuzz(server, zoo, blocks(options.inputs, options.first), options.seed)
             if not options.no_schemathesis:
                 faults += run_schemathesis(server)
             faults += [] if server.process.poll() is None else [f"the server died: {server.process.returncode}"]
@@ -108,12 +111,12 @@ def blocks(inputs: int, first: int) -> list[tuple[int, int]]:
     return [(at // BLOCK, min(BLOCK, first + inputs - at)) for at in range(first, first + inputs, BLOCK)]
 
 
-def fuzz(server: RunningServer, numbered: list[tuple[int, int]], seed: int) -> list[str]:
+def fuzz(server: RunningServer, zoo: Path, numbered: list[tuple[int, int]], seed: int) -> list[str]:
     """Run all kinds of each block; the faults found. Memory is compared with that after a fifth."""
     tally, memory = Tally(), []
     fifth = -(-len(numbered) // 5)
     for done, (number, size) in enumerate(numbered, 1):
-        run_block(server, tally, seed * 1_000_000 + number, size)
+        run_block(server, zoo, tally, seed * 1_000_000 + number, size)
         if done % fifth == 0 or done == len(numbered):
             memory.append(psutil.Process(server.process.pid).memory_info().rss)
             print(f"block {done} of {len(numbered)}: {memory[-1] >> 20} MiB, {len(tally.faults)} faults", flush=True)
@@ -126,21 +129,36 @@ def fuzz(server: RunningServer, numbered: list[tuple[int, int]], seed: int) -> l
     return tally.faults
 
 
-def run_block(server: RunningServer, tally: Tally, seed: int, size: int) -> None:
-    """Three tenths REST, two gRPC, three raw HTTP/1.1, two HTTP/2 frames."""
+def run_block(server: RunningServer, zoo: Path, tally: Tally, seed: int, size: int) -> None:
+    """Three tenths REST, two gRPC, some of which reload, three raw HTTP/1.1, two HTTP/2 frames."""
     rest, rpc = ("127.0.0.1", port_of(server.url)), ("127.0.0.1", port_of(server.target))
+    reloads = size // 100
     begin = time.monotonic()
     asyncio.run(over_rest(rest, list(mutations.rest_requests(seed, size * 3 // 10)), tally))
     tally.add_seconds(0, begin)
     begin = time.monotonic()
-    over_grpc(server.target, mutations.grpc_requests(seed, size * 2 // 10), tally)
+    over_grpc(server.target, mutations.grpc_requests(seed, size * 2 // 10 - reloads), tally)
     tally.add_seconds(1, begin)
     begin = time.monotonic()
-    tally.add(asyncio.run(wire_fuzz.over_http1(rest, http1_inputs.connections(seed, size * 3 // 10))))
+    over_reloads(server.target, zoo, reload_inputs.requests(seed, reloads, zoo), tally)
     tally.add_seconds(2, begin)
     begin = time.monotonic()
-    tally.add(asyncio.run(wire_fuzz.over_http2(rpc, http2_inputs.sequences(seed, size * 2 // 10))))
+    tally.add(asyncio.run(wire_fuzz.over_http1(rest, http1_inputs.connections(seed, size * 3 // 10))))
     tally.add_seconds(3, begin)
+    begin = time.monotonic()
+    tally.add(asyncio.run(wire_fuzz.over_http2(rpc, http2_inputs.sequences(seed, size * 2 // 10))))
+    tally.add_seconds(4, begin)
+
+
+def over_reloads(target: str, zoo: Path, messages: Iterator[bytes], tally: Tally) -> None:
+    """One after the other, for each sets what is served; at the end the models of the other kinds are back."""
+    with grpc.insecure_channel(target) as channel:
+        reloads = reload_inputs.Reloads(channel, zoo)
+        for message in messages:
+            reloads.send(message)
+        reloads.restore()
+    tally.codes.update(f"reload {code}" for code in reloads.codes)
+    tally.faults += reloads.faults
 
 
 def port_of(address: str) -> int:

@@ -20,6 +20,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+from serving.engines.tensorflow_settings import GRPC_THREADS  # noqa: E402
+
 PEERS = ROOT / "build" / "peers"
 PEER_PACKAGES = HERE / "peers.txt"
 READY_S = 180
@@ -90,6 +93,7 @@ def command_of(contender: Contender, model: Path, port: int, batching: bool) -> 
         rpc = port if contender.kind == "grpc" else 0
         flags = ["--model_name=cnn", f"--model_base_path={model}", f"--rest_api_port={rest}", f"--port={rpc}"]
         flags += ["--tensorflow_intra_op_parallelism=1", "--tensorflow_inter_op_parallelism=1"]
+        flags.append(f"--grpc_max_threads={GRPC_THREADS}")
         if batching:
             parameters = ROOT / "build" / "batching.txt"
             parameters.write_text(BATCHING)

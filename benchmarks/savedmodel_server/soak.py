@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from servers import READY_S, ROOT, free_port
+from servers import GRPC_THREADS, READY_S, ROOT, free_port
 from tensor import predict_message, probabilities
 
 sys.path.insert(0, str(ROOT))
@@ -46,6 +46,7 @@ def main() -> int:
         command = [
             sys.executable, "-m", "serving.savedmodel_server", "--model_name=cnn", f"--model_base_path={base}",
             f"--rest_api_port={rest}", f"--port={rpc}", "--enable_batching",
+            f"--grpc_max_threads={GRPC_THREADS}",
         ]  # fmt: skip
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(command, stderr=log, cwd=ROOT)

@@ -12,7 +12,7 @@ import orjson
 from models.manifest import ModelDir
 from serving.containers import CONFIG, MODELS
 from serving.deployment import Batching, Budget, ContainerLaunch, Endpoint, Launch
-from serving.engines.tensorflow_settings import MOST_IMAGES, batches_queued
+from serving.engines.tensorflow_settings import GRPC_THREADS, MOST_IMAGES, batches_queued
 from serving.errors import EngineUnavailable
 from serving.ports import HOST, free_ports, is_bound_at
 from serving.probe import http_get
@@ -106,6 +106,7 @@ def _flags(budget: Budget, batching: Batching, folder: _Folder) -> list[str]:
     flags = [
         f"--tensorflow_intra_op_parallelism={budget.threads}",
         "--tensorflow_inter_op_parallelism=1",
+        f"--grpc_max_threads={GRPC_THREADS}",
         f"--monitoring_config_file={folder.write('monitoring.config', _MONITORING)}",
         "--max_num_load_retries=0",  # a model that does not load is reported at once, not after minutes
         "--file_system_poll_wait_seconds=0",  # a study is of this version: nothing to look for later

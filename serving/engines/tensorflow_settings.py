@@ -23,6 +23,12 @@ from serving.server_settings import (
 
 MOST_IMAGES: Final = 1024
 """Images that one request may hold where batching is on."""
+GRPC_THREADS: Final = 16_384
+"""--grpc_max_threads, wherever this project starts a server with TensorFlow Serving's flags.
+
+A call that finds no thread is refused (RESOURCE_EXHAUSTED), and the default of 4 a core is fewer than a load has in
+flight: 1,000 in an open loop, up to 10,000 in a closed one. It is a limit only: a thread is made when a call needs it.
+"""
 _FLAG = re.compile(r"--?([a-z0-9_]+)(?:=(.*))?", re.DOTALL)
 _FIELD = re.compile(r"(\w+)\s*:?\s*\{\s*value\s*:\s*(\w+)\s*\}")
 _BatchSettings = tuple[ReportedSetting, ReportedSetting, ReportedSetting, ReportedSetting]

@@ -47,7 +47,7 @@ SUPPORTED: dict[str, _Flag] = {
     "rest_api_enable_cors_support": _Flag(bool, False, "CORS headers in replies"),
     "max_request_bytes": _Flag(int, 64 << 20, "largest request body or message (ours)"),
     "max_unfinished_request_bytes": _Flag(int, 0, "bytes of half-sent requests; 0 means 2 of the largest (ours)"),
-    "grpc_max_threads": _Flag(int, 0, "gRPC calls that run at a time; 0 means 4 a core, or 2 batches"),
+    "grpc_max_threads": _Flag(int, 0, "one more than gRPC calls at a time, others are refused; 0 means 4 a core"),
     "grpc_channel_arguments": _Flag(str, "", "comma-separated key=value pairs for the gRPC server"),
     "enable_grpc_healthcheck_service": _Flag(bool, True, "the standard gRPC health service"),
     "enable_serialization_as_tensor_content": _Flag(bool, False, "gRPC replies carry tensor_content"),
@@ -138,9 +138,10 @@ class Flags:
         """REST calls that run at a time."""
         return self.rest_api_num_threads or 4 * _cores()
 
-    def grpc_threads(self, batch_rows: int) -> int:
-        """gRPC calls that run at a time; to fill a batch, twice its rows must be on their way."""
-        return self.grpc_max_threads or min(256, max(4 * _cores(), 2 * batch_rows))
+    @property
+    def grpc_threads(self) -> int:
+        """Threads of gRPC; one of them waits for calls."""
+        return self.grpc_max_threads or 4 * _cores()
 
 
 def _boolean(text: str) -> bool:
@@ -213,6 +214,8 @@ def _check(flags: Flags) -> None:
     for name in ("rest_api_num_threads", "grpc_max_threads", "max_num_load_retries", "drain_seconds"):
         if getattr(flags, name) < 0:
             raise FlagError(f"--{name} must not be negative.")
+    if flags.grpc_max_threads == 1:
+        raise FlagError("--grpc_max_threads=1 would refuse every call, as one thread waits for calls: use at least 2.")
     if flags.max_request_bytes < 1 or flags.rest_api_timeout_in_ms < 1:
         raise FlagError("--max_request_bytes and --rest_api_timeout_in_ms must be at least 1.")
     if flags.unfinished_bytes < flags.max_request_bytes:

@@ -29,8 +29,17 @@ from serving.savedmodel_server.flags import Flags
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.rest.asgi import CORS, App, Front
 from serving.savedmodel_server.versions.batching import read_batching_parameters
-from serving.savedmodel_server.versions.model_config import flag_configs, read_model_config_file, tls_credentials
-from serving.savedmodel_server.versions.repository import ModelConfig, Repository, RepositoryOptions
+from serving.savedmodel_server.versions.model_config import (
+    check_first_labels,
+    check_new_models,
+    check_served_models,
+    configs_of_request,
+    flag_configs,
+    read_model_config_file,
+    tls_credentials,
+)
+from serving.savedmodel_server.versions.model_versions import ModelConfig
+from serving.savedmodel_server.versions.repository import Repository, RepositoryOptions
 from serving.savedmodel_server.versions.servable import Servable, ServableOptions
 
 LOG = logging.getLogger("savedmodel_server")
@@ -55,6 +64,7 @@ class Server:
             self._batching = read_batching_parameters(path, flags.rest_threads)
         self._credentials = tls_credentials(flags.ssl_config_file)
         self._configs = read_model_config_file(flags) if flags.model_config_file else flag_configs(flags)
+        check_first_labels(self._configs, flags)
         self._rest_socket = _bound(flags.bind_address, flags.rest_api_port, "rest_api_port")
         with contextlib.closing(_bound(flags.bind_address, flags.port, "port") or socket.socket()):
             pass
@@ -95,19 +105,23 @@ class Server:
         return INTERRUPTED if self._interrupted else 0
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
-        begin = time.perf_counter_ns()
+        servable = self._load_counted(name, version, path)
+        for signature, reason in servable.unbatched.items():
+            self._metrics.unbatched_requests.add((name, str(version), signature, reason), 0)
+        if self._flags.enable_model_warmup:
+            self._warm_up(servable, path)
+        return servable
+
+    def _load_counted(self, name: str, version: int, path: Path) -> Servable:
+        begin_ns = time.perf_counter_ns()
         status = "fail"
         try:
             servable = Servable(name, version, path, self._load_options())
-            for signature, reason in servable.unbatched.items():
-                self._metrics.unbatched_requests.add((name, str(version), signature, reason), 0)
-            if self._flags.enable_model_warmup:
-                self._warm_up(servable, path)
             status = "success"
             return servable
         finally:
             self._metrics.load_attempts.add((str(path), status))
-            self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin) // 1000)
+            self._metrics.load_latency.add((str(path),), (time.perf_counter_ns() - begin_ns) // 1000)
 
     def _warm_up(self, servable: Servable, path: Path) -> None:
         from serving.savedmodel_server.calls.warmup import warm_up
@@ -167,13 +181,21 @@ class Server:
         stop.set()
 
     def _reload(self, config: Any) -> None:
-        from serving.savedmodel_server.versions.model_config import configs_of_request
+        """Serve the models of a ModelServerConfig; raises RequestError in TensorFlow Serving's order of checks."""
+        configs = configs_of_request(config)
+        with self._reloading:
+            served = self._repository.serving()
+            check_served_models(config, served)
+            self._repository.check_labels(configs)
+            check_new_models(config, served)
+            self._reconfigure(configs)
 
-        self._reconfigure(configs_of_request(config))
+    def _reload_file(self, configs: list[ModelConfig]) -> None:
+        with self._reloading:
+            self._reconfigure(configs)
 
     def _reconfigure(self, configs: list[ModelConfig]) -> None:
-        with self._reloading:
-            self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
+        self._repository.reconfigure(configs, RELOAD_TIMEOUT_S)
         if self._rpc is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._tell_health, self._rpc)
 
@@ -188,7 +210,7 @@ class Server:
             try:
                 changed = await asyncio.to_thread(read_model_config_file, self._flags)
                 if changed != configs:
-                    await asyncio.to_thread(self._reconfigure, changed)
+                    await asyncio.to_thread(self._reload_file, changed)
                     configs = changed
             except ServingError as error:
                 LOG.error("event=config_refused file=%s error=%r", self._flags.model_config_file, str(error))
@@ -201,7 +223,6 @@ class Server:
         if not flags.port:
             return None
         api = GrpcApi(self._repository, self._inference, self._metrics, self._reload)
-        threads = flags.grpc_threads(self._batching.max_batch_size if self._batching else 0)
         health = flags.enable_grpc_healthcheck_service
         if self._credentials is None and not flags.grpc_channel_arguments:
             from serving.savedmodel_server.rpc.asyncio_transport import AsyncioGrpcServer
@@ -209,7 +230,7 @@ class Server:
             server = AsyncioGrpcServer(
                 api,
                 bridge,
-                threads=threads,
+                threads=flags.grpc_threads,
                 max_bytes=flags.max_request_bytes,
                 budget=self._budget,
                 read_timeout_s=flags.rest_api_timeout_in_ms / 1000,
@@ -222,7 +243,7 @@ class Server:
         return GrpcServer(
             api,
             f"{flags.bind_address}:{flags.port}",
-            threads=threads,
+            threads=flags.grpc_threads,
             max_bytes=flags.max_request_bytes,
             arguments=channel_arguments(flags.grpc_channel_arguments),
             credentials=self._credentials,

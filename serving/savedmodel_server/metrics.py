@@ -17,6 +17,8 @@ LATENCY_BUCKETS_US = tuple(10 * 1.8 ** (i / 3) for i in range(97))
 QUEUING_BUCKETS_US = tuple(100 * 1.2**i for i in range(-12, 80))
 """11 us to 180 s; TensorFlow Serving's are those from 100 us to 1.1 s."""
 SIZE_BUCKETS = tuple(float(1 << i) for i in range(15))
+GRAPH_RUN_BUCKETS_US = tuple(1000.0 * 2**i for i in range(20))
+"""1 ms to 9 minutes, as in TensorFlow."""
 _MOST_UNKNOWN_NAMES = 100
 _LONGEST_UNKNOWN_NAME = 128
 """Characters."""
@@ -44,6 +46,11 @@ class Counter:
         """Add to the child of these label values."""
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
+
+    def first(self) -> int:
+        """The value of the first child in the order of labels; 0 where there is none."""
+        values = self._values.copy()
+        return values[min(values)] if values else 0
 
     def lines(self) -> Iterable[str]:
         """Samples in Prometheus text."""
@@ -147,11 +154,28 @@ class Metrics:
             ("model_path", "status"),
             LATENCY_BUCKETS_US,
         )
+        self.warmup_records = Counter(
+            f"{prefix}model_warmup_records_read", "Warm-up records read.", ("model_path", "status")
+        )
+        self.request_log_count = Counter(
+            f"{prefix}request_log_count",
+            "Requests logged: none, as requests are not logged here.",
+            ("model_name", "status_code"),
+        )
         self.load_latency = Counter(
             ":tensorflow:cc:saved_model:load_latency", "Wall time of loads, microseconds.", ("model_path",)
         )
         self.load_attempts = Counter(
             ":tensorflow:cc:saved_model:load_attempt_count", "Loads.", ("model_path", "status")
+        )
+        core = ":tensorflow:core:graph_run"
+        self.graph_runs = Counter(f"{core}s", "Graph executions.", ())
+        self.graph_run_time = Counter(f"{core}_time_usecs", "Wall time of graph executions, microseconds.", ())
+        self.graph_run_times = Histogram(
+            f"{core}_time_usecs_histogram",
+            "Distribution of the wall time of graph executions, microseconds.",
+            (),
+            GRAPH_RUN_BUCKETS_US,
         )
         batching = f"{prefix}batching_session:"
         self.queuing_latency = Histogram(
@@ -167,6 +191,7 @@ class Metrics:
             ("model_name", "version", "signature_name", "reason"),
         )
         self._all: list[Counter | Histogram] = [m for m in vars(self).values() if isinstance(m, Counter | Histogram)]
+        self._counters = {m.name.replace(":", "/"): m for m in self._all if isinstance(m, Counter)}
         self._unknown_names: set[str] = set()
 
     def count_failure(self, name: str, status: str, *, is_served: bool) -> None:
@@ -181,6 +206,20 @@ class Metrics:
             else:
                 name = ""
         self.request_count.add((name, status))
+
+    def count_graph_run(self, micros: float) -> None:
+        """Count one run of a graph that went well: of one request, or of one batch without the wait for it."""
+        self.graph_runs.add(())
+        self.graph_run_time.add((), round(micros))
+        self.graph_run_times.observe((), micros)
+
+    def first_value(self, name: str) -> int:
+        """Of the counter that TensorFlow names so (/tensorflow/serving/request_count): the value of its first child.
+
+        0 for a histogram, which has no whole number, and for a name that there is not.
+        """
+        counter = self._counters.get(name)
+        return counter.first() if counter else 0
 
     def page(self) -> bytes:
         """The page that Prometheus scrapes."""

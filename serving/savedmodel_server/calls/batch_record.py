@@ -34,7 +34,9 @@ class BatchRecord:
         if began_s:
             begins_ns = _begins_ns(calls, began_s)
             waits_us = _waits_us(calls, began_s, begins_ns)
-            batches = self._new_batches(begins_ns)
+            new = self._new_batches(begins_ns)
+            batches = len(new)
+            self._count_runs([begins_ns[beginning_s] for beginning_s in new])
         else:  # how long a batch that failed had waited in the kernel is not known
             waits_us = [(entered_ns - call.since_ns) / 1000 for call in calls]
             batches = 1
@@ -43,14 +45,20 @@ class BatchRecord:
         if batches:
             self._metrics.wrapped_run_count.add((), batches)
 
-    def _new_batches(self, beginnings_s: Iterable[float]) -> int:
-        """How many of these batches no other task was in before."""
-        seen, new = self._beginnings_s, 0
+    def _count_runs(self, begins_ns: Iterable[float]) -> None:
+        now_ns = time.perf_counter_ns()
+        for begin_ns in begins_ns:
+            self._metrics.count_graph_run((now_ns - begin_ns) / 1000)
+
+    def _new_batches(self, beginnings_s: Iterable[float]) -> list[float]:
+        """Those of these batches that no other task was in before."""
+        seen = self._beginnings_s
+        new: list[float] = []
         with self._lock:
             for beginning_s in beginnings_s:
                 if beginning_s not in seen:
                     seen[beginning_s] = None
-                    new += 1
+                    new.append(beginning_s)
             while len(seen) > _BEGINNINGS_KEPT:
                 del seen[next(iter(seen))]
         return new

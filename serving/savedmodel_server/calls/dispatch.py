@@ -42,6 +42,7 @@ class Dispatcher:
 
     def __init__(self, threads: int, batching: BatchingParameters | None, metrics: Metrics) -> None:
         self._batching = batching or BatchingParameters()
+        self._ran = metrics.count_graph_run
         self._record = BatchRecord(metrics, self._batching.thread_pool_name)
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
@@ -64,7 +65,7 @@ class Dispatcher:
             over.acquire()
         else:
             self._record.count_unbatched(call)
-            run_alone(call)
+            run_alone(call, self._ran)
         if call.outputs is None:
             raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
         return call.outputs
@@ -134,10 +135,10 @@ class Dispatcher:
         begin_ns = time.perf_counter_ns()
         if lane is not None:
             live = _live(calls)
-            if live and (began_s := run_batched(live)) is not None:
+            if live and (began_s := run_batched(live, self._ran)) is not None:
                 self._record.add(live, began_s, begin_ns)
         elif calls[0].error is None:
-            run_alone(calls[0])
+            run_alone(calls[0], self._ran)
         end_ns = time.perf_counter_ns()
         with self._lock:
             for call in calls:

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving.savedmodel_server.errors import Code
-from serving.savedmodel_server.versions.repository import Version
+from serving.savedmodel_server.versions.model_versions import Version
 from serving.savedmodel_server.versions.servable import Servable
 
 SIGNATURE_DEF = "signature_def"

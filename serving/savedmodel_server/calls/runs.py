@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
+Ran = Callable[[float], None]
+"""Gets the microseconds of each run of a graph by itself that went well."""
 
 
-def run_alone(call: Call) -> None:
+def run_alone(call: Call, ran: Ran) -> None:
     """Run a call past the batching kernel, if somebody waits for it."""
     if call.caller.closed:
         drop(call)
@@ -22,7 +25,9 @@ def run_alone(call: Call) -> None:
     servable, signature = call.servable, call.signature
     try:
         servable.check_rows(signature, call.arrays)
+        begin_ns = time.perf_counter_ns()
         call.outputs = servable.run_alone(signature, call.arrays, tuple(signature.outputs))
+        ran((time.perf_counter_ns() - begin_ns) / 1000)
     except RequestError as error:
         call.error = error
     except Exception:  # noqa: BLE001 - a bug must not end the dispatcher's thread
@@ -34,7 +39,7 @@ def drop(call: Call) -> None:
     call.error = RequestError(Code.CANCELLED, "The call was given up before it ran.")
 
 
-def run_batched(calls: Sequence[Call]) -> list[float] | None:
+def run_batched(calls: Sequence[Call], ran: Ran) -> list[float] | None:
     """Run calls of one signature and one shape of rows as one task of the batching kernel.
 
     When the batch of each row began, in seconds of Unix time; empty where the batch failed, None where the task was
@@ -54,7 +59,7 @@ def run_batched(calls: Sequence[Call]) -> list[float] | None:
         outputs, began_s = servable.run_batched(signature, arrays)
     except RequestError as error:
         if error.code is not Code.UNAVAILABLE:
-            return _run_again(calls)
+            return _run_again(calls, ran)
         _refuse(calls, error)
         return None
     except Exception:  # noqa: BLE001 - as above
@@ -77,9 +82,9 @@ def _share(calls: Sequence[Call], outputs: Sequence[Array]) -> None:
         begin = end
 
 
-def _run_again(calls: Sequence[Call]) -> list[float]:
+def _run_again(calls: Sequence[Call], ran: Ran) -> list[float]:
     for call in calls:
-        run_alone(call)
+        run_alone(call, ran)
         if call.outputs is not None:
             call.servable.require_rows(call.signature, call.rows, call.outputs)
     return []

@@ -23,17 +23,22 @@ def warm_up(inference: Inference, servable: Servable, path: Path, metrics: Metri
     file = path / REQUESTS_FILE
     if not file.exists():
         return
-    begin = time.perf_counter_ns()
-    status = "fail"
+    begin_ns, records = time.perf_counter_ns(), 0
     try:
         for record in _records(file):
             for _ in range(max(1, iterations)):
                 _replay(inference, servable, record)
-        status = "success"
+            records += 1
     except RequestError as error:
+        if error.code is Code.DATA_LOSS:  # all that TensorFlow Serving counts of a warm-up that fails
+            _count(metrics, path, f"{error.code.name}: {error.message}", records, begin_ns)
         raise RequestError(error.code, f"Warm-up with {file} failed: {error.message}") from error
-    finally:
-        metrics.warmup_latency.observe((str(path), status), (time.perf_counter_ns() - begin) / 1000)
+    _count(metrics, path, Code.OK.name, records, begin_ns)
+
+
+def _count(metrics: Metrics, path: Path, status: str, records: int, begin_ns: int) -> None:
+    metrics.warmup_latency.observe((str(path), status), (time.perf_counter_ns() - begin_ns) / 1000)
+    metrics.warmup_records.add((str(path), status), records)
 
 
 def _records(file: Path) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from serving.savedmodel_server.calls.inference import PredictPlan
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.errors import Code, RequestError, StartError
 from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
+from serving.savedmodel_server.rpc.call_threads import CallThreads
 from serving.savedmodel_server.rpc.h2_connection import Http2Connection
 from serving.savedmodel_server.rpc.services import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.rpc.stream import Stream
@@ -58,7 +59,8 @@ class AsyncioGrpcServer:
         self._api = api
         self._bridge = bridge
         self._methods = api.methods()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+        self._threads = CallThreads(threads)
+        self._pool = ThreadPoolExecutor(self._threads.most, thread_name_prefix="grpc")
         self._max_bytes = max_bytes
         self._budget = budget
         self._read_timeout_s = read_timeout_s
@@ -124,18 +126,33 @@ class AsyncioGrpcServer:
         """Answer one complete request."""
         path = stream.head.path
         try:
-            message = _unframed(stream.body(), stream.head.encoding, self._max_bytes)
-            stream.parts = []
-            if path == PREDICT_PATH:
-                self._start_predict(stream, _parsed(self._methods[path].request_class, message))
-            elif path in self._methods:
-                self._start_apart(stream, self._methods[path], message)
-            elif path in (_HEALTH_CHECK, _HEALTH_WATCH) and self._health is not None:
+            if path in (_HEALTH_CHECK, _HEALTH_WATCH) and self._health is not None:  # which take no thread
+                message = self._message(stream)
                 self._answer_health(stream, _parsed(health_pb2.HealthCheckRequest, message).service)
-            else:
-                raise RequestError(Code.UNIMPLEMENTED, "Method not found!")
+                return
+            self._threads.take()
+            try:
+                self._start(stream, path)
+            except BaseException:
+                self._threads.free()
+                raise
         except RequestError as error:
             stream.connection.fail(stream, error.code, error.message)
+
+    def _start(self, stream: Stream, path: str) -> None:
+        """Begin a call that has a thread; what it raises is its answer."""
+        message = self._message(stream)
+        if path == PREDICT_PATH:
+            self._start_predict(stream, _parsed(self._methods[path].request_class, message))
+        elif path in self._methods:
+            self._start_apart(stream, self._methods[path], message)
+        else:
+            raise RequestError(Code.UNIMPLEMENTED, "Method not found!")
+
+    def _message(self, stream: Stream) -> bytes:
+        message = _unframed(stream.body(), stream.head.encoding, self._max_bytes)
+        stream.parts = []
+        return message
 
     def _start_predict(self, stream: Stream, request: Any) -> None:
         begin_ns = time.perf_counter_ns()
@@ -154,6 +171,7 @@ class AsyncioGrpcServer:
         )
 
     def _end_predict(self, call: _UnderWay, outputs: Sequence[Array] | None, error: RequestError | None) -> None:
+        self._threads.free()
         stream = call.stream
         try:
             if stream.closed:
@@ -170,7 +188,11 @@ class AsyncioGrpcServer:
 
     def _start_apart(self, stream: Stream, method: Method, message: bytes) -> None:
         future = self._bridge.loop.run_in_executor(self._pool, self._run_apart, method, message, stream)
-        future.add_done_callback(lambda ran: _end_apart(stream, ran))
+        future.add_done_callback(lambda ran: self._end_apart(stream, ran))
+
+    def _end_apart(self, stream: Stream, ran: asyncio.Future[bytes]) -> None:
+        self._threads.free()
+        _answer_apart(stream, ran)
 
     def _run_apart(self, method: Method, message: bytes, stream: Stream) -> bytes:
         response = self._api.call(method, _parsed(method.request_class, message), stream)
@@ -190,7 +212,7 @@ class AsyncioGrpcServer:
             connection.answer(stream, _health_reply(state))
 
 
-def _end_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
+def _answer_apart(stream: Stream, ran: asyncio.Future[bytes]) -> None:
     if ran.cancelled():
         stream.connection.fail(stream, Code.UNAVAILABLE, "The server is stopping.")
         return

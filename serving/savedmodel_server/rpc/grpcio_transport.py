@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.savedmodel_server.errors import RequestError, StartError
+from serving.savedmodel_server.rpc.call_threads import CallThreads
 from serving.savedmodel_server.rpc.services import GrpcApi, Method
 
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
@@ -34,7 +35,7 @@ class GrpcServer:
         limits = (("grpc.max_receive_message_length", max_bytes), ("grpc.max_send_message_length", -1))
         options = (("grpc.so_reuseport", 0), *limits, *arguments)
         self._server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"), options=options)
-        self._server.add_generic_rpc_handlers((_Handlers(api),))
+        self._server.add_generic_rpc_handlers((_Handlers(api, CallThreads(threads)),))
         self.health = _add_health(self._server) if health else None
         try:
             if credentials is None:
@@ -86,8 +87,8 @@ def _add_health(server: grpc.Server) -> Any:
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, api: GrpcApi) -> None:
-        self._handlers = {path: _handler(api, method) for path, method in api.methods().items()}
+    def __init__(self, api: GrpcApi, threads: CallThreads) -> None:
+        self._handlers = {path: _handler(api, method, threads) for path, method in api.methods().items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handlers.get(details.method)
@@ -103,14 +104,18 @@ class _RpcCaller:
         self.closed = True
 
 
-def _handler(api: GrpcApi, method: Method) -> grpc.RpcMethodHandler:
+def _handler(api: GrpcApi, method: Method, threads: CallThreads) -> grpc.RpcMethodHandler:
     def run(request: Any, context: grpc.ServicerContext) -> Any:
         caller = _RpcCaller()
         remaining_s = context.time_remaining()
         if not context.add_callback(caller.close) or (remaining_s is not None and remaining_s <= 0):
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         try:
-            return api.call(method, request, caller)
+            threads.take()
+            try:
+                return api.call(method, request, caller)
+            finally:
+                threads.free()
         except RequestError as error:
             context.abort(_STATUS[int(error.code)], error.message)
 

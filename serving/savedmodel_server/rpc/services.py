@@ -151,12 +151,12 @@ class GrpcApi:
         return status_proto(self.repository.states(spec.name, version))
 
     def _reload_config(self, request: Any, _: Caller) -> Any:
+        before = {name: self.metrics.first_value(name) for name in request.metric_names}
+        self._reload(request.config)
         response = model_management_pb2.ReloadConfigResponse()
-        try:
-            self._reload(request.config)
-        except RequestError as error:
-            response.status.error_code = int(error.code)
-            response.status.error_message = error.message
+        response.status.error_code = int(Code.OK)
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=self.metrics.first_value(name) - value)
         return response
 
 

@@ -8,69 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 
 from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.versions.model_versions import (
+    ModelConfig,
+    State,
+    Version,
+    VersionPolicy,
+    unavailable,
+    version_folders,
+)
 from serving.savedmodel_server.versions.servable import Servable
-from serving.savedmodel_server.versions.version_number import version_number
 
 LOG = logging.getLogger("savedmodel_server")
-
-
-class State(IntEnum):
-    """TensorFlow Serving's states of a version (ModelVersionStatus.State)."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class VersionPolicy:
-    """Which of the versions found are served: the latest `latest`, or those of `specific`, or all."""
-
-    latest: int = 1
-    specific: frozenset[int] | None = None
-    every: bool = False
-
-    def choose(self, versions: Iterable[int]) -> set[int]:
-        """The versions to serve."""
-        if self.every:
-            return set(versions)
-        if self.specific is not None:
-            return set(versions) & self.specific
-        return set(sorted(versions)[-self.latest :])
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One model that the server is to serve."""
-
-    name: str
-    base_path: Path
-    policy: VersionPolicy = field(default_factory=VersionPolicy)
-    labels: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Version:
-    """One version of a model; `error` is why it failed."""
-
-    model: str
-    number: int
-    path: Path
-    state: State = State.START
-    error: RequestError | None = None
-    servable: Servable | None = None
-    in_flight: int = 0
-    attempts: int = 0
-    next_attempt_s: float = 0.0
 
 
 class Lease:
@@ -102,6 +56,17 @@ class _Model:
         self.configured = True
         """False once it is to be unloaded for good; its versions' last states stay."""
         self.latest: Version | None = None
+
+    @property
+    def comes(self) -> bool:
+        """Whether no version is available, but one may become so."""
+        return self.latest is None and any(v.state in (State.START, State.LOADING) for v in self.versions.values())
+
+    @property
+    def failed(self) -> Version | None:
+        """The newest version, where none is available for good."""
+        ended = [version for version in self.versions.values() if version.error is not None]
+        return None if self.latest is not None or not ended else max(ended, key=lambda version: version.number)
 
     def refresh(self) -> None:
         self.available = {n: v for n, v in self.versions.items() if v.state is State.AVAILABLE}
@@ -145,7 +110,7 @@ class Repository:
             if label:
                 version = self._labelled(name, model, label)
             chosen = model and (model.latest if version is None else model.available.get(version))
-            if not chosen or chosen.servable is None:
+            if not name or not chosen or chosen.servable is None:
                 raise self._not_found(name, version)
             chosen.in_flight += 1
             return Lease(chosen.servable, chosen, self._release)
@@ -196,7 +161,7 @@ class Repository:
     # how it changes
 
     def configure(self, configs: Iterable[ModelConfig]) -> None:
-        """Serve these models and no others; takes effect on the repository's thread."""
+        """Serve these models and no others; takes effect on the repository's thread. Labels are not checked."""
         with self._lock:
             self._configure({config.name: config for config in configs})
         self._wake.set()
@@ -204,31 +169,43 @@ class Repository:
     def reconfigure(self, configs: Iterable[ModelConfig], timeout_s: float) -> None:
         """As `configure`, then wait until the versions that this asks for were loaded or failed.
 
-        Labels change last, and only where each names a version that is available; else RequestError, and the
-        labels stay as they were.
+        A label may name only a version that is available already, as in TensorFlow Serving: else RequestError, and
+        nothing changes. RequestError too where a new model has no version that loads.
         """
         wanted = {config.name: config for config in configs}
         with self._lock:
-            labels = {name: model.config.labels for name, model in self._models.items()}
-            self._configure({n: replace(c, labels=labels.get(n, {})) for n, c in wanted.items()})
+            for config in wanted.values():
+                self._check_labels(config)
+            new = [name for name in wanted if name not in self._models or not self._models[name].configured]
+            self._configure(wanted)
             self._asked += 1
             mine = self._asked
             self._wake.set()
-            if not self._idle.wait_for(lambda: self._answered >= mine, timeout_s):
-                raise RequestError(Code.DEADLINE_EXCEEDED, f"The models did not load within {timeout_s:g} s.")
-            for name, config in wanted.items():
-                self._check_labels(self._models[name], config.labels)
-            for name, config in wanted.items():
-                self._models[name].config = config
+            self._await(lambda: self._answered >= mine and not any(self._models[n].comes for n in new), timeout_s)
+            if failed := [version for name in new if (version := self._models[name].failed)]:
+                raise _unavailable_models(failed)
 
-    def _check_labels(self, model: _Model, labels: Mapping[str, int]) -> None:
-        for label, number in labels.items():
-            if number not in model.available and not self._options.labels_for_unavailable:
-                raise RequestError(
-                    Code.FAILED_PRECONDITION,
-                    f"Request to assign label {label} to version {number} of model {model.config.name}, "
-                    "which is not currently available for inference",
-                )
+    def check_labels(self, configs: Iterable[ModelConfig]) -> None:
+        """Refuse labels that `reconfigure` would refuse; raises RequestError (FAILED_PRECONDITION)."""
+        with self._lock:
+            for config in configs:
+                self._check_labels(config)
+
+    def _await(self, done: Callable[[], bool], timeout_s: float) -> None:
+        """Wait for what the repository's thread does; the lock is held."""
+        if not self._idle.wait_for(lambda: self._stopping or done(), timeout_s):
+            raise RequestError(Code.DEADLINE_EXCEEDED, f"The models did not load within {timeout_s:g} s.")
+        if self._stopping:
+            raise RequestError(Code.UNAVAILABLE, "The server is stopping.")
+
+    def _check_labels(self, config: ModelConfig) -> None:
+        model = self._models.get(config.name)
+        for label, number in config.labels.items():
+            if model and number in model.available:
+                continue
+            now = model.config.labels.get(label, number) if model else number
+            if not self._options.labels_for_unavailable or now != number:
+                raise RequestError(Code.FAILED_PRECONDITION, unavailable(number, config.name))
 
     def _configure(self, wanted: Mapping[str, ModelConfig]) -> None:
         for name, config in wanted.items():
@@ -249,7 +226,9 @@ class Repository:
 
     def stop(self, timeout_s: float) -> None:
         """Unload everything, waiting at most this long for requests under way."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
+            self._idle.notify_all()
         self._wake.set()
         if self._thread:
             self._thread.join(timeout_s)
@@ -317,15 +296,16 @@ class Repository:
             model.versions[number].state = State.END
 
     def _aspired(self, model: _Model) -> dict[int, Path]:
-        """Version folders to serve; where none is found, those served now stay."""
+        """Version folders to serve; those served now stay where the base path is gone or cannot be read."""
         config = model.config
         if config.policy.latest == 0:
             return {}
-        folders = _version_folders(config.base_path)
+        folders = version_folders(config.base_path)
+        if folders is None:
+            return {n: v.path for n, v in model.available.items()}
         chosen = config.policy.choose(folders)
         if not chosen:
             LOG.warning("event=no_versions model=%s base_path=%s", config.name, config.base_path)
-            return {n: v.path for n, v in model.available.items()}
         return {number: folders[number] for number in chosen}
 
     def _try_load(self, model: _Model, version: Version) -> None:
@@ -376,11 +356,10 @@ class Repository:
         return len(idle) < len(leaving)
 
 
-def _version_folders(base_path: Path) -> dict[int, Path]:
-    """Folders whose names are whole numbers; empty where the base path cannot be read."""
-    try:
-        found = ((version_number(entry.name), entry) for entry in sorted(base_path.iterdir(), reverse=True))
-        return {number: entry for number, entry in found if number is not None and entry.is_dir()}
-    except OSError as error:
-        LOG.warning("event=base_path_unreadable path=%s error=%r", base_path, error.strerror)
-        return {}
+def _unavailable_models(versions: Sequence[Version]) -> RequestError:
+    told = "".join(
+        f"{{{{name: {v.model} version: {v.number}}} due to error: {v.error.code.name}: {v.error.message}}}, "
+        for v in versions
+        if v.error is not None
+    )
+    return RequestError(Code.UNKNOWN, f"{len(versions)} model(s) did not become available: {{{told}}}")

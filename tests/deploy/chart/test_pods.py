@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from tests.deploy.chart.rendering import (
     VALUES,
     container,
@@ -160,11 +161,17 @@ def test_workers_share_the_threads_and_a_number_of_threads_can_be_given():
     assert flags(given["args"])["tensorflow_intra_op_parallelism"] == "3"
 
 
-def test_a_tensorflow_server_takes_enough_calls_at_a_time_to_fill_two_batches():
+def test_a_tensorflow_server_takes_enough_rest_calls_at_a_time_to_fill_two_batches():
     few = flags(container(render().server(), "server")["args"])
-    assert few["rest_api_num_threads"] == few["grpc_max_threads"] == "16"
+    assert few["rest_api_num_threads"] == "16"
     many = flags(container(render("batching.maxSize=64").server(), "server")["args"])
-    assert many["rest_api_num_threads"] == many["grpc_max_threads"] == "128"
+    assert many["rest_api_num_threads"] == "128"
+
+
+@pytest.mark.parametrize("engine", ["tfserving", "savedmodel"])
+def test_a_tensorflow_server_has_a_grpc_thread_for_every_call_in_flight(engine):
+    args = flags(container(render(f"engine={engine}").server(), "server")["args"])
+    assert args["grpc_max_threads"] == str(GRPC_THREADS)
 
 
 def probes(engine):

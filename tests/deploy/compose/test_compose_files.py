@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 import servestorm
+from loadtests.options import options_for
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from tests.deploy.compose.compose_files import COMPOSE, FILES, env_file, services, variables, without_variables
 from tests.requirements_here import lacking
 from tests.source_tree import ROOT
@@ -102,6 +104,13 @@ def test_every_engine_has_the_same_budget_and_the_same_threads(compose):
         assert len(engines) == 2
         assert limits[0] == limits[1] and {"cpus", "memory", "pids"} <= set(limits[0])
         assert engines[0]["environment"]["OMP_NUM_THREADS"] == engines[1]["environment"]["OMP_NUM_THREADS"]
+
+
+def test_tensorflow_serving_has_a_grpc_thread_for_every_call_in_flight():
+    service = services()["tfserving"]
+    assert f"--grpc_max_threads={GRPC_THREADS}" in service["command"]
+    (in_flight,) = (option.default for option in options_for("constant") if option.flag == "--max-in-flight")
+    assert service["deploy"]["resources"]["limits"]["pids"] > in_flight + 500  # and the server's other threads
 
 
 def test_model_name_alone_is_enough_for_another_model(compose):

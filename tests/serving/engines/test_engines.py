@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from loadtests.options import options_for
 from models.manifest import ModelDir
+from servestorm.plan.scenarios import Sweep
+from servestorm.study.load import PROBE_MOST_IN_FLIGHT
 from serving.backend import DeploymentOrder
 from serving.backends import BACKENDS
 from serving.deployment import Batching, Budget, EventLog
 from serving.engines import ENGINES, described_model, java, java_files, tensorflow_flags, torchserve
+from serving.engines.tensorflow_settings import GRPC_THREADS
 from serving.errors import EngineUnavailable, ServingError
 from tests.serving.engines.tensorflow_serving_flags import TF_SERVING_FLAGS
 
@@ -83,7 +88,16 @@ def test_tensorflow_serving_and_the_embedded_server_are_started_alike(recorder, 
     assert ("enable_batching" in told[0]) == (batching is MANY)
 
 
-def test_every_flag_is_known_to_the_embedded_server():
+@pytest.mark.parametrize("engine", ["tfserving", "savedmodel"])
+def test_there_is_a_grpc_thread_for_every_call_that_a_load_may_have_in_flight(engine, recorder, model, tmp_path):
+    (open_loop,) = (option.default for option in options_for("constant") if option.flag == "--max-in-flight")
+    with pytest.raises(ValidationError):
+        Sweep(concurrency=[GRPC_THREADS - 1])  # one thread waits: no closed loop may be as large
+    assert max(open_loop, PROBE_MOST_IN_FLIGHT) < GRPC_THREADS - 1
+    contained = ENGINES[engine].contain(model, BUDGET, ONE, tmp_path)
+    for command in (launch(engine, model, tmp_path / "work").command, contained.command):
+        assert flags_of(command)["grpc_max_threads"] == str(GRPC_THREADS)
+
     flags = pytest.importorskip("serving.savedmodel_server.flags")
     text = Path(flags.__file__).read_text()
     source = Path(tensorflow_flags.__file__).read_text()

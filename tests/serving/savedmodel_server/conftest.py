@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.savedmodel_server.savedmodel_zoo import write_zoo
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,9 @@ def zoo(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(zoo, tmp_path_factory):
-    running = start_server(tmp_path_factory.mktemp("server"), f"--model_config_file={zoo / 'models.config'}")
+    """With a thread for each of the many calls that some tests have in flight at a time."""
+    flags = f"--model_config_file={zoo / 'models.config'}", LABELS_AT_START, "--grpc_max_threads=4096"
+    running = start_server(tmp_path_factory.mktemp("server"), *flags)
     try:
         running.wait_ready("zoo")
         yield running

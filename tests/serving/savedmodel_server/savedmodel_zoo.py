@@ -2,7 +2,7 @@
 
     python tests/serving/savedmodel_server/savedmodel_zoo.py OUT
 
-writes OUT/half_plus_two/{1,2}, OUT/zoo/1 and OUT/models.config.
+writes OUT/half_plus_two/{1,2}, OUT/zoo/1, OUT/gate/1 and OUT/models.config.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ def write_zoo(out: Path) -> Path:
     for version in (1, 2):
         save_half_plus(out / "half_plus_two" / str(version), 2.0)
     save_zoo(out / "zoo" / "1")
+    save_gate(out / "gate" / "1")
     write_config(out)
     return out
 
 
 def write_config(out: Path) -> Path:
-    """A model_config_file with both versions of half_plus_two, labelled, and the zoo."""
+    """A model_config_file with both versions of half_plus_two, labelled, the zoo and the gate."""
     path = out / "models.config"
     path.write_text(
         f"""model_config_list {{
@@ -36,6 +37,7 @@ def write_config(out: Path) -> Path:
     version_labels {{ key: "canary" value: 2 }}
   }}
   config {{ name: "zoo" base_path: "{out / "zoo"}" model_platform: "tensorflow" }}
+  config {{ name: "gate" base_path: "{out / "gate"}" model_platform: "tensorflow" }}
 }}
 """
     )
@@ -129,6 +131,45 @@ def save_zoo(path: Path) -> Path:
     }
     for name in ECHO_DTYPES:
         signatures[f"echo_{name}"] = named(lambda x: {"y": tf.identity(x)}, spec("x", tf.as_dtype(name)))
+    tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
+    return path
+
+
+def save_gate(path: Path) -> Path:
+    """A model whose calls wait, with no timing: `wait` reports its arrival, then waits for one `open`.
+
+    `arrived` waits for one such report. Each answers the number that it was given.
+    """
+    import tensorflow as tf
+
+    ops = tf.raw_ops
+
+    def queue(name):
+        return ops.FIFOQueueV2(component_types=[tf.int32], shapes=[[]], shared_name=name)
+
+    def put(name):
+        return ops.QueueEnqueueV2(handle=queue(name), components=[0])
+
+    def take(name):
+        return ops.QueueDequeueV2(handle=queue(name), component_types=[tf.int32])
+
+    def wait(x):
+        with tf.control_dependencies([put("arrivals")]):
+            passed = take("passes")
+        with tf.control_dependencies(passed):
+            return {"y": tf.identity(x)}
+
+    def arrived(x):
+        with tf.control_dependencies(take("arrivals")):
+            return {"y": tf.identity(x)}
+
+    def open_(x):
+        with tf.control_dependencies([put("passes")]):
+            return {"y": tf.identity(x)}
+
+    vector = tf.TensorSpec([None], tf.float32, name="x")
+    functions = {"serving_default": wait, "arrived": arrived, "open": open_}
+    signatures = {name: tf.function(function).get_concrete_function(vector) for name, function in functions.items()}
     tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
     return path
 

@@ -15,6 +15,8 @@ import requests
 from serving.ports import free_ports
 
 READY_S = 120
+LABELS_AT_START = "--allow_version_labels_for_unavailable_models"
+"""Needed where a configuration file has labels."""
 
 
 @dataclass

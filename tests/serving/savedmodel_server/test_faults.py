@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 pytestmark = pytest.mark.system
 BODY = b'{"instances": [1.0]}'
@@ -41,6 +41,7 @@ def strict(zoo, tmp_path_factory):
     running = start_server(
         tmp_path_factory.mktemp("strict"),
         f"--model_config_file={zoo / 'models.config'}",
+        LABELS_AT_START,
         "--rest_api_timeout_in_ms=2000",
         "--max_request_bytes=1000000",
     )

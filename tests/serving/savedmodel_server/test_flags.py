@@ -16,6 +16,12 @@ def test_flags_take_both_spellings_and_booleans_need_no_value(tmp_path):
     assert parse_flags([f"--model_base_path={tmp_path}", "--enable_model_warmup=false"]).enable_model_warmup is False
 
 
+def test_grpc_has_four_threads_a_core_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 5})
+    assert parse_flags(["--model_base_path=.", "--enable_batching"]).grpc_threads == 12
+    assert parse_flags(["--model_base_path=.", "--grpc_max_threads=7"]).grpc_threads == 7
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_flag_of_tensorflow_serving_that_we_lack_is_refused_by_name(name, tmp_path):
     with pytest.raises(FlagError, match=f"--{name} is a flag of TensorFlow Serving"):
@@ -33,6 +39,7 @@ def test_a_flag_of_tensorflow_serving_that_we_lack_is_refused_by_name(name, tmp_
         (["--model_base_path=.", "--no_such_flag=1"], "no_such_flag"),
         (["--model_base_path=.", "--max_unfinished_request_bytes=9"], "allow at least one request"),
         (["--model_base_path=.", "--port=x"], "invalid int value"),
+        (["--model_base_path=.", "--grpc_max_threads=1"], "use at least 2"),
         (["--model_base_path=.", "--enable_batching=maybe"], "neither true nor false"),
         (["--model_base_path=.", "--batching_parameters_file=x"], "needs --enable_batching"),
         (["--model_base_path=.", "--enable_batching", "--batching_parameters_file=/nope"], "cannot be read"),

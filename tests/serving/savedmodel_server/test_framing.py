@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 pytestmark = pytest.mark.system
 PATH = "/v1/models/half_plus_two:predict"
@@ -24,7 +24,7 @@ MAX_BYTES = 1_000_000
 def small(zoo, tmp_path_factory):
     """A server for bodies of 1 MB, with CORS, and 2 s for a request."""
     running = start_server(
-        tmp_path_factory.mktemp("small"), f"--model_config_file={zoo / 'models.config'}",
+        tmp_path_factory.mktemp("small"), f"--model_config_file={zoo / 'models.config'}", LABELS_AT_START,
         f"--max_request_bytes={MAX_BYTES}", "--max_unfinished_request_bytes=1500000", "--rest_api_timeout_in_ms=2000",
         "--rest_api_enable_cors_support",
     )  # fmt: skip

@@ -3,8 +3,9 @@
 import grpc
 import pytest
 import requests
+from google.protobuf.message import DecodeError
 
-from tests.serving.savedmodel_server import mutations
+from tests.serving.savedmodel_server import mutations, reload_inputs
 
 pytestmark = pytest.mark.system
 BUG = "Internal error"
@@ -33,3 +34,28 @@ def test_damaged_messages_over_grpc_get_documented_answers(server):
                 assert BUG not in error.details(), (method, message)
                 assert error.code() is not grpc.StatusCode.UNKNOWN, (method, message, error.details())
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= seen
+
+
+def test_damaged_reloads_are_refused_and_the_models_of_the_last_accepted_one_served(server, zoo):
+    with grpc.insecure_channel(server.target) as channel:
+        reloads = reload_inputs.Reloads(channel, zoo)
+        for message in reload_inputs.requests(seed=1, count=60, folder=zoo):
+            reloads.send(message)
+        reloads.restore()
+    assert reloads.faults == []
+    assert set(reloads.codes) == {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL"}
+
+
+def test_no_reload_that_can_be_parsed_leads_a_server_out_of_its_folder(zoo):
+    from tensorflow_serving.apis import model_management_pb2
+
+    for message in reload_inputs.requests(seed=2, count=2000, folder=zoo):
+        try:
+            request = model_management_pb2.ReloadConfigRequest.FromString(message)
+        except DecodeError:
+            continue
+        for entry in request.config.model_config_list.config:
+            path = entry.base_path.removeprefix("file://")
+            inside = path == str(zoo) or path.startswith(f"{zoo}/")
+            assert inside or not path.startswith("/"), path
+            assert ".." not in path.split("/"), path

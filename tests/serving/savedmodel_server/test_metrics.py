@@ -109,3 +109,30 @@ def test_values_that_are_counted_together_count_as_one_by_one():
     for begin in range(0, len(values), 100):
         together.queuing_latency.observe_all(("p",), values[begin : begin + 100])
     assert together.page() == alone.page() and together.page() == alone.page()
+
+
+def test_a_run_of_a_graph_counts_in_its_three_families():
+    metrics = Metrics()
+    for micros in (1500.4, 2500.4):
+        metrics.count_graph_run(micros)
+    found = samples(metrics)
+    assert found[(":tensorflow:core:graph_runs",)] == 2
+    assert found[(":tensorflow:core:graph_run_time_usecs",)] == 4000
+    histogram = ":tensorflow:core:graph_run_time_usecs_histogram"
+    assert found[f"{histogram}_bucket", ("le", "2000")] == 1 and found[(f"{histogram}_count",)] == 2
+    bounds = bounds_on_the_page(metrics, histogram)
+    assert bounds == [*(f"{1000 * 2**i:g}" for i in range(20)), "+Inf"]
+
+
+def test_families_without_samples_are_on_the_page():
+    assert b"# TYPE :tensorflow:serving:request_log_count counter" in Metrics().page()
+
+
+def test_the_first_value_of_a_counter_is_asked_by_tensorflows_own_name():
+    metrics = Metrics()
+    metrics.request_count.add(("z", "OK"), 7)
+    metrics.request_count.add(("a", "OK"), 3)
+    metrics.request_latency.observe(("a", "", "REST"), 1.0)
+    names = ("request_count", "request_latency", "request_log_count", "nope")
+    assert [metrics.first_value(f"/tensorflow/serving/{name}") for name in names] == [3, 0, 0, 0]
+    assert metrics.first_value(":tensorflow:serving:request_count") == 0

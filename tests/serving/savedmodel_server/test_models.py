@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.serving.savedmodel_server.savedmodel_zoo import save_half_plus
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 pytestmark = pytest.mark.system
 WAIT_S = 60
@@ -125,7 +125,10 @@ def test_warm_up_runs_before_traffic_and_a_failing_one_fails_the_version(lines, 
     try:
         server.wait_ready("m")
         page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=20).text
-        assert f'model_warmup_latency_count{{model_path="{base / "1"}",status="success"}} 1' in page
+        warmed = f'{{model_path="{base / "1"}",status="OK"}} 1'
+        assert f":tensorflow:serving:model_warmup_latency_count{warmed}" in page
+        assert f":tensorflow:serving:model_warmup_records_read{warmed}" in page
+        assert ":tensorflow:core:graph_runs 1" in page
         assert ':tensorflow:serving:runtime_latency_count{model_name="m",API="Predict",runtime="TF1"} 1' in page
         (tmp_path / "2").rename(base / "2")
         until(lambda: states(server, "m").get(2) == "END", "the failure of version 2")
@@ -150,7 +153,8 @@ def test_the_config_file_is_read_again_and_a_reload_moves_a_label(lines, tmp_pat
 
     config = tmp_path / "models.config"
     config.write_text(config_text(lines, 1))
-    server = start_server(tmp_path, f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1")
+    flags = f"--model_config_file={config}", LABELS_AT_START
+    server = start_server(tmp_path, *flags, "--model_config_file_poll_wait_seconds=1")
 
     def stable():
         url = f"{server.url}/v1/models/m/labels/stable:predict"
@@ -166,10 +170,62 @@ def test_the_config_file_is_read_again_and_a_reload_moves_a_label(lines, tmp_pat
             text_format.Parse(config_text(lines, 1), request.config)
             reply = ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30)
             assert reply.status.error_code == 0 and stable() == [6.0]
-            request.config.model_config_list.config[0].version_labels["stable"] = 3
-            reply = ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30)
-            assert reply.status.error_code == 9 and "not currently available" in reply.status.error_message
-            assert stable() == [6.0]
+            model = request.config.model_config_list.config[0]
+            model.model_version_policy.specific.versions.append(3)
+            model.version_labels["stable"] = 3  # which this very request would load
+            with pytest.raises(grpc.RpcError) as refused:
+                ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30)
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert stable() == [6.0] and set(states(server, "m")) == {1, 2}
+    finally:
+        server.stop()
+
+
+def test_labels_need_a_flag_at_the_start(lines, tmp_path):
+    config = tmp_path / "models.config"
+    config.write_text(config_text(lines, 1))
+    server = start_server(tmp_path, f"--model_config_file={config}")
+    assert server.process.wait(timeout=60) == 2
+    text = "Request to assign label to version 1 of model m, which is not currently available for inference: add "
+    assert f"savedmodel-server: {text}{LABELS_AT_START}" in server.log.read_text()
+
+
+def test_a_reload_with_a_model_that_does_not_load_says_which_and_why(lines, tmp_path):
+    from tensorflow_serving.apis import model_management_pb2
+    from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+
+    (tmp_path / "bad" / "7").mkdir(parents=True)
+    (tmp_path / "bad" / "7" / "saved_model.pb").write_bytes(b"no protobuf")
+    flags = "--model_name=m", f"--model_base_path={lines}", "--max_num_load_retries=0"
+    server = start_server(tmp_path, *flags)
+    request = model_management_pb2.ReloadConfigRequest()
+    for name, base in (("m", lines), ("bad", tmp_path / "bad")):
+        request.config.model_config_list.config.add(name=name, base_path=str(base), model_platform="tensorflow")
+    try:
+        server.wait_ready("m")
+        with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as refused:
+            ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30)
+        text = "1 model(s) did not become available: {{{name: bad version: 7} due to error: "
+        assert refused.value.code() is grpc.StatusCode.UNKNOWN and refused.value.details().startswith(text)
+        reply = requests.post(f"{server.url}/v1/models/m:predict", data=b'{"instances": [10.0]}', timeout=20)
+        assert reply.json() == {"predictions": [8.0]}
+    finally:
+        server.stop()
+
+
+def test_a_model_whose_last_version_goes_is_not_found(lines, tmp_path):
+    base = tmp_path / "m"
+    base.mkdir()
+    put(lines, base, 1)
+    server = start_server(tmp_path, "--model_name=m", f"--model_base_path={base}")
+    try:
+        server.wait_ready("m")
+        (base / "1").rename(tmp_path / "gone")
+        until(lambda: states(server, "m") == {1: "END"}, "the end of version 1")
+        reply = requests.post(f"{server.url}/v1/models/m:predict", data=b'{"instances": [10.0]}', timeout=20)
+        assert (reply.status_code, reply.json()) == (404, {"error": "Servable not found for request: Latest(m)"})
+        (tmp_path / "gone").rename(base / "1")
+        until(lambda: states(server, "m") == {1: "AVAILABLE"}, "version 1 again")
     finally:
         server.stop()
 
@@ -178,9 +234,10 @@ def test_the_config_file_is_read_again_and_a_reload_moves_a_label(lines, tmp_pat
     ("text", "says"),
     [
         ("model_config_list { config { name: 'm' } }", "base_path"),
+        ("model_config_list { config { name: 'm' base_path: '/a' } }", "nor ModelServerConfig::model_platform"),
         ("model_config_list { config { base_path: '/m' } }", "name"),
         ("model_config_list { config { name: 'm' base_path: 'relative' } }", "absolute path"),
-        ("model_config_list { config { name: 'm' base_path: '/a' model_platform: 'x' } }", "model_platform"),
+        ("model_config_list { config { name: 'm' base_path: '/a' model_platform: 'x' } }", "unsupported platform x"),
         ("model_config_lists {}", "model_config_lists"),
         ("", "needs a model_config_list"),
     ],

@@ -38,7 +38,7 @@ alive: /v1/models/{{ (first .Values.models).name }}
 - --tensorflow_intra_op_parallelism={{ include "servestorm.threads" . }}
 - --tensorflow_inter_op_parallelism=1
 - --rest_api_num_threads={{ include "servestorm.callThreads" . }}
-- --grpc_max_threads={{ include "servestorm.callThreads" . }}
+- --grpc_max_threads={{ include "servestorm.grpcThreads" . }}
 - --file_system_poll_wait_seconds={{ int .Values.pollSeconds }}
 # A model that does not load is told at once and not after minutes: Kubernetes tries again.
 - --max_num_load_retries=0

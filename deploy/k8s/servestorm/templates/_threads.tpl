@@ -22,7 +22,15 @@
 {{- max 1 (div (include "servestorm.threads" . | int) (int .Values.workers)) -}}
 {{- end -}}
 
-{{/* Calls that a TensorFlow server handles at a time: they mostly wait, and two batches must be on their way. */}}
+{{/*
+A limit for gRPC calls in flight that no load meets: TensorFlow Serving refuses calls beyond it, and its default is 4 a
+core. A thread is made when a call needs it.
+*/}}
+{{- define "servestorm.grpcThreads" -}}
+16384
+{{- end -}}
+
+{{/* REST calls that a TensorFlow server handles at a time, others wait: they mostly wait, and two batches must be on their way. */}}
 {{- define "servestorm.callThreads" -}}
 {{- $filled := mul 2 (int .Values.batching.maxSize) (int .Values.workers) -}}
 {{- min 256 (max 16 (mul 4 (include "servestorm.threads" . | int)) $filled) -}}

@@ -12,7 +12,7 @@ import requests
 from hpack import Decoder, Encoder
 
 from serving.wire import http2_frames as h2
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 pytestmark = pytest.mark.system
 PATH = "/tensorflow.serving.PredictionService/Predict"
@@ -412,7 +412,7 @@ def test_health_watch_tells_the_state_and_then_each_change(server):
 
 def test_a_message_over_the_limit_and_a_slow_one_are_refused(zoo, tmp_path):
     server = start_server(
-        tmp_path, f"--model_config_file={zoo / 'models.config'}", "--max_request_bytes=1000",
+        tmp_path, f"--model_config_file={zoo / 'models.config'}", LABELS_AT_START, "--max_request_bytes=1000",
         "--rest_api_timeout_in_ms=1000",
     )  # fmt: skip
     try:

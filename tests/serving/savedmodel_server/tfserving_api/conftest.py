@@ -5,20 +5,23 @@ To hold a real TensorFlow Serving against these cases, write its models and star
     python tests/serving/savedmodel_server/savedmodel_zoo.py /tmp/zoo
     tensorflow_model_server --port=8500 --rest_api_port=8501 --model_config_file=/tmp/zoo/models.config \\
         --allow_version_labels_for_unavailable_models
-    pytest tests/serving/savedmodel_server/tfserving_api --rest http://127.0.0.1:8501 --grpc 127.0.0.1:8500
+    pytest tests/serving/savedmodel_server/tfserving_api --rest http://127.0.0.1:8501 --grpc 127.0.0.1:8500 \\
+        --models /tmp/zoo/models.config
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import requests
 
-from tests.serving.savedmodel_server.server_process import start_server
+from tests.serving.savedmodel_server.server_process import LABELS_AT_START, RunningServer, start_server
 
 
 @dataclass
@@ -66,37 +69,66 @@ def _answer(reply: requests.Response) -> tuple[int, Any]:
     return reply.status_code, json.loads(reply.text) if reply.content else None
 
 
-TRANSPORTS = {
-    "loop": [],  # gRPC on the event loop, the default
-    "grpcio": ["--grpc_channel_arguments=grpc.max_concurrent_streams=100"],  # which the default cannot take
-}
+TRANSPORTS = ("loop", "grpcio")
+"""Of gRPC: on the event loop, the default, and grpcio's."""
+GRPCIO = "--grpc_channel_arguments=grpc.max_concurrent_streams=100"
+"""Which the default cannot take."""
+NARROW = ("--grpc_max_threads=4", "--rest_api_num_threads=16")
+"""Few threads for gRPC, and enough for REST that it is answered while these are held."""
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
-def api(request, tmp_path_factory):
+def api(request) -> Iterator[Api]:
     """Each of our gRPC transports, or the one server that the options name."""
+    yield from _api(request, {"loop": "server", "grpcio": "grpcio_server"})
+
+
+@pytest.fixture(scope="session", params=TRANSPORTS)
+def narrow(request) -> Iterator[Api]:
+    """The same with few threads for gRPC; how many a server has that the options name is not known."""
+    yield from _api(request, {"loop": "narrow_server", "grpcio": "grpcio_server"})
+
+
+def _api(request, servers: dict[str, str]) -> Iterator[Api]:
     rest, target = (request.config.getoption(name, default=None) for name in ("--rest", "--grpc"))
-    if rest and target:
-        if request.param != "loop":
-            pytest.skip("a server that the options name has one transport")
-        with grpc.insecure_channel(target) as channel:
-            yield Api(rest.rstrip("/"), channel)
-        return
-    if request.param == "loop":  # that of the other tests
-        server = request.getfixturevalue("server")
-        with grpc.insecure_channel(server.target) as channel:
-            yield Api(server.url, channel)
-        return
-    config = request.getfixturevalue("zoo") / "models.config"
-    server = start_server(
-        tmp_path_factory.mktemp("server"), f"--model_config_file={config}", *TRANSPORTS[request.param]
-    )
+    if not (rest and target):
+        server = request.getfixturevalue(servers[request.param])
+        rest, target = server.url, server.target
+    elif request.param != "loop":
+        pytest.skip("a server that the options name has one transport")
+    with grpc.insecure_channel(target) as channel:
+        yield Api(rest.rstrip("/"), channel)
+
+
+@pytest.fixture(scope="session")
+def grpcio_server(zoo, tmp_path_factory) -> Iterator[RunningServer]:
+    yield from _running(tmp_path_factory, zoo, GRPCIO, *NARROW)
+
+
+@pytest.fixture(scope="session")
+def narrow_server(zoo, tmp_path_factory) -> Iterator[RunningServer]:
+    yield from _running(tmp_path_factory, zoo, *NARROW)
+
+
+def _running(tmp_path_factory, zoo: Path, *flags: str) -> Iterator[RunningServer]:
+    config = f"--model_config_file={zoo / 'models.config'}"
+    server = start_server(tmp_path_factory.mktemp("server"), config, LABELS_AT_START, *flags)
     try:
         server.wait_ready("zoo")
-        with grpc.insecure_channel(server.target) as channel:
-            yield Api(server.url, channel)
+        yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def models_config(request) -> str:
+    """The configuration that the server was started with, as text."""
+    if not request.config.getoption("--rest", default=None):
+        return (request.getfixturevalue("zoo") / "models.config").read_text()
+    path = request.config.getoption("--models", default=None)
+    if not path:
+        pytest.skip("--models does not say what the server serves")
+    return Path(path).read_text()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,3 +136,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tfserving_api")
     group.addoption("--rest", help="http://host:port of a running server that serves savedmodel_zoo.py's models")
     group.addoption("--grpc", help="host:port of the same server's gRPC port")
+    group.addoption("--models", help="its --model_config_file: cases that reload it are left out without")

@@ -7,13 +7,8 @@ import pytest
 
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.rest.rest_path import parse_path
-from serving.savedmodel_server.versions.repository import (
-    ModelConfig,
-    Repository,
-    RepositoryOptions,
-    State,
-    VersionPolicy,
-)
+from serving.savedmodel_server.versions.model_versions import ModelConfig, State, VersionPolicy
+from serving.savedmodel_server.versions.repository import Repository, RepositoryOptions
 from serving.savedmodel_server.versions.version_number import version_number
 
 
@@ -150,10 +145,19 @@ def test_removing_the_latest_version_goes_back_to_the_one_before(base):
     assert states(repository) == {2: State.AVAILABLE, 10: State.END}
 
 
-def test_an_emptied_base_path_keeps_what_is_served(base):
+def test_an_emptied_base_path_unloads_what_is_served(base):
     repository = made(base)
     for number in (1, 2, 10):
         (base / str(number)).rmdir()
+    repository.poll()
+    assert states(repository) == {10: State.END}
+    with pytest.raises(RequestError, match="Servable not found"):
+        repository.acquire("m")
+
+
+def test_a_base_path_that_is_gone_keeps_what_is_served(base):
+    repository = made(base)
+    base.rename(base.with_name("elsewhere"))
     repository.poll()
     assert states(repository) == {10: State.AVAILABLE}
 
@@ -193,20 +197,112 @@ def test_a_version_of_5000_digits_is_no_number():
     assert caught.value.code is Code.INVALID_ARGUMENT and len(caught.value.message) < 200
 
 
-def test_a_reload_waits_for_its_versions_and_moves_labels_only_to_available_ones(base):
-    repository = made(base, policy=VersionPolicy(every=True))
-    repository.start()
-    try:
-        repository.reconfigure([ModelConfig("m", base, VersionPolicy(every=True), {"a": 1})], 10)
-        with repository.acquire("m", label="a") as servable:
-            assert servable.version == 1
-        with pytest.raises(RequestError, match="not currently available") as caught:
-            repository.reconfigure([ModelConfig("m", base, VersionPolicy(every=True), {"a": 99})], 10)
-        assert caught.value.code is Code.FAILED_PRECONDITION
-        with repository.acquire("m", label="a") as servable:
-            assert servable.version == 1
-    finally:
+EVERY = VersionPolicy(every=True)
+
+
+@pytest.fixture
+def running(base):
+    """Starts a repository of all versions, whose thread looks for them."""
+    started = []
+
+    def start(labels=None, loader=None, **options):
+        repository = made(base, loader, EVERY, labels, **options)
+        repository.start()
+        started.append(repository)
+        return repository
+
+    yield start
+    for repository in started:
         repository.stop(5)
+
+
+def labelled(repository, label):
+    with repository.acquire("m", label=label) as servable:
+        return servable.version
+
+
+def test_a_reload_moves_labels_to_versions_that_are_available(base, running):
+    repository = running()
+    repository.reconfigure([ModelConfig("m", base, EVERY, {"a": 1})], 10)
+    assert labelled(repository, "a") == 1
+    repository.reconfigure([ModelConfig("m", base, EVERY, {"a": 2, "b": 10})], 10)
+    assert (labelled(repository, "a"), labelled(repository, "b")) == (2, 10)
+
+
+@pytest.mark.parametrize("number", [11, 99])
+def test_a_label_on_a_version_that_is_not_available_yet_is_refused_and_nothing_changes(base, running, number):
+    repository = running({"a": 1})
+    (base / "11").mkdir()  # which the reload would find
+    elsewhere = ModelConfig("n", base, EVERY)
+    with pytest.raises(RequestError) as caught:
+        repository.reconfigure([ModelConfig("m", base, EVERY, {"a": number}), elsewhere], 10)
+    text = f"Request to assign label to version {number} of model m, which is not currently available for inference"
+    assert (caught.value.code, caught.value.message) == (Code.FAILED_PRECONDITION, text)
+    assert labelled(repository, "a") == 1 and repository.serving() == {"m": True}
+
+
+def test_a_flag_allows_a_new_label_for_what_is_not_available_but_moves_none_there(base, running):
+    repository = running({"a": 1}, labels_for_unavailable=True)
+    repository.reconfigure([ModelConfig("m", base, EVERY, {"a": 1, "new": 99})], 10)
+    with pytest.raises(RequestError, match=r"Specific\(m, 99\)"):
+        repository.acquire("m", label="new")
+    with pytest.raises(RequestError, match="not currently available"):
+        repository.reconfigure([ModelConfig("m", base, EVERY, {"a": 99})], 10)
+    assert labelled(repository, "a") == 1
+
+
+def test_a_reload_ends_when_its_new_models_have_loaded_after_all(base, running):
+    loader = Loader()
+    failures = [RequestError(Code.NOT_FOUND, "not yet")]
+
+    def load(name, version, path):
+        if name == "n" and failures:
+            raise failures.pop()
+        return loader(name, version, path)
+
+    repository = running(loader=load, load_retries=1)
+    repository.reconfigure([ModelConfig("m", base, EVERY), ModelConfig("n", base, VersionPolicy())], 10)
+    assert repository.serving() == {"m": True, "n": True} and not failures
+
+
+def test_a_reload_says_which_new_models_do_not_load(base, running):
+    loader = Loader()
+    repository = running(loader=loader, load_retries=0)
+    loader.bad.add(10)
+    with pytest.raises(RequestError) as caught:
+        repository.reconfigure([ModelConfig("m", base, EVERY), ModelConfig("n", base, VersionPolicy())], 10)
+    text = f"{{{{name: n version: 10}} due to error: NOT_FOUND: no graph in {base / '10'}}}, "
+    assert caught.value.code is Code.UNKNOWN
+    assert caught.value.message == f"1 model(s) did not become available: {{{text}}}"
+    assert repository.serving() == {"m": True, "n": False}
+
+
+def test_a_reload_with_a_model_that_has_no_version_ends(base, running, tmp_path):
+    repository = running()
+    empty = [ModelConfig("a", tmp_path / "nowhere"), ModelConfig("b", base, VersionPolicy(specific=frozenset()))]
+    repository.reconfigure([ModelConfig("m", base, EVERY), *empty], 10)
+    assert repository.serving() == {"m": True, "a": False, "b": False}
+
+
+def test_a_server_that_stops_ends_a_reload(base):
+    repository = made(base)  # without its thread: nothing loads
+    ended = []
+
+    def reload():
+        with pytest.raises(RequestError) as caught:
+            repository.reconfigure([ModelConfig("m", base), ModelConfig("n", base)], 60)
+        ended.append(caught.value.code)
+
+    waiting = threading.Thread(target=reload)
+    waiting.start()
+    repository.stop(5)
+    waiting.join(30)
+    assert ended == [Code.UNAVAILABLE]
+
+
+def test_a_path_with_a_nul_is_no_folder(base):
+    repository = made(base.with_name("a\0b"))
+    assert repository.serving() == {"m": False}
 
 
 def test_a_missing_base_path_is_no_error_and_is_found_when_it_comes(tmp_path):
