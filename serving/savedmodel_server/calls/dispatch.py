@@ -21,6 +21,8 @@ from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import Array, Signature
 
+SHORT_NS = 1_000_000
+"""A run that is shorter blocks an event loop for less than what two hand-overs between threads may take."""
 MOST_ROWS = 1 << 16
 """Rows that may wait without batching, whose parameters would else set the number."""
 
@@ -34,6 +36,8 @@ class Dispatcher:
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._waiting = BatchQueue(self._parameters)
         self._batches_running = 0
+        self._under_way = 0
+        """Calls that were submitted and have not ended."""
         self._lock = Lock()
         self._due = Condition(self._lock)
         self._is_timing = False
@@ -66,6 +70,23 @@ class Dispatcher:
             raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
         return call.outputs
 
+    def run_here(self, call: Call) -> bool:
+        """Run a call in this thread if nothing else is under way and it takes no longer than a hand-over is worth.
+
+        It is ended then, and its `done` is not called. False where it must be submitted.
+        """
+        if self._under_way or call.servable.run_ns.get((call.signature.name, call.rows), SHORT_NS) >= SHORT_NS:
+            return False
+        if not _may_share(call):
+            self._record.count_unbatched(call)
+            run_alone(call)
+        elif self._parameters.batch_timeout_micros or call.rows > self._parameters.most_rows_run:
+            return False
+        elif _is_fit(call):
+            self._run_live([call])
+        call.micros = (time.perf_counter_ns() - call.since_ns) / 1000
+        return True
+
     def submit(self, calls: Iterable[Call]) -> None:
         """Run these; calls of one kind that come together run together where batching is on."""
         ended: list[Call] = []
@@ -83,17 +104,14 @@ class Dispatcher:
         if servable.waiting_rows + call.rows > max(self._most_rows, call.rows):
             call.error = _full(call.rows, self._most_rows)
         elif _may_share(call):
-            try:
-                servable.check_rows(call.signature, call.arrays)
-            except RequestError as error:
-                call.error = error
-            else:
+            if _is_fit(call):
                 self._waiting.add(call)
         else:
             self._record.count_unbatched(call)
             self._alone.put(call)
         if call.error is None:
             servable.waiting_rows += call.rows
+            self._under_way += 1
         else:
             ended.append(call)
 
@@ -109,15 +127,23 @@ class Dispatcher:
     def _next_batch(self, ended: list[Call]) -> list[Call]:
         """Empty where none may run now; the lock is held."""
         batch, gone = self._waiting.take(time.perf_counter_ns())
-        _settle(gone)
+        self._settle(gone)
         ended += gone
         return batch
+
+    def _settle(self, calls: list[Call]) -> None:
+        """Count what has ended; the lock is held."""
+        end_ns = time.perf_counter_ns()
+        for call in calls:
+            call.servable.waiting_rows -= call.rows
+            self._under_way -= not call.offset  # of a call that was split, its first part
+            call.micros = (end_ns - call.since_ns) / 1000
 
     def _run_calls(self) -> None:
         while (call := self._alone.get()) is not None:
             run_alone(call)
             with self._lock:
-                _settle([call])
+                self._settle([call])
             _answer([call])
             del call  # with its servable, which may be unloaded by the time of the next one
 
@@ -129,19 +155,22 @@ class Dispatcher:
     def _run_batch(self, batch: list[Call]) -> list[Call]:
         """Run and answer a batch; the one that this thread shall run next, which may be empty."""
         if live := _live(batch):
-            began_ns = time.perf_counter_ns()
-            if not run_batch(live, self._parameters):
-                self._record.count_reruns(live)
-            self._record.add(live, began_ns)
+            self._run_live(live)
         ended = list(batch)
         with self._lock:
-            _settle(batch)
+            self._settle(batch)
             following = self._next_batch(ended)
             if not following:
                 self._batches_running -= 1
                 self._due.notify()
         _answer(ended)
         return following
+
+    def _run_live(self, batch: list[Call]) -> None:
+        began_ns = time.perf_counter_ns()
+        if not run_batch(batch, self._parameters):
+            self._record.count_reruns(batch)
+        self._record.add(batch, began_ns)
 
     def _release_due(self) -> None:
         """Begin batches that are not full when their time is over, on a thread of its own."""
@@ -184,6 +213,15 @@ def _may_share(call: Call) -> bool:
     return rows > 0 and all(array.ndim for array in arrays)
 
 
+def _is_fit(call: Call) -> bool:
+    """Whether a batch may take the call; else its error is set."""
+    try:
+        call.servable.check_rows(call.signature, call.arrays)
+    except RequestError as error:
+        call.error = error
+    return call.error is None
+
+
 def _live(batch: list[Call]) -> list[Call]:
     """Those that somebody waits for; the others are dropped."""
     live = []
@@ -193,14 +231,6 @@ def _live(batch: list[Call]) -> list[Call]:
         else:
             live.append(call)
     return live
-
-
-def _settle(calls: list[Call]) -> None:
-    """Count what has ended; the dispatcher's lock is held."""
-    end_ns = time.perf_counter_ns()
-    for call in calls:
-        call.servable.waiting_rows -= call.rows
-        call.micros = (end_ns - call.since_ns) / 1000
 
 
 def _full(rows: int, most_rows: int) -> RequestError:

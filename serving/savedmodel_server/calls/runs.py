@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from serving.savedmodel_server.calls.call import Call
@@ -11,6 +12,7 @@ from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
+_MOST_ROWS_TIMED = 32
 
 
 def run_alone(call: Call) -> None:
@@ -21,7 +23,9 @@ def run_alone(call: Call) -> None:
     servable, signature = call.servable, call.signature
     try:
         servable.check_rows(signature, call.arrays)
+        began_ns = time.perf_counter_ns()
         call.outputs = servable.run_alone(signature, call.arrays, tuple(signature.outputs))
+        _note_time(call, call.rows, began_ns)
     except RequestError as error:
         call.error = error
     except Exception:  # noqa: BLE001 - a bug must not end the dispatcher's thread
@@ -40,7 +44,9 @@ def run_batch(calls: Sequence[Call], parameters: BatchingParameters) -> bool:
     rows.
     """
     servable, signature = calls[0].servable, calls[0].signature
-    padding = parameters.padding(sum(call.rows for call in calls))
+    rows = sum(call.rows for call in calls)
+    padding = parameters.padding(rows)
+    began_ns = time.perf_counter_ns()
     try:
         outputs = servable.run_batched(signature, [call.arrays for call in calls], padding)
     except RequestError:
@@ -49,8 +55,14 @@ def run_batch(calls: Sequence[Call], parameters: BatchingParameters) -> bool:
     except Exception:  # noqa: BLE001 - as above
         _bug(calls)
         return True
+    _note_time(calls[0], rows, began_ns)
     _share(calls, outputs)
     return True
+
+
+def _note_time(call: Call, rows: int, began_ns: int) -> None:
+    if rows <= _MOST_ROWS_TIMED:
+        call.servable.run_ns[call.signature.name, rows] = time.perf_counter_ns() - began_ns
 
 
 def _share(calls: Sequence[Call], outputs: Sequence[Array]) -> None:

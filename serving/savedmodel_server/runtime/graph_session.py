@@ -70,6 +70,8 @@ class PreparedRun:
         self._fed = ctypes.c_void_p * len(feeds)
         self._fetched = ctypes.c_void_p * len(fetches)
         self._options = _run_options()
+        self._statuses: list[int] = []
+        """Idle ones: as many as ran at a time."""
 
     def run(self, calls: Sequence[Sequence[Array]], padding: int = 0) -> list[Array]:
         """The fetched arrays.
@@ -78,7 +80,8 @@ class PreparedRun:
         copies of the first row behind them. Raises RequestError with TensorFlow's code and message.
         """
         api = self._api
-        fed, fetched, status = self._fed(), self._fetched(), api.TF_NewStatus()
+        fed, fetched = self._fed(), self._fetched()
+        status = self._status()
         try:
             for i in range(len(fed)):
                 fed[i] = new_tensor(api, [arrays[i] for arrays in calls], padding)
@@ -95,7 +98,19 @@ class PreparedRun:
             for tensor in (*fetched, *fed):
                 if tensor:
                     api.TF_DeleteTensor(tensor)
-            api.TF_DeleteStatus(status)
+            self._statuses.append(status)
+
+    def _status(self) -> int:
+        try:
+            return self._statuses.pop()
+        except IndexError:
+            status: int = self._api.TF_NewStatus()
+            return status
+
+    def close(self) -> None:
+        """Free what the runs shared; none may be under way."""
+        while self._statuses:
+            self._api.TF_DeleteStatus(self._statuses.pop())
 
 
 @cache

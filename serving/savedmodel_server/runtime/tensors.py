@@ -16,7 +16,7 @@ from serving.savedmodel_server.versions.signatures import DT_STRING, NUMPY, Arra
 STRING_BYTES = 24
 """sizeof(TF_TString)."""
 _NUMBERS = {dtype: number for number, dtype in NUMPY.items()}
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 16
 _copy_large = ctypes.CDLL(None).memmove
 _copy_large.restype, _copy_large.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 _string_memory: dict[int, Any] = {}
@@ -51,18 +51,18 @@ def _new_numbers(api: CApi, parts: Sequence[Array], number: int, dims: Any, size
     address = api.TF_TensorData(tensor)
     for part in parts:
         if part.nbytes:
-            whole = np.ascontiguousarray(part)
-            _copy(address, whole.ctypes.data, part.nbytes)
+            _fill(address, part)
             address += part.nbytes
     return tensor
 
 
-def _copy(target: int, source: int, size_bytes: int) -> None:
-    """Copy memory; large ones without the interpreter."""
-    if size_bytes < _LARGE_BYTES:
-        ctypes.memmove(target, source, size_bytes)
+def _fill(address: int, array: Array) -> None:
+    """Copy an array's values to an address; large ones without the interpreter."""
+    if array.nbytes < _LARGE_BYTES:
+        ctypes.memmove(address, array.tobytes(), array.nbytes)  # the copy costs less than asking for its address
     else:
-        _copy_large(target, source, size_bytes)
+        whole = np.ascontiguousarray(array)
+        _copy_large(address, whole.ctypes.data, whole.nbytes)
 
 
 def _new_strings(api: CApi, parts: Sequence[Array], dims: Any, count: int) -> int:
@@ -91,18 +91,31 @@ _release_strings = DEALLOCATOR(_end_strings)
 
 
 def to_array(api: CApi, tensor: int) -> Array:
-    """A copy of a TF_Tensor's values; raises RequestError (UNIMPLEMENTED) for a type that numpy does not have."""
+    """A copy of a TF_Tensor's values, which may be read-only.
+
+    Raises RequestError (UNIMPLEMENTED) for a type that numpy does not have.
+    """
     number = api.TF_TensorType(tensor)
     shape = tuple(api.TF_Dim(tensor, i) for i in range(api.TF_NumDims(tensor)))
     dtype = NUMPY.get(number)
     if dtype is None:
         raise RequestError(Code.UNIMPLEMENTED, f"An output of DataType {number} cannot be answered.")
-    array = np.empty(shape, dtype)
+    size = math.prod(shape)
     if number == DT_STRING:
-        begin = api.TF_TensorData(tensor)
-        array.ravel()[:] = [_string(api, begin + i * STRING_BYTES) for i in range(array.size)]
-    elif array.nbytes:
-        _copy(array.ctypes.data, api.TF_TensorData(tensor), array.nbytes)
+        begin, strings = api.TF_TensorData(tensor), np.empty(size, object)
+        strings[:] = [_string(api, begin + i * STRING_BYTES) for i in range(size)]
+        return strings.reshape(shape)
+    if not size:
+        return np.empty(shape, dtype)
+    return _numbers(api.TF_TensorData(tensor), dtype, size).reshape(shape)
+
+
+def _numbers(address: int, dtype: np.dtype[Any], size: int) -> Array:
+    size_bytes = size * dtype.itemsize
+    if size_bytes < _LARGE_BYTES:
+        return np.frombuffer(ctypes.string_at(address, size_bytes), dtype)
+    array = np.empty(size, dtype)
+    _copy_large(array.ctypes.data, address, size_bytes)
     return array
 
 

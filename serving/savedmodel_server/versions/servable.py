@@ -63,6 +63,8 @@ class Servable:
         self._lock = Lock()
         self.waiting_rows = 0
         """Rows that the dispatcher has taken and not yet answered; its thread alone counts them."""
+        self.run_ns: dict[tuple[str, int], int] = {}
+        """How long the last run of a signature with so many rows took; of few rows alone."""
         self._session, self.signature_protos = _load(path, options)
         self.signatures = _signatures(self.signature_protos)
         self.unbatched: dict[str, str] = {}
@@ -154,6 +156,8 @@ class Servable:
 
     def close(self) -> None:
         """Free the session; no call may be under way."""
+        for run in self._runs.values():
+            run.close()
         self._runs.clear()
         self._session.close()
 
