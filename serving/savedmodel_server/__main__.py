@@ -24,9 +24,8 @@ def main(argv: list[str] | None = None) -> int:
             return _print_versions()
         flags = parse_flags(arguments)
         allow_descriptors()  # one a connection, and shells often start programs with 1,024
-        _prepare_tensorflow_import()
+        _prepare_libraries()
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         from serving.savedmodel_server.lifecycle import Server
 
@@ -46,11 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _prepare_tensorflow_import() -> None:
-    # TensorFlow imports Keras 3, and with it scikit-learn and Matplotlib where they are installed: nearly half of the
-    # import. Graphs are served without them.
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+def _prepare_libraries() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from serving.savedmodel_server.runtime.proto_modules import import_proto_modules
+
+    import_proto_modules()
 
 
 def _print_versions() -> int:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import uvicorn
 import uvloop
 
-from models.quiet_import import import_tensorflow_quietly
+from models.quiet_import import start_up_lines_left_out
 from serving.errors import ServingError
 from serving.savedmodel_server.body_budget import BodyBudget
 from serving.savedmodel_server.calls.dispatch import Dispatcher
@@ -28,6 +28,7 @@ from serving.savedmodel_server.errors import StartError
 from serving.savedmodel_server.flags import Flags
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.rest.asgi import CORS, App, Front
+from serving.savedmodel_server.runtime.graph_session import import_graph
 from serving.savedmodel_server.versions.batching import read_batching_parameters
 from serving.savedmodel_server.versions.model_config import (
     check_first_labels,
@@ -78,7 +79,8 @@ class Server:
         """Serve until SIGTERM (exit code 0) or SIGINT (130)."""
         begin = time.monotonic()
         gc.disable()  # until all is loaded: imports make objects that stay, and the collector would walk them often
-        import_tensorflow_quietly()
+        with start_up_lines_left_out():
+            import_graph(b"", self._load_options().session_config()).close()
         from serving.savedmodel_server.calls.inference import Inference
 
         LOG.info("event=tensorflow_imported seconds=%.3f", time.monotonic() - begin)

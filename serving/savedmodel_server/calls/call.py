@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import Array, Signature
+
+if TYPE_CHECKING:
+    from serving.savedmodel_server.calls.split_call import SplitCall
 
 
 def row_count(arrays: Sequence[Array]) -> int:
@@ -36,7 +39,20 @@ ANYBODY: Caller = _Anybody()
 class Call:
     """One request's run: `done` is called on a dispatcher's thread, once `outputs` or `error` is set."""
 
-    __slots__ = ("arrays", "caller", "done", "error", "micros", "outputs", "rows", "servable", "signature", "since_ns")
+    __slots__ = (
+        "arrays",
+        "caller",
+        "done",
+        "error",
+        "micros",
+        "offset",
+        "outputs",
+        "rows",
+        "servable",
+        "signature",
+        "since_ns",
+        "split",
+    )
 
     def __init__(
         self,
@@ -53,8 +69,12 @@ class Call:
         """Gets all calls of one run that share it."""
         self.caller = caller
         self.rows = row_count(arrays)
+        self.split: SplitCall | None = None
+        """What this is a part of."""
+        self.offset = 0
+        """Of a part: its first row in the whole."""
         self.outputs: Sequence[Array] | None = None
         self.error: RequestError | None = None
         self.micros = 0.0
-        """Inside TensorFlow, with the wait for its batch."""
+        """Of its run, with the wait for its batch."""
         self.since_ns = time.perf_counter_ns()

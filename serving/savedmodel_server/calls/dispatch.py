@@ -1,55 +1,56 @@
-"""Takes calls from the event loop and from gRPC's threads into TensorFlow, as few and as large as they come.
+"""Takes calls from the event loop and from gRPC's threads into TensorFlow, alone or in batches.
 
-The batching kernel decides what runs together. But a call into TensorFlow costs as much as a row of a small network,
-so calls that wait anyway, because every batch thread is busy, wait here, and enter the kernel as one task of many rows
-when a batch is done. While the kernel itself waits (`batch_timeout_micros`), calls enter at once. A call whose caller
-has gone meanwhile is dropped.
+A batch is joined from the calls' arrays and run in one call of TensorFlow by a batch thread: no thread of a request
+waits in between. A call whose caller has gone meanwhile is dropped.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Lock, Thread
-from weakref import WeakKeyDictionary
+from threading import Condition, Lock, Thread
 
+from serving.savedmodel_server.calls.batch_queue import BatchQueue
 from serving.savedmodel_server.calls.batch_record import BatchRecord
 from serving.savedmodel_server.calls.call import ANYBODY, Call, Caller
-from serving.savedmodel_server.calls.runs import drop, run_alone, run_batched
+from serving.savedmodel_server.calls.runs import drop, run_alone, run_batch
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.servable import Servable
 from serving.savedmodel_server.versions.signatures import Array, Signature
 
+SHORT_NS = 1_000_000
+"""A run that is shorter blocks an event loop for less than what two hand-overs between threads may take."""
 MOST_ROWS = 1 << 16
 """Rows that may wait without batching, whose parameters would else set the number."""
-
-
-@dataclass(eq=False)
-class _Lane:
-    """Calls whose rows may share a batch: of one signature of one servable, and of one shape."""
-
-    waiting: list[Call] = field(default_factory=list)
-    running: int = 0
-    opened_ns: int = 0
 
 
 class Dispatcher:
     """Runs calls on threads of its own; safe from any thread."""
 
     def __init__(self, threads: int, batching: BatchingParameters | None, metrics: Metrics) -> None:
-        self._batching = batching or BatchingParameters()
+        self._parameters = batching or BatchingParameters()
         self._ran = metrics.count_graph_run
-        self._record = BatchRecord(metrics, self._batching.thread_pool_name)
+        self._record = BatchRecord(metrics, self._parameters.thread_pool_name)
         self._most_rows = batching.most_rows if batching else MOST_ROWS
-        self._queue: SimpleQueue[tuple[_Lane | None, list[Call]] | None] = SimpleQueue()
-        self._lanes: WeakKeyDictionary[Servable, dict[object, _Lane]] = WeakKeyDictionary()
-        """Those of a version that is unloaded end with it: its graph may hold all of its weights."""
+        self._waiting = BatchQueue(self._parameters)
+        self._batches_running = 0
+        self._under_way = 0
+        """Calls that were submitted and have not ended."""
         self._lock = Lock()
-        self._threads = [Thread(target=self._work, name=f"run-{i}", daemon=True) for i in range(threads)]
+        self._due = Condition(self._lock)
+        self._is_timing = False
+        self._closed = False
+        self._alone: SimpleQueue[Call | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[Call] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._run_calls, name=f"run-{i}", daemon=True) for i in range(threads)]
+        if batching is not None:
+            names = [f"{batching.thread_pool_name}-{i}" for i in range(batching.num_batch_threads)]
+            self._threads += [Thread(target=self._run_batches, name=name, daemon=True) for name in names]
+            if batching.batch_timeout_micros:
+                self._threads.append(Thread(target=self._release_due, name="batch-timeouts", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -60,7 +61,7 @@ class Dispatcher:
         over = Lock()
         over.acquire()
         call = Call(servable, signature, arrays, lambda calls: over.release(), caller)
-        if _batchable(call):
+        if _may_share(call):
             self.submit([call])
             over.acquire()
         else:
@@ -70,142 +71,166 @@ class Dispatcher:
             raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
         return call.outputs
 
+    def run_here(self, call: Call) -> bool:
+        """Run a call in this thread if nothing else is under way and it takes no longer than a hand-over is worth.
+
+        It is ended then, and its `done` is not called. False where it must be submitted.
+        """
+        if self._under_way or call.servable.run_ns.get((call.signature.name, call.rows), SHORT_NS) >= SHORT_NS:
+            return False
+        if not _may_share(call):
+            self._record.count_unbatched(call)
+            run_alone(call, self._ran)
+        elif self._parameters.batch_timeout_micros or call.rows > self._parameters.most_rows_run:
+            return False
+        elif _is_fit(call):
+            self._run_live([call])
+        call.micros = (time.perf_counter_ns() - call.since_ns) / 1000
+        return True
+
     def submit(self, calls: Iterable[Call]) -> None:
-        """Run these; calls of one kind that come together run together."""
-        ready: list[tuple[_Lane | None, list[Call]]] = []
+        """Run these; calls of one kind that come together run together where batching is on."""
+        ended: list[Call] = []
         with self._lock:
-            touched: dict[_Lane, None] = {}
             for call in calls:
-                call.servable.waiting_rows += call.rows
-                if call.servable.waiting_rows > max(self._most_rows, call.rows):
-                    call.error = _full(call.rows, self._most_rows)
-                    ready.append((None, [call]))
-                elif _batchable(call):
-                    lane = self._lane(call)
-                    lane.waiting.append(call)
-                    touched[lane] = None
-                else:
-                    self._record.count_unbatched(call)
-                    ready.append((None, [call]))
-            for lane in touched:
-                ready += self._take(lane)
-        for item in ready:
-            self._queue.put(item)
+                self._admit(call, ended)
+            self._begin_batches(ended)
+            if not self._is_timing and self._batches_running < self._parameters.num_batch_threads:
+                self._due.notify()
+        _answer(ended)
 
-    def _lane(self, call: Call) -> _Lane:
-        lanes = self._lanes.get(call.servable)
-        if lanes is None:
-            lanes = self._lanes[call.servable] = {}
-        key = (call.signature.name, *[array.shape[1:] for array in call.arrays])
-        lane = lanes.get(key)
-        if lane is None:
-            if len(lanes) > _MOST_LANES:
-                for unused in [key for key, lane in lanes.items() if not (lane.waiting or lane.running)]:
-                    del lanes[unused]
-            lane = lanes[key] = _Lane()
-        return lane
+    def _admit(self, call: Call, ended: list[Call]) -> None:
+        """Let a call wait for its run, or end it where it cannot run; the lock is held."""
+        servable = call.servable
+        if servable.waiting_rows + call.rows > max(self._most_rows, call.rows):
+            call.error = _full(call.rows, self._most_rows)
+        elif _may_share(call):
+            if _is_fit(call):
+                self._waiting.add(call)
+        else:
+            self._record.count_unbatched(call)
+            self._alone.put(call)
+        if call.error is None:
+            servable.waiting_rows += call.rows
+            self._under_way += 1
+        else:
+            ended.append(call)
 
-    def _take(self, lane: _Lane) -> list[tuple[_Lane | None, list[Call]]]:
-        """What may enter the kernel now; the lock is held."""
-        taken: list[tuple[_Lane | None, list[Call]]] = []
-        now_ns = time.monotonic_ns()
-        while lane.waiting and (lane.running < self._batching.num_batch_threads or self._open(lane, now_ns)):
-            calls, gone = _first_rows(lane.waiting, self._batching.most_rows_run)
-            if gone:
-                taken.append((None, gone))
-            if not calls:
-                break
-            if not lane.running:
-                lane.opened_ns = now_ns
-            lane.running += 1
-            taken.append((lane, calls))
-        return taken
+    def _begin_batches(self, ended: list[Call]) -> None:
+        """Give idle batch threads what may run now; the lock is held."""
+        while self._batches_running < self._parameters.num_batch_threads:
+            batch = self._next_batch(ended)
+            if not batch:
+                return
+            self._batches_running += 1
+            self._batches.put(batch)
 
-    def _open(self, lane: _Lane, now_ns: int) -> bool:
-        """True while the kernel still waits for rows to fill the batch that the first call opened."""
-        return now_ns - lane.opened_ns < self._batching.batch_timeout_micros * 1000
+    def _next_batch(self, ended: list[Call]) -> list[Call]:
+        """Empty where none may run now; the lock is held."""
+        batch, gone = self._waiting.take(time.perf_counter_ns())
+        self._settle(gone)
+        ended += gone
+        return batch
 
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            while item is not None:
-                item = self._run(*item)
-
-    def _run(self, lane: _Lane | None, calls: list[Call]) -> tuple[_Lane | None, list[Call]] | None:
-        """Run and answer these; returns what this thread shall run next."""
-        begin_ns = time.perf_counter_ns()
-        if lane is not None:
-            live = _live(calls)
-            if live and (began_s := run_batched(live, self._ran)) is not None:
-                self._record.add(live, began_s, begin_ns)
-        elif calls[0].error is None:
-            run_alone(calls[0], self._ran)
+    def _settle(self, calls: list[Call]) -> None:
+        """Count what has ended; the lock is held."""
         end_ns = time.perf_counter_ns()
+        for call in calls:
+            call.servable.waiting_rows -= call.rows
+            self._under_way -= not call.offset  # of a call that was split, its first part
+            call.micros = (end_ns - call.since_ns) / 1000
+
+    def _run_calls(self) -> None:
+        while (call := self._alone.get()) is not None:
+            run_alone(call, self._ran)
+            with self._lock:
+                self._settle([call])
+            _answer([call])
+            del call  # with its servable, which may be unloaded by the time of the next one
+
+    def _run_batches(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            while batch:
+                batch = self._run_batch(batch)
+
+    def _run_batch(self, batch: list[Call]) -> list[Call]:
+        """Run and answer a batch; the one that this thread shall run next, which may be empty."""
+        if live := _live(batch):
+            self._run_live(live)
+        ended = list(batch)
         with self._lock:
-            for call in calls:
-                call.servable.waiting_rows -= call.rows
-                call.micros = (end_ns - (begin_ns if lane is None else call.since_ns)) / 1000
-            following = self._next(lane)
-        _answer(calls)
+            self._settle(batch)
+            following = self._next_batch(ended)
+            if not following:
+                self._batches_running -= 1
+                self._due.notify()
+        _answer(ended)
         return following
 
-    def _next(self, lane: _Lane | None) -> tuple[_Lane | None, list[Call]] | None:
-        """The next task of the lane for this thread; further ones go to the queue. The lock is held."""
-        if lane is None:
-            return None
-        lane.running -= 1
-        taken = self._take(lane)
-        for item in taken[1:]:
-            self._queue.put(item)
-        return taken[0] if taken else None
+    def _run_live(self, batch: list[Call]) -> None:
+        began_ns = time.perf_counter_ns()
+        if not run_batch(batch, self._parameters, self._ran):
+            self._record.count_reruns(batch)
+        self._record.add(batch, began_ns)
+
+    def _release_due(self) -> None:
+        """Begin batches that are not full when their time is over, on a thread of its own."""
+        ended: list[Call] = []
+        while not self._closed:
+            with self._lock:
+                self._await_due()
+                self._begin_batches(ended)
+            _answer(ended)
+            ended.clear()
+
+    def _await_due(self) -> None:
+        """Wait until a batch may be due, or something changes; the lock is held, and given up meanwhile."""
+        due_ns = self._waiting.due_ns()
+        if self._closed:
+            return
+        if due_ns is None or self._batches_running >= self._parameters.num_batch_threads:
+            self._due.wait()
+        elif (wait_ns := due_ns - time.perf_counter_ns()) > 0:
+            self._is_timing = True  # what comes meanwhile is due later
+            self._due.wait(wait_ns / 1e9)
+            self._is_timing = False
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""
+        with self._lock:
+            self._closed = True
+            self._due.notify_all()
         for _ in self._threads:
-            self._queue.put(None)
+            self._alone.put(None)
+            self._batches.put(None)
         for thread in self._threads:
             thread.join(timeout=5)
 
 
-_MOST_LANES = 256
-"""Of one servable, before those that nothing waits in are forgotten."""
-
-
-def _batchable(call: Call) -> bool:
+def _may_share(call: Call) -> bool:
     if not call.servable.batches(call.signature):
         return False
     rows, arrays = call.rows, call.arrays
-    return rows > 0 and all(array.ndim and len(array) == rows for array in arrays)
+    return rows > 0 and all(array.ndim for array in arrays)
 
 
-def _first_rows(waiting: list[Call], most_rows: int) -> tuple[list[Call], list[Call]]:
-    """Take calls from the front, in order, up to `most_rows` rows; beside them, dropped, those that nobody waits for.
+def _is_fit(call: Call) -> bool:
+    """Whether a batch may take the call; else its error is set."""
+    try:
+        call.servable.check_rows(call.signature, call.arrays)
+    except RequestError as error:
+        call.error = error
+    return call.error is None
 
-    At least one is taken or dropped.
-    """
-    taken: list[Call] = []
-    gone: list[Call] = []
-    rows = count = 0
-    for call in waiting:
+
+def _live(batch: list[Call]) -> list[Call]:
+    """Those that somebody waits for; the others are dropped."""
+    live = []
+    for call in batch:
         if call.caller.closed:
             drop(call)
-            gone.append(call)
-        elif taken and rows + call.rows > most_rows:
-            break
         else:
-            taken.append(call)
-            rows += call.rows
-        count += 1
-    del waiting[:count]
-    return taken, gone
-
-
-def _live(calls: list[Call]) -> list[Call]:
-    """Those that somebody waits for; the others are dropped."""
-    live = [call for call in calls if not call.caller.closed]
-    if len(live) < len(calls):
-        for call in calls:
-            if call not in live:
-                drop(call)
+            live.append(call)
     return live
 
 

@@ -45,7 +45,10 @@ class LoopBridge:
 
     def _submit(self) -> None:
         calls, self._starting = self._starting, []
-        self._dispatcher.submit(calls)
+        if len(calls) == 1 and self._dispatcher.run_here(calls[0]):
+            self._finish(calls[0])
+        else:
+            self._dispatcher.submit(calls)
 
     def _from_thread(self, calls: list[Call]) -> None:
         self._finished.append(calls)
@@ -62,9 +65,11 @@ class LoopBridge:
             self._waking = False
         while self._finished:
             for call in self._finished.popleft():
-                lease, done = self._under_way.pop(call)
-                lease.release()
-                if call.error is None:
-                    labels = (call.servable.name, "Predict", "TF1")
-                    self._metrics.runtime_latency.observe(labels, call.micros)
-                done(call.outputs, call.error)
+                self._finish(call)
+
+    def _finish(self, call: Call) -> None:
+        lease, done = self._under_way.pop(call)
+        lease.release()
+        if call.error is None:
+            self._metrics.runtime_latency.observe((call.servable.name, "Predict", "TF1"), call.micros)
+        done(call.outputs, call.error)

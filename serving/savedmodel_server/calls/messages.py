@@ -57,7 +57,7 @@ def metadata_proto(servable: Servable) -> Any:
 
 def _signature_map(servable: Servable) -> Any:
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in servable.meta_graph.signature_def.items():
+    for name, signature in servable.signature_protos.items():
         signatures.signature_def[name].CopyFrom(signature)
     return signatures
 

@@ -6,28 +6,28 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from serving.savedmodel_server.calls.call import Call
 from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
 Ran = Callable[[float], None]
-"""Gets the microseconds of each run of a graph by itself that went well."""
+"""Gets the microseconds of each run of a graph that went well."""
+_MOST_ROWS_TIMED = 32
 
 
 def run_alone(call: Call, ran: Ran) -> None:
-    """Run a call past the batching kernel, if somebody waits for it."""
+    """Run a call by itself, if somebody waits for it."""
     if call.caller.closed:
         drop(call)
         return
     servable, signature = call.servable, call.signature
     try:
         servable.check_rows(signature, call.arrays)
-        begin_ns = time.perf_counter_ns()
+        began_ns = time.perf_counter_ns()
         call.outputs = servable.run_alone(signature, call.arrays, tuple(signature.outputs))
-        ran((time.perf_counter_ns() - begin_ns) / 1000)
+        _note_time(call, call.rows, began_ns, ran)
     except RequestError as error:
         call.error = error
     except Exception:  # noqa: BLE001 - a bug must not end the dispatcher's thread
@@ -39,39 +39,38 @@ def drop(call: Call) -> None:
     call.error = RequestError(Code.CANCELLED, "The call was given up before it ran.")
 
 
-def run_batched(calls: Sequence[Call], ran: Ran) -> list[float] | None:
-    """Run calls of one signature and one shape of rows as one task of the batching kernel.
+def run_batch(calls: Sequence[Call], parameters: BatchingParameters, ran: Ran) -> bool:
+    """Run the rows of these calls, of one signature and one shape of rows, as one batch; False where it failed.
 
-    When the batch of each row began, in seconds of Unix time; empty where the batch failed, None where the task was
-    refused. The kernel fails a whole batch for one bad row: what failed in a batch runs again by itself, so that no
-    client answers for another's rows.
+    One bad row fails a batch: what failed in a batch runs again by itself, so that no client answers for another's
+    rows.
     """
     servable, signature = calls[0].servable, calls[0].signature
-    arrays: Sequence[Array] = calls[0].arrays
+    rows = sum(call.rows for call in calls)
+    padding = parameters.padding(rows)
+    began_ns = time.perf_counter_ns()
     try:
-        servable.check_rows(signature, arrays)
-    except RequestError as error:
-        _refuse(calls, error)
-        return None
-    if len(calls) > 1:
-        arrays = [np.concatenate(columns) for columns in zip(*(call.arrays for call in calls), strict=True)]
-    try:
-        outputs, began_s = servable.run_batched(signature, arrays)
-    except RequestError as error:
-        if error.code is not Code.UNAVAILABLE:
-            return _run_again(calls, ran)
-        _refuse(calls, error)
-        return None
+        outputs = servable.run_batched(signature, [call.arrays for call in calls], padding)
+    except RequestError:
+        _run_again(calls, ran)
+        return False
     except Exception:  # noqa: BLE001 - as above
         _bug(calls)
-        return None
+        return True
+    _note_time(calls[0], rows, began_ns, ran)
     _share(calls, outputs)
-    times: list[float] = began_s.tolist()
-    return times
+    return True
+
+
+def _note_time(call: Call, rows: int, began_ns: int, ran: Ran) -> None:
+    took_ns = time.perf_counter_ns() - began_ns
+    ran(took_ns / 1000)
+    if rows <= _MOST_ROWS_TIMED:
+        call.servable.run_ns[call.signature.name, rows] = took_ns
 
 
 def _share(calls: Sequence[Call], outputs: Sequence[Array]) -> None:
-    """Give each call its rows; the kernel has made sure that there is one for each row of the inputs."""
+    """Give each call its rows."""
     if len(calls) == 1:
         calls[0].outputs = outputs
         return
@@ -82,20 +81,15 @@ def _share(calls: Sequence[Call], outputs: Sequence[Array]) -> None:
         begin = end
 
 
-def _run_again(calls: Sequence[Call], ran: Ran) -> list[float]:
+def _run_again(calls: Sequence[Call], ran: Ran) -> None:
     for call in calls:
         run_alone(call, ran)
         if call.outputs is not None:
             call.servable.require_rows(call.signature, call.rows, call.outputs)
-    return []
-
-
-def _refuse(calls: Sequence[Call], error: RequestError) -> None:
-    for call in calls:
-        call.error = error
 
 
 def _bug(calls: Sequence[Call]) -> None:
     servable, signature = calls[0].servable, calls[0].signature
     LOG.exception("event=bug model=%s signature=%s", servable.name, signature.name)
-    _refuse(calls, RequestError(Code.INTERNAL, "Internal error; the server's log says more."))
+    for call in calls:
+        call.error = RequestError(Code.INTERNAL, "Internal error; the server's log says more.")

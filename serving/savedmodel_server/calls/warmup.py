@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.savedmodel_server.calls.inference import Inference
-from serving.savedmodel_server.errors import Code, RequestError
+from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
-from serving.savedmodel_server.versions.servable import Servable, translate
+from serving.savedmodel_server.runtime.record_file import read_records
+from serving.savedmodel_server.versions.servable import Servable
 
 REQUESTS_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
@@ -25,7 +27,9 @@ def warm_up(inference: Inference, servable: Servable, path: Path, metrics: Metri
         return
     begin_ns, records = time.perf_counter_ns(), 0
     try:
-        for record in _records(file):
+        for i, record in enumerate(_records(file)):
+            if i == MOST_RECORDS:
+                raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS})")
             for _ in range(max(1, iterations)):
                 _replay(inference, servable, record)
             records += 1
@@ -42,19 +46,11 @@ def _count(metrics: Metrics, path: Path, status: str, records: int, begin_ns: in
 
 
 def _records(file: Path) -> Iterator[Any]:
-    import tensorflow as tf
-
-    try:
-        for i, data in enumerate(tf.compat.v1.io.tf_record_iterator(str(file))):
-            if i == MOST_RECORDS:
-                raise RequestError(
-                    Code.INVALID_ARGUMENT, f"Number of warmup records exceeds the maximum ({MOST_RECORDS})"
-                )
-            yield prediction_log_pb2.PredictionLog.FromString(data)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise translate(error) from error
+    for record in read_records(file, MOST_RECORDS + 1):
+        try:
+            yield prediction_log_pb2.PredictionLog.FromString(record)
+        except DecodeError:
+            raise invalid("Failed to parse a warmup record: it is no PredictionLog") from None
 
 
 def _replay(inference: Inference, servable: Servable, record: Any) -> None:

@@ -33,8 +33,12 @@ class BatchingParameters:
         """Rows that may be queued or running at a time; more are refused as UNAVAILABLE."""
         return self.most_rows_run * (self.max_enqueued_batches + self.num_batch_threads)
 
+    def padding(self, rows: int) -> int:
+        """Rows to be added to a batch of `rows`, so that it has one of the allowed sizes."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows) - rows
+
     def check(self, path: Path | None) -> None:
-        """Raise FlagError where the kernel would refuse the values."""
+        """Raise FlagError where TensorFlow Serving would refuse the values."""
         where = f"--batching_parameters_file={path}"
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
             if getattr(self, name) < 1:

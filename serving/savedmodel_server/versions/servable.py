@@ -1,22 +1,19 @@
-"""One loaded SavedModel version: a TensorFlow session, its signatures, and calls of them.
+"""One loaded SavedModel version: a session of TensorFlow's C API, its signatures, and calls of them.
 
-The model runs in a session, as in TensorFlow Serving, not in eager mode: a session loads faster (0.16 s against 0.29 s
-for a small network up to its first answer), serves SavedModels of TensorFlow 1 and 2 alike, and a prepared
-callable costs a fifth of a millisecond less a call than the signature function of `tf.saved_model.load`.
+The model runs in a session, as in TensorFlow Serving: it serves SavedModels of TensorFlow 1 and 2 alike.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from serving.savedmodel_server.errors import Code, RequestError, invalid
-from serving.savedmodel_server.versions.batched_signature import BatchedSignature, add_batching, why_unbatched
+from serving.savedmodel_server.runtime.graph_session import GraphSession, PreparedRun, load_saved_model
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.signatures import (
     DEFAULT_SIGNATURE,
@@ -27,7 +24,6 @@ from serving.savedmodel_server.versions.signatures import (
 from serving.savedmodel_server.versions.tensor_proto import decode_tensor
 
 LOG = logging.getLogger("savedmodel_server")
-Run = Callable[..., Sequence[Array]]
 _INTERNAL_SIGNATURES = "__saved_model_"
 """How the names of TensorFlow's own signatures begin, which no request calls."""
 
@@ -42,6 +38,18 @@ class ServableOptions:
     inter_op_threads: int = 0
     batching: BatchingParameters | None = None
 
+    def session_config(self) -> bytes:
+        """A serialized ConfigProto."""
+        from tensorflow.core.protobuf import config_pb2
+
+        config = config_pb2.ConfigProto(
+            intra_op_parallelism_threads=self.intra_op_threads,
+            inter_op_parallelism_threads=self.inter_op_threads,
+            allow_soft_placement=True,
+        )
+        serialized: bytes = config.SerializeToString()
+        return serialized
+
 
 class Servable:
     """A loaded version. Calls are safe from any thread; `close` ends them."""
@@ -51,32 +59,21 @@ class Servable:
         self.name = name
         self.version = version
         self.options = options
-        self._callables: dict[tuple[str, tuple[str, ...], bool], Run] = {}
+        self._runs: dict[tuple[str, tuple[str, ...]], PreparedRun] = {}
         self._lock = Lock()
         self.waiting_rows = 0
         """Rows that the dispatcher has taken and not yet answered; its thread alone counts them."""
-        self._session, self.meta_graph = _load(path, options)
-        self.signatures = _signatures(self.meta_graph)
-        self._batched: dict[str, BatchedSignature] = {}
+        self.run_ns: dict[tuple[str, int], int] = {}
+        """How long the last run of a signature with so many rows took; of few rows alone."""
+        self._session, self.signature_protos = _load(path, options)
+        self.signatures = _signatures(self.signature_protos)
         self.unbatched: dict[str, str] = {}
         """Why a signature is not batched though batching is on, by its name."""
         if options.batching is not None:
             for signature in self.signatures.values():
-                self._batch(signature, options.batching)
-
-    def _batch(self, signature: Signature, parameters: BatchingParameters) -> None:
-        if signature.name.startswith(_INTERNAL_SIGNATURES):
-            return
-        if reason := why_unbatched(signature):
-            self._leave_unbatched(signature, reason)
-            return
-
-        def run_whole(*arrays: Array) -> Sequence[Array]:
-            return self.run_alone(signature, arrays, tuple(signature.outputs))
-
-        queue = f"{self.name}/{self.version}/{signature.name}"
-        graph = self._session.graph
-        self._batched[signature.name] = add_batching(graph, self.meta_graph, signature, run_whole, parameters, queue)
+                reason = why_unbatched(signature)
+                if reason and not signature.name.startswith(_INTERNAL_SIGNATURES):
+                    self._leave_unbatched(signature, reason)
 
     def _leave_unbatched(self, signature: Signature, reason: str) -> None:
         self.unbatched[signature.name] = reason
@@ -101,35 +98,43 @@ class Servable:
         return self.signatures[key]
 
     def batches(self, signature: Signature) -> bool:
-        """True where calls of this signature go through the batching kernel."""
-        return signature.name in self._batched and signature.name not in self.unbatched
+        """True where calls of this signature share batches."""
+        return self.options.batching is not None and signature.name not in self.unbatched
 
     def check_rows(self, signature: Signature, arrays: Sequence[Array]) -> None:
         """Refuse what TensorFlow Serving's batching session refuses; raises RequestError.
 
-        A scalar is served, past the kernel.
+        A scalar is served, past the batches.
         """
         parameters = self.options.batching
-        if parameters is None or not self.batches(signature) or any(not array.ndim for array in arrays):
+        if parameters is None or not arrays or any(not array.ndim for array in arrays):
             return
         rows = len(arrays[0])
-        if any(len(array) != rows for array in arrays):
+        if self.batches(signature) and any(len(array) != rows for array in arrays):
             raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
         if rows > parameters.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
 
-    def run_batched(self, signature: Signature, arrays: Sequence[Array]) -> tuple[Sequence[Array], Array]:
-        """All outputs in the signature's order, for rows that may run with those of other calls.
+    def run_batched(self, signature: Signature, calls: Sequence[Sequence[Array]], padding: int) -> list[Array]:
+        """All outputs in the signature's order, one row for each row of the inputs of `calls`, in order.
 
-        With them when the batch of each row began, in seconds of Unix time. Raises RequestError, also where another
-        call's rows are at fault.
+        `padding` copies of the first row run behind them, and are cut off. Raises RequestError, also where another
+        call's rows are at fault, and where the outputs are not one row for each.
         """
-        *outputs, began = self._run(signature, arrays, tuple(signature.outputs), batched=True)
-        return outputs, began
+        outputs = self._prepared(signature, tuple(signature.outputs)).run(calls, padding)
+        rows = sum(len(arrays[0]) for arrays in calls)
+        for output in outputs:
+            if not output.ndim or len(output) != rows + padding:
+                raise RequestError(
+                    Code.FAILED_PRECONDITION,
+                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+                    "input tensors",
+                )
+        return [output[:rows] for output in outputs] if padding else outputs
 
-    def run_alone(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> Sequence[Array]:
-        """Outputs in the order asked, for inputs in the signature's order, past the kernel; raises RequestError."""
-        return self._run(signature, arrays, outputs, batched=False)
+    def run_alone(self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...]) -> list[Array]:
+        """Outputs in the order asked, for inputs in the signature's order, run by themselves; raises RequestError."""
+        return self._prepared(signature, outputs).run([arrays])
 
     def require_rows(self, signature: Signature, rows: int, outputs: Sequence[Array]) -> None:
         """Batch the signature no longer where `outputs`, of so many rows and run alone, are not one row for each."""
@@ -140,55 +145,55 @@ class Servable:
                     self._leave_unbatched(signature, f"output {name} {found}")
                 return
 
-    def _run(
-        self, signature: Signature, arrays: Sequence[Array], outputs: tuple[str, ...], *, batched: bool
-    ) -> Sequence[Array]:
-        run = self._callables.get((signature.name, outputs, batched)) or self._prepare(signature, outputs, batched)
-        try:
-            return run(*arrays)
-        except Exception as error:
-            raise translate(error) from error
+    def _prepared(self, signature: Signature, outputs: tuple[str, ...]) -> PreparedRun:
+        return self._runs.get((signature.name, outputs)) or self._prepare(signature, outputs)
 
-    def _prepare(self, signature: Signature, outputs: tuple[str, ...], batched: bool) -> Run:
-        from tensorflow.core.protobuf import config_pb2
-
-        fetch = [signature.outputs[output].tensor for output in outputs]
-        if batched:
-            made = self._batched[signature.name]
-            fetch = [*(made.outputs[output] for output in outputs), made.began]
-        options = config_pb2.CallableOptions(feed=[spec.tensor for spec in signature.inputs.values()], fetch=fetch)
-        options.run_options.inter_op_thread_pool = -1  # the calling thread: one hand-over less
+    def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> PreparedRun:
+        feeds = [spec.tensor for spec in signature.inputs.values()]
+        run = self._session.prepare(feeds, [signature.outputs[output].tensor for output in outputs])
         with self._lock:
-            run: Run = self._session._make_callable_from_options(options)
-            return self._callables.setdefault((signature.name, outputs, batched), run)
+            return self._runs.setdefault((signature.name, outputs), run)
 
     def close(self) -> None:
         """Free the session; no call may be under way."""
-        self._callables.clear()
+        for run in self._runs.values():
+            run.close()
+        self._runs.clear()
         self._session.close()
-        del self._session
-        gc.collect()
 
 
-def _load(path: Path, options: ServableOptions) -> tuple[Any, Any]:
-    import tensorflow as tf
-
-    graph = tf.Graph()
-    config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=options.intra_op_threads,
-        inter_op_parallelism_threads=options.inter_op_threads,
-        allow_soft_placement=True,
-    )
-    session = tf.compat.v1.Session(graph=graph, config=config)
-    try:
-        with graph.as_default():
-            return session, tf.compat.v1.saved_model.loader.load(session, list(options.tags), str(path))
-    except Exception as error:
-        session.close()
-        raise translate(error) from error
+def why_unbatched(signature: Signature) -> str | None:
+    """Why requests of this signature cannot share a batch; None where nothing in its shapes forbids it."""
+    if not signature.inputs:
+        return "it has no inputs"
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs.values():
+            if not spec.tensor:
+                return f"{kind} {spec.name} is sparse or ragged"
+            if spec.shape == ():
+                return f"{kind} {spec.name} is a scalar"
+            if spec.shape and spec.shape[0] >= 0:
+                return f"{kind} {spec.name} has a fixed first dimension of {spec.shape[0]}"
+    return None
 
 
-def _signatures(meta_graph: Any) -> dict[str, Signature]:
+def _load(path: Path, options: ServableOptions) -> tuple[GraphSession, Any]:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    session, meta_graph = load_saved_model(path, options.tags, options.session_config())
+    return session, _definitions(meta_graph_pb2.MetaGraphDef.FromString(meta_graph))
+
+
+def _definitions(meta_graph: Any) -> dict[str, Any]:
+    """SignatureDefs by their names, copied: the rest of the MetaGraphDef, which may be large, is not kept."""
+    copies = {}
+    for key, definition in sorted(meta_graph.signature_def.items()):
+        copies[key] = type(definition)()
+        copies[key].CopyFrom(definition)
+    return copies
+
+
+def _signatures(definitions: dict[str, Any]) -> dict[str, Signature]:
     return {
         key: Signature(
             name=key,
@@ -197,7 +202,7 @@ def _signatures(meta_graph: Any) -> dict[str, Signature]:
             outputs=_specs(definition.outputs),
             defaults={name: decode_tensor(proto) for name, proto in definition.defaults.items()},
         )
-        for key, definition in sorted(meta_graph.signature_def.items())
+        for key, definition in definitions.items()
     }
 
 
@@ -208,18 +213,3 @@ def _specs(infos: Any) -> dict[str, TensorSpec]:
 def _spec(name: str, info: Any) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(d.size for d in info.tensor_shape.dim)
     return TensorSpec(name, info.name, info.dtype, shape)
-
-
-def translate(error: BaseException) -> RequestError:
-    """What TensorFlow raised, as a canonical code and its message."""
-    code = getattr(error, "error_code", None)
-    message = getattr(error, "message", None) or str(error) or type(error).__name__
-    if isinstance(code, int) and code in Code._value2member_map_:
-        return RequestError(Code(code), message)
-    if isinstance(error, FileNotFoundError):
-        return RequestError(Code.NOT_FOUND, message)
-    if isinstance(error, ValueError | TypeError):
-        return RequestError(Code.INVALID_ARGUMENT, message)
-    if isinstance(error, MemoryError):
-        return RequestError(Code.RESOURCE_EXHAUSTED, "not enough memory for this request")
-    return RequestError(Code.UNKNOWN, message)

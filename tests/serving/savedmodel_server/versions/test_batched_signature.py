@@ -9,9 +9,8 @@ import pytest
 from serving.savedmodel_server.calls.call import Call
 from serving.savedmodel_server.calls.dispatch import Dispatcher
 from serving.savedmodel_server.metrics import Metrics
-from serving.savedmodel_server.versions.batched_signature import why_unbatched
 from serving.savedmodel_server.versions.batching import BatchingParameters
-from serving.savedmodel_server.versions.servable import Servable, ServableOptions
+from serving.savedmodel_server.versions.servable import Servable, ServableOptions, why_unbatched
 from serving.savedmodel_server.versions.signatures import DT_FLOAT, Signature, TensorSpec
 from tests.serving.savedmodel_server.savedmodel_zoo import save_without_functions
 

@@ -1,0 +1,1 @@
+"""TensorFlow's C API in place of its Python package: sessions, tensors and the protos that they need."""
