@@ -39,12 +39,15 @@ class BatchQueue:
         """Those of a version that is unloaded end with it."""
         self._waiting: dict[_Lane, None] = {}
         """Lanes with calls, the next in turn first."""
+        self.rows = 0
+        """Of all calls that wait."""
 
     def add(self, call: Call) -> None:
         """Let a call wait, whose inputs all have `call.rows` rows."""
         lane = self._lane(call)
         lane.calls.append(call)
         lane.rows += call.rows
+        self.rows += call.rows
         self._waiting.setdefault(lane)
 
     def _lane(self, call: Call) -> _Lane:
@@ -70,7 +73,9 @@ class BatchQueue:
             if lane.rows < self._parameters.most_rows_run and now_ns < lane.calls[0].since_ns + self._timeout_ns:
                 continue
             del self._waiting[lane]
+            rows = lane.rows
             batch = self._first_rows(lane, gone)
+            self.rows -= rows - lane.rows
             if lane.calls:
                 self._waiting[lane] = None
             if batch:

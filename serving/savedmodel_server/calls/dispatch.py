@@ -23,6 +23,8 @@ from serving.savedmodel_server.versions.signatures import Array, Signature
 
 SHORT_NS = 1_000_000
 """A run that is shorter blocks an event loop for less than what two hand-overs between threads may take."""
+GATHERING_SHARE = 0.05
+"""Of a batch's run: how long the next one may wait for the clients that this one has just answered."""
 MOST_ROWS = 1 << 16
 """Rows that may wait without batching, whose parameters would else set the number."""
 
@@ -41,6 +43,9 @@ class Dispatcher:
         """Calls that were submitted and have not ended."""
         self._lock = Lock()
         self._due = Condition(self._lock)
+        self._gathered = Condition(self._lock)
+        self._gathering_rows = 0
+        """Rows that the next batch waits for; 0 where it does not wait."""
         self._is_timing = False
         self._closed = False
         self._alone: SimpleQueue[Call | None] = SimpleQueue()
@@ -118,6 +123,10 @@ class Dispatcher:
 
     def _begin_batches(self, ended: list[Call]) -> None:
         """Give idle batch threads what may run now; the lock is held."""
+        if self._gathering_rows:
+            if self._waiting.rows >= self._gathering_rows:
+                self._gathered.notify()
+            return
         while self._batches_running < self._parameters.num_batch_threads:
             batch = self._next_batch(ended)
             if not batch:
@@ -155,17 +164,38 @@ class Dispatcher:
 
     def _run_batch(self, batch: list[Call]) -> list[Call]:
         """Run and answer a batch; the one that this thread shall run next, which may be empty."""
+        began_ns = time.perf_counter_ns()
         if live := _live(batch):
             self._run_live(live)
-        ended = list(batch)
+        took_s = (time.perf_counter_ns() - began_ns) / 1e9
         with self._lock:
             self._settle(batch)
-            following = self._next_batch(ended)
-            if not following:
-                self._batches_running -= 1
-                self._due.notify()
+            if len(live) > 1 and self._batches_running == 1 and not self._closed:
+                self._gathering_rows = sum(call.rows for call in live)
+        _answer(batch)
+        ended: list[Call] = []
+        following = self._following(took_s * GATHERING_SHARE, ended)
         _answer(ended)
         return following
+
+    def _following(self, gathering_s: float, ended: list[Call]) -> list[Call]:
+        """The batch after one that has been answered, and in `ended` calls that are dropped for it.
+
+        A batch that was answered sets its clients free all at once. One that began with the first of their next calls
+        would hold one row and let the others wait: so they are waited for, `gathering_s` at the most.
+        """
+        with self._lock:
+            if self._gathering_rows:
+                if self._waiting.rows < self._gathering_rows:
+                    self._gathered.wait(gathering_s)
+                self._gathering_rows = 0
+            following = self._next_batch(ended)
+            if following:
+                self._begin_batches(ended)
+            else:
+                self._batches_running -= 1
+                self._due.notify()
+            return following
 
     def _run_live(self, batch: list[Call]) -> None:
         began_ns = time.perf_counter_ns()
@@ -200,6 +230,7 @@ class Dispatcher:
         with self._lock:
             self._closed = True
             self._due.notify_all()
+            self._gathered.notify_all()
         for _ in self._threads:
             self._alone.put(None)
             self._batches.put(None)

@@ -22,6 +22,8 @@ MODULES = (
     "tensorflow.core.framework.tensor_pb2",
     "tensorflow.core.protobuf.config_pb2",
     "tensorflow.core.protobuf.meta_graph_pb2",
+    "tensorflow.core.protobuf.rewriter_config_pb2",
+    "tensorflow.core.protobuf.saved_model_pb2",
     "tensorflow_serving.apis.classification_pb2",
     "tensorflow_serving.apis.get_model_metadata_pb2",
     "tensorflow_serving.apis.get_model_status_pb2",

@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.runtime.graph_session import GraphSession, PreparedRun, load_saved_model
+from serving.savedmodel_server.runtime.graph_weights import is_mostly_dense
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.signatures import (
     DEFAULT_SIGNATURE,
@@ -38,15 +39,17 @@ class ServableOptions:
     inter_op_threads: int = 0
     batching: BatchingParameters | None = None
 
-    def session_config(self) -> bytes:
-        """A serialized ConfigProto."""
-        from tensorflow.core.protobuf import config_pb2
+    def session_config(self, *, fuses: bool = True) -> bytes:
+        """A serialized ConfigProto; `fuses` lets TensorFlow fuse operations."""
+        from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
         config = config_pb2.ConfigProto(
             intra_op_parallelism_threads=self.intra_op_threads,
             inter_op_parallelism_threads=self.inter_op_threads,
             allow_soft_placement=True,
         )
+        if not fuses:
+            config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
         serialized: bytes = config.SerializeToString()
         return serialized
 
@@ -180,7 +183,8 @@ def why_unbatched(signature: Signature) -> str | None:
 def _load(path: Path, options: ServableOptions) -> tuple[GraphSession, Any]:
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    session, meta_graph = load_saved_model(path, options.tags, options.session_config())
+    config = options.session_config(fuses=not is_mostly_dense(path, options.tags))
+    session, meta_graph = load_saved_model(path, options.tags, config)
     return session, _definitions(meta_graph_pb2.MetaGraphDef.FromString(meta_graph))
 
 
