@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import ROOT, Figure, table
 
 sys.path.insert(0, str(ROOT))
+from serving import http2_frames as h2
 from serving.engines.tensorflow_settings import GRPC_THREADS
-from serving.wire import http2_frames as h2
 from tests.serving.savedmodel_server.savedmodel_zoo import save_half_plus
 from tests.serving.savedmodel_server.server_process import RunningServer, start_server
 from tests.serving.savedmodel_server.wire.http2_inputs import HEAD

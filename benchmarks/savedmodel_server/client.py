@@ -21,7 +21,7 @@ import orjson
 import uvloop
 from tensor import predict_message, probabilities
 
-from serving.wire import http2_frames as h2
+from serving import http2_frames as h2
 
 WARM_UP_SHARE = 0.2
 

@@ -11,8 +11,8 @@ from loadtests.generator.sockets_and_timers import EPOLLIN, EPOLLOUT, wait_until
 from loadtests.generator.wire_grpc import GrpcReply, Http2Client, unframe
 from serving.addresses import ResolvedAddress
 from serving.authorisation import REFUSED, grpc_refuses
+from serving.http2_frames import Http2Error
 from serving.socket_errors import errno_reason
-from serving.wire.http2_frames import Http2Error
 
 _RECEIVE_BYTES = 65_536
 

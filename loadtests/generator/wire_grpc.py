@@ -15,7 +15,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
 from serving.headers import Fields, merged
-from serving.wire.http2_frames import (
+from serving.http2_frames import (
     ACK,
     CANCEL,
     CONTINUATION,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from answering import Serve, Visit
 
 from behaviours.table import Behaviour, in_turns
-from serving.wire.http2_frames import (
+from serving.http2_frames import (
     ACK,
     DATA,
     END_HEADERS,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.versions.servable import Servable
-from serving.savedmodel_server.versions.signatures import Array, Signature
-
-if TYPE_CHECKING:
-    from serving.savedmodel_server.calls.split_call import SplitCall
+from serving.savedmodel_server.versions.signatures import Signature
 
 
 def row_count(arrays: Sequence[Array]) -> int:
@@ -25,6 +23,13 @@ class Caller(Protocol):
     @property
     def closed(self) -> bool:
         """True once nobody waits for the answer: given up, overdue, or disconnected. Set on one thread, read on all."""
+
+
+class Whole(Protocol):
+    """A call of many rows that runs in parts."""
+
+    def part(self, begin: int, end: int) -> Call:
+        """A call of the rows from `begin` to before `end`."""
 
 
 class _Anybody:
@@ -69,7 +74,7 @@ class Call:
         """Gets all calls of one run that share it."""
         self.caller = caller
         self.rows = row_count(arrays)
-        self.split: SplitCall | None = None
+        self.split: Whole | None = None
         """What this is a part of."""
         self.offset = 0
         """Of a part: its first row in the whole."""

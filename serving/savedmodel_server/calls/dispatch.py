@@ -15,14 +15,13 @@ from serving.savedmodel_server.calls.batch_queue import BatchQueue
 from serving.savedmodel_server.calls.batch_record import BatchRecord
 from serving.savedmodel_server.calls.call import ANYBODY, Call, Caller
 from serving.savedmodel_server.calls.runs import drop, run_alone, run_batch
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.servable import Servable
-from serving.savedmodel_server.versions.signatures import Array, Signature
+from serving.savedmodel_server.versions.signatures import Signature
 
-SHORT_NS = 1_000_000
-"""A run that is shorter blocks an event loop for less than what two hand-overs between threads may take."""
 GATHERING_SHARE = 0.05
 """Of a batch's run: how long the next one may wait for the clients that this one has just answered."""
 MOST_ROWS = 1 << 16
@@ -39,8 +38,6 @@ class Dispatcher:
         self._most_rows = batching.most_rows if batching else MOST_ROWS
         self._waiting = BatchQueue(self._parameters)
         self._batches_running = 0
-        self._under_way = 0
-        """Calls that were submitted and have not ended."""
         self._lock = Lock()
         self._due = Condition(self._lock)
         self._gathered = Condition(self._lock)
@@ -76,23 +73,6 @@ class Dispatcher:
             raise call.error or RequestError(Code.INTERNAL, "A run ended without outputs.")
         return call.outputs
 
-    def run_here(self, call: Call) -> bool:
-        """Run a call in this thread if nothing else is under way and it takes no longer than a hand-over is worth.
-
-        It is ended then, and its `done` is not called. False where it must be submitted.
-        """
-        if self._under_way or call.servable.run_ns.get((call.signature.name, call.rows), SHORT_NS) >= SHORT_NS:
-            return False
-        if not _may_share(call):
-            self._record.count_unbatched(call)
-            run_alone(call, self._ran)
-        elif self._parameters.batch_timeout_micros or call.rows > self._parameters.most_rows_run:
-            return False
-        elif _is_fit(call):
-            self._run_live([call])
-        call.micros = (time.perf_counter_ns() - call.since_ns) / 1000
-        return True
-
     def submit(self, calls: Iterable[Call]) -> None:
         """Run these; calls of one kind that come together run together where batching is on."""
         ended: list[Call] = []
@@ -117,7 +97,6 @@ class Dispatcher:
             self._alone.put(call)
         if call.error is None:
             servable.waiting_rows += call.rows
-            self._under_way += 1
         else:
             ended.append(call)
 
@@ -146,7 +125,6 @@ class Dispatcher:
         end_ns = time.perf_counter_ns()
         for call in calls:
             call.servable.waiting_rows -= call.rows
-            self._under_way -= not call.offset  # of a call that was split, its first part
             call.micros = (end_ns - call.since_ns) / 1000
 
     def _run_calls(self) -> None:

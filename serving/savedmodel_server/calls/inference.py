@@ -19,10 +19,11 @@ from tensorflow_serving.apis import (
 
 from serving.savedmodel_server.calls.call import ANYBODY, Caller, row_count
 from serving.savedmodel_server.calls.dispatch import Dispatcher
+from serving.savedmodel_server.dtypes import DT_FLOAT, DT_STRING, Array
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.servable import Servable
-from serving.savedmodel_server.versions.signatures import DEFAULT_SIGNATURE, DT_FLOAT, DT_STRING, Array, Signature
+from serving.savedmodel_server.versions.signatures import DEFAULT_SIGNATURE, Signature
 from serving.savedmodel_server.versions.tensor_proto import decode_tensors, encode_tensor
 
 CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{verb}" for verb in ("classify", "regress", "predict"))

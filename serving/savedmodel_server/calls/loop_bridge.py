@@ -9,10 +9,11 @@ from threading import Lock
 
 from serving.savedmodel_server.calls.call import Call, Caller
 from serving.savedmodel_server.calls.dispatch import Dispatcher
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.repository import Lease
-from serving.savedmodel_server.versions.signatures import Array, Signature
+from serving.savedmodel_server.versions.signatures import Signature
 
 Done = Callable[[Sequence[Array] | None, RequestError | None], None]
 
@@ -45,10 +46,7 @@ class LoopBridge:
 
     def _submit(self) -> None:
         calls, self._starting = self._starting, []
-        if len(calls) == 1 and self._dispatcher.run_here(calls[0]):
-            self._finish(calls[0])
-        else:
-            self._dispatcher.submit(calls)
+        self._dispatcher.submit(calls)
 
     def _from_thread(self, calls: list[Call]) -> None:
         self._finished.append(calls)

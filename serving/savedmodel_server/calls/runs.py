@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from serving.savedmodel_server.calls.call import Call
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.versions.batching import BatchingParameters
-from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
 Ran = Callable[[float], None]
 """Gets the microseconds of each run of a graph that went well."""
-_MOST_ROWS_TIMED = 32
 
 
 def run_alone(call: Call, ran: Ran) -> None:
@@ -27,7 +26,7 @@ def run_alone(call: Call, ran: Ran) -> None:
         servable.check_rows(signature, call.arrays)
         began_ns = time.perf_counter_ns()
         call.outputs = servable.run_alone(signature, call.arrays, tuple(signature.outputs))
-        _note_time(call, call.rows, began_ns, ran)
+        ran((time.perf_counter_ns() - began_ns) / 1000)
     except RequestError as error:
         call.error = error
     except Exception:  # noqa: BLE001 - a bug must not end the dispatcher's thread
@@ -46,8 +45,7 @@ def run_batch(calls: Sequence[Call], parameters: BatchingParameters, ran: Ran) -
     rows.
     """
     servable, signature = calls[0].servable, calls[0].signature
-    rows = sum(call.rows for call in calls)
-    padding = parameters.padding(rows)
+    padding = parameters.padding(sum(call.rows for call in calls))
     began_ns = time.perf_counter_ns()
     try:
         outputs = servable.run_batched(signature, [call.arrays for call in calls], padding)
@@ -57,16 +55,9 @@ def run_batch(calls: Sequence[Call], parameters: BatchingParameters, ran: Ran) -
     except Exception:  # noqa: BLE001 - as above
         _bug(calls)
         return True
-    _note_time(calls[0], rows, began_ns, ran)
+    ran((time.perf_counter_ns() - began_ns) / 1000)
     _share(calls, outputs)
     return True
-
-
-def _note_time(call: Call, rows: int, began_ns: int, ran: Ran) -> None:
-    took_ns = time.perf_counter_ns() - began_ns
-    ran(took_ns / 1000)
-    if rows <= _MOST_ROWS_TIMED:
-        call.servable.run_ns[call.signature.name, rows] = took_ns
 
 
 def _share(calls: Sequence[Call], outputs: Sequence[Array]) -> None:

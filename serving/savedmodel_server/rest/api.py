@@ -11,6 +11,7 @@ from serving.savedmodel_server.calls.call import row_count
 from serving.savedmodel_server.calls.inference import Inference
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
 from serving.savedmodel_server.calls.messages import metadata_json, status_json
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
 from serving.savedmodel_server.metrics import Metrics
@@ -20,7 +21,6 @@ from serving.savedmodel_server.rest.json_bodies.fast import FastReader
 from serving.savedmodel_server.rest.json_bodies.predict import PredictCall, parse_predict, write_predict
 from serving.savedmodel_server.rest.rest_path import RestTarget, parse_path
 from serving.savedmodel_server.versions.repository import Lease, Repository
-from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
 _LARGE_BYTES = 1 << 20

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from serving import http2_frames as h2
 from serving.savedmodel_server.errors import Code
-from serving.wire import http2_frames as h2
 
 _HEAD_FIELDS = h2.status_field(200) + h2.literal(b"content-type", b"application/grpc")
 _HEAD = h2.frame(h2.HEADERS, h2.END_HEADERS, 0, _HEAD_FIELDS)[:5]

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from serving.savedmodel_server.body_budget import BodyBudget
 from serving.savedmodel_server.calls.inference import PredictPlan
 from serving.savedmodel_server.calls.loop_bridge import LoopBridge
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import Code, RequestError, StartError
 from serving.savedmodel_server.inflate import DamagedError, TooLargeError, inflate
 from serving.savedmodel_server.rpc.call_threads import CallThreads
@@ -25,7 +26,6 @@ from serving.savedmodel_server.rpc.h2_connection import Http2Connection
 from serving.savedmodel_server.rpc.services import PREDICT_PATH, GrpcApi, Method
 from serving.savedmodel_server.rpc.stream import Stream
 from serving.savedmodel_server.versions.repository import Lease
-from serving.savedmodel_server.versions.signatures import Array
 
 LOG = logging.getLogger("savedmodel_server")
 _HEALTH_CHECK, _HEALTH_WATCH = (f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch"))

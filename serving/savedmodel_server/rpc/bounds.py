@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from serving import http2_frames as h2
 from serving.savedmodel_server.rpc.stream import Stream
-from serving.wire import http2_frames as h2
 
 STREAM_WINDOW = 4 << 20
 """Bytes of one request that the client may send ahead of our WINDOW_UPDATE."""

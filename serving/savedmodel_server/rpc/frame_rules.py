@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serving.wire import http2_frames as h2
-from serving.wire.http2_frames import Http2Error
+from serving import http2_frames as h2
+from serving.http2_frames import Http2Error
 
 _OF_THE_CONNECTION = frozenset((h2.SETTINGS, h2.PING, h2.GOAWAY))
 _OF_A_STREAM = frozenset((h2.PRIORITY, h2.RST_STREAM, h2.CONTINUATION))

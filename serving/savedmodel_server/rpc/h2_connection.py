@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from serving import http2_frames as h2
+from serving.http2_frames import Http2Error
 from serving.savedmodel_server.body_budget import BodyBudget
 from serving.savedmodel_server.errors import Code
 from serving.savedmodel_server.rpc.answer_frames import answer_head, failure, http_failure, ok_end, whole_answer
@@ -33,8 +35,6 @@ from serving.savedmodel_server.rpc.call_head import Fields, malformed_trailers
 from serving.savedmodel_server.rpc.frame_rules import check_frame, read_settings
 from serving.savedmodel_server.rpc.head_blocks import HeadBlocks
 from serving.savedmodel_server.rpc.stream import CutStreams, Stream
-from serving.wire import http2_frames as h2
-from serving.wire.http2_frames import Http2Error
 
 _LONGEST_TIMER_S = 1e6
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hpack import Decoder
 from hpack.exceptions import HPACKError
 
+from serving import http2_frames as h2
+from serving.http2_frames import Http2Error
 from serving.savedmodel_server.rpc.bounds import LARGEST_HEAD_BYTES
 from serving.savedmodel_server.rpc.call_head import CallHead, Fields, read_head
-from serving.wire import http2_frames as h2
-from serving.wire.http2_frames import Http2Error
 
 _MOST_KNOWN = 64
 

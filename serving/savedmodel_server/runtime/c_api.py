@@ -123,6 +123,13 @@ def _open_lazily(path: Path) -> int:
     return handle
 
 
+def give_memory_back() -> None:
+    """Return freed memory that the C library keeps to the system: a load leaves copies of its graph."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def package_folder() -> Path:
     """Where the package tensorflow lies, found without its import; raises ModuleNotFoundError."""
     spec = importlib.util.find_spec("tensorflow")

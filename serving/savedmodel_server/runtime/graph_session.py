@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import invalid
 from serving.savedmodel_server.runtime.c_api import Buffer, CApi, Output, c_api
 from serving.savedmodel_server.runtime.status import checked, require_ok
 from serving.savedmodel_server.runtime.tensors import new_tensor, to_array
-from serving.savedmodel_server.versions.signatures import Array
 
 
 class GraphSession:
@@ -125,26 +125,31 @@ def _buffer(data: bytes) -> Any:
     return c_api().TF_NewBufferFromString(data, len(data))
 
 
-def load_saved_model(path: Path, tags: Sequence[str], config: bytes) -> tuple[GraphSession, bytes]:
+def load_saved_model(
+    path: Path, tags: Sequence[str], config: bytes, *, with_meta_graph: bool = True
+) -> tuple[GraphSession, bytes]:
     """A SavedModel's session, with its variables restored and its initialisers run, and its serialized MetaGraphDef.
 
-    config: a serialized ConfigProto. Raises RequestError with TensorFlow's code and message.
+    config: a serialized ConfigProto. The MetaGraphDef, which may be large, is empty without `with_meta_graph`. Raises
+    RequestError with TensorFlow's code and message.
     """
     api = c_api()
     names = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
-    graph, meta_graph = api.TF_NewGraph(), api.TF_NewBuffer()
+    graph = api.TF_NewGraph()
+    meta_graph = api.TF_NewBuffer() if with_meta_graph else None
     options = _session_options(api, config)
     try:
         with checked(api) as status:
             session = api.TF_LoadSessionFromSavedModel(
                 options, None, bytes(path), names, len(tags), graph, meta_graph, status
             )
-        return GraphSession(api, session, graph), _bytes(meta_graph.contents)
+        return GraphSession(api, session, graph), _bytes(meta_graph.contents) if meta_graph else b""
     except BaseException:
         api.TF_DeleteGraph(graph)
         raise
     finally:
-        api.TF_DeleteBuffer(meta_graph)
+        if meta_graph:
+            api.TF_DeleteBuffer(meta_graph)
         api.TF_DeleteSessionOptions(options)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from serving.savedmodel_server.dtypes import DT_INT64, DT_STRING
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.runtime.graph_session import GraphSession, import_graph
-from serving.savedmodel_server.versions.signatures import DT_INT64, DT_STRING
 
 
 def read_records(path: Path, most: int) -> list[bytes]:

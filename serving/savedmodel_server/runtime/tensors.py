@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from serving.savedmodel_server.dtypes import DT_STRING, NUMPY, Array
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.runtime.c_api import DEALLOCATOR, CApi, c_api
-from serving.savedmodel_server.versions.signatures import DT_STRING, NUMPY, Array
 
 STRING_BYTES = 24
 """sizeof(TF_TString)."""

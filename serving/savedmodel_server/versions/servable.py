@@ -12,16 +12,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from serving.savedmodel_server.dtypes import Array
 from serving.savedmodel_server.errors import Code, RequestError, invalid
+from serving.savedmodel_server.runtime.c_api import give_memory_back
 from serving.savedmodel_server.runtime.graph_session import GraphSession, PreparedRun, load_saved_model
-from serving.savedmodel_server.runtime.graph_weights import is_mostly_dense
+from serving.savedmodel_server.runtime.graph_weights import is_mostly_dense, read_meta_graph
 from serving.savedmodel_server.versions.batching import BatchingParameters
-from serving.savedmodel_server.versions.signatures import (
-    DEFAULT_SIGNATURE,
-    Array,
-    Signature,
-    TensorSpec,
-)
+from serving.savedmodel_server.versions.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serving.savedmodel_server.versions.tensor_proto import decode_tensor
 
 LOG = logging.getLogger("savedmodel_server")
@@ -66,8 +63,6 @@ class Servable:
         self._lock = Lock()
         self.waiting_rows = 0
         """Rows that the dispatcher has taken and not yet answered; its thread alone counts them."""
-        self.run_ns: dict[tuple[str, int], int] = {}
-        """How long the last run of a signature with so many rows took; of few rows alone."""
         self._session, self.signature_protos = _load(path, options)
         self.signatures = _signatures(self.signature_protos)
         self.unbatched: dict[str, str] = {}
@@ -183,9 +178,13 @@ def why_unbatched(signature: Signature) -> str | None:
 def _load(path: Path, options: ServableOptions) -> tuple[GraphSession, Any]:
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    config = options.session_config(fuses=not is_mostly_dense(path, options.tags))
-    session, meta_graph = load_saved_model(path, options.tags, config)
-    return session, _definitions(meta_graph_pb2.MetaGraphDef.FromString(meta_graph))
+    meta_graph = read_meta_graph(path, options.tags)
+    config = options.session_config(fuses=meta_graph is None or not is_mostly_dense(meta_graph))
+    session, serialized = load_saved_model(path, options.tags, config, with_meta_graph=meta_graph is None)
+    definitions = _definitions(meta_graph or meta_graph_pb2.MetaGraphDef.FromString(serialized))
+    del meta_graph, serialized
+    give_memory_back()
+    return session, definitions
 
 
 def _definitions(meta_graph: Any) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from serving.savedmodel_server.errors import invalid
-from serving.savedmodel_server.versions.signatures import (
+from serving.savedmodel_server.dtypes import (
     DT_BFLOAT16,
     DT_BOOL,
     DT_COMPLEX64,
@@ -33,6 +32,7 @@ from serving.savedmodel_server.versions.signatures import (
     NUMPY,
     Array,
 )
+from serving.savedmodel_server.errors import invalid
 
 MAX_ELEMENTS = 1 << 31
 MAX_DIMENSIONS = 64

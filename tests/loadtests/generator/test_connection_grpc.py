@@ -15,8 +15,7 @@ from loadtests.generator.connections import PreparedRequest
 from loadtests.generator.load import Target
 from loadtests.generator.targets import answer_check
 from loadtests.generator.wire_grpc import Http2Client, message_bytes, request_headers, unframe
-from serving.wire import WIRES
-from serving.wire.http2_frames import (
+from serving.http2_frames import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
@@ -28,6 +27,7 @@ from serving.wire.http2_frames import (
     literal,
     settings,
 )
+from serving.wire import WIRES
 from serving.wire.protos import torchserve_pb2
 from tests.loadtests.generator.loads import accept_all, load, outcomes, run
 

@@ -11,10 +11,11 @@ import pytest
 
 from serving.savedmodel_server.calls.call import Call
 from serving.savedmodel_server.calls.dispatch import Dispatcher
+from serving.savedmodel_server.dtypes import DT_FLOAT
 from serving.savedmodel_server.errors import Code, RequestError
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
-from serving.savedmodel_server.versions.signatures import DT_FLOAT, Signature, TensorSpec
+from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 
 SIGNATURE = Signature(
     name="s", method_name="", inputs={"x": TensorSpec("x", "x:0", DT_FLOAT, (-1,))},
@@ -40,7 +41,6 @@ class HeldServable:
     go: threading.Event = field(default_factory=threading.Event)
     ran: list[list[float]] = field(default_factory=list)
     unbatched: dict = field(default_factory=dict)
-    run_ns: dict = field(default_factory=dict)
 
     def batches(self, signature):
         return self.batched

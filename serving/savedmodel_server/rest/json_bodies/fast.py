@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import simdjson
 
+from serving.savedmodel_server.dtypes import DT_BOOL, Array
 from serving.savedmodel_server.rest.json_bodies.values import carrier_of
-from serving.savedmodel_server.versions.signatures import DT_BOOL, Array, TensorSpec
+from serving.savedmodel_server.versions.signatures import TensorSpec
 
 _NOT_STRUCTURE = bytes(c for c in range(256) if c not in b"[],")
 _LARGEST_KEPT_BYTES = 1 << 22

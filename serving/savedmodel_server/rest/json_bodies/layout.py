@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
+from serving.savedmodel_server.dtypes import DT_FLOAT, DT_STRING, NUMPY, Array
 from serving.savedmodel_server.rest.json_bodies.rounding import nine_digits
 from serving.savedmodel_server.rest.json_bodies.texts import float32_texts, float64_texts, quoted
-from serving.savedmodel_server.versions.signatures import DT_FLOAT, DT_STRING, NUMPY, Array, TensorSpec
+from serving.savedmodel_server.versions.signatures import TensorSpec
 
 _FEW = 16
 """Numbers that are formatted one by one as fast as all at once."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from serving.savedmodel_server.dtypes import DT_BOOL, DT_STRING, SHORT_NAMES, Array
 from serving.savedmodel_server.errors import RequestError, invalid
 from serving.savedmodel_server.rest.json_bodies import fast as json_fast
 from serving.savedmodel_server.rest.json_bodies import layout
@@ -15,14 +16,7 @@ from serving.savedmodel_server.rest.json_bodies.document import read_document
 from serving.savedmodel_server.rest.json_bodies.objects import members_of
 from serving.savedmodel_server.rest.json_bodies.shown import shown
 from serving.savedmodel_server.rest.json_bodies.values import is_base64
-from serving.savedmodel_server.versions.signatures import (
-    DT_BOOL,
-    DT_STRING,
-    SHORT_NAMES,
-    Array,
-    Signature,
-    TensorSpec,
-)
+from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 
 _SMALL_BYTES = 512
 _REPLY_DTYPES = frozenset((1, 2, 3, 4, 5, 6, DT_STRING, 9, DT_BOOL, 22, 23))

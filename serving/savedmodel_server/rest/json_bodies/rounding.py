@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.savedmodel_server.versions.signatures import Array
+from serving.savedmodel_server.dtypes import Array
 
 _LARGEST, _SMALLEST = 1e6, 1e-13
 """Between them, the powers of ten that are needed are exact doubles."""

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from serving.savedmodel_server.dtypes import DT_BOOL, DT_STRING, SHORT_NAMES, Array
 from serving.savedmodel_server.errors import Code, RequestError, invalid
 from serving.savedmodel_server.rest.json_bodies.shown import shown
-from serving.savedmodel_server.versions.signatures import DT_BOOL, DT_STRING, SHORT_NAMES, Array, TensorSpec
+from serving.savedmodel_server.versions.signatures import TensorSpec
 
 MAX_RANK = 64
 """numpy's limit."""

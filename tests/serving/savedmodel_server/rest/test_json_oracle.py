@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.savedmodel_server.dtypes import NUMPY
 from serving.savedmodel_server.errors import RequestError
 from serving.savedmodel_server.rest.json_bodies.fast import FastReader
 from serving.savedmodel_server.rest.json_bodies.predict import parse_predict
-from serving.savedmodel_server.versions.signatures import NUMPY, Signature, TensorSpec
+from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 
 DTYPES = {
     1: "float32",

@@ -5,9 +5,9 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hpack import Decoder
 
+from serving import http2_frames as h2
 from serving.savedmodel_server.errors import Code
 from serving.savedmodel_server.rpc.answer_frames import failure
-from serving.wire import http2_frames as h2
 
 
 def fields_of(frame):

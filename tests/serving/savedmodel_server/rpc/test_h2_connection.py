@@ -11,7 +11,7 @@ import pytest
 import requests
 from hpack import Decoder, Encoder
 
-from serving.wire import http2_frames as h2
+from serving import http2_frames as h2
 from tests.serving.savedmodel_server.server_process import LABELS_AT_START, start_server
 
 pytestmark = pytest.mark.system

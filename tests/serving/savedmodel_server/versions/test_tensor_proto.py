@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from serving.savedmodel_server.dtypes import DT_FLOAT, DT_STRING
 from serving.savedmodel_server.errors import Code, RequestError
-from serving.savedmodel_server.versions.signatures import DT_FLOAT, DT_STRING
 from serving.savedmodel_server.versions.tensor_proto import LARGEST_FILLED_BYTES, decode_tensors
 
 FLOATS = LARGEST_FILLED_BYTES // 4

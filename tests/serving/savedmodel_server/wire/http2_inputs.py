@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hpack import Encoder
 
-from serving.wire import http2_frames as h2
+from serving import http2_frames as h2
 
 PATH = "/tensorflow.serving.PredictionService/Predict"
 HEAD = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hpack import Decoder
 
-from serving.wire import http2_frames as h2
+from serving import http2_frames as h2
 from tests.serving.savedmodel_server.wire import http2_inputs
 from tests.serving.savedmodel_server.wire.rfc9112_judge import Judged, Request, judge
 

@@ -8,10 +8,11 @@ import pytest
 
 from serving.savedmodel_server.calls.call import Call
 from serving.savedmodel_server.calls.dispatch import Dispatcher
+from serving.savedmodel_server.dtypes import DT_FLOAT
 from serving.savedmodel_server.metrics import Metrics
 from serving.savedmodel_server.versions.batching import BatchingParameters
 from serving.savedmodel_server.versions.servable import Servable, ServableOptions, why_unbatched
-from serving.savedmodel_server.versions.signatures import DT_FLOAT, Signature, TensorSpec
+from serving.savedmodel_server.versions.signatures import Signature, TensorSpec
 from tests.serving.savedmodel_server.savedmodel_zoo import save_without_functions
 
 FULL_ONLY = BatchingParameters(max_batch_size=2, batch_timeout_micros=60_000_000, num_batch_threads=1)
