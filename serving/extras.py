@@ -60,8 +60,12 @@ def sentence(extra: str, who: str, absent: list[str]) -> str:
     return f"{who} needs {names}: pip install 'servestorm[{extra}]'."
 
 
-def explain(error: ModuleNotFoundError, who: str) -> str | None:
-    """The sentence for an import that failed; None where no extra would have brought the module."""
+def explain(error: ModuleNotFoundError, who: str, first: str = "") -> str | None:
+    """The sentence for an import that failed; None where no extra would have brought the module.
+
+    Of several extras that would, it names `first` if that is one of them.
+    """
     name = (error.name or "").partition(".")[0]
-    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+    bringing = [extra for extra, modules in EXTRAS.items() if name in modules]
+    extra = first if first in bringing else next(iter(bringing), None)
     return sentence(extra, who, [name]) if extra else None

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"savedmodel-server: {error}", file=sys.stderr)
         return 3
     except ModuleNotFoundError as error:
-        if (sentence := extras.explain(error, "it")) is None:
+        if (sentence := extras.explain(error, "it", "savedmodel")) is None:
             raise
         print(f"savedmodel-server: {sentence}", file=sys.stderr)
         return 3

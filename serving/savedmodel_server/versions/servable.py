@@ -158,6 +158,7 @@ class Servable:
             run.close()
         self._runs.clear()
         self._session.close()
+        give_memory_back()
 
 
 def why_unbatched(signature: Signature) -> str | None:
